@@ -1,0 +1,102 @@
+"""A blueprint as it is decoded from a manifest: the same struct that brokers check and agents run."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from muster.mesh.model import Wire
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+
+
+def duration(text: str) -> timedelta:
+    """`1h30m`, `90s`, `1.5s`, `250ms`, `2d` as a time span.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        raise ValueError(f"{text!r} is no duration; write 90s, 5m, 1h30m, 250ms or 2d")
+    days, hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+
+
+class Retry(Wire, omit_defaults=True):
+    """How often and how soon a failed task is tried again."""
+
+    attempts: int = 1
+    """All tries together."""
+    delay: str = "1s"
+    """Before the second try."""
+    backoff: float = 1.0
+    """What the delay is multiplied with for each further try."""
+    max_delay: str = "1h"
+
+
+class Task(Wire, omit_defaults=True, rename={"with_": "with"}):
+    """One thing to do."""
+
+    name: str
+    summary: str = ""
+    uses: str = "script"
+    """The kind of task: an entry point of `muster.tasks`."""
+    run: str | None = None
+    """A script's text (`uses: script`); bash unless it starts with `#!`."""
+    file: str | None = None
+    """Or the path of a script on the element's host."""
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    files: dict[str, str] = {}
+    """Files to make in the working folder before the script runs: name to template (Jinja2)."""
+    with_: dict[str, Any] = {}
+    """The kind's own fields; text in them is a template (Jinja2)."""
+    when: str | None = None
+    """A condition (CEL over `inputs`, `tasks`, `element`, `order`); the task is skipped where it does not hold."""
+    timeout: str | None = None
+    retry: Retry | None = None
+    idempotent: bool = True
+    """Whether it may run again after its agent was lost in the middle."""
+
+
+class Blueprint(Wire, omit_defaults=True):
+    """A named, versioned list of tasks with an input schema."""
+
+    kind: Literal["blueprint"] = "blueprint"
+    name: str
+    summary: str = ""
+    labels: dict[str, str] = {}
+    inputs: dict[str, dict[str, Any]] = {}
+    """JSON Schema properties; an input without a `default` is required."""
+    tasks: tuple[Task, ...] = ()
+    on_failure: tuple[Task, ...] = ()
+    """Run when a task failed, before `always`."""
+    always: tuple[Task, ...] = ()
+    """Run at the end, whatever happened."""
+    timeout: str | None = None
+    """For the whole order's run."""
+
+    def every_task(self) -> Iterator[Task]:
+        """All tasks of the three lists."""
+        yield from self.tasks
+        yield from self.on_failure
+        yield from self.always
+
+    def encoded(self) -> bytes:
+        """The canonical bytes: what agents fetch, and what the digest is of."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    def digest(self) -> str:
+        """The content address of this version."""
+        return hashlib.sha256(self.encoded()).hexdigest()[:32]
+
+
+def decode_blueprint(data: bytes) -> Blueprint:
+    """A blueprint from its canonical bytes."""
+    return msgspec.json.decode(data, type=Blueprint)

@@ -1,0 +1,78 @@
+"""What happens, as CloudEvents: one table of kinds that logs, metrics, pages and triggers derive from.
+
+An event's id is the log sequence of its record and its place among that record's events, so it is
+the same on every broker and after every replay.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from muster.mesh import names
+
+KINDS: Final[dict[str, str]] = {
+    "order.queued": "an order was accepted, or goes back in the queue",
+    "order.offered": "an order was released to an element or a pool",
+    "order.running": "an element claimed an order",
+    "order.suspended": "an order waits without holding a slot",
+    "order.cancelling": "a running order was told to stop",
+    "order.finished": "an order ended well",
+    "order.failed": "an order ended badly",
+    "order.cancelled": "an order was stopped",
+    "order.lost": "the agent that ran an order is gone",
+    "order.retried": "somebody lets an ended order go on",
+    "job.running": "a task started",
+    "job.suspended": "a task waits",
+    "job.finished": "a task ended well",
+    "job.failed": "a task ended badly",
+    "job.skipped": "a task's condition did not hold",
+    "job.cancelled": "a task was stopped",
+    "element.online": "an agent acts for an element",
+    "element.offline": "nobody acts for an element any more",
+    "element.mode": "an element changed its mode",
+    "element.drained": "an element takes nothing new",
+    "element.undrained": "an element takes work again",
+    "object.created": "an object was made",
+    "object.changed": "an object was changed",
+    "object.deleted": "an object was deleted",
+    "inbox.rejected": "a message on the inbox could not be used",
+    "record.refused": "something on the log was no record its writer may write; it changed nothing",
+}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One thing that happened."""
+
+    id: str
+    """`<log sequence>.<place>`: what Last-Event-ID resumes from."""
+    kind: str
+    """A key of `KINDS`."""
+    subject: str
+    """The name or id of what it happened to."""
+    time: datetime
+    data: dict[str, Any] = {}
+
+
+def nats_subject(event: Event) -> str:
+    """Where the event is published: `muster.event.<kind>.<action>.<id>`."""
+    kind, _, action = event.kind.partition(".")
+    return names.event(kind, action, event.subject)
+
+
+def cloud_event(event: Event) -> bytes:
+    """The event as CloudEvents 1.0 JSON (structured mode)."""
+    return msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "id": event.id,
+            "source": "muster",
+            "type": f"muster.{event.kind}",
+            "subject": event.subject,
+            "time": event.time,
+            "datacontenttype": "application/json",
+            "data": event.data,
+        }
+    )

@@ -1,0 +1,220 @@
+"""The things that every process names: orders, jobs, elements, and the packets between processes.
+
+All are frozen structs that refuse unknown fields, because each of them crosses a process boundary.
+Times are UTC; a record's time is JetStream's, a job's is its agent's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of whatever crosses a process boundary."""
+
+
+class OrderState(StrEnum):
+    """Where an order stands; what leads in and out is in `broker/state/table.py`."""
+
+    QUEUED = "queued"
+    OFFERED = "offered"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    CANCELLING = "cancelling"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({OrderState.FINISHED, OrderState.FAILED, OrderState.CANCELLED})
+
+
+class JobState(StrEnum):
+    """Where one task's run stands."""
+
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    FINISHED = "finished"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+FINAL_JOB_STATES = frozenset({JobState.FINISHED, JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED})
+
+
+class Mode(StrEnum):
+    """What an element is for at present."""
+
+    WORKFLOW = "workflow"
+    WORK_ORDER = "work_order"
+
+
+class Job(Wire, omit_defaults=True):
+    """One task's run inside an order."""
+
+    name: str
+    """The task's name, unique in its blueprint."""
+    state: JobState
+    attempt: int = 1
+    """Which try of the task this is; a retry and a lost agent count one up."""
+    exit_code: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outputs: dict[str, Any] = {}
+    error: str | None = None
+    """Why it failed, in words."""
+    idempotent: bool = True
+    """Whether it may be run again after a lost attempt."""
+    memo: dict[str, Any] | None = None
+    """What a suspended task wants to be told when it goes on."""
+
+
+class Child(Wire, omit_defaults=True):
+    """What an order knows of a child order it made."""
+
+    state: OrderState
+    reason: str = ""
+    outputs: dict[str, Any] = {}
+
+
+class Order(Wire, omit_defaults=True):
+    """One run of a blueprint, for one element or for a pool."""
+
+    id: str
+    blueprint: str
+    version: int
+    """The blueprint version it was made from; a later change does not touch it."""
+    digest: str
+    """The content address of that version, by which agents fetch it."""
+    element: str | None = None
+    """Whom it is for; for a pool's order, who claimed it."""
+    pool: str | None = None
+    state: OrderState
+    reason: str = ""
+    """Why it waits, or why it failed."""
+    inputs: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    """Where each input's value came from: `order`, `element`, `profile:NAME`, `blueprint` …"""
+    outputs: dict[str, Any] = {}
+    attempt: int = 0
+    """How many times it was claimed; reports of an older attempt are refused."""
+    created_by: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    not_before: datetime | None = None
+    wake_at: datetime | None = None
+    """When a suspended order goes on by itself."""
+    waits_for_children: bool = False
+    """A suspended order that goes on when its children are through."""
+    labels: dict[str, str] = {}
+    jobs: tuple[Job, ...] = ()
+    parent: str | None = None
+    depth: int = 0
+    """How many orders stand above it."""
+    children: dict[str, Child] = {}
+    rev: int = 0
+    """The log sequence of its last record: what a claim is compared with."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen to it, unless somebody retries it."""
+        return self.state in FINAL_STATES
+
+
+class OrderRequest(Wire, omit_defaults=True):
+    """What `POST /api/v1/orders` and `muster.api.orders.create` take."""
+
+    blueprint: str
+    on: str | None = None
+    pool: str | None = None
+    where: str | None = None
+    """A CEL filter over `element`."""
+    count: int | None = None
+    all: bool = False
+    inputs: dict[str, Any] = {}
+    not_before: datetime | None = None
+    labels: dict[str, str] = {}
+    parent: str | None = None
+    """The order that makes this one; set by agents."""
+
+
+class Packet(Wire, omit_defaults=True):
+    """A released order on its way to an agent."""
+
+    order: str
+    attempt: int
+    """Which attempt the claim starts."""
+    rev: int
+    """The order's last log sequence; a claim that finds another one has lost the race."""
+    blueprint: str
+    digest: str
+    inputs: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    element: str | None = None
+    pool: str | None = None
+    jobs: tuple[Job, ...] = ()
+    """What earlier attempts have done."""
+    children: dict[str, Child] = {}
+    labels: dict[str, str] = {}
+    depth: int = 0
+
+
+class Assignment(Wire, omit_defaults=True):
+    """What the broker tells an agent about one of its elements."""
+
+    element: str
+    kind: str
+    takes_work: bool
+    """False while it is drained or in workflow mode."""
+    slots: int = 1
+    pools: tuple[str, ...] = ()
+    params: dict[str, Any] = {}
+    """Its own and its profiles' params, resolved."""
+    sources: dict[str, str] = {}
+    """Where each param came from: `element` or `profile:NAME`."""
+    labels: dict[str, str] = {}
+    mode: Mode = Mode.WORK_ORDER
+
+
+class JoinRequest(Wire, omit_defaults=True):
+    """An agent takes up an element: `muster.api.elements.join`."""
+
+    element: str
+    agent: str
+    """Id of the daemon, new at each start."""
+
+
+class ResumeRequest(Wire, omit_defaults=True):
+    """An agent whose claim was refused asks what to do: `muster.api.orders.resume`."""
+
+    order: str
+    element: str
+    agent: str
+
+
+class ResumeReply(Wire, omit_defaults=True):
+    """Either a packet with a fresh `rev` to claim with, or `drop` (not yours, or ended), or `wait` (seconds)."""
+
+    packet: Packet | None = None
+    drop: bool = False
+    wait: float = 0.0
+
+
+class Control(Wire, omit_defaults=True):
+    """A message on `muster.control.<element>`."""
+
+    cancel: str
+    """The order to stop."""
+
+
+class Presence(Wire, omit_defaults=True):
+    """A heartbeat on `muster.presence.<element>`."""
+
+    agent: str
+    leaving: bool = False

@@ -1,0 +1,144 @@
+"""Every stream, subject, consumer and bucket of a mesh, each with one sentence.
+
+This is the only file that spells them.  Tokens made from user input are names as `is_name`
+allows or ids that Muster made, so no subject can be widened by what somebody typed.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import b32encode
+from typing import Final
+
+LOG_STREAM: Final = "MUSTER_LOG"
+"""Every record, in one total order: the only truth."""
+
+WORK_STREAM: Final = "MUSTER_WORK"
+"""Released orders, until somebody has run them (work queue)."""
+
+OUTPUT_STREAM: Final = "MUSTER_OUTPUT"
+"""What tasks print, in chunks, limited by age and size."""
+
+INBOX_STREAM: Final = "MUSTER_INBOX"
+"""Durable fire-and-forget: what a plain `nats pub` writes (work queue)."""
+
+BLUEPRINT_BUCKET: Final = "MUSTER_BLUEPRINTS"
+"""Blueprint versions by digest; agents read what to run from here."""
+
+ASSIGNMENT_BUCKET: Final = "MUSTER_ASSIGNMENTS"
+"""One key an element: its pools, slots, params, and whether it may take work; agents watch their own."""
+
+LEADER_BUCKET: Final = "MUSTER_LEADER"
+"""One key with a time to live: which broker does the side effects."""
+
+LOG_SUBJECTS: Final = "muster.log.>"
+WORK_SUBJECTS: Final = "muster.work.>"
+OUTPUT_SUBJECTS: Final = "muster.output.>"
+INBOX_SUBJECTS: Final = "muster.inbox.>"
+EVENT_SUBJECTS: Final = "muster.event.>"
+PRESENCE_SUBJECTS: Final = "muster.presence.*"
+
+INBOX_ORDERS: Final = "muster.inbox.orders"
+"""Orders to create, as the JSON of `POST /api/v1/orders`."""
+
+BROKER: Final = "broker"
+"""The actor that writes for the control plane."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME_RULE: Final = (
+    "1 to 63 characters: a-z, 0-9, '.', '_' and '-', the first a letter or digit, no two dots in a row or at the end"
+)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name an object (surface.md, Manifests)."""
+    return _NAME.fullmatch(text) is not None and ".." not in text and not text.endswith(".")
+
+
+def token(name: str) -> str:
+    """A name as one subject token: a dot would start another token, so it is written `=`."""
+    return name.replace(".", "=")
+
+
+def untoken(text: str) -> str:
+    """The name that `token` made this from."""
+    return text.replace("=", ".")
+
+
+def new_id() -> str:
+    """A random order or record id: 80 bits as 16 lower-case letters and digits (RFC 4648 base 32)."""
+    return b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def log(kind: str, ident: str, actor: str = BROKER) -> str:
+    """Where a record is written; NATS permissions hold `actor` to who may write it."""
+    return f"muster.log.{kind}.{token(ident)}.{token(actor)}"
+
+
+def log_of(kind: str, ident: str) -> str:
+    """Every record about one thing, by whomever: the filter of a compare-and-set."""
+    return f"muster.log.{kind}.{token(ident)}.>"
+
+
+def log_parts(subject: str) -> tuple[str, str, str] | None:
+    """`(kind, id, actor)` of a log subject, or None if it is not one."""
+    parts = subject.split(".")
+    if len(parts) != 5 or parts[0] != "muster" or parts[1] != "log":  # noqa: PLR2004 - muster.log.<kind>.<id>.<actor>
+        return None
+    return parts[2], untoken(parts[3]), untoken(parts[4])
+
+
+def work_element(element: str) -> str:
+    """Orders released to one element."""
+    return f"muster.work.element.{token(element)}"
+
+
+def work_pool(pool: str) -> str:
+    """Orders released to whichever member of a pool is free."""
+    return f"muster.work.pool.{token(pool)}"
+
+
+def element_consumer(element: str) -> str:
+    """The durable pull consumer of one element."""
+    return f"element-{token(element)}"
+
+
+def pool_consumer(pool: str) -> str:
+    """The durable pull consumer that a pool's members share."""
+    return f"pool-{token(pool)}"
+
+
+def output(order: str, job: str) -> str:
+    """What one job prints."""
+    return f"muster.output.{order}.{token(job)}"
+
+
+def output_of(order: str) -> str:
+    """What all jobs of an order print."""
+    return f"muster.output.{order}.>"
+
+
+def api(noun: str, verb: str) -> str:
+    """A request/reply service of the broker."""
+    return f"muster.api.{noun}.{verb}"
+
+
+def event(kind: str, action: str, ident: str) -> str:
+    """What happened, for anyone to listen to."""
+    return f"muster.event.{kind}.{action}.{token(ident)}"
+
+
+def control(element: str) -> str:
+    """Broker to agent: cancel an order now."""
+    return f"muster.control.{token(element)}"
+
+
+def presence(element: str) -> str:
+    """An agent's heartbeat for one element."""
+    return f"muster.presence.{token(element)}"
+
+
+def key(name: str) -> str:
+    """A name as a KV key."""
+    return token(name)

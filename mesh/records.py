@@ -1,0 +1,244 @@
+"""Every record type: what may stand in the log, who may write it, and how it is told from noise.
+
+Everything that changes state is one of these.  A record is JSON, tagged with its type and decoded
+strictly: what does not decode as a record that its subject's actor may write changes nothing
+(design.md §3: a reply subject is the caller's choice, so anything can land on the log).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from muster.mesh import names
+from muster.mesh.model import Job, Order, OrderState
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+    """Base of all records."""
+
+    kind: ClassVar[str]
+    """The subject's third token: what the record is about."""
+    by_element: ClassVar[bool] = False
+    """Written by the element that holds the order; all others are the broker's."""
+
+
+class OrderRecord(Record):
+    """Base of what happens to one order."""
+
+    kind = "order"
+    order: str
+    """The order's id; the subject says the same."""
+
+
+class Created(OrderRecord, tag="created"):
+    """An order was accepted.  It is validated and its blueprint version is pinned."""
+
+    blueprint: str
+    version: int
+    digest: str
+    element: str | None = None
+    pool: str | None = None
+    inputs: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    not_before: datetime | None = None
+    labels: dict[str, str] = {}
+    parent: str | None = None
+    depth: int = 0
+    by: str
+
+
+class Due(OrderRecord, tag="due"):
+    """The time that an order waited for has come (`not_before`, or a suspended task's `until`)."""
+
+
+class Claimed(OrderRecord, tag="claimed"):
+    """An element took the order and runs it now.  Written by compare-and-set on the order's `rev`."""
+
+    by_element = True
+    attempt: int
+    element: str
+    agent: str
+    inputs: dict[str, Any] | None = None
+    """All inputs once the claiming element's params are in; None if they add nothing."""
+    sources: dict[str, str] | None = None
+
+
+class Reported(OrderRecord, tag="reported"):
+    """Jobs started or ended while the order goes on."""
+
+    by_element = True
+    attempt: int
+    jobs: tuple[Job, ...]
+
+
+class Suspended(OrderRecord, tag="suspended"):
+    """The order waits without holding a slot: until a time, or for its children."""
+
+    by_element = True
+    attempt: int
+    jobs: tuple[Job, ...]
+    until: datetime | None = None
+    children: bool = False
+
+
+class Done(OrderRecord, tag="done"):
+    """The attempt ended the order: finished, failed or cancelled."""
+
+    by_element = True
+    attempt: int
+    state: OrderState
+    reason: str = ""
+    jobs: tuple[Job, ...] = ()
+    outputs: dict[str, Any] = {}
+
+
+class Lost(OrderRecord, tag="lost"):
+    """The agent that ran this attempt is gone: its lease ran out, or it came back without the work."""
+
+    attempt: int
+    reason: str
+
+
+class CancelRequested(OrderRecord, tag="cancel_requested"):
+    """Somebody wants the order stopped."""
+
+    by: str
+
+
+class Retried(OrderRecord, tag="retried"):
+    """Somebody wants a failed or cancelled order to go on at its first unfinished task.
+
+    It carries the order as it ended, because only open orders stay in memory.
+    """
+
+    snapshot: Order
+    by: str
+
+
+class ElementRecord(Record):
+    """Base of what happens to one element."""
+
+    kind = "element"
+    element: str
+
+
+class Joined(ElementRecord, tag="joined"):
+    """An agent acts for the element now: it is online."""
+
+    agent: str
+
+
+class Left(ElementRecord, tag="left"):
+    """Its agent said good-bye, or was not heard of for too long: it is offline."""
+
+    agent: str
+    reason: str
+
+
+class ModeChanged(ElementRecord, tag="mode_changed"):
+    """The element was switched to another mode."""
+
+    mode: str
+    by: str
+
+
+class DrainChanged(ElementRecord, tag="drain_changed"):
+    """The element takes nothing new from now on, or takes work again."""
+
+    drained: bool
+    by: str
+
+
+class Applied(Record, tag="applied"):
+    """Manifests were applied: all of them, in one record, or none."""
+
+    kind = "objects"
+    id: str
+    manifests: tuple[dict[str, Any], ...]
+    """Each with `kind` and `name`, validated before it was written."""
+    by: str
+
+
+class Deleted(Record, tag="deleted"):
+    """An object was deleted."""
+
+    kind = "objects"
+    id: str
+    object_kind: str
+    name: str
+    by: str
+
+
+class Rejected(Record, tag="rejected"):
+    """A message on the inbox could not be used; it is kept here with the reason."""
+
+    kind = "inbox"
+    id: str
+    subject: str
+    reason: str
+    body: str
+    """The message's start, as text."""
+
+
+AnyRecord = (
+    Created
+    | Due
+    | Claimed
+    | Reported
+    | Suspended
+    | Done
+    | Lost
+    | CancelRequested
+    | Retried
+    | Joined
+    | Left
+    | ModeChanged
+    | DrainChanged
+    | Applied
+    | Deleted
+    | Rejected
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyRecord)
+
+
+def encode(record: Record) -> bytes:
+    """The record as it stands in the log."""
+    return _encoder.encode(record)
+
+
+def subject(record: Record, actor: str = names.BROKER) -> str:
+    """Where the record is written."""
+    return names.log(record.kind, ident(record), actor)
+
+
+def ident(record: Record) -> str:
+    """The id of what the record is about."""
+    if isinstance(record, OrderRecord):
+        return record.order
+    if isinstance(record, ElementRecord):
+        return record.element
+    return record.id  # type: ignore[attr-defined, no-any-return]
+
+
+def decode(on: str, data: bytes) -> AnyRecord | str:
+    """The record on subject `on`, or why it is none that its actor may write."""
+    parts = names.log_parts(on)
+    if parts is None:
+        return "not a log subject"
+    try:
+        record = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        return str(error)
+    kind, about, actor = parts
+    if record.kind != kind or ident(record) != about:
+        return f"a {type(record).__name__} record about {ident(record)!r} may not stand on {on}"
+    if record.by_element == (actor == names.BROKER):
+        return f"{actor!r} may not write a {type(record).__name__} record"
+    if isinstance(record, Claimed) and record.element != actor:
+        return f"{actor!r} may not claim for {record.element!r}"
+    return record

@@ -1,0 +1,96 @@
+"""Anything with a loop: started when entered, stopped when left, and its failure is the owner's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Service(ABC):
+    """A loop with a life: `async with service:` runs it in a task of its own.
+
+    Entering waits until `ready` is set by the loop (or the loop has failed); leaving cancels the
+    loop and waits for it.  Both are idempotent and safe to cancel.  If the loop ends by itself with
+    an error, `failed` resolves to it, so that the owner can stop the process.
+    """
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def run(self) -> None:
+        """The loop; sets `self.ready` once its users may rely on it."""
+
+    async def __aenter__(self) -> Self:
+        if self._task is None:
+            self._task = asyncio.create_task(self.run(), name=type(self).__name__)
+            ready = asyncio.create_task(self.ready.wait())
+            try:
+                await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                await self._stop()
+                raise
+            finally:
+                ready.cancel()
+            if self._task.done():
+                await self._task
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            if (current := asyncio.current_task()) is not None and current.cancelling():
+                raise
+        except Exception as error:  # noqa: BLE001 - the owner learns of it by `ended`; here we only stop
+            log.error("service.failed", service=type(self).__name__, error=repr(error))
+
+    async def ended(self) -> None:
+        """Wait until the loop ends by itself, and raise what ended it."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set: the process should end cleanly."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def until_stopped(stop: asyncio.Event, *services: Service) -> None:
+    """Wait for the stop signal, or raise what ended one of the services."""
+    waits = [asyncio.create_task(stop.wait()), *(asyncio.create_task(service.ended()) for service in services)]
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waits:
+            task.cancel()

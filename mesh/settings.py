@@ -1,0 +1,60 @@
+"""Where things are: the `MUSTER_*` environment, the context file, and the defaults of surface.md."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from muster.mesh.errors import UsageError
+
+DEFAULT_API: Final = "http://127.0.0.1:8642"
+DEFAULT_SERVER: Final = "nats://127.0.0.1:4222"
+
+Durability = Literal["safe", "fast"]
+
+MAX_BODY: Final = 8 * 1024 * 1024
+"""Largest request, manifest or message that a broker takes, in bytes."""
+
+
+def data_home() -> Path:
+    """`MUSTER_DATA`, or `$XDG_DATA_HOME/muster` (XDG Base Directory Specification)."""
+    if given := os.environ.get("MUSTER_DATA"):
+        return Path(given)
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "muster"
+
+
+def context_file() -> Path:
+    """Where contexts are kept: `$XDG_CONFIG_HOME/muster/config.toml`."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "muster" / "config.toml"
+
+
+def context() -> dict[str, Any]:
+    """The chosen context: the table that `current` (or `MUSTER_CONTEXT`) names in the context file, or nothing.
+
+    Raises:
+        UsageError: the file is not TOML, or names a context that it does not have.
+    """
+    path = context_file()
+    if not path.is_file():
+        return {}
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    chosen = os.environ.get("MUSTER_CONTEXT") or content.get("current")
+    if chosen is None:
+        return {}
+    table = content.get("contexts", {}).get(chosen)
+    if not isinstance(table, dict):
+        raise UsageError(f"{path} has no context {chosen!r}; it has {', '.join(content.get('contexts', {})) or 'none'}")
+    return table
+
+
+def setting(name: str, default: str) -> str:
+    """One setting: the environment's `MUSTER_<NAME>`, then the context's `<name>`, then the default."""
+    given = os.environ.get(f"MUSTER_{name.upper()}")
+    return given or str(context().get(name, default))
