@@ -68,8 +68,8 @@ class Task(Wire, omit_defaults=True, rename={"with_": "with"}):
 class Blueprint(Wire, omit_defaults=True):
     """A named, versioned list of tasks with an input schema."""
 
-    kind: Literal["blueprint"] = "blueprint"
     name: str
+    kind: Literal["blueprint"] = "blueprint"
     summary: str = ""
     labels: dict[str, str] = {}
     inputs: dict[str, dict[str, Any]] = {}

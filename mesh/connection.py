@@ -69,7 +69,7 @@ async def connect(
                         token=token,
                         allow_reconnect=True,
                         max_reconnect_attempts=-1,
-                        reconnect_time_wait=RECONNECT_WAIT,
+                        reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds as a float serve as well
                         connect_timeout=2,
                         ping_interval=10,
                         max_outstanding_pings=2,
@@ -80,7 +80,7 @@ async def connect(
                         error_cb=complained,
                     )
                     break
-                except (OSError, nats.errors.Error, asyncio.TimeoutError):
+                except (TimeoutError, OSError, nats.errors.Error):
                     await asyncio.sleep(RECONNECT_WAIT)
     except TimeoutError:
         await client.close()

@@ -84,7 +84,9 @@ class Publisher(Service):
         if waiting is None or waiting.done():
             return
         if not message.data:
-            waiting.set_exception(UnavailableError("no stream takes this subject; is the mesh set up, and JetStream on?"))
+            waiting.set_exception(
+                UnavailableError("no stream takes this subject; is the mesh set up, and JetStream on?")
+            )
             return
         waiting.set_result(_ack.decode(message.data))
 

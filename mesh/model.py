@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, dataclass_transform
 
 import msgspec
 
 
-class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class FrozenMeta(msgspec.StructMeta):
+    """Tells type checkers what msgspec does at run time: subclasses inherit `frozen` and `kw_only`."""
+
+
+class Wire(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of whatever crosses a process boundary."""
 
 
@@ -91,10 +96,12 @@ class Order(Wire, omit_defaults=True):
     """The blueprint version it was made from; a later change does not touch it."""
     digest: str
     """The content address of that version, by which agents fetch it."""
+    state: OrderState
+    created_by: str
+    created_at: datetime
     element: str | None = None
     """Whom it is for; for a pool's order, who claimed it."""
     pool: str | None = None
-    state: OrderState
     reason: str = ""
     """Why it waits, or why it failed."""
     inputs: dict[str, Any] = {}
@@ -103,8 +110,6 @@ class Order(Wire, omit_defaults=True):
     outputs: dict[str, Any] = {}
     attempt: int = 0
     """How many times it was claimed; reports of an older attempt are refused."""
-    created_by: str
-    created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from muster.mesh import names
-from muster.mesh.model import Job, Order, OrderState
+from muster.mesh.model import Job, Order, OrderState, Wire
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+class Record(Wire, omit_defaults=True, tag_field="type"):
     """Base of all records."""
 
     kind: ClassVar[str]
@@ -39,6 +39,7 @@ class Created(OrderRecord, tag="created"):
     blueprint: str
     version: int
     digest: str
+    by: str
     element: str | None = None
     pool: str | None = None
     inputs: dict[str, Any] = {}
@@ -47,7 +48,6 @@ class Created(OrderRecord, tag="created"):
     labels: dict[str, str] = {}
     parent: str | None = None
     depth: int = 0
-    by: str
 
 
 class Due(OrderRecord, tag="due"):
@@ -222,7 +222,9 @@ def ident(record: Record) -> str:
         return record.order
     if isinstance(record, ElementRecord):
         return record.element
-    return record.id  # type: ignore[attr-defined, no-any-return]
+    if isinstance(record, Applied | Deleted | Rejected):
+        return record.id
+    raise TypeError(f"{type(record).__name__} is no record of the log")
 
 
 def decode(on: str, data: bytes) -> AnyRecord | str:
@@ -231,7 +233,7 @@ def decode(on: str, data: bytes) -> AnyRecord | str:
     if parts is None:
         return "not a log subject"
     try:
-        record = _decoder.decode(data)
+        record: AnyRecord = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         return str(error)
     kind, about, actor = parts

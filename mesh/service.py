@@ -61,8 +61,8 @@ class Service(ABC):
         except asyncio.CancelledError:
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 raise
-        except Exception as error:  # noqa: BLE001 - the owner learns of it by `ended`; here we only stop
-            log.error("service.failed", service=type(self).__name__, error=repr(error))
+        except Exception:
+            log.exception("service.failed", service=type(self).__name__)
 
     async def ended(self) -> None:
         """Wait until the loop ends by itself, and raise what ended it."""
