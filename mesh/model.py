@@ -59,7 +59,7 @@ class Mode(StrEnum):
     WORK_ORDER = "work_order"
 
 
-class Job(Wire, omit_defaults=True):
+class Job(Wire):
     """One task's run inside an order."""
 
     name: str
@@ -79,7 +79,7 @@ class Job(Wire, omit_defaults=True):
     """What a suspended task wants to be told when it goes on."""
 
 
-class Child(Wire, omit_defaults=True):
+class Child(Wire):
     """What an order knows of a child order it made."""
 
     state: OrderState
@@ -87,7 +87,7 @@ class Child(Wire, omit_defaults=True):
     outputs: dict[str, Any] = {}
 
 
-class Order(Wire, omit_defaults=True):
+class Order(Wire):
     """One run of a blueprint, for one element or for a pool."""
 
     id: str

@@ -1,0 +1,79 @@
+"""The states of an order as data: what each means, how in, how out, and what a crash does to it.
+
+The drawing in docs, the console's words and the property test are made from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from muster.mesh.model import OrderState
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One state's story."""
+
+    meaning: str
+    leads_to: frozenset[OrderState]
+    entered_by: str
+    crash: str
+    """What happens to an order in this state when a process dies."""
+
+
+_S = OrderState
+
+TABLE: Final[dict[OrderState, Row]] = {
+    _S.QUEUED: Row(
+        meaning="accepted; waits for the reason given",
+        leads_to=frozenset({_S.OFFERED, _S.CANCELLED, _S.FAILED}),
+        entered_by="Created; Due, Lost, Retried or a child's end, while something is in the way",
+        crash="nothing: it is on the log, and any broker releases it when it may go",
+    ),
+    _S.OFFERED: Row(
+        meaning="released to its element or pool; the next free one claims it",
+        leads_to=frozenset({_S.RUNNING, _S.CANCELLED, _S.QUEUED}),
+        entered_by="the state machine, as soon as nothing is in the way",
+        crash="the leader publishes it again; the claim's compare-and-set lets only one copy run",
+    ),
+    _S.RUNNING: Row(
+        meaning="an element runs its tasks",
+        leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.OFFERED, _S.QUEUED, _S.CANCELLED}),
+        entered_by="Claimed",
+        crash="broker, server: nothing; agent: its lease runs out, Lost is written, the next attempt resumes",
+    ),
+    _S.SUSPENDED: Row(
+        meaning="waits for a time or for its child orders, without holding a slot",
+        leads_to=frozenset({_S.OFFERED, _S.QUEUED, _S.CANCELLED}),
+        entered_by="Suspended",
+        crash="nothing: what it waits for is on the log",
+    ),
+    _S.CANCELLING: Row(
+        meaning="was told to stop and has not stopped yet",
+        leads_to=frozenset({_S.CANCELLED, _S.FINISHED, _S.FAILED}),
+        entered_by="CancelRequested while it runs",
+        crash="agent: Lost ends it as cancelled",
+    ),
+    _S.FINISHED: Row(meaning="ended well", leads_to=frozenset(), entered_by="Done", crash="nothing"),
+    _S.FAILED: Row(
+        meaning="ended badly, for the reason given",
+        leads_to=frozenset({_S.OFFERED, _S.QUEUED}),
+        entered_by="Done; Lost, where a task that may not run twice was under way",
+        crash="nothing",
+    ),
+    _S.CANCELLED: Row(
+        meaning="was stopped",
+        leads_to=frozenset({_S.OFFERED, _S.QUEUED}),
+        entered_by="CancelRequested, or Done after it",
+        crash="nothing",
+    ),
+}
+
+WAITING: Final[dict[str, str]] = {
+    "schedule": "its time has not come",
+    "mode": "its element is in workflow mode",
+    "drained": "its element takes nothing new",
+    "no matching element": "no element that may run it is there and takes work",
+}
+"""Why an order is queued."""

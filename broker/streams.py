@@ -1,0 +1,132 @@
+"""The streams, buckets and consumers of a mesh: made when missing, brought up to date when not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    KeyValueConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+
+from muster.mesh import names
+
+_DAY = 24 * 3600.0
+
+MANY_CONSUMERS = 1_000_000
+"""nats-server 2.15 refuses the 1,001st consumer of a stream unless its config says a number (err_code 10026)."""
+
+
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator may choose about the streams."""
+
+    replicas: int = 1
+    lease: timedelta = timedelta(seconds=30)
+    """How long an agent may be silent before its order goes to somebody else."""
+    output_age: timedelta = timedelta(days=7)
+    output_bytes: int = 8 * 1024**3
+    inbox_age: timedelta = timedelta(days=7)
+
+
+def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
+    """The four streams of design.md §3."""
+    return [
+        StreamConfig(
+            name=names.LOG_STREAM,
+            subjects=[names.LOG_SUBJECTS],
+            storage=StorageType.FILE,
+            num_replicas=settings.replicas,
+            duplicate_window=120,
+            allow_direct=True,
+            allow_atomic=True,
+        ),
+        StreamConfig(
+            name=names.WORK_STREAM,
+            subjects=[names.WORK_SUBJECTS],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            num_replicas=settings.replicas,
+            duplicate_window=120,
+            max_consumers=MANY_CONSUMERS,
+        ),
+        StreamConfig(
+            name=names.OUTPUT_STREAM,
+            subjects=[names.OUTPUT_SUBJECTS],
+            storage=StorageType.FILE,
+            num_replicas=settings.replicas,
+            duplicate_window=120,
+            max_age=settings.output_age.total_seconds(),
+            max_bytes=settings.output_bytes,
+            discard=DiscardPolicy.OLD,
+            max_consumers=MANY_CONSUMERS,
+            allow_direct=True,
+        ),
+        StreamConfig(
+            name=names.INBOX_STREAM,
+            subjects=[names.INBOX_SUBJECTS],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            num_replicas=settings.replicas,
+            duplicate_window=120,
+            max_age=settings.inbox_age.total_seconds(),
+        ),
+    ]
+
+
+async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
+    """Make what is missing; any number of brokers may do so at once."""
+    for config in stream_configs(settings):
+        try:
+            await js.stream_info(str(config.name))
+        except NotFoundError:
+            await js.add_stream(config)
+        else:
+            await js.update_stream(config)
+    for bucket, ttl in ((names.BLUEPRINT_BUCKET, None), (names.ASSIGNMENT_BUCKET, None)):
+        await _bucket(js, KeyValueConfig(bucket=bucket, ttl=ttl, storage=StorageType.FILE, replicas=settings.replicas))
+    await work_consumer(js, names.INBOX_STREAM, "inbox-orders", names.INBOX_ORDERS, settings.lease)
+
+
+async def _bucket(js: JetStreamContext, config: KeyValueConfig) -> None:
+    try:
+        await js.create_key_value(config)
+    except BadRequestError:
+        await js.key_value(str(config.bucket))
+
+
+async def work_consumer(js: JetStreamContext, stream: str, consumer: str, subject: str, lease: timedelta) -> None:
+    """A durable pull consumer of released work, if it is not there yet.
+
+    Redelivery has no end: whether an order may still run is the state machine's business, not a counter's.
+    """
+    await js.add_consumer(
+        stream,
+        ConsumerConfig(
+            durable_name=consumer,
+            filter_subject=subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=lease.total_seconds(),
+            max_deliver=-1,
+            max_ack_pending=100_000,
+            max_waiting=100_000,
+        ),
+    )
+
+
+async def drop_consumer(js: JetStreamContext, stream: str, consumer: str) -> None:
+    """Remove a consumer, if it is there."""
+    try:
+        await js.delete_consumer(stream, consumer)
+    except NotFoundError:
+        return
+    except APIError as error:
+        if error.code != 404:  # noqa: PLR2004 - HTTP's "not found", in JetStream's clothes
+            raise

