@@ -223,25 +223,30 @@ def find_server() -> str:
 @asynccontextmanager
 async def _locked(folder: Path, patience: float) -> AsyncIterator[int]:
     """The folder's lock, as a file descriptor that the server inherits: freed when the last holder is gone."""
+    file = _open_lock(folder)
+    try:
+        try:
+            async with asyncio.timeout(patience):
+                while not _taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise UnavailableError(
+                f"another nats-server already uses {folder}; "
+                f"stop it (is another `muster up` running?), or choose another folder with --data"
+            ) from None
+        yield file
+    finally:
+        os.close(file)
+
+
+def _open_lock(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(folder / "nats.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(folder / "nats.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UnavailableError(
             f"cannot write in {folder}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
         ) from error
-    try:
-        async with asyncio.timeout(patience):
-            while not _taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
-                await asyncio.sleep(0.05)
-        yield file
-    except TimeoutError:
-        raise UnavailableError(
-            f"another nats-server already uses {folder}; "
-            f"stop it (is another `muster up` running?), or choose another folder with --data"
-        ) from None
-    finally:
-        os.close(file)
 
 
 def _taken(file: int) -> bool:
