@@ -1,4 +1,4 @@
-"""The three JetStream verbs of the hot path, kept short: publish and wait, pull without end, acknowledge.
+"""The JetStream verbs of the hot path, kept short: publish and wait, pull without end, acknowledge.
 
 nats-py's own `publish` and `fetch` cost several tasks and timers a message; these cost a dictionary
 entry.  Everything else (streams, buckets, consumers) goes through nats-py.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 import nats.errors
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from muster.mesh.errors import UnavailableError
 from muster.mesh.service import Service
+
+log = structlog.get_logger()
 
 MSG_ID: Final = "Nats-Msg-Id"
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -29,6 +32,9 @@ WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 
 ACK_TIMEOUT: Final = 5.0
 """Seconds to wait for an acknowledgement; a cluster that lost its leader needs about six to have one again."""
+
+LATE: Final = 2.0
+"""Seconds for which a message may still be under way after an unsubscription."""
 
 
 class _ApiError(msgspec.Struct):
@@ -58,54 +64,158 @@ def compare_and_set(subject: str, sequence: int) -> dict[str, str]:
     return {EXPECTED_SEQUENCE: str(sequence), EXPECTED_SUBJECT: subject}
 
 
+def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
+    """Hand a message to the connection, now and without waiting.
+
+    It is nats-py's `publish` less what cannot happen here: subjects and headers are made from names and ids,
+    never from what somebody typed, so they need no check a second time.
+
+    Raises:
+        UnavailableError: there is no connection, or the message is too large for the server.
+    """
+    if not client.is_connected:
+        raise UnavailableError(f"there is no connection to NATS to publish on {subject}")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
+    start = f"NATS/1.0\r\n{lines}\r\n" if headers else ""
+    size = len(data) + len(start)
+    if size > client.max_payload:
+        raise UnavailableError(f"a message of {size} bytes for {subject} is more than the NATS server takes")
+    verb, sizes = ("HPUB", f"{len(start)} {size}") if headers else ("PUB", f"{size}")
+    command = b"%b%b\r\n" % (f"{verb} {subject} {reply} {sizes}\r\n{start}".encode(), data)
+    client._pending.append(command)  # noqa: SLF001 - as Client._send_command does
+    client._pending_data_size += len(command)  # noqa: SLF001
+    queue = client._flush_queue  # noqa: SLF001 - the flusher writes all that is pending at once
+    if queue is not None and queue.empty():
+        queue.put_nowait(_flushed)  # type: ignore[arg-type]  # it only asks whether it is done
+
+
+class _Flushed:
+    """What the flusher is given in place of a future: nobody waits."""
+
+    def done(self) -> bool:
+        return True
+
+
+_flushed = _Flushed()
+
+
+class _Direct:
+    """Stands in for a subscription's queue: hands each message on at once, without a task to wake up."""
+
+    def __init__(self, receive: Callable[[Msg], None]) -> None:
+        self._receive = receive
+
+    def put_nowait(self, message: Msg) -> None:
+        try:
+            self._receive(message)
+        except Exception:  # the caller is nats-py's read loop, which an exception would end
+            log.exception("nats.receiver_failed", subject=message.subject)
+
+    def empty(self) -> bool:
+        return True
+
+    def qsize(self) -> int:
+        return 0
+
+
+async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None]) -> Subscription:
+    """Subscribe with a plain function, called in the read loop: it must be short and must not wait."""
+    subscription = await client.subscribe(subject, pending_bytes_limit=0)
+    subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001 - saves a wake-up a message
+    return subscription
+
+
+async def _leave(subscription: Subscription, receive: Callable[[Msg], None]) -> None:
+    """Tell the server that nobody listens, but still receive what is under way: JetStream would redeliver it late."""
+    client: Client = subscription._conn  # noqa: SLF001 - Subscription.unsubscribe drops what is under way
+    subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001
+    await client._send_unsubscribe(subscription._id)  # noqa: SLF001
+    asyncio.get_running_loop().call_later(LATE, client._remove_sub, subscription._id)  # noqa: SLF001
+
+
+async def unsubscribe(subscription: Subscription) -> None:
+    """End a subscription, also of a connection that is gone."""
+    try:
+        await subscription.unsubscribe()
+    except nats.errors.Error:
+        return
+
+
 class Publisher(Service):
     """Publishes to JetStream and waits for the acknowledgement, any number at a time."""
+
+    SWEEP: Final = 0.25
+    """Seconds between two looks for acknowledgements that are overdue: one timer for all."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()
         self._client = client
         self._inbox = client.new_inbox()
-        self._waiting: dict[str, asyncio.Future[PubAck]] = {}
+        self._waiting: dict[str, tuple[asyncio.Future[PubAck], float]] = {}
         self._count = 0
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Listen for acknowledgements until cancelled."""
-        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._acknowledged)
+        subscription = await subscribe(self._client, f"{self._inbox}.*", self._acknowledged)
         await self._client.flush()
         await self._client.flush()
         self.ready.set()
         try:
-            await asyncio.get_running_loop().create_future()
+            while True:
+                await asyncio.sleep(self.SWEEP)
+                self._fail(before=self._loop.time())
         finally:
-            await _unsubscribe(subscription)
+            self.renew()
+            await unsubscribe(subscription)
 
-    async def _acknowledged(self, message: Msg) -> None:
-        waiting = self._waiting.pop(message.subject, None)
+    def renew(self) -> None:
+        """After a reconnect: no acknowledgement of what was sent before will come any more."""
+        self._fail(before=float("inf"))
+
+    def _fail(self, before: float) -> None:
+        overdue = [reply for reply, (_, deadline) in self._waiting.items() if deadline < before]
+        for reply in overdue:
+            waiting, _ = self._waiting.pop(reply)
+            if not waiting.done():
+                waiting.set_exception(UnavailableError("JetStream did not acknowledge a message in time"))
+                waiting.exception()  # whoever gave up waiting need not be told
+
+    def _acknowledged(self, message: Msg) -> None:
+        waiting, _ = self._waiting.pop(message.subject, (None, 0.0))
         if waiting is None or waiting.done():
             return
         if not message.data:
             waiting.set_exception(
                 UnavailableError("no stream takes this subject; is the mesh set up, and JetStream on?")
             )
+            waiting.exception()
             return
-        waiting.set_result(_ack.decode(message.data))
+        ack = _ack.decode(message.data)
+        if ack.error is None:
+            waiting.set_result(ack)
+            return
+        waiting.set_exception(_refusal(ack.error))
+        waiting.exception()
 
-    async def send(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> asyncio.Future[PubAck]:
-        """Publish now; the future has the acknowledgement, or never ends if the server went away.
+    def send(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        patience: float = ACK_TIMEOUT,
+    ) -> asyncio.Future[PubAck]:
+        """Publish now, without waiting; the future has the acknowledgement, or raises as `publish` does.
 
         Raises:
             UnavailableError: there is no connection, or the message is too large for the server.
         """
         self._count += 1
         reply = f"{self._inbox}.{self._count}"
-        waiting: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
-        self._waiting[reply] = waiting
-        try:
-            await self._client.publish(subject, data, reply, dict(headers) if headers else None)
-        except nats.errors.Error as error:
-            del self._waiting[reply]
-            raise UnavailableError(f"NATS did not take a message on {subject}: {error}") from error
-        waiting.add_done_callback(lambda _: self._waiting.pop(reply, None))
+        post(self._client, subject, data, reply, headers)
+        waiting: asyncio.Future[PubAck] = self._loop.create_future()
+        self._waiting[reply] = waiting, self._loop.time() + patience
         return waiting
 
     async def publish(
@@ -118,35 +228,24 @@ class Publisher(Service):
             UnavailableError: no acknowledgement came in time; it may or may not be stored, so
                 try again with the same message id.
         """
-        waiting = await self.send(subject, data, headers)
-        try:
-            async with asyncio.timeout(patience):
-                ack = await waiting
-        except TimeoutError:
-            raise UnavailableError(f"JetStream did not acknowledge a message on {subject} in {patience:g} s") from None
-        return checked(ack, subject)
+        return await self.send(subject, data, headers, patience=patience)
 
 
-def checked(ack: PubAck, subject: str) -> PubAck:
-    """The acknowledgement, or the error it tells of.
-
-    Raises:
-        LostRaceError: a compare-and-set failed.
-        UnavailableError: JetStream refused for another reason (a full disk, a limit).
-    """
-    if ack.error is None:
-        return ack
-    if ack.error.err_code in WRONG_LAST_SEQUENCE:
-        raise LostRaceError(ack.error.description)
-    raise UnavailableError(f"JetStream refused a message on {subject}: {ack.error.description}")
+def _refusal(error: _ApiError) -> Exception:
+    if error.err_code in WRONG_LAST_SEQUENCE:
+        return LostRaceError(error.description)
+    return UnavailableError(f"JetStream refused a message: {error.description}")  # a full disk, a limit
 
 
 class Puller(Service):
-    """Pulls from one consumer without end, and hands out what came as batches.
+    """Pulls from one consumer without end, and hands out what came.
 
     The server never sends more than was asked for: at most `limit` messages are unread here at any
     time, so memory is bounded and a slow reader slows the stream, not the process.  A pull that
     expired, a reconnect, or silence for longer than the heartbeat all lead to the next pull.
+
+    With `receive`, messages go there as they come, and `limit` bounds what is asked for; without,
+    `batch` and `one` hand them out.
     """
 
     heartbeat = 5.0
@@ -154,18 +253,29 @@ class Puller(Service):
     expires = 60.0
     """Seconds until an idle pull is renewed."""
 
-    def __init__(self, client: Client, stream: str, consumer: str, *, limit: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        stream: str,
+        consumer: str,
+        *,
+        limit: int,
+        receive: Callable[[Msg], None] | None = None,
+    ) -> None:
         super().__init__()
         self._client = client
         self._api = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self.stream, self.consumer = stream, consumer
         self._limit = limit
         self._buffer: deque[Msg] = deque()
+        self._receive = receive or self._keep
         self._asked = 0
         self._arrived = asyncio.Event()
         self._round = 0
         self._inbox = client.new_inbox()
         self._last_heard = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._subscription: Subscription | None = None
         self.gone = asyncio.Event()
         """Set when the server says that the consumer does not exist (any more)."""
 
@@ -174,33 +284,53 @@ class Puller(Service):
         """The most messages to have asked for and not handed out."""
         return self._limit
 
-    async def resize(self, limit: int) -> None:
-        """Ask for up to `limit` messages from now on; zero pauses."""
+    @property
+    def asked(self) -> int:
+        """How many messages the server may still send without being asked again."""
+        return self._asked
+
+    def resize(self, limit: int) -> None:
+        """Ask for up to `limit` messages from now on; zero asks for none, though asked ones may still come."""
         self._limit = limit
-        await self._ask()
+        self._ask()
+
+    async def withdraw(self) -> None:
+        """Take back what was asked for: the server sends nothing more until the next `resize`."""
+        self._limit = 0
+        if self._subscription is None or not self._asked:
+            return
+        await _leave(self._subscription, self._receive)  # the server drops a pull that nobody listens for
+        await self._listen()
 
     async def run(self) -> None:
         """Keep a pull open until cancelled."""
-        loop = asyncio.get_running_loop()
-        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._received)
+        await self._listen()
         await self._client.flush()
         await self._client.flush()
-        self._last_heard = loop.time()
-        await self._ask()
+        self._last_heard = self._loop.time()
+        self._ask()
         self.ready.set()
         try:
             while True:
                 await asyncio.sleep(self.heartbeat)
-                if self._asked and loop.time() - self._last_heard > 2.5 * self.heartbeat:
+                if self._asked and self._loop.time() - self._last_heard > 2.5 * self.heartbeat:
                     self.renew()
-                await self._ask()
+                self._ask()
         finally:
-            await _unsubscribe(subscription)
+            if self._subscription is not None:
+                await unsubscribe(self._subscription)
+
+    async def _listen(self) -> None:
+        self._inbox = self._client.new_inbox()
+        self._asked = 0
+        self._subscription = await subscribe(self._client, f"{self._inbox}.*", self._received)
 
     def renew(self) -> None:
         """Forget the pulls that are open (after a reconnect): the server may have forgotten them too."""
         self._round += 1
         self._asked = 0
+        self._last_heard = self._loop.time()
+        self._ask()
 
     async def batch(self) -> list[Msg]:
         """Whatever has come since the last call; waits for at least one message."""
@@ -209,7 +339,7 @@ class Puller(Service):
             await self._arrived.wait()
         taken = list(self._buffer)
         self._buffer.clear()
-        await self._ask()
+        self._ask()
         return taken
 
     async def one(self) -> Msg:
@@ -218,67 +348,58 @@ class Puller(Service):
             self._arrived.clear()
             await self._arrived.wait()
         taken = self._buffer.popleft()
-        await self._ask()
+        self._ask()
         return taken
 
-    async def _ask(self) -> None:
+    def _ask(self) -> None:
         room = self._limit - self._asked - len(self._buffer)
         if room <= 0 or (self._asked and room < self._limit // 2) or not self._client.is_connected:
             return
         self._asked += room
-        request = {"batch": room, "expires": int(self.expires * 1e9), "idle_heartbeat": int(self.heartbeat * 1e9)}
-        try:
-            await self._client.publish(self._api, msgspec.json.encode(request), f"{self._inbox}.{self._round}")
-        except nats.errors.Error:
-            self._asked -= room
+        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+            room,
+            int(self.expires * 1e9),
+            int(self.heartbeat * 1e9),
+        )
+        post(self._client, self._api, request, f"{self._inbox}.{self._round}")
 
-    async def _received(self, message: Msg) -> None:
-        self._last_heard = asyncio.get_running_loop().time()
-        current = message.subject.rpartition(".")[2] == str(self._round) or not message.subject.startswith(self._inbox)
-        if message.headers and (status := message.headers.get("Status")):
-            if current:
-                await self._told(status, message.headers)
-            return
-        # A delivered message keeps its own subject, so a late one of an older round cannot be told; it is as good.
-        self._asked = max(0, self._asked - 1)
+    def _keep(self, message: Msg) -> None:
         self._buffer.append(message)
         self._arrived.set()
 
-    async def _told(self, status: str, headers: dict[str, Any]) -> None:
+    def _received(self, message: Msg) -> None:
+        self._last_heard = self._loop.time()
+        if message.headers and (status := message.headers.get("Status")):
+            if message.subject == f"{self._inbox}.{self._round}":
+                self._told(status, message.headers)
+            return
+        # A delivered message keeps its own subject, so a late one of an older round cannot be told; it is as good.
+        self._asked = max(0, self._asked - 1)
+        self._receive(message)
+        self._ask()
+
+    def _told(self, status: str, headers: dict[str, Any]) -> None:
         if status == "100":
             return
         if status in {"503", "404"} or (status == "409" and "Deleted" in headers.get("Description", "")):
-            self.renew()
+            self._round += 1  # the heartbeat asks again, should it come back
+            self._asked = 0
             self.gone.set()
             return
         left = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(left)) if left is not None else 0
-        await self._ask()
+        self._ask()
 
 
 async def acknowledge(message: Msg) -> None:
-    """Tell JetStream that the message is dealt with.  Not awaited by the server: it may come again."""
-    await message._client.publish(message.reply, b"+ACK")  # noqa: SLF001 - Msg.ack() checks more than it needs to
+    """Tell JetStream that the message is dealt with.  Not confirmed by the server: it may come again.
 
-
-def stamp(message: Msg) -> tuple[int, int]:
-    """The stream sequence and the storing time (nanoseconds since 1970, UTC) of a delivered message.
-
-    The reply subject is `$JS.ACK.` and seven tokens, or nine and more with a domain and an account
-    before them (ADR-15).
+    Raises:
+        UnavailableError: there is no connection.
     """
-    parts = message.reply.split(".")
-    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
-    return int(parts[first + 3]), int(parts[first + 5])
+    post(message._client, message.reply, b"+ACK")  # noqa: SLF001 - Msg.ack() checks more than it needs to
 
 
 def sequence(message: Msg) -> int:
     """The stream sequence of a delivered message."""
-    return stamp(message)[0]
-
-
-async def _unsubscribe(subscription: Subscription) -> None:
-    try:
-        await subscription.unsubscribe()
-    except nats.errors.Error:
-        return
+    return int(message.reply.split(".")[-5])
