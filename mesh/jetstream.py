@@ -24,6 +24,9 @@ from muster.mesh.service import Service
 log = structlog.get_logger()
 
 MSG_ID: Final = "Nats-Msg-Id"
+BATCH_ID: Final = "Nats-Batch-Id"
+BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
+BATCH_COMMIT: Final = "Nats-Batch-Commit"
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -400,6 +403,17 @@ async def acknowledge(message: Msg) -> None:
     post(message._client, message.reply, b"+ACK")  # noqa: SLF001 - Msg.ack() checks more than it needs to
 
 
+def stamp(message: Msg) -> tuple[int, int]:
+    """The stream sequence and the storing time (nanoseconds since 1970, UTC) of a delivered message.
+
+    The reply subject is `$JS.ACK.` and seven tokens, or nine and more with a domain and an account
+    before them (ADR-15).
+    """
+    parts = message.reply.split(".")
+    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
+    return int(parts[first + 3]), int(parts[first + 5])
+
+
 def sequence(message: Msg) -> int:
     """The stream sequence of a delivered message."""
-    return int(message.reply.split(".")[-5])
+    return stamp(message)[0]

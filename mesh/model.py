@@ -110,6 +110,8 @@ class Order(Wire):
     outputs: dict[str, Any] = {}
     attempt: int = 0
     """How many times it was claimed; reports of an older attempt are refused."""
+    agent: str | None = None
+    """The daemon that claimed it last."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None

@@ -27,25 +27,25 @@ _S = OrderState
 TABLE: Final[dict[OrderState, Row]] = {
     _S.QUEUED: Row(
         meaning="accepted; waits for the reason given",
-        leads_to=frozenset({_S.OFFERED, _S.CANCELLED, _S.FAILED}),
+        leads_to=frozenset({_S.OFFERED, _S.CANCELLED, _S.CANCELLING}),
         entered_by="Created; Due, Lost, Retried or a child's end, while something is in the way",
         crash="nothing: it is on the log, and any broker releases it when it may go",
     ),
     _S.OFFERED: Row(
         meaning="released to its element or pool; the next free one claims it",
-        leads_to=frozenset({_S.RUNNING, _S.CANCELLED, _S.QUEUED}),
+        leads_to=frozenset({_S.RUNNING, _S.CANCELLED, _S.CANCELLING}),
         entered_by="the state machine, as soon as nothing is in the way",
         crash="the leader publishes it again; the claim's compare-and-set lets only one copy run",
     ),
     _S.RUNNING: Row(
         meaning="an element runs its tasks",
-        leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.OFFERED, _S.QUEUED, _S.CANCELLED}),
+        leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.OFFERED, _S.QUEUED}),
         entered_by="Claimed",
         crash="broker, server: nothing; agent: its lease runs out, Lost is written, the next attempt resumes",
     ),
     _S.SUSPENDED: Row(
         meaning="waits for a time or for its child orders, without holding a slot",
-        leads_to=frozenset({_S.OFFERED, _S.QUEUED, _S.CANCELLED}),
+        leads_to=frozenset({_S.OFFERED, _S.QUEUED, _S.CANCELLED, _S.CANCELLING}),
         entered_by="Suspended",
         crash="nothing: what it waits for is on the log",
     ),

@@ -1,0 +1,133 @@
+"""The leader keeps what agents rely on: consumers, assignments, and blueprint versions by digest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import KeyNotFoundError
+
+from muster.blueprints.definition import Blueprint
+from muster.broker import streams
+from muster.broker.state.changes import Changes
+from muster.broker.state.machine import State
+from muster.mesh import names
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+WINDOW: Final = 64
+"""Things being set right at once."""
+
+RETRY: Final = 0.5
+"""Seconds before what failed is tried again."""
+
+Key = TypeVar("Key")
+
+
+class Assignments(Service):
+    """Makes consumers and buckets say what the state says."""
+
+    def __init__(self, client: Client, state: State, settings: streams.StreamSettings) -> None:
+        super().__init__()
+        self._js = client.jetstream()
+        self._state = state
+        self._settings = settings
+        self._wake = asyncio.Event()
+        self._blueprints: dict[str, None] = {}
+        self._pools: dict[str, None] = {}
+        self._elements: dict[str, None] = {}
+
+    def look(self, changes: Changes) -> None:
+        """Take note of what one record changed."""
+        for kind, name in [(it.kind, it.name) for it in changes.objects] + changes.deleted:
+            if kind == "blueprint":
+                self._blueprints[name] = None
+            elif kind == "pool":
+                self._pools[name] = None
+        for name in changes.assignments:
+            self._elements[name] = None
+        if self._blueprints or self._pools or self._elements:
+            self._wake.set()
+
+    def look_everywhere(self) -> None:
+        """Take nothing for done."""
+        for kind, name in self._state.fleet.stored:
+            if kind == "blueprint":
+                self._blueprints[name] = None
+            elif kind == "pool":
+                self._pools[name] = None
+        self._elements.update(dict.fromkeys(self._state.fleet.elements))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work the lists off until cancelled."""
+        self.ready.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._work_off(self._blueprints, self._keep_blueprint)
+            await self._work_off(self._pools, self._keep_pool)
+            await self._work_off(self._elements, self._keep_element)
+
+    async def _work_off(self, todo: dict[Key, None], effect: Callable[[Key], Awaitable[None]]) -> None:
+        while todo:
+            chosen = list(todo)[:WINDOW]
+            for key in chosen:
+                del todo[key]
+            results = await asyncio.gather(*(_tried(effect, key) for key in chosen))
+            failed = [key for key, succeeded in zip(chosen, results, strict=True) if not succeeded]
+            if failed:
+                todo.update(dict.fromkeys(failed))
+                self._wake.set()
+                await asyncio.sleep(RETRY)
+                return
+
+    async def _keep_blueprint(self, name: str) -> None:
+        """Versions stay for ever: an order that is retried next year still needs its own."""
+        manifest = self._state.fleet.get("blueprint", name)
+        if isinstance(manifest, Blueprint):
+            await self._put(names.BLUEPRINT_BUCKET, manifest.digest(), manifest.encoded())
+
+    async def _keep_pool(self, name: str) -> None:
+        consumer = names.pool_consumer(name)
+        if self._state.fleet.get("pool", name) is None:
+            await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
+            return
+        subject, lease = names.work_pool(name), self._settings.lease
+        await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
+
+    async def _keep_element(self, name: str) -> None:
+        consumer, key = names.element_consumer(name), names.key(name)
+        assignment = self._state.fleet.assignment(name)
+        if assignment is None:
+            await (await self._js.key_value(names.ASSIGNMENT_BUCKET)).delete(key)
+            await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
+            return
+        subject, lease = names.work_element(name), self._settings.lease
+        await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
+        await self._put(names.ASSIGNMENT_BUCKET, key, msgspec.json.encode(assignment))
+
+    async def _put(self, bucket: str, key: str, data: bytes) -> None:
+        store = await self._js.key_value(bucket)
+        try:
+            if (await store.get(key)).value == data:
+                return
+        except KeyNotFoundError:
+            pass
+        await store.put(key, data)
+
+
+async def _tried(effect: Callable[[Key], Awaitable[None]], key: Key) -> bool:
+    try:
+        await effect(key)
+    except (JetStreamError, nats.errors.Error, TimeoutError, OSError) as error:
+        log.warning("assignment.failed", about=key, error=repr(error))
+        return False
+    return True

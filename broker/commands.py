@@ -1,0 +1,22 @@
+"""Everything that changes the mesh, for HTTP and NATS alike."""
+
+from __future__ import annotations
+
+from nats.aio.client import Client
+
+from muster.broker.log import Log
+from muster.broker.objects import ObjectChange, Objects
+from muster.broker.orders import Orders
+from muster.broker.query import Query
+from muster.broker.state.machine import State
+from muster.broker.streams import StreamSettings
+
+__all__ = ["Commands", "ObjectChange"]
+
+
+class Commands(Orders, Objects):
+    """The verbs of `/api/v1` and `muster.api.*`."""
+
+    def __init__(self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings) -> None:
+        Orders.__init__(self, client, state, log, query)
+        Objects.__init__(self, client, state, log, query, settings)

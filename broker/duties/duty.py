@@ -1,0 +1,65 @@
+"""The shape of a duty, and the loop that all of them share."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import structlog
+
+from muster.broker.leader import Leader
+from muster.broker.log import Log
+from muster.broker.state.machine import State
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import LostRaceError
+from muster.mesh.records import Record
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+
+class Duty(ABC):
+    """Something to look after.  A second leader for a moment does no harm: the state machine refuses doubles."""
+
+    every: ClassVar[float] = 1.0
+    """Seconds between two looks."""
+
+    @abstractmethod
+    def run_once(self, state: State, now: datetime) -> Iterable[Record]:
+        """The records that are due now."""
+
+
+class Duties(Service):
+    """Runs duties while this broker leads."""
+
+    def __init__(self, state: State, appender: Log, leader: Leader, duties: Sequence[Duty]) -> None:
+        super().__init__()
+        self._state = state
+        self._log = appender
+        self._leader = leader
+        self._duties = duties
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def run(self) -> None:
+        """Look after everything until cancelled."""
+        self.ready.set()
+        async with asyncio.TaskGroup() as tasks:
+            for duty in self._duties:
+                tasks.create_task(self._attend(duty), name=type(duty).__name__)
+
+    async def _attend(self, duty: Duty) -> None:
+        while True:
+            await asyncio.sleep(duty.every)
+            if not self._leader.leads:
+                continue
+            for record in list(duty.run_once(self._state, self.now())):
+                try:
+                    await self._log.append(record)
+                except LostRaceError:
+                    continue
+                except UnavailableError as error:
+                    log.warning("duty.waits", duty=type(duty).__name__, error=str(error))
+                    break

@@ -1,0 +1,22 @@
+"""Orders whose time has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from muster.broker.duties.duty import Duty
+from muster.broker.state.machine import State
+from muster.mesh.records import Due
+
+
+class Wake(Duty):
+    """Tells orders that wait for a time (`not_before`, a suspended task's `until`) that it has come."""
+
+    every = 0.25
+
+    def run_once(self, state: State, now: datetime) -> Iterator[Due]:
+        """A Due for each order whose time has passed."""
+        for order, time in state.timers.items():
+            if time <= now:
+                yield Due(order=order)

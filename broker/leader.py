@@ -1,0 +1,93 @@
+"""Which broker does the side effects: a key with a time to live, renewed by compare-and-set.
+
+A second leader for a moment does no harm: every effect is idempotent (message ids, compare-and-set)
+and is derived again from state, so none is lost in a crash either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from nats.aio.client import Client
+from nats.js.api import KeyValueConfig, StorageType
+from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import Error as JetStreamError
+from nats.js.kv import KeyValue
+
+from muster.mesh.names import LEADER_BUCKET
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+TERM = timedelta(seconds=3)
+"""How long a leader that died keeps others waiting."""
+
+_KEY = "leader"
+
+
+class Leader(Service):
+    """Tries to be the leader, and stays it by renewing; tells when it changes."""
+
+    def __init__(self, client: Client, broker: str, replicas: int = 1) -> None:
+        super().__init__()
+        self._client = client
+        self._broker = broker.encode()
+        self._replicas = replicas
+        self._revision: int | None = None
+        self._renewed = 0.0
+        self.on_elected: list[Callable[[], None]] = []
+
+    @property
+    def leads(self) -> bool:
+        """Whether this broker does the side effects now; false as soon as its term may have run out."""
+        if self._revision is None:
+            return False
+        return asyncio.get_running_loop().time() - self._renewed < TERM.total_seconds()
+
+    async def run(self) -> None:
+        """Campaign until cancelled; a leader that leaves gives the key back."""
+        bucket = await self._bucket()
+        pause = TERM.total_seconds() / 3
+        try:
+            while True:
+                await self._campaign(bucket)
+                self.ready.set()
+                await asyncio.sleep(pause)
+        finally:
+            if self._revision is not None and self._client.is_connected:
+                revision, self._revision = self._revision, None
+                await bucket.delete(_KEY, last=revision)
+
+    async def _campaign(self, bucket: KeyValue) -> None:
+        asked = asyncio.get_running_loop().time()
+        try:
+            if self._revision is None:
+                self._revision = await bucket.create(_KEY, self._broker)
+                self._renewed = asked
+                log.info("leader.elected", broker=self._broker.decode())
+                for tell in self.on_elected:
+                    tell()
+            else:
+                self._revision = await bucket.update(_KEY, self._broker, last=self._revision)
+                self._renewed = asked
+        except KeyWrongLastSequenceError:
+            if self._revision is not None:
+                log.warning("leader.replaced", broker=self._broker.decode())
+            self._revision = None
+        except (JetStreamError, KeyNotFoundError, OSError, TimeoutError) as error:
+            log.debug("leader.waits", error=repr(error))
+            if not self.leads:
+                self._revision = None
+
+    async def _bucket(self) -> KeyValue:
+        js = self._client.jetstream()
+        config = KeyValueConfig(
+            bucket=LEADER_BUCKET, ttl=TERM.total_seconds(), storage=StorageType.MEMORY, replicas=self._replicas
+        )
+        try:
+            return await js.create_key_value(config)
+        except BadRequestError:
+            return await js.key_value(LEADER_BUCKET)

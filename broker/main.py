@@ -1,0 +1,189 @@
+"""One broker process: everything of the control plane, started in the order in which it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from muster.broker import streams
+from muster.broker.api.context import ApiSettings, Status
+from muster.broker.api.surfaces import Parts, surfaces
+from muster.broker.assign import Assignments
+from muster.broker.commands import Commands
+from muster.broker.duties.duty import Duties
+from muster.broker.duties.expire import Expire
+from muster.broker.duties.wake import Wake
+from muster.broker.feed import Feed
+from muster.broker.leader import Leader
+from muster.broker.log import Log
+from muster.broker.offer import Offers
+from muster.broker.projection.database import Database
+from muster.broker.projection.projector import Projector
+from muster.broker.query import Query
+from muster.broker.state.changes import Changes
+from muster.broker.state.machine import State
+from muster.mesh import events, names
+from muster.mesh.connection import connect
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import Publisher, post
+from muster.mesh.model import Presence
+from muster.mesh.service import stop_signals, until_stopped
+
+log = structlog.get_logger()
+
+_presence = msgspec.json.Decoder(Presence)
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator may choose about a broker."""
+
+    server: str
+    """NATS URL, or several, comma-separated."""
+    data: Path
+    """Folder of the projection."""
+    api: ApiSettings = ApiSettings()
+    durability: Literal["safe", "fast"] = "safe"
+    lease: timedelta = timedelta(seconds=30)
+    replicas: int = 1
+    nats_token: str | None = None
+    ready_line: bool = True
+    """Print `ready broker …` on standard output once requests are answered."""
+
+
+async def serve(settings: BrokerSettings) -> None:
+    """Run a broker until SIGTERM or SIGINT.
+
+    Raises:
+        UnreachableError: no NATS server.
+        UnavailableError: the projection's file cannot be written, or the log was replaced.
+    """
+    broker = Broker(settings)
+    async with stop_signals() as stop, AsyncExitStack() as stack:
+        await broker.start(stack)
+        await until_stopped(stop, *broker.services)
+
+
+class Broker:
+    """The parts of a broker, wired."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self.settings = settings
+        self.id = names.new_id()
+        self.state = State()
+        self.feed = Feed()
+        self.services: list[Leader | Projector | Offers | Assignments | Duties | Publisher] = []
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Start everything; leaving the stack stops it in reverse."""
+        settings = self.settings
+        client = await stack.enter_async_context(
+            connect(
+                settings.server, name=f"muster-broker-{self.id}", token=settings.nats_token, on_reconnect=self._again
+            )
+        )
+        self.client = client
+        stream_settings = streams.StreamSettings(replicas=settings.replicas, lease=settings.lease)
+        await streams.ensure(client.jetstream(), stream_settings)
+        database = Database(settings.data / "projection.sqlite", settings.durability)
+        stack.callback(database.close)
+        kept = database.kept()
+        self.state.load(kept.seq, kept.objects, kept.elements, kept.orders)
+        self.publisher = await stack.enter_async_context(Publisher(client))
+        self.log = Log(client, self.publisher)
+        self.projector = Projector(client, self.state, database, self.log)
+        self.offers = Offers(client, self.publisher, self.state, self.log)
+        self.assignments = Assignments(client, self.state, stream_settings)
+        self.leader = Leader(client, self.id, settings.replicas)
+        self._wire()
+        self.query = Query(database.path, self.state, self.projector, self.log)
+        stack.callback(self.query.close)
+        commands = Commands(client, self.state, self.log, self.query, stream_settings)
+        await self._start_services(stack)
+        parts = Parts(client=client, commands=commands, query=self.query, feed=self.feed, status=self.status)
+        running = await stack.enter_async_context(surfaces(parts, settings.api))
+        self.services += running.services
+        log.info("broker.ready", broker=self.id, api=running.http.url, sequence=self.state.seq)
+        if settings.ready_line:
+            sys.stdout.write(f"ready broker api={running.http.url}\n")
+            sys.stdout.flush()
+
+    async def _start_services(self, stack: AsyncExitStack) -> None:
+        expire = Expire(self.settings.lease, datetime.now(UTC))
+        duties = Duties(self.state, self.log, self.leader, [Wake(), expire])
+
+        async def heard(message: Msg) -> None:
+            try:
+                presence = _presence.decode(message.data)
+            except msgspec.MsgspecError:
+                return
+            expire.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
+
+        await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
+        for service in (self.projector, self.offers, self.assignments, self.leader, duties):
+            self.services.append(await stack.enter_async_context(service))
+
+    def _wire(self) -> None:
+        """Who hears of what: all brokers project, the leader also acts."""
+
+        def act(changes: Changes) -> None:
+            if self.leader.leads:
+                self.offers.look(changes)
+                self.assignments.look(changes)
+
+        def tell(happened: Sequence[events.Event]) -> None:
+            self.feed.publish(happened)
+            if self.leader.leads:
+                _broadcast(self.client, happened)
+
+        self.projector.on_changes.append(act)
+        self.projector.on_events.append(tell)
+        self.leader.on_elected += [self.offers.look_everywhere, self.assignments.look_everywhere]
+
+    def _again(self) -> None:
+        """The connection is back: what was under way may be lost, so look at everything again."""
+        self.publisher.renew()
+        if self.leader.leads:
+            self.offers.look_everywhere()
+
+    async def status(self) -> Status:
+        """How this broker is, for `/readyz`, `/metrics` and `muster doctor`."""
+        state = self.state
+        orders: dict[str, int] = {}
+        for order in state.orders.values():
+            orders[order.state] = orders.get(order.state, 0) + 1
+        objects: dict[str, int] = {}
+        for kind, _ in state.fleet.stored:
+            objects[kind] = objects.get(kind, 0) + 1
+        connected = self.client.is_connected
+        trouble = self.projector.trouble or ("" if connected else "the NATS server is away")
+        return Status(
+            broker=self.id,
+            ready=not trouble,
+            reason=trouble,
+            leader=self.leader.leads,
+            durability=self.settings.durability,
+            lag=state.seq - self.projector.committed,
+            sequence=state.seq,
+            orders=orders,
+            elements=len(state.fleet.elements),
+            online=sum(element.agent is not None for element in state.fleet.elements.values()),
+            objects=objects,
+        )
+
+
+def _broadcast(client: Client, happened: Sequence[events.Event]) -> None:
+    """Tell whoever listens on NATS; events are in the record anyway."""
+    try:
+        for event in happened:
+            post(client, events.nats_subject(event), events.cloud_event(event))
+    except UnavailableError:
+        return

@@ -1,0 +1,233 @@
+"""What people and agents may do with orders: create, cancel, retry, resume, explain."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b32encode
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+from nats.aio.client import Client
+from nats.js.errors import KeyNotFoundError
+
+from muster.blueprints.definition import Blueprint, decode_blueprint
+from muster.blueprints.resolve import Resolved, resolve, validate
+from muster.broker.log import Log
+from muster.broker.query import Query
+from muster.broker.state.changes import Changes
+from muster.broker.state.machine import State
+from muster.broker.state.order import is_held
+from muster.broker.state.table import TABLE, WAITING
+from muster.broker.targets import Target, chosen, suggestion
+from muster.mesh import names, records
+from muster.mesh.errors import InvalidError, NotFoundError, RefusedError
+from muster.mesh.jetstream import LostRaceError
+from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
+
+MAX_DEPTH: Final = 16
+"""Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
+
+
+class _Pinned(msgspec.Struct, frozen=True):
+    blueprint: Blueprint
+    version: int
+    digest: str
+
+
+class Orders:
+    """The write path of orders: check against the state, append, answer what the state machine decided."""
+
+    def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
+        self._client = client
+        self._state = state
+        self._log = log
+        self._query = query
+        self._pinned: dict[str, _Pinned] = {}
+
+    async def create_orders(self, request: OrderRequest, *, by: str, key: str | None = None) -> list[Order]:
+        """Make the orders that a request asks for: all of them, or none.
+
+        Args:
+            request: what, for whom, with which inputs.
+            by: who asks, for the record.
+            key: makes it safe to repeat: the same key makes the same orders, once and for ever.
+
+        Raises:
+            NotFoundError: no such blueprint, element or pool.
+            InvalidError: the inputs break the blueprint's schema; all errors are told.
+            RefusedError: nothing matches, or the parent is over.
+            UnavailableError: the log cannot be reached.
+        """
+        created = self._prepare(request, by, key)
+        expect = None if key is None else 0
+        try:
+            if len(created) == 1:
+                outcomes = [await self._log.append(created[0], expect=expect)]
+            else:
+                outcomes = await self._log.append_all(created, expect=expect)
+        except LostRaceError:
+            return [await self._query.order(record.order) for record in created]
+        return [_order(changes, record.order) for changes, record in zip(outcomes, created, strict=True)]
+
+    async def preview(self, request: OrderRequest) -> list[dict[str, Any]]:
+        """What `create_orders` would make, without making it."""
+        return [
+            {
+                "blueprint": record.blueprint,
+                "version": record.version,
+                "element": record.element,
+                "pool": record.pool,
+                "inputs": record.inputs,
+                "sources": record.sources,
+            }
+            for record in self._prepare(request, "preview", None)
+        ]
+
+    async def cancel(self, order: str, by: str) -> Order:
+        """Stop an order; a running one is `cancelling` until its agent has stopped it.
+
+        Raises:
+            RefusedError: it has ended already, or is being cancelled.
+        """
+        found = await self._query.order(order)
+        if found.is_final:
+            raise RefusedError(f"order {found.id} is {found.state} already; there is nothing to cancel")
+        changes = await self._log.append(records.CancelRequested(order=found.id, by=by))
+        return _order(changes, found.id)
+
+    async def retry(self, order: str, by: str) -> Order:
+        """Let a failed or cancelled order go on at its first unfinished task.
+
+        Raises:
+            RefusedError: it is open, or it finished.
+        """
+        found = await self._query.order(order)
+        if not found.is_final:
+            raise RefusedError(f"order {found.id} is {found.state}; only a failed or cancelled order can be retried")
+        if found.state is OrderState.FINISHED:
+            raise RefusedError(f"order {found.id} finished well; run its blueprint again instead of retrying it")
+        main = {task.name for task in (await self._blueprint_of(found)).tasks}
+        kept = tuple(
+            job for job in found.jobs if job.name in main and job.state in {JobState.FINISHED, JobState.SKIPPED}
+        )
+        record = records.Retried(order=found.id, snapshot=replace(found, jobs=kept), by=by)
+        try:
+            changes = await self._log.append(record, expect=await self._log.last_of(found.id))
+        except LostRaceError:
+            raise RefusedError(f"somebody else changed order {found.id} just now; look at it again") from None
+        return _order(changes, found.id)
+
+    async def resume(self, request: ResumeRequest) -> ResumeReply:
+        """An agent's claim was refused, or it gave an order up: the copy it has is stale.
+
+        Every change of an offered order publishes a fresh copy, so this one can always be dropped.  If the
+        agent itself was the last holder, or the holder's daemon is gone, the order is given up first.
+        """
+        order = self._state.orders.get(request.order)
+        if order is not None and is_held(order) and order.element is not None:
+            holder = self._state.fleet.elements.get(order.element)
+            if order.agent == request.agent or holder is None or holder.agent != order.agent:
+                reason = f"the agent on {order.element} gave it up"
+                await self._log.append(records.Lost(order=order.id, attempt=order.attempt, reason=reason))
+        return ResumeReply(drop=True)
+
+    async def explain(self, order: str) -> dict[str, Any]:
+        """Where each input came from, why it waits or how it ended, and every record about it."""
+        found = await self._query.order(order)
+        return {
+            "order": found,
+            "meaning": TABLE[found.state].meaning,
+            "waits": WAITING.get(found.reason, found.reason) if found.state is OrderState.QUEUED else "",
+            "inputs": [
+                {"name": name, "value": value, "source": found.sources.get(name, "order")}
+                for name, value in found.inputs.items()
+            ],
+            "history": await self._query.history(found.id),
+        }
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _prepare(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
+        pinned = self._pin(request.blueprint)
+        targets = chosen(request, self._state)
+        depth = self._depth(request)
+        prepared = []
+        for place, target in enumerate(targets):
+            inputs = self._inputs(pinned, request, target)
+            prepared.append(
+                records.Created(
+                    order=names.new_id() if key is None else derived_id(key, place),
+                    blueprint=request.blueprint,
+                    version=pinned.version,
+                    digest=pinned.digest,
+                    element=target.element,
+                    pool=target.pool,
+                    inputs=inputs.inputs,
+                    sources=inputs.sources,
+                    not_before=request.not_before,
+                    labels=request.labels,
+                    parent=request.parent,
+                    depth=depth,
+                    by=by,
+                )
+            )
+        return prepared
+
+    def _pin(self, name: str) -> _Pinned:
+        stored = self._state.fleet.stored.get(("blueprint", name))
+        blueprint = self._state.fleet.get("blueprint", name)
+        if stored is None or not isinstance(blueprint, Blueprint):
+            known = [its_name for kind, its_name in self._state.fleet.stored if kind == "blueprint"]
+            raise NotFoundError(f"there is no blueprint {name!r}{suggestion(name, known)}")
+        pinned = self._pinned.get(name)
+        if pinned is None or pinned.blueprint is not blueprint:
+            pinned = self._pinned[name] = _Pinned(blueprint, stored.version, blueprint.digest())
+        return pinned
+
+    def _depth(self, request: OrderRequest) -> int:
+        if request.parent is None:
+            return 0
+        parent = self._state.orders.get(request.parent)
+        if parent is None or parent.state is OrderState.CANCELLING:
+            raise RefusedError(f"the parent order {request.parent} is over or being cancelled")
+        if parent.depth >= MAX_DEPTH:
+            raise RefusedError(f"{MAX_DEPTH} orders stand above one another already; do blueprints order each other?")
+        return parent.depth + 1
+
+    def _inputs(self, pinned: _Pinned, request: OrderRequest, target: Target) -> Resolved:
+        params, sources = self._state.fleet.params(target.element) if target.element is not None else ({}, {})
+        resolved = resolve(pinned.blueprint, request.inputs, params, sources)
+        problems = validate(pinned.blueprint, resolved.inputs)
+        if target.pool is not None:
+            missing_yet = {f"inputs.{name}" for name in pinned.blueprint.inputs if name not in resolved.inputs}
+            problems = [problem for problem in problems if problem.path not in missing_yet]
+        if problems:
+            raise InvalidError(f"the inputs do not fit blueprint {request.blueprint}", *problems)
+        return resolved
+
+    async def _blueprint_of(self, order: Order) -> Blueprint:
+        bucket = await self._client.jetstream().key_value(names.BLUEPRINT_BUCKET)
+        try:
+            entry = await bucket.get(order.digest)
+        except KeyNotFoundError:
+            raise RefusedError(
+                f"version {order.version} of blueprint {order.blueprint} is not in the mesh any more"
+            ) from None
+        return decode_blueprint(entry.value or b"")
+
+
+def derived_id(key: str, place: int) -> str:
+    """The id of the order that a key makes: the same every time."""
+    return b32encode(hashlib.sha256(f"{key}\n{place}".encode()).digest()[:10]).decode().lower()
+
+
+def _order(changes: Changes, ident: str) -> Order:
+    """The order as the state machine left it.
+
+    Raises:
+        RefusedError: the state machine did not take the record.
+    """
+    if changes.refused is not None:
+        raise RefusedError(f"order {ident}: {changes.refused.reason}")
+    return changes.orders[ident]

@@ -1,0 +1,193 @@
+"""The SQLite file: opened, checked, and written a batch at a time.
+
+A batch is one transaction together with the log sequence it reaches, so each record is projected
+exactly once.  Calls block: the `Projector` makes them on one thread of its own, one call a batch
+(a library that goes to its thread for every statement costs five times as much).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from muster.broker.state.changes import Changes
+from muster.broker.state.element import Element, StoredObject
+from muster.mesh.errors import UnavailableError
+from muster.mesh.events import Event
+from muster.mesh.model import Order
+from muster.mesh.settings import Durability
+
+SCHEMA_VERSION: Final = 1
+"""A file of another version is set aside and rebuilt from the log."""
+
+EVENTS_KEPT: Final = 100_000
+"""Log sequences whose events stay in the table; the log itself keeps everything."""
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+_PUT_ORDER = """
+INSERT INTO orders (id, state, blueprint, element, pool, parent, created, finished, doc)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+  state = excluded.state, element = excluded.element, finished = excluded.finished, doc = excluded.doc
+"""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a projection knows of the state at its sequence: enough to go on without replaying the log."""
+
+    seq: int
+    objects: list[StoredObject]
+    elements: list[Element]
+    orders: list[Order]
+
+
+class Batch:
+    """The changes of many records, the last one of each thing only."""
+
+    __slots__ = ("deleted", "elements", "events", "objects", "orders", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.orders: dict[str, Order] = {}
+        self.elements: dict[str, Element | None] = {}
+        self.objects: dict[tuple[str, str], StoredObject | None] = {}
+        self.events: list[Event] = []
+
+    def add(self, changes: Changes) -> None:
+        """Take in what one record changed."""
+        self.seq = changes.stamp.seq
+        if changes.orders:
+            self.orders.update(changes.orders)
+        if changes.elements:
+            self.elements.update(changes.elements)
+        for stored in changes.objects:
+            self.objects[stored.kind, stored.name] = stored
+        for key in changes.deleted:
+            self.objects[key] = None
+        self.events += changes.events
+
+
+class Database:
+    """The projection's file.
+
+    Raises:
+        UnavailableError: the file cannot be written (a full disk, permissions).
+    """
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        self.path = path
+        self._connection = _open(path, durability)
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded in."""
+        self._connection.close()
+
+    def kept(self) -> Kept:
+        """What the file knows of the state."""
+        rows = self._connection.execute
+        return Kept(
+            seq=int(rows("SELECT value FROM meta WHERE key = 'seq'").fetchone()[0]),
+            objects=_docs(rows("SELECT doc FROM objects ORDER BY kind, name"), StoredObject),
+            elements=_docs(rows("SELECT doc FROM elements ORDER BY name"), Element),
+            orders=_docs(rows("SELECT doc FROM orders WHERE finished IS NULL ORDER BY n"), Order),
+        )
+
+    def write(self, batch: Batch) -> None:
+        """One transaction: all of the batch and its sequence, or nothing."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_PUT_ORDER, map(_order_row, batch.orders.values()))
+            if batch.objects:
+                self._write_objects(batch)
+            if batch.elements:
+                self._write_elements(batch)
+            connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", _event_rows(batch.events))
+            connection.execute("DELETE FROM events WHERE seq <= ?", (batch.seq - EVENTS_KEPT,))
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (batch.seq,))
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise UnavailableError(
+                f"the projection {self.path} cannot be written: {error}; nothing is lost, it goes on once there is room"
+            ) from error
+
+    def _write_objects(self, batch: Batch) -> None:
+        for (kind, name), stored in batch.objects.items():
+            if stored is None:
+                self._connection.execute("DELETE FROM objects WHERE kind = ? AND name = ?", (kind, name))
+            else:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", (kind, name, _encode(stored))
+                )
+
+    def _write_elements(self, batch: Batch) -> None:
+        for name, element in batch.elements.items():
+            if element is None:
+                self._connection.execute("DELETE FROM elements WHERE name = ?", (name,))
+            else:
+                self._connection.execute("INSERT OR REPLACE INTO elements VALUES (?, ?)", (name, _encode(element)))
+
+
+def _order_row(order: Order) -> tuple[object, ...]:
+    return (
+        order.id,
+        order.state,
+        order.blueprint,
+        order.element,
+        order.pool,
+        order.parent,
+        order.created_at.timestamp(),
+        order.finished_at.timestamp() if order.finished_at else None,
+        _encode(order),
+    )
+
+
+def _event_rows(events: Sequence[Event]) -> Iterable[tuple[object, ...]]:
+    for event in events:
+        seq, _, place = event.id.partition(".")
+        yield int(seq), int(place), event.kind, event.subject, _encode(event)
+
+
+def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:
+    decoder = msgspec.json.Decoder(kind)
+    return [decoder.decode(row[0]) for row in rows]
+
+
+def _open(path: Path, durability: Durability) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = _connect(path, durability)
+    try:
+        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    except sqlite3.OperationalError:
+        found = None
+    except sqlite3.DatabaseError:
+        found = (None,)
+    if found == (SCHEMA_VERSION,):
+        return connection
+    if found is not None:
+        connection.close()
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        connection = _connect(path, durability)
+    script = files("muster.broker.projection").joinpath("schema.sql").read_text()
+    connection.executescript(f"BEGIN;{script}INSERT INTO meta VALUES ('schema', {SCHEMA_VERSION}), ('seq', 0);COMMIT;")
+    return connection
+
+
+def _connect(path: Path, durability: Durability) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'safe' else 'NORMAL'}")
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection

@@ -1,0 +1,140 @@
+"""Follows the log: state machine first, then SQLite, then the world is told.
+
+Answers to appenders and releases to the leader go out as soon as a record is applied; they rest on
+the log alone.  Events go out when their rows are committed, so whoever hears of something can look
+it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from muster.broker.log import Log, follow, moment
+from muster.broker.projection.database import Batch, Database
+from muster.broker.state.changes import Changes
+from muster.broker.state.machine import State
+from muster.mesh.errors import UnavailableError
+from muster.mesh.events import Event
+from muster.mesh.jetstream import stamp
+from muster.mesh.names import LOG_STREAM
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+RETRY: Final = 1.0
+"""Seconds between two tries to write the projection while the disk is full."""
+
+MAX_BATCH: Final = 4000
+"""Records in one transaction; while one is written, the next batch grows to at most this."""
+
+
+class Projector(Service):
+    """Applies every record once, in order, and keeps the tables up to date.
+
+    Ready once the log's end at the time of starting is reached.
+    """
+
+    def __init__(self, client: Client, state: State, database: Database, appended: Log) -> None:
+        super().__init__()
+        self._client = client
+        self._state = state
+        self._database = database
+        self._log = appended
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection")
+        self._batch = Batch()
+        self._records = 0
+        self._room = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._advanced = asyncio.Condition()
+        self._goal = 0
+        self.committed = state.seq
+        """The last log sequence that the tables have."""
+        self.trouble: str | None = None
+        """Why the tables cannot be written just now."""
+        self.on_changes: list[Callable[[Changes], None]] = []
+        """Called for each record as it is applied; must not block."""
+        self.on_events: list[Callable[[Sequence[Event]], None]] = []
+        """Called with the events of each committed batch."""
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        self._goal = (await self._client.jetstream().stream_info(LOG_STREAM)).state.last_seq
+        if self._goal < self._state.seq:
+            log.error("log.shrank", log=self._goal, projection=self._state.seq)
+            raise UnavailableError(
+                f"the log ends at {self._goal}, but the projection has seen {self._state.seq}: "
+                "the log was replaced or restored; delete the projection file to rebuild it"
+            )
+        self._note_ready()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._apply_all())
+                tasks.create_task(self._write_all())
+        finally:
+            self._thread.shutdown()
+
+    async def caught_up(self) -> None:
+        """Wait until the tables have everything that is applied by now: read your own writes."""
+        goal = self._state.seq
+        if self.committed < goal:
+            async with self._advanced:
+                await self._advanced.wait_for(lambda: self.committed >= goal)
+
+    async def _apply_all(self) -> None:
+        async for messages in follow(self._client, self._state.seq):
+            for start in range(0, len(messages), MAX_BATCH):
+                while self._records >= MAX_BATCH:
+                    self._room.clear()
+                    await self._room.wait()
+                self._apply(messages[start : start + MAX_BATCH])
+                self._filled.set()
+
+    def _apply(self, messages: list[Msg]) -> None:
+        state, batch, appended = self._state, self._batch, self._log
+        for message in messages:
+            seq, time = stamp(message)
+            changes = state.apply(seq, moment(time), message.subject, message.data)
+            batch.add(changes)
+            for tell in self.on_changes:
+                tell(changes)
+            if appended.has_appenders:
+                appended.applied(message.subject, message.data, changes)
+        self._records += len(messages)
+
+    async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._batch, self._records = self._batch, Batch(), 0
+            self._room.set()
+            while True:
+                try:
+                    await loop.run_in_executor(self._thread, self._database.write, batch)
+                    self.trouble = None
+                    break
+                except UnavailableError as error:
+                    if self.trouble is None:
+                        log.error("projection.stuck", error=str(error))  # noqa: TRY400 - the reason says it all
+                    self.trouble = str(error)
+                    await asyncio.sleep(RETRY)
+            await self._committed(batch)
+
+    async def _committed(self, batch: Batch) -> None:
+        async with self._advanced:
+            self.committed = batch.seq
+            self._advanced.notify_all()
+        self._note_ready()
+        for tell in self.on_events:
+            tell(batch.events)
+
+    def _note_ready(self) -> None:
+        if self.committed >= self._goal:
+            self.ready.set()

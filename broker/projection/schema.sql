@@ -1,0 +1,28 @@
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- n counts orders in the order of the log; the whole order is in doc (JSON), columns are what is searched.
+CREATE TABLE orders (
+  n INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  state TEXT NOT NULL,
+  blueprint TEXT NOT NULL,
+  element TEXT,
+  pool TEXT,
+  parent TEXT,
+  created REAL NOT NULL,
+  finished REAL,
+  doc BLOB NOT NULL
+);
+CREATE INDEX orders_of_element ON orders (element, n);
+CREATE INDEX orders_of_blueprint ON orders (blueprint, n);
+CREATE INDEX orders_of_parent ON orders (parent) WHERE parent IS NOT NULL;
+CREATE INDEX orders_open ON orders (n) WHERE finished IS NULL;
+CREATE INDEX orders_ended_badly ON orders (state, n) WHERE state IN ('failed', 'cancelled');
+
+CREATE TABLE elements (name TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE objects (kind TEXT, name TEXT, doc BLOB NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+
+CREATE TABLE events (
+  seq INTEGER, place INTEGER, kind TEXT NOT NULL, subject TEXT NOT NULL, doc BLOB NOT NULL,
+  PRIMARY KEY (seq, place)
+) WITHOUT ROWID;

@@ -1,0 +1,40 @@
+"""What one record changed: what the projection writes, and what the leader must do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster.broker.state.element import Element, StoredObject
+from muster.broker.state.order import Refused, Stamp
+from muster.mesh.events import Event
+from muster.mesh.model import Order
+
+
+class Changes:
+    """Collects what `State.apply` does.  A record that was refused changes nothing but says why."""
+
+    __slots__ = ("assignments", "deleted", "elements", "events", "objects", "orders", "refused", "stamp")
+
+    def __init__(self, stamp: Stamp) -> None:
+        self.stamp = stamp
+        self.orders: dict[str, Order] = {}
+        self.elements: dict[str, Element | None] = {}
+        """Elements as they stand now; None for one that was deleted."""
+        self.objects: list[StoredObject] = []
+        self.deleted: list[tuple[str, str]] = []
+        self.assignments: set[str] = set()
+        """Elements whose agents must be told something new."""
+        self.events: list[Event] = []
+        self.refused: Refused | None = None
+
+    def event(self, kind: str, subject: str, data: dict[str, Any]) -> None:
+        """Tell that something happened."""
+        self.events.append(
+            Event(
+                id=f"{self.stamp.seq}.{len(self.events)}",
+                kind=kind,
+                subject=subject,
+                time=self.stamp.time,
+                data=data,
+            )
+        )

@@ -1,0 +1,37 @@
+"""Elements and other objects as they stand now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from muster.mesh.model import Mode, Wire
+
+
+class StoredObject(Wire):
+    """A manifest that was applied, and its version."""
+
+    kind: str
+    name: str
+    version: int
+    manifest: dict[str, Any]
+    created_at: datetime
+    changed_at: datetime
+
+
+class Element(Wire):
+    """What an element's manifest does not say: how it stands at present."""
+
+    name: str
+    kind: str
+    mode: Mode = Mode.WORK_ORDER
+    drained: bool = False
+    agent: str | None = None
+    """Id of the daemon that acts for it; None while it is offline."""
+    since: datetime | None = None
+    """When it last went online or offline."""
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether work orders may be released to it."""
+        return self.mode is Mode.WORK_ORDER and not self.drained

@@ -1,0 +1,297 @@
+"""The state machine: the whole state of a mesh, and `apply`, the one way to change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from muster.broker.state import order as transitions
+from muster.broker.state.changes import Changes
+from muster.broker.state.element import Element, StoredObject
+from muster.broker.state.fleet import Fleet, is_element_kind
+from muster.broker.state.order import Refused, Stamp
+from muster.broker.state.release import settled
+from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
+from muster.mesh import names, records
+from muster.mesh.errors import InvalidError
+from muster.mesh.model import Child, Mode, Order, OrderState
+
+
+class State:
+    """Only what is alive: elements, objects, open orders.  History is the projection's."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        """The last log sequence applied."""
+        self.fleet = Fleet()
+        self.orders: dict[str, Order] = {}
+        self.shelves = Shelves()
+        self.timers: dict[str, datetime] = {}
+        """Open orders that wait for a time."""
+        self.refused = 0
+        """Records that changed nothing because they may not stand where they stand."""
+
+    def load(self, seq: int, objects: list[StoredObject], elements: list[Element], orders: list[Order]) -> None:
+        """Take up what a projection kept, as it was at `seq`; only on a new state."""
+        self.seq = seq
+        for element in elements:
+            self.fleet.elements[element.name] = element
+        for stored in sorted(objects, key=lambda it: it.kind == "pool"):
+            self.fleet.put(stored)
+        for order in orders:
+            self._keep(None, order)
+
+    def apply(self, seq: int, time: datetime, subject: str, data: bytes) -> Changes:
+        """What one message of the log does."""
+        self.seq = seq
+        record = records.decode(subject, data)
+        parts = names.log_parts(subject)
+        changes = Changes(Stamp(seq, time, parts[2] if parts else ""))
+        if isinstance(record, str):
+            self._refuse(changes, subject, record)
+            self._touch_rev(changes, parts)
+            return changes
+        if isinstance(record, records.OrderRecord):
+            self._apply_to_order(record, changes)
+        else:
+            OTHERS[type(record)](self, record, changes)
+        return changes
+
+    # -- orders ---------------------------------------------------------------------------------
+
+    def _apply_to_order(self, record: records.OrderRecord, changes: Changes) -> None:
+        before = self.orders.get(record.order)
+        after = self._next(before, record, changes.stamp)
+        if isinstance(after, Refused):
+            changes.refused = after
+            self._touch_rev(changes, ("order", record.order, ""))
+            return
+        self._change(before, replace(after, rev=changes.stamp.seq), changes)
+        if isinstance(record, records.Reported):
+            for job in record.jobs:
+                data = {"order": record.order, "job": job.name, "exit_code": job.exit_code, "error": job.error}
+                changes.event(f"job.{job.state}", record.order, data)
+        elif isinstance(record, records.Lost | records.Retried):
+            kind = "order.lost" if isinstance(record, records.Lost) else "order.retried"
+            changes.event(kind, record.order, _summary(after))
+
+    def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
+        if isinstance(record, records.Created):
+            return transitions.created(record, stamp) if before is None else Refused("there is such an order already")
+        if isinstance(record, records.Retried):
+            return transitions.retried(record) if before is None else Refused("it is open; there is nothing to retry")
+        if before is None:
+            return Refused("there is no such open order")
+        return transitions.TRANSITIONS[type(record)](before, record, stamp)
+
+    def _touch_rev(self, changes: Changes, parts: tuple[str, str, str] | None) -> None:
+        """Anything on an order's subjects moves what a claim is compared with, even if it was refused."""
+        order = self.orders.get(parts[1]) if parts is not None and parts[0] == "order" else None
+        if order is not None:
+            self._keep(order, replace(order, rev=changes.stamp.seq))
+            changes.orders[order.id] = self.orders[order.id]
+
+    def _change(self, before: Order | None, after: Order, changes: Changes) -> None:
+        if after.state is OrderState.SUSPENDED and after.waits_for_children and transitions.children_are_through(after):
+            after = transitions.going_on(after)
+        after = settled(after, self.fleet)
+        self._keep(before, after)
+        changes.orders[after.id] = after
+        if before is None or before.state is not after.state:
+            changes.event("order.created" if before is None else f"order.{after.state}", after.id, _summary(after))
+            if after.parent is not None:
+                self._tell_parent(after, changes)
+
+    def _tell_parent(self, child: Order, changes: Changes) -> None:
+        parent = self.orders.get(child.parent or "")
+        if parent is None:
+            return
+        news = Child(state=child.state, reason=child.reason, outputs=child.outputs)
+        after = replace(parent, children={**parent.children, child.id: news})
+        if (
+            after.state is OrderState.CANCELLING
+            and after.waits_for_children
+            and transitions.children_are_through(after)
+        ):
+            after = transitions.ended(after, OrderState.CANCELLED, after.reason, changes.stamp)
+        self._change(parent, after, changes)
+
+    def _keep(self, before: Order | None, after: Order) -> None:
+        gone = after.is_final
+        self.shelves.move(before, None if gone else after)
+        if gone:
+            self.orders.pop(after.id, None)
+        else:
+            self.orders[after.id] = after
+        time = None if gone else (after.not_before or after.wake_at)
+        if time is not None:
+            self.timers[after.id] = time
+        elif before is not None and (before.not_before or before.wake_at):
+            self.timers.pop(after.id, None)
+
+    def _release(self, shelf: str, changes: Changes) -> None:
+        """Look again at what waits on a shelf."""
+        for ident in self.shelves.waiting(shelf):
+            before = self.orders[ident]
+            after = settled(before, self.fleet)
+            if after is not before:
+                self._change(before, after, changes)
+
+    # -- elements and objects -------------------------------------------------------------------
+
+    def _joined(self, record: records.Joined, changes: Changes) -> None:
+        element = self.fleet.elements.get(record.element)
+        if element is None:
+            changes.refused = Refused(f"there is no element {record.element}")
+            return
+        after = replace(element, agent=record.agent, since=changes.stamp.time)
+        self._stand(element, after, changes, "element.online", {"agent": record.agent})
+
+    def _left(self, record: records.Left, changes: Changes) -> None:
+        element = self.fleet.elements.get(record.element)
+        if element is None or element.agent != record.agent:
+            changes.refused = Refused(f"agent {record.agent} does not act for {record.element}")
+            return
+        after = replace(element, agent=None, since=changes.stamp.time)
+        data = {"agent": record.agent, "reason": record.reason}
+        self._stand(element, after, changes, "element.offline", data)
+
+    def _mode_changed(self, record: records.ModeChanged, changes: Changes) -> None:
+        element = self.fleet.elements.get(record.element)
+        if element is None or record.mode not in set(Mode):
+            changes.refused = Refused(f"there is no element {record.element}, or no mode {record.mode}")
+            return
+        after = replace(element, mode=Mode(record.mode))
+        self._stand(element, after, changes, "element.mode", {"mode": record.mode, "by": record.by})
+
+    def _drain_changed(self, record: records.DrainChanged, changes: Changes) -> None:
+        element = self.fleet.elements.get(record.element)
+        if element is None:
+            changes.refused = Refused(f"there is no element {record.element}")
+            return
+        after = replace(element, drained=record.drained)
+        kind = "element.drained" if record.drained else "element.undrained"
+        self._stand(element, after, changes, kind, {"by": record.by})
+
+    def _stand(self, before: Element, after: Element, changes: Changes, kind: str, data: dict[str, Any]) -> None:
+        self.fleet.elements[after.name] = after
+        changes.elements[after.name] = after
+        changes.event(kind, after.name, data)
+        self._reassign(after.name, changes)
+        if before.takes_work != after.takes_work:
+            self._release(element_shelf(after.name), changes)
+            for pool in self.fleet.pools_of(after.name):
+                self._release(pool_shelf(pool), changes)
+
+    def _reassign(self, element: str, changes: Changes) -> None:
+        """An element changed: its pools may be others now, and orders there may go."""
+        changes.assignments.add(element)
+        for pool in self.fleet.regroup(element):
+            self._release(pool_shelf(pool), changes)
+
+    def _applied(self, record: records.Applied, changes: Changes) -> None:
+        for manifest in record.manifests:
+            try:
+                self._apply_one(manifest, record.by, changes)
+            except InvalidError as error:
+                changes.refused = Refused(str(error))
+
+    def _apply_one(self, manifest: dict[str, Any], by: str, changes: Changes) -> None:
+        kind, name = str(manifest.get("kind")), str(manifest.get("name"))
+        before = self.fleet.stored.get((kind, name))
+        if before is not None and before.manifest == manifest:
+            return
+        stored = StoredObject(
+            kind=kind,
+            name=name,
+            version=before.version + 1 if before else 1,
+            manifest=manifest,
+            created_at=before.created_at if before else changes.stamp.time,
+            changed_at=changes.stamp.time,
+        )
+        if is_element_kind(kind):
+            standing = self.fleet.elements.get(name)
+            if standing is not None and standing.kind != kind:
+                changes.refused = Refused(f"{name} is a {standing.kind} already; element names are unique")
+                return
+            self.fleet.put(stored)
+            self._element_applied(stored, standing, changes)
+        else:
+            before_members = set(self.fleet.members.get(name, ()))
+            self.fleet.put(stored)
+            self._object_applied(kind, name, before_members, changes)
+        changes.objects.append(stored)
+        data = {"kind": kind, "version": stored.version, "by": by}
+        changes.event("object.changed" if before else "object.created", name, data)
+
+    def _element_applied(self, stored: StoredObject, standing: Element | None, changes: Changes) -> None:
+        mode = stored.manifest.get("mode")
+        after = standing or Element(name=stored.name, kind=stored.kind)
+        after = replace(after, mode=Mode(mode)) if mode else after
+        self.fleet.elements[stored.name] = after
+        changes.elements[stored.name] = after
+        self._reassign(stored.name, changes)
+        self._release(element_shelf(stored.name), changes)
+
+    def _object_applied(self, kind: str, name: str, before_members: set[str], changes: Changes) -> None:
+        if kind == "pool":
+            changes.assignments |= before_members ^ self.fleet.members[name]
+            self._release(pool_shelf(name), changes)
+        elif kind == "profile":
+            for element in self.fleet.using(name):
+                self._reassign(element, changes)
+
+    def _deleted(self, record: records.Deleted, changes: Changes) -> None:
+        kind, name = record.object_kind, record.name
+        if (kind, name) not in self.fleet.stored:
+            changes.refused = Refused(f"there is no {kind} {name}")
+            return
+        shelf = element_shelf(name) if is_element_kind(kind) else pool_shelf(name) if kind == "pool" else None
+        if shelf is not None and (count := len(self.shelves.open(shelf))):
+            changes.refused = Refused(f"{kind} {name} has {count} open orders; wait for them or cancel them")
+            return
+        if kind == "pool" or is_element_kind(kind):
+            changes.assignments |= self.fleet.members.get(name, {name})
+        using = self.fleet.using(name) if kind == "profile" else []
+        if using:
+            changes.refused = Refused(f"profile {name} is used by {', '.join(using[:5])}")
+            return
+        self.fleet.drop(kind, name)
+        if is_element_kind(kind):
+            changes.elements[name] = None
+        changes.deleted.append((kind, name))
+        changes.event("object.deleted", name, {"kind": kind, "by": record.by})
+
+    def _rejected(self, record: records.Rejected, changes: Changes) -> None:
+        data = {"subject": record.subject, "reason": record.reason, "body": record.body}
+        changes.event("inbox.rejected", record.id, data)
+
+    def _refuse(self, changes: Changes, subject: str, reason: str) -> None:
+        self.refused += 1
+        changes.refused = Refused(reason)
+        changes.event("record.refused", subject.rpartition(".")[2], {"subject": subject, "reason": reason})
+
+
+OTHERS: Final[dict[type[records.Record], Callable[[State, Any, Changes], None]]] = {
+    records.Joined: State._joined,  # noqa: SLF001 - the registry stands beside its class
+    records.Left: State._left,  # noqa: SLF001
+    records.ModeChanged: State._mode_changed,  # noqa: SLF001
+    records.DrainChanged: State._drain_changed,  # noqa: SLF001
+    records.Applied: State._applied,  # noqa: SLF001
+    records.Deleted: State._deleted,  # noqa: SLF001
+    records.Rejected: State._rejected,  # noqa: SLF001
+}
+
+
+def _summary(order: Order) -> dict[str, Any]:
+    return {
+        "blueprint": order.blueprint,
+        "element": order.element,
+        "pool": order.pool,
+        "state": order.state,
+        "reason": order.reason,
+        "attempt": order.attempt,
+    }

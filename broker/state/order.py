@@ -1,0 +1,233 @@
+"""What each record does to one order: a pure function a record type, looked up by type.
+
+`def claimed(order, record, stamp) -> Order | Refused`.  The first check of an agent's record is
+always the attempt: an agent that lost its lease may still be talking (fencing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from muster.broker.state.table import TABLE
+from muster.mesh import records
+from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """A record's place in the log."""
+
+    seq: int
+    time: datetime
+    actor: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The state machine did not take a record."""
+
+    reason: str
+
+
+def created(record: records.Created, stamp: Stamp) -> Order:
+    """A new order, queued until the machine settles where it goes."""
+    return Order(
+        id=record.order,
+        blueprint=record.blueprint,
+        version=record.version,
+        digest=record.digest,
+        element=record.element,
+        pool=record.pool,
+        state=OrderState.QUEUED,
+        inputs=record.inputs,
+        sources=record.sources,
+        created_by=record.by,
+        created_at=stamp.time,
+        not_before=record.not_before,
+        labels=record.labels,
+        parent=record.parent,
+        depth=record.depth,
+    )
+
+
+def due(order: Order, _record: records.Due, _stamp: Stamp) -> Order | Refused:
+    """Its time has come; a second Due (two leaders for a moment) finds nothing to do."""
+    if order.state is OrderState.QUEUED and order.not_before is not None:
+        return replace(order, not_before=None, reason="")
+    if order.state is OrderState.SUSPENDED and order.wake_at is not None:
+        return going_on(order)
+    return Refused("it does not wait for a time")
+
+
+def claimed(order: Order, record: records.Claimed, stamp: Stamp) -> Order | Refused:
+    """An element takes it.  Closes the race of two members of a pool, and of a claim with a cancel."""
+    if order.state is not OrderState.OFFERED:
+        return Refused(f"it is {order.state}, not offered")
+    if record.attempt != order.attempt + 1:
+        return Refused(f"attempt {record.attempt} is not the next one")
+    if order.element is not None and order.element != record.element:
+        return Refused(f"it is for {order.element}, not for {record.element}")
+    return replace(
+        order,
+        state=OrderState.RUNNING,
+        reason="",
+        element=record.element,
+        attempt=record.attempt,
+        agent=record.agent,
+        started_at=order.started_at or stamp.time,
+        inputs=order.inputs if record.inputs is None else record.inputs,
+        sources=order.sources if record.sources is None else record.sources,
+    )
+
+
+def reported(order: Order, record: records.Reported, stamp: Stamp) -> Order | Refused:
+    """Jobs started or ended."""
+    if refused := _not_the_runner(order, record.attempt, stamp):
+        return refused
+    jobs = with_jobs(order.jobs, record.jobs)
+    return jobs if isinstance(jobs, Refused) else replace(order, jobs=jobs)
+
+
+def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | Refused:
+    """It waits without a slot; told to stop meanwhile, it simply stops."""
+    if refused := _not_the_runner(order, record.attempt, stamp):
+        return refused
+    jobs = with_jobs(order.jobs, record.jobs)
+    if isinstance(jobs, Refused):
+        return jobs
+    if order.state is OrderState.CANCELLING:
+        return ended(replace(order, jobs=jobs), OrderState.CANCELLED, order.reason, stamp)
+    return replace(
+        order,
+        state=OrderState.SUSPENDED,
+        jobs=jobs,
+        wake_at=record.until,
+        waits_for_children=record.children,
+        reason=_waiting_words(record),
+    )
+
+
+def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
+    """The attempt ended the order."""
+    if refused := _not_the_runner(order, record.attempt, stamp):
+        return refused
+    if record.state not in FINAL_STATES:
+        return Refused(f"{record.state} is no end")
+    jobs = with_jobs(order.jobs, record.jobs)
+    if isinstance(jobs, Refused):
+        return jobs
+    state = record.state
+    if state is OrderState.CANCELLED and order.state is not OrderState.CANCELLING:
+        return Refused("nobody asked to cancel it")
+    return ended(replace(order, jobs=jobs, outputs=record.outputs), state, record.reason, stamp)
+
+
+def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
+    """Its agent is gone.  What may not run twice and was under way fails the order."""
+    if not is_held(order) or record.attempt != order.attempt:
+        return Refused("that attempt does not hold it")
+    if order.state is OrderState.CANCELLING:
+        return ended(order, OrderState.CANCELLED, order.reason, stamp)
+    for job in order.jobs:
+        if job.state is JobState.RUNNING and not job.idempotent:
+            reason = f"lost: {record.reason}, and task {job.name!r} may not run twice"
+            return ended(_jobs_stopped(order, "lost with its agent", stamp), OrderState.FAILED, reason, stamp)
+    return going_on(replace(order, element=None if order.pool else order.element))
+
+
+def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp) -> Order | Refused:
+    """At once if nobody runs it; else its agent is told, and answers with Done."""
+    reason = f"cancelled by {record.by}"
+    if order.state is OrderState.CANCELLING:
+        return Refused("it is being cancelled already")
+    if order.state is OrderState.RUNNING:
+        return replace(order, state=OrderState.CANCELLING, reason=reason)
+    if not children_are_through(order):
+        return replace(order, state=OrderState.CANCELLING, reason=reason, waits_for_children=True)
+    return ended(order, OrderState.CANCELLED, reason, stamp)
+
+
+TRANSITIONS: Final[dict[type[records.OrderRecord], Callable[[Order, Any, Stamp], Order | Refused]]] = {
+    records.Due: due,
+    records.Claimed: claimed,
+    records.Reported: reported,
+    records.Suspended: suspended,
+    records.Done: done,
+    records.Lost: lost,
+    records.CancelRequested: cancel_requested,
+}
+
+
+def is_held(order: Order) -> bool:
+    """Whether an agent runs it; a cancelling order that nobody ran waits only for its children."""
+    return order.state is OrderState.RUNNING or (order.state is OrderState.CANCELLING and not order.waits_for_children)
+
+
+def retried(record: records.Retried) -> Order | Refused:
+    """An ended order goes on at its first unfinished task."""
+    order = record.snapshot
+    if order.id != record.order or order.state not in {OrderState.FAILED, OrderState.CANCELLED}:
+        return Refused(f"only a failed or cancelled order can be retried; it is {order.state}")
+    return going_on(replace(order, finished_at=None, outputs={}, element=None if order.pool else order.element))
+
+
+def going_on(order: Order) -> Order:
+    """Back in the queue, waiting for nothing of its own any more."""
+    return replace(order, state=OrderState.QUEUED, reason="", wake_at=None, waits_for_children=False, not_before=None)
+
+
+def ended(order: Order, state: OrderState, reason: str, stamp: Stamp) -> Order:
+    """At its end."""
+    return replace(order, state=state, reason=reason, finished_at=stamp.time, wake_at=None, waits_for_children=False)
+
+
+def children_are_through(order: Order) -> bool:
+    """Whether no child order is open any more."""
+    return all(child.state in FINAL_STATES for child in order.children.values())
+
+
+def with_jobs(known: tuple[Job, ...], news: tuple[Job, ...]) -> tuple[Job, ...] | Refused:
+    """The jobs with the reported ones put in; an ended job never changes again."""
+    if not known:
+        return news
+    jobs = {job.name: job for job in known}
+    for job in news:
+        before = jobs.get(job.name)
+        if before is not None and before.state in FINAL_JOB_STATES and job != before:
+            return Refused(f"job {job.name!r} has ended already")
+        jobs[job.name] = job
+    return tuple(jobs.values())
+
+
+def _not_the_runner(order: Order, attempt: int, stamp: Stamp) -> Refused | None:
+    if attempt != order.attempt:
+        return Refused(f"attempt {attempt} is over; the order is at attempt {order.attempt}")
+    if not is_held(order):
+        return Refused(f"it is {order.state}, not running")
+    if stamp.actor != order.element:
+        return Refused(f"{stamp.actor} does not hold it")
+    return None
+
+
+def _jobs_stopped(order: Order, error: str, stamp: Stamp) -> Order:
+    jobs = tuple(
+        replace(job, state=JobState.FAILED, error=error, finished_at=stamp.time)
+        if job.state is JobState.RUNNING
+        else job
+        for job in order.jobs
+    )
+    return replace(order, jobs=jobs)
+
+
+def _waiting_words(record: records.Suspended) -> str:
+    if record.children:
+        return "waits for its child orders"
+    return f"waits until {record.until:%Y-%m-%dT%H:%M:%SZ}" if record.until else "waits"
+
+
+def is_legal(before: OrderState, after: OrderState) -> bool:
+    """Whether the table lets an order go from one state to the other."""
+    return after is before or after in TABLE[before].leads_to
