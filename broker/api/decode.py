@@ -1,0 +1,72 @@
+"""Request bodies into structs: fast when they are right, and all that is wrong at once when they are not."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TypeVar
+
+import msgspec
+
+from muster.blueprints.paths import join
+from muster.blueprints.strict import build
+from muster.mesh.errors import InvalidError, Problem, UsageError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+MOST_PROBLEMS = 50
+"""More than these help nobody."""
+
+MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are no JSON; its ValidationError, for JSON of another shape, is one of them."""
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """The struct in a JSON body.
+
+    Raises:
+        UsageError: the body is no JSON.
+        InvalidError: it is JSON of another shape; every problem is told, with its path.
+    """
+    try:
+        decoded: T = _decoder(kind).decode(data)
+    except msgspec.ValidationError as error:
+        raise _explained(kind, data, error) from None
+    except MALFORMED as error:
+        raise not_json(data, error) from None
+    return decoded
+
+
+@cache
+def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(kind)
+
+
+def not_json(data: bytes, error: Exception) -> UsageError:
+    """Where a body stops being JSON, in words."""
+    if not data.strip():
+        return UsageError("the body is empty; it has to be JSON")
+    if isinstance(error, RecursionError):
+        return UsageError("the body is nested too deeply")
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as found:
+        problem = Problem(message=found.msg, line=found.lineno, column=found.colno)
+        return UsageError(f"the body is not valid JSON, line {found.lineno} column {found.colno}: {found.msg}", problem)
+    except UnicodeDecodeError as found:
+        return UsageError(f"the body is not UTF-8: {found.reason} at byte {found.start}")
+    except (ValueError, RecursionError):
+        pass
+    return UsageError(f"the body is not valid JSON: {error}")
+
+
+def _explained(kind: type[T], data: bytes, error: msgspec.ValidationError) -> InvalidError | UsageError:
+    try:
+        _, faults = build(kind, msgspec.json.decode(data))
+    except MALFORMED as broken:
+        return not_json(data, broken)
+    problems = [
+        Problem(message=fault.message, path=join("", *fault.path), mend=fault.mend) for fault in faults[:MOST_PROBLEMS]
+    ] or [Problem(message=str(error))]
+    count = f"{len(problems)} things are" if len(problems) > 1 else "something is"
+    return InvalidError(f"{count} wrong with the request", *problems)

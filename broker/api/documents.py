@@ -1,0 +1,140 @@
+"""The OpenAPI document: Litestar's, with the request bodies, examples and problems that it cannot know of."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, MediaType, Request
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme, Tag
+
+from muster import __version__
+from muster.broker.api.elements import ModeRequest
+from muster.broker.api.manifests import Files
+from muster.broker.api.problems import MEDIA_TYPE
+from muster.mesh.errors import BY_CODE, Problem
+from muster.mesh.model import OrderRequest
+
+_REF: Final = "#/components/schemas/{name}"
+
+_EXAMPLES: Final[dict[str, Any]] = {
+    "OrderRequest": {"blueprint": "heartbeat", "on": "web01", "inputs": {"disk_limit": 80}},
+    "ModeRequest": {"mode": "workflow"},
+}
+
+_MANIFEST: Final = "kind: machine\nname: web01\nlabels: {role: web}\n"
+
+_MEANINGS: Final = {
+    "400": "The request was not understood.",
+    "401": "The token is missing or wrong.",
+    "404": "There is no such thing.",
+    "405": "There is nothing to do so at this address.",
+    "409": "The mesh refused it; the reason is in `detail`.",
+    "413": "The body is larger than the broker takes.",
+    "422": "The body or a parameter is not valid; `errors` has all of it.",
+    "503": "The mesh cannot take this just now; try again.",
+}
+
+
+def config() -> OpenAPIConfig:
+    """How the document is made and where it is served."""
+    return OpenAPIConfig(
+        title="Muster",
+        version=__version__,
+        description="Work orders for a fleet: event-driven, claimed by agents, all on the record.",
+        path="/schema",
+        render_plugins=[_Renderer(path="/openapi.json")],
+        components=Components(
+            security_schemes={"token": SecurityScheme(type="http", scheme="bearer", description="`MUSTER_TOKEN`")}
+        ),
+        tags=[
+            Tag(name="orders", description="Runs of blueprints."),
+            Tag(name="objects", description="What is managed, and what to do with it: applied as manifests."),
+            Tag(name="elements", description="Modes and draining."),
+            Tag(name="events", description="What happens, live."),
+            Tag(name="broker", description="How the broker is."),
+        ],
+        use_handler_docstrings=True,
+    )
+
+
+class _Renderer(JsonRenderPlugin):
+    """Serves the mended document, made once."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path=path, media_type=MediaType.JSON)
+        self._made: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        if self._made is None:
+            self._made = msgspec.json.encode(mended(openapi_schema, request.app))
+        return self._made
+
+
+def mended(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
+    """The document with what Litestar cannot know of."""
+    document.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+    for route in app.routes:
+        for path, item in document["paths"].items():
+            if _plain(path) != _plain(route.path_format):
+                continue
+            for handler in getattr(route, "route_handlers", ()):
+                for method in handler.http_methods:
+                    if operation := item.get(method.lower()):
+                        _mend(operation, handler.opt)
+    return document
+
+
+def _plain(path: str) -> str:
+    return path.rstrip("/") or "/"
+
+
+def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    responses.pop("400", None)  # Litestar's own form of error, which never leaves this house
+    statuses = {*map(str, opt.get("problems", ())), *([] if opt.get("public") else ["401"])}
+    if operation.get("parameters"):
+        statuses.add("422")
+    for status in sorted(statuses):
+        responses[status] = {
+            "description": _MEANINGS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(name="ProblemDetails")}}},
+        }
+    if not opt.get("public"):
+        operation["security"] = [{"token": []}, {}]
+    if body := opt.get("body"):
+        operation["requestBody"] = {"required": True, "content": _body(body)}
+
+
+def _body(name: str) -> dict[str, Any]:
+    if name in _EXAMPLES:
+        return {"application/json": {"schema": {"$ref": _REF.format(name=name)}, "example": _EXAMPLES[name]}}
+    content: dict[str, Any] = {
+        "application/yaml": {"schema": {"type": "string"}, "example": _MANIFEST},
+        "application/json": {"schema": {"type": "object"}, "example": {"kind": "machine", "name": "web01"}},
+    }
+    if name == "Manifests":
+        either = [{"$ref": _REF.format(name="Files")}, {"type": "object"}]
+        files = {"files": [{"name": "web01.yaml", "text": _MANIFEST}]}
+        content["application/json"] = {"schema": {"anyOf": either}, "example": files}
+    return content
+
+
+def _schemas() -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components([OrderRequest, ModeRequest, Files, Problem], ref_template=_REF)
+    schemas["ProblemDetails"] = {
+        "title": "ProblemDetails",
+        "description": "An RFC 9457 problem.",
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string", "examples": [f"urn:muster:problem:{code}" for code in BY_CODE]},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {"type": "array", "items": {"$ref": _REF.format(name="Problem")}},
+        },
+    }
+    return schemas

@@ -1,0 +1,247 @@
+"""The table of `muster.api.<noun>.<verb>`: what each takes and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from nats.micro.request import Request
+
+from muster.broker.api import manifests
+from muster.broker.api.context import MOST_ITEMS, Api, idempotency_key, moment
+from muster.broker.api.decode import decode
+from muster.broker.api.health import info as info_of
+from muster.broker.api.views import Listing, OrderListing, OrdersView
+from muster.broker.query import OrderFilter
+from muster.mesh.errors import InvalidError, Problem
+from muster.mesh.jetstream import MSG_ID
+from muster.mesh.model import (
+    Assignment,
+    JoinRequest,
+    Mode,
+    Order,
+    OrderRequest,
+    OrderState,
+    ResumeReply,
+    ResumeRequest,
+    Wire,
+)
+
+BY: Final = "nats"
+"""Who made it, until there are users."""
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=MOST_ITEMS)]
+
+Handle = Callable[[Api, Request], Awaitable[Any]]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One service."""
+
+    noun: str
+    verb: str
+    summary: str
+    handle: Handle
+
+
+class OrderRef(Wire):
+    """Which order."""
+
+    id: str
+
+
+class OrderQuery(Wire):
+    """Which orders to list."""
+
+    state: OrderState | None = None
+    element: str | None = None
+    blueprint: str | None = None
+    pool: str | None = None
+    since: str | None = None
+    """RFC 3339, or how long ago: `1h`."""
+    parent: str | None = None
+    limit: Count = 100
+    cursor: str | None = None
+
+
+class ObjectRef(Wire):
+    """Which object."""
+
+    kind: str
+    name: str
+
+
+class ObjectQuery(Wire):
+    """Which objects to list."""
+
+    kind: str
+    where: str | None = None
+    limit: Count = 100
+    cursor: str | None = None
+
+
+class ElementRef(Wire):
+    """Which element."""
+
+    element: str
+
+
+class ModeChange(Wire):
+    """Which element, and which mode it is to be in."""
+
+    element: str
+    mode: Mode
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer where there is nothing more to say."""
+
+    done: bool = True
+
+
+async def create_orders(api: Api, request: Request) -> OrdersView:
+    """The hot path: one decode, one command, one encode."""
+    wanted = decode(OrderRequest, request.data)
+    headers, key = request.headers, None
+    if headers:
+        key = idempotency_key(headers.get(MSG_ID) or headers.get(IDEMPOTENCY_KEY))
+    return OrdersView(orders=await api.commands.create_orders(wanted, by=BY, key=key))
+
+
+async def preview_orders(api: Api, request: Request) -> dict[str, Any]:
+    """What `create` would make."""
+    return {"orders": await api.commands.preview(decode(OrderRequest, request.data)), "dry_run": True}
+
+
+async def get_order(api: Api, request: Request) -> Order:
+    """One order, by its id or a unique start of it."""
+    return await api.query.order(decode(OrderRef, request.data).id)
+
+
+async def list_orders(api: Api, request: Request) -> OrderListing:
+    """Orders, newest first."""
+    asked = decode(OrderQuery, request.data or b"{}")
+    fields = {**msgspec.structs.asdict(asked), "since": moment(asked.since, "since", now=datetime.now(UTC))}
+    page = await api.query.orders(OrderFilter(**fields))
+    return OrderListing(items=page.items, next=page.next)
+
+
+async def cancel_order(api: Api, request: Request) -> Order:
+    """Stop an order."""
+    order = await api.query.order(decode(OrderRef, request.data).id)
+    return await api.commands.cancel(order.id, by=BY)
+
+
+async def retry_order(api: Api, request: Request) -> Order:
+    """Let an ended order go on."""
+    order = await api.query.order(decode(OrderRef, request.data).id)
+    return await api.commands.retry(order.id, by=BY)
+
+
+async def resume_order(api: Api, request: Request) -> ResumeReply:
+    """An agent whose claim was refused asks what to do."""
+    return await api.commands.resume(decode(ResumeRequest, request.data))
+
+
+async def explain_order(api: Api, request: Request) -> dict[str, Any]:
+    """Why an order is as it is."""
+    order = await api.query.order(decode(OrderRef, request.data).id)
+    return await api.commands.explain(order.id)
+
+
+async def apply_objects(api: Api, request: Request) -> manifests.Changes:
+    """Create or change objects, from manifests."""
+    return await manifests.apply(api.commands, manifests.files(request.data), BY)
+
+
+async def get_object(api: Api, request: Request) -> dict[str, Any]:
+    """One object."""
+    wanted = decode(ObjectRef, request.data)
+    return await api.query.object(_known(wanted.kind), wanted.name)
+
+
+async def list_objects(api: Api, request: Request) -> Listing:
+    """Objects of one kind."""
+    asked = decode(ObjectQuery, request.data)
+    page = await api.query.objects(_known(asked.kind), asked.where, asked.limit, asked.cursor)
+    return Listing(items=list(page.items), next=page.next)
+
+
+async def delete_object(api: Api, request: Request) -> Gone:
+    """Delete one object."""
+    wanted = decode(ObjectRef, request.data)
+    await api.commands.delete(_known(wanted.kind), wanted.name, by=BY)
+    return Gone()
+
+
+def _known(kind: str) -> str:
+    from muster.blueprints.manifest import object_kinds
+    from muster.blueprints.suggest import did_you_mean
+
+    kinds = object_kinds()
+    if kind in kinds:
+        return kind
+    problem = Problem(message=f"there is no kind {kind!r}", path="kind", mend=did_you_mean(kind, kinds))
+    raise InvalidError("something is wrong with the request", problem)
+
+
+async def join_element(api: Api, request: Request) -> Assignment:
+    """An agent takes up an element."""
+    return await api.commands.join(decode(JoinRequest, request.data))
+
+
+async def leave_element(api: Api, request: Request) -> Gone:
+    """An agent lets go of an element."""
+    await api.commands.leave(decode(JoinRequest, request.data))
+    return Gone()
+
+
+async def set_mode(api: Api, request: Request) -> dict[str, Any]:
+    """Switch an element's mode."""
+    wanted = decode(ModeChange, request.data)
+    return await api.commands.set_mode(wanted.element, wanted.mode, by=BY)
+
+
+async def drain(api: Api, request: Request) -> dict[str, Any]:
+    """Give an element nothing new."""
+    return await api.commands.set_drained(decode(ElementRef, request.data).element, drained=True, by=BY)
+
+
+async def undrain(api: Api, request: Request) -> dict[str, Any]:
+    """Give an element work again."""
+    return await api.commands.set_drained(decode(ElementRef, request.data).element, drained=False, by=BY)
+
+
+async def info(api: Api, request: Request) -> dict[str, Any]:  # noqa: ARG001 - every endpoint takes the request
+    """The broker, its version, and what it counts."""
+    return info_of(await api.status())
+
+
+def _endpoint(noun: str, verb: str, handle: Handle) -> Endpoint:
+    return Endpoint(noun, verb, (handle.__doc__ or "").split("\n", 1)[0], handle)
+
+
+ENDPOINTS: Final = (
+    _endpoint("orders", "create", create_orders),
+    _endpoint("orders", "preview", preview_orders),
+    _endpoint("orders", "get", get_order),
+    _endpoint("orders", "list", list_orders),
+    _endpoint("orders", "cancel", cancel_order),
+    _endpoint("orders", "retry", retry_order),
+    _endpoint("orders", "resume", resume_order),
+    _endpoint("orders", "explain", explain_order),
+    _endpoint("objects", "apply", apply_objects),
+    _endpoint("objects", "get", get_object),
+    _endpoint("objects", "list", list_objects),
+    _endpoint("objects", "delete", delete_object),
+    _endpoint("elements", "join", join_element),
+    _endpoint("elements", "leave", leave_element),
+    _endpoint("elements", "mode", set_mode),
+    _endpoint("elements", "drain", drain),
+    _endpoint("elements", "undrain", undrain),
+    _endpoint("info", "", info),
+)

@@ -1,0 +1,60 @@
+"""`/healthz`, `/readyz`, `/metrics` and `/api/v1/info`: how the broker is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Response, get
+
+from muster import __version__
+from muster.broker.api import metrics
+from muster.broker.api.context import ApiDependency, Status
+from muster.mesh.errors import UnavailableError
+
+PUBLIC = {"public": True}
+"""A route's `opt`: no token is asked for."""
+
+
+class Info(Status, kw_only=True, frozen=True):
+    """The broker, its version, and what it counts."""
+
+    version: str
+
+
+@get("/healthz", media_type="text/plain", summary="Whether the process lives", tags=["broker"], opt=PUBLIC)
+async def healthz() -> str:
+    """The process lives; asked by whoever would start it anew."""
+    return "ok\n"
+
+
+@get(
+    "/readyz",
+    media_type="text/plain",
+    summary="Whether it answers",
+    tags=["broker"],
+    opt={**PUBLIC, "problems": (503,)},
+)
+async def readyz(api: ApiDependency) -> str:
+    """The broker has read the log and answers; asked by whoever sends it requests."""
+    status = await api.status()
+    if api.finals.closing.is_set() or not status.ready:
+        raise UnavailableError(status.reason or "the broker goes down")
+    return "ready\n"
+
+
+@get("/metrics", media_type=metrics.MEDIA_TYPE, summary="For Prometheus", tags=["broker"])
+async def get_metrics(api: ApiDependency) -> Response[bytes]:
+    """Counters of events, gauges of what is open and online."""
+    return Response(api.meter.exposition(await api.status()), media_type=metrics.MEDIA_TYPE)
+
+
+@get("/info", summary="The broker, its version, and what it counts", tags=["broker"])
+async def get_info(api: ApiDependency) -> dict[str, Any]:
+    """The broker, its version, and what it counts."""
+    return info(await api.status())
+
+
+def info(status: Status) -> dict[str, Any]:
+    """What `/api/v1/info` and `muster.api.info` say."""
+    return {"version": __version__, **msgspec.structs.asdict(status)}

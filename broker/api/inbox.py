@@ -1,0 +1,120 @@
+"""Takes `muster.inbox.orders`: durable fire-and-forget, what a plain `nats pub` writes.
+
+A message is acknowledged only after its order, or the reason why there is none, is on the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import APIError
+
+from muster.broker.api.context import idempotency_key
+from muster.broker.api.decode import decode
+from muster.broker.commands import Commands
+from muster.mesh import jetstream, names
+from muster.mesh.errors import MusterError, UnreachableError
+from muster.mesh.jetstream import Puller
+from muster.mesh.model import OrderRequest
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+CONSUMER: Final = "inbox-orders"
+
+AT_ONCE: Final = 64
+"""Messages under way at a time."""
+
+AGAIN: Final = timedelta(seconds=2)
+"""Until a message that could not be dealt with comes again."""
+
+ACK_WAIT: Final = timedelta(seconds=30)
+
+BY: Final = "inbox"
+
+KEPT: Final = 4096
+"""Bytes of a bad message that are kept with the reason."""
+
+
+class Inbox(Service):
+    """Makes orders of what is in the inbox."""
+
+    def __init__(self, client: Client, commands: Commands) -> None:
+        super().__init__()
+        self._client, self._commands = client, commands
+
+    async def run(self) -> None:
+        """Take messages until cancelled."""
+        while True:
+            async with Puller(self._client, names.INBOX_STREAM, CONSUMER, limit=AT_ONCE) as puller:
+                gone = asyncio.create_task(puller.gone.wait())
+                reading = asyncio.create_task(self._read(puller))
+                self.ready.set()
+                try:
+                    await asyncio.wait({gone, reading}, return_when=asyncio.FIRST_COMPLETED)
+                    if reading.done():
+                        await reading
+                finally:
+                    gone.cancel()
+                    reading.cancel()
+                    await asyncio.wait({gone, reading})
+            await self._make_consumer()
+
+    async def _read(self, puller: Puller) -> None:
+        room = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for message in await puller.batch():
+                    await room.acquire()
+                    group.create_task(self._take(message)).add_done_callback(lambda _: room.release())
+
+    async def _take(self, message: Msg) -> None:
+        try:
+            await self._deal_with(message)
+            await jetstream.acknowledge(message)
+        except (UnreachableError, nats.errors.Error) as error:
+            log.info("inbox.again", error=str(error))
+            await self._again(message)
+        except Exception:  # a bug with one message may not stop the others, nor lose it
+            log.exception("inbox.bug", sequence=jetstream.sequence(message))
+            await self._again(message)
+
+    async def _deal_with(self, message: Msg) -> None:
+        """Make the order, or keep the message with the reason; either is on the log afterwards."""
+        try:
+            request = decode(OrderRequest, message.data)
+            given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
+            key = given or f"inbox.{jetstream.sequence(message)}"
+            await self._commands.create_orders(request, by=BY, key=key)
+        except UnreachableError:
+            raise
+        except MusterError as error:
+            body = message.data[:KEPT].decode(errors="backslashreplace")
+            await self._commands.reject(message.subject, str(error), body)
+
+    async def _again(self, message: Msg) -> None:
+        try:
+            await message.nak(delay=AGAIN.total_seconds())
+        except nats.errors.Error:
+            return  # it comes again by itself after ACK_WAIT
+
+    async def _make_consumer(self) -> None:
+        config = ConsumerConfig(
+            durable_name=CONSUMER,
+            filter_subject=names.INBOX_ORDERS,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT.total_seconds(),
+            max_deliver=-1,
+        )
+        try:
+            await self._client.jetstream().add_consumer(names.INBOX_STREAM, config)
+        except (APIError, nats.errors.Error, TimeoutError) as error:
+            log.warning("inbox.no_consumer", error=repr(error))
+            await asyncio.sleep(AGAIN.total_seconds())

@@ -1,0 +1,88 @@
+"""`/api/v1/orders/{id}/output`: what an order's tasks print, as plain bytes or live."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+import msgspec
+from litestar import get
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from muster.broker.api import sse
+from muster.broker.api.context import Api, ApiDependency, OrderId
+from muster.broker.api.output import Chunk
+from muster.mesh import names
+from muster.mesh.errors import InvalidError, Problem
+from muster.mesh.model import Order
+
+
+class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of the live form."""
+
+    job: str
+    attempt: int
+    offset: int
+    """Where in this attempt's output the piece starts, in bytes."""
+    data: str
+    """The piece: text, or base64 if `encoding` says so."""
+    encoding: str = ""
+    """`base64` if the bytes are binary."""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+@get(
+    "/{order:str}/output",
+    summary="What an order's tasks print",
+    description="All that was printed so far, as plain bytes. With `follow=true`, server-sent events: each message is "
+    '`{"job", "attempt", "offset", "data"}` (with `"encoding": "base64"` where the bytes are no text), and after the '
+    "last one, when the order is final, comes the event `end` with the order's state.",
+    media_type="application/octet-stream",
+    opt={"problems": (404, 409, 503)},
+)
+async def get_output(
+    order: OrderId,
+    api: ApiDependency,
+    follow: Annotated[bool, Parameter(description="Send what comes, until the order is final.")] = False,
+    job: Annotated[str | None, Parameter(description="Only this job's output.")] = None,
+) -> Stream:
+    """What the order's tasks print."""
+    if job is not None and not names.is_name(job):
+        problem = Problem(message=f"{job!r} is no job's name; one has {names.NAME_RULE}", path="job")
+        raise InvalidError("the request's parameters are not valid", problem)
+    found = await api.query.order(order)
+    if follow:
+        return sse.stream(_live(api, found, job), api.finals.closing)
+    return Stream(_plain(api, found, job), media_type="application/octet-stream")
+
+
+async def _plain(api: Api, order: Order, job: str | None) -> AsyncGenerator[bytes, None]:
+    async with aclosing(api.output.read(order.id, job=job)) as chunks:
+        async for chunk in chunks:
+            yield chunk.data
+
+
+async def _live(api: Api, order: Order, job: str | None) -> AsyncGenerator[bytes, None]:
+    async with aclosing(api.output.read(order.id, job=job, follow=True)) as chunks:
+        async for chunk in chunks:
+            yield sse.message(_encode(output_line(chunk)))
+    ended = await api.query.order(order.id)
+    yield sse.message(_encode({"order": ended.id, "state": ended.state, "reason": ended.reason}), event="end")
+
+
+def output_line(chunk: Chunk) -> OutputLine:
+    """The chunk as JSON can carry it.
+
+    A chunk may end in the middle of a character, so a few undecodable bytes are shown escaped;
+    a zero byte says that it is no text at all.
+    """
+    if b"\0" in chunk.data:
+        data, encoding = b64encode(chunk.data).decode(), "base64"
+    else:
+        data, encoding = chunk.data.decode(errors="backslashreplace"), ""
+    return OutputLine(job=chunk.job, attempt=chunk.attempt, offset=chunk.offset, data=data, encoding=encoding)

@@ -1,0 +1,70 @@
+"""`/metrics`: counters made from the table of events, and gauges from the broker's status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from muster.broker.feed import Feed
+from muster.mesh.events import KINDS
+from muster.mesh.model import FINAL_STATES, OrderState
+from muster.mesh.service import Service
+
+if TYPE_CHECKING:
+    from muster.broker.api.context import Status
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Meter(Service):
+    """Counts events as they happen; a counter starts at zero when its broker does."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self._feed = feed
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._events = {kind: _counter(kind, meaning, self.registry) for kind, meaning in KINDS.items()}
+        self._orders = Gauge("muster_orders_open", "Open orders by state.", ["state"], registry=self.registry)
+        self._elements = Gauge("muster_elements", "Elements.", registry=self.registry)
+        self._online = Gauge("muster_elements_online", "Elements that an agent acts for.", registry=self.registry)
+        self._lag = Gauge("muster_log_lag_records", "Records not applied yet.", registry=self.registry)
+        self._sequence = Gauge("muster_log_sequence", "The last record applied.", registry=self.registry)
+        self._ready = Gauge("muster_ready", "1 if this broker answers.", registry=self.registry)
+        self._leader = Gauge("muster_leader", "1 if this broker does the side effects.", registry=self.registry)
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        while True:
+            async with self._feed.listen() as events:
+                self.ready.set()
+                async for event in events:
+                    if counter := self._events.get(event.kind):
+                        counter.inc()
+            log.warning("metrics.fell_behind")
+
+    def exposition(self, status: Status) -> bytes:
+        """All metrics as Prometheus reads them."""
+        _set_states(self._orders, status.orders)
+        self._elements.set(status.elements)
+        self._online.set(status.online)
+        self._lag.set(status.lag)
+        self._sequence.set(status.sequence)
+        self._ready.set(status.ready)
+        self._leader.set(status.leader)
+        return generate_latest(self.registry)
+
+
+def _counter(kind: str, meaning: str, registry: CollectorRegistry) -> Counter:
+    """`order.finished` as `muster_order_finished_total`."""
+    return Counter(f"muster_{kind.replace('.', '_')}", f"Times that {meaning}.", registry=registry)
+
+
+def _set_states(gauge: Gauge, orders: Mapping[str, int]) -> None:
+    for state in OrderState:
+        if state not in FINAL_STATES:
+            gauge.labels(state=state.value).set(orders.get(state.value, 0))

@@ -1,0 +1,189 @@
+"""Reads what tasks print from the output stream: in order, without doubles, with bounded memory.
+
+Each reader has an ephemeral consumer of its own, in the server's memory; should the server restart,
+the reader makes another one behind the last message it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError as NoConsumerError
+
+from muster.broker.api.wait import Finals
+from muster.mesh import jetstream, names
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import Puller
+from muster.mesh.model import Order
+
+ATTEMPT_HEADER = "Muster-Attempt"
+OFFSET_HEADER = "Muster-Offset"
+
+AHEAD = 32
+"""Messages to have in hand: chunks of at most 128 KB each make 4 MB a reader."""
+
+IDLE = 30.0
+"""Seconds until the server forgets a consumer that nobody pulls from."""
+
+SILENCE = 1.0
+"""Seconds without a message after which a reader that should be through asks what is left."""
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of one job's output."""
+
+    job: str
+    attempt: int
+    offset: int
+    """Where in this attempt's output the piece starts, in bytes."""
+    data: bytes
+
+
+class Output:
+    """The output stream, for readers."""
+
+    def __init__(self, client: Client, finals: Finals) -> None:
+        self._client, self._finals = client, finals
+
+    async def read(self, order: str, *, job: str | None = None, follow: bool = False) -> AsyncGenerator[Chunk, None]:
+        """All chunks so far; with `follow`, also those to come until the order is final.
+
+        Raises:
+            UnavailableError: NATS is away for longer than a request's time.
+        """
+        subject = names.output(order, job) if job else names.output_of(order)
+        ended = asyncio.ensure_future(self._finals.final(order)) if follow else None
+        seen: dict[str, tuple[int, int]] = {}
+        last = 0
+        try:
+            while True:
+                async with _tail(self._client, subject, last) as tail:
+                    async for message in tail.messages(ended):
+                        last = jetstream.sequence(message)
+                        if (chunk := _fresh(message, seen)) is not None:
+                            yield chunk
+                    if tail.through:
+                        return
+        finally:
+            if ended is not None:
+                ended.cancel()
+
+
+def _fresh(message: Msg, seen: dict[str, tuple[int, int]]) -> Chunk | None:
+    """The part of a chunk that was not there before; an agent that got no answer sends a chunk twice."""
+    headers = message.headers or {}
+    job = names.untoken(message.subject.rpartition(".")[2])
+    try:
+        attempt, offset = int(headers.get(ATTEMPT_HEADER, "1")), int(headers.get(OFFSET_HEADER, "-1"))
+    except ValueError:
+        return None
+    known_attempt, end = seen.get(job, (attempt, 0))
+    if attempt < known_attempt:
+        return None
+    if attempt > known_attempt:
+        end = 0
+    offset = end if offset < 0 else offset
+    data = message.data[max(0, end - offset) :]
+    if not data:
+        return None
+    start = max(offset, end)
+    seen[job] = (attempt, start + len(data))
+    return Chunk(job=job, attempt=attempt, offset=start, data=data)
+
+
+class _Tail:
+    """One consumer's life: what it has delivered, and how much there is."""
+
+    def __init__(self, client: Client, puller: Puller, pending: int) -> None:
+        self._client, self._puller = client, puller
+        self._pending = pending
+        self._delivered = 0
+        self.through = False
+
+    async def messages(self, ended: asyncio.Future[Order] | None) -> AsyncIterator[Msg]:
+        """Messages until all are read (and, if given, `ended` is); stops early if the consumer is lost."""
+        target = None if ended is not None else self._pending
+        reading = asyncio.ensure_future(self._puller.batch())
+        gone = asyncio.ensure_future(self._puller.gone.wait())
+        try:
+            while True:
+                if target is None and ended is not None and ended.done():
+                    ended.result()
+                    target = await self._left()
+                if target is not None and self._delivered >= target:
+                    self.through = True
+                    return
+                waits = {reading, gone} | ({ended} if ended is not None and target is None else set())
+                timeout = None if target is None else SILENCE
+                done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if reading in done:
+                    batch = reading.result()
+                    for message in batch:
+                        if not self._in_order(message):
+                            return
+                        yield message
+                    reading = asyncio.ensure_future(self._puller.batch())
+                elif gone in done:
+                    return
+                elif not done:
+                    target = await self._left()
+        finally:
+            reading.cancel()
+            gone.cancel()
+
+    def _in_order(self, message: Msg) -> bool:
+        """Whether no message is missing before this one (the consumer's own count has no gap)."""
+        number = int(message.reply.split(".")[-4])
+        expected = self._delivered + 1
+        self._delivered = max(number, self._delivered)
+        return number == expected
+
+    async def _left(self) -> int:
+        """Up to which count the consumer will deliver what is stored now."""
+        try:
+            info = await self._client.jetstream().consumer_info(self._puller.stream, self._puller.consumer)
+        except NoConsumerError:
+            self._puller.gone.set()
+            return self._delivered + 1
+        except (nats.errors.Error, TimeoutError) as error:
+            raise UnavailableError(f"the output stream does not answer: {error}") from error
+        delivered = info.delivered.consumer_seq if info.delivered else 0
+        return (delivered or 0) + (info.num_pending or 0)
+
+
+@asynccontextmanager
+async def _tail(client: Client, subject: str, after: int) -> AsyncIterator[_Tail]:
+    js = client.jetstream()
+    config = ConsumerConfig(
+        filter_subject=subject,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE if after else DeliverPolicy.ALL,
+        opt_start_seq=after + 1 if after else None,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=IDLE,
+        mem_storage=True,
+        num_replicas=1,
+    )
+    try:
+        info = await js.add_consumer(names.OUTPUT_STREAM, config)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise UnavailableError(f"the output stream does not answer: {error}") from error
+    try:
+        async with Puller(client, names.OUTPUT_STREAM, info.name, limit=AHEAD) as puller:
+            yield _Tail(client, puller, info.num_pending or 0)
+    finally:
+        await _drop(client, info.name)
+
+
+async def _drop(client: Client, consumer: str) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await client.jetstream().delete_consumer(names.OUTPUT_STREAM, consumer)
+    except (nats.errors.Error, TimeoutError):
+        return  # the server forgets it by itself after IDLE seconds

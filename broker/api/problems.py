@@ -1,0 +1,121 @@
+"""Errors as RFC 9457 problems: ours, Litestar's, and bugs, all in one shape and never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.status_codes import (
+    HTTP_404_NOT_FOUND,
+    HTTP_405_METHOD_NOT_ALLOWED,
+    HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    HTTP_500_INTERNAL_SERVER_ERROR,
+)
+from litestar.types import ExceptionHandlersMap
+
+from muster.blueprints.suggest import did_you_mean
+from muster.mesh.errors import (
+    InvalidError,
+    MusterError,
+    NotFoundError,
+    Problem,
+    TooLargeError,
+    UnauthorizedError,
+    UsageError,
+)
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class MethodNotAllowedError(UsageError):
+    """There is nothing to do so at this address."""
+
+    status = 405
+    code = "method-not-allowed"
+
+
+class BugError(MusterError):
+    """This is a bug of Muster."""
+
+    code = "bug"
+
+
+def respond(error: MusterError, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """The error as an HTTP answer."""
+    if isinstance(error, UnauthorizedError):
+        headers = {"WWW-Authenticate": 'Bearer realm="muster"', **(headers or {})}
+    return Response(
+        msgspec.json.encode(error.as_problem()), status_code=error.status, media_type=MEDIA_TYPE, headers=headers or {}
+    )
+
+
+def bug(error: Exception, where: str) -> BugError:
+    """What to tell about an exception that nobody expected; the traceback goes to the log only."""
+    log.error("api.bug", where=where, error=repr(error), exc_info=error)
+    return BugError(f"{type(error).__name__} while answering {where}; the broker's log has more")
+
+
+def _ours(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    return respond(error if isinstance(error, MusterError) else BugError(str(error)))
+
+
+def _litestars(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if not isinstance(error, HTTPException):
+        return respond(bug(error, f"{request.method} {request.url.path}"))
+    kept = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    return respond(_translated(request, error), kept)
+
+
+def _translated(request: Request[Any, Any, Any], error: HTTPException) -> MusterError:
+    """What Litestar refuses, in our words."""
+    where = f"{request.method} {request.url.path}"
+    if isinstance(error, ValidationException):
+        return InvalidError("the request's parameters are not valid", *_parameter_problems(error))
+    if error.status_code >= HTTP_500_INTERNAL_SERVER_ERROR:
+        return bug(error, where)
+    if error.status_code == HTTP_404_NOT_FOUND:
+        return NotFoundError(f"there is nothing at {request.url.path}; /schema/openapi.json lists what there is")
+    if error.status_code == HTTP_405_METHOD_NOT_ALLOWED:
+        return MethodNotAllowedError(f"{request.method} is not allowed at {request.url.path}")
+    if error.status_code == HTTP_413_REQUEST_ENTITY_TOO_LARGE:
+        limit = request.app.state.max_body
+        return TooLargeError(f"the body is larger than {limit} bytes; send less, or several requests")
+    return UsageError(error.detail)
+
+
+def _parameter_problems(error: ValidationException) -> list[Problem]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    found = [
+        Problem(message=str(item.get("message", "is not valid")), path=str(item.get("key", "")))
+        for item in extra
+        if isinstance(item, dict)
+    ]
+    return found or [Problem(message=error.detail)]
+
+
+def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    """Refuse query parameters that the route does not have: a mistyped filter would list everything.
+
+    Raises:
+        InvalidError: there is one; all are told.
+    """
+    if not request.query_params:
+        return
+    fields = request.route_handler.parsed_fn_signature.parameters
+    known = {getattr(field.kwarg_definition, "query", None) or name for name, field in fields.items()}
+    known -= {"api", "request"} | set(request.path_params)
+    problems = [
+        Problem(message=f"there is no parameter {name!r}", path=name, mend=did_you_mean(name, known))
+        for name in request.query_params
+        if name not in known
+    ]
+    if problems:
+        raise InvalidError("the request has unknown parameters", *problems)
+
+
+HANDLERS: ExceptionHandlersMap = {MusterError: _ours, HTTPException: _litestars, Exception: _litestars}

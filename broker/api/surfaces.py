@@ -1,0 +1,78 @@
+"""All surfaces of a broker, started and stopped together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+from nats.aio.client import Client
+
+from muster.broker.api.context import Api, ApiSettings, StatusSource
+from muster.broker.api.http import create_app
+from muster.broker.api.inbox import Inbox
+from muster.broker.api.metrics import Meter
+from muster.broker.api.nats import NatsApi
+from muster.broker.api.output import Output
+from muster.broker.api.server import HttpServer
+from muster.broker.api.wait import Finals
+from muster.broker.commands import Commands
+from muster.broker.feed import Feed
+from muster.broker.query import Query
+from muster.mesh.service import Service
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the surfaces stand on."""
+
+    client: Client
+    commands: Commands
+    query: Query
+    feed: Feed
+    status: StatusSource
+
+
+class Surfaces(msgspec.Struct, frozen=True, kw_only=True):
+    """What is running."""
+
+    http: HttpServer
+    nats: NatsApi
+    inbox: Inbox
+    finals: Finals
+    meter: Meter
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Whose failure should stop the broker."""
+        return (self.finals, self.meter, self.nats, self.inbox, self.http)
+
+
+@asynccontextmanager
+async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surfaces]:
+    """Serve HTTP, NATS and the inbox until left.
+
+    Raises:
+        RefusedError: the HTTP address is taken.
+    """
+    finals, meter = Finals(parts.query, parts.feed), Meter(parts.feed)
+    api = Api(
+        commands=parts.commands,
+        query=parts.query,
+        feed=parts.feed,
+        output=Output(parts.client, finals),
+        finals=finals,
+        status=parts.status,
+        meter=meter,
+        settings=settings,
+    )
+    running = Surfaces(
+        http=HttpServer(create_app(api), settings, finals),
+        nats=NatsApi(parts.client, api),
+        inbox=Inbox(parts.client, parts.commands),
+        finals=finals,
+        meter=meter,
+    )
+    async with AsyncExitStack() as stack:
+        for service in running.services:
+            await stack.enter_async_context(service)
+        yield running

@@ -1,0 +1,41 @@
+"""What the surfaces answer with, besides the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from muster.mesh.model import FrozenMeta, Job, Order
+
+
+class View(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True):
+    """Base of answers.  Unlike what travels between processes they have all fields, set or not."""
+
+
+class OrdersView(View):
+    """The orders that one request made."""
+
+    orders: list[Order]
+
+
+class Listing(View):
+    """One page of a list."""
+
+    items: list[Any]
+    next: str | None = None
+    """Where the next page starts; null on the last one."""
+
+
+class OrderListing(View):
+    """One page of orders."""
+
+    items: list[Order]
+    next: str | None = None
+
+
+class JobListing(View):
+    """The jobs of an order."""
+
+    items: list[Job]
+    next: str | None = None
