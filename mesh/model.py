@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, dataclass_transform
+from typing import Any, Self, dataclass_transform
 
 import msgspec
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class FrozenMeta(msgspec.StructMeta):
-    """Tells type checkers what msgspec does at run time: subclasses inherit `frozen` and `kw_only`."""
+    """Makes every subclass frozen and keyword-only, and tells type checkers so."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Self:
+        """A struct type; msgspec itself hands `frozen` down, but not `kw_only`."""
+        options.setdefault("kw_only", True)
+        return super().__new__(cls, name, bases, namespace, **options)
 
 
 class Wire(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
