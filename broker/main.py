@@ -36,7 +36,7 @@ from muster.mesh.connection import connect
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
-from muster.mesh.service import stop_signals, until_stopped
+from muster.mesh.service import Service, stop_signals, until_stopped
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class Broker:
         self.id = names.new_id()
         self.state = State()
         self.feed = Feed()
-        self.services: list[Leader | Projector | Offers | Assignments | Duties | Publisher] = []
+        self.services: list[Service] = []
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Start everything; leaving the stack stops it in reverse."""

@@ -65,6 +65,7 @@ class Offers(Service):
         self._state = state
         self._log = appender
         self._wake = asyncio.Event()
+        self._room = asyncio.Event()
         self._todo: dict[str, None] = {}
         self._sent: dict[str, float] = {}
 
@@ -111,7 +112,8 @@ class Offers(Service):
 
     async def _offer(self, order: Order) -> None:
         while len(self._sent) >= WINDOW:
-            await asyncio.sleep(0.01)
+            self._room.clear()
+            await self._room.wait()
         subject = names.work_pool(order.pool or "") if order.element is None else names.work_element(order.element)
         self._sent[order.id] = asyncio.get_running_loop().time()
         ack = self._publisher.send(subject, _encode(packet(order)), {MSG_ID: f"{order.id}.{order.rev}"})
@@ -122,6 +124,7 @@ class Offers(Service):
             log.warning("offer.failed", order=ident, error="cancelled" if told.cancelled() else str(error))
         else:
             self._sent.pop(ident, None)
+            self._room.set()
 
     def _offer_again(self) -> None:
         late = asyncio.get_running_loop().time() - PATIENCE

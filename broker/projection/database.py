@@ -180,7 +180,8 @@ def _open(path: Path, durability: Durability) -> sqlite3.Connection:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         connection = _connect(path, durability)
     script = files("muster.broker.projection").joinpath("schema.sql").read_text()
-    connection.executescript(f"BEGIN;{script}INSERT INTO meta VALUES ('schema', {SCHEMA_VERSION}), ('seq', 0);COMMIT;")
+    connection.executescript(f"BEGIN;{script}COMMIT;")
+    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('seq', 0)", (SCHEMA_VERSION,))
     return connection
 
 

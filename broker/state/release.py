@@ -5,26 +5,20 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from muster.broker.state.fleet import Fleet
-from muster.mesh.model import Mode, Order, OrderState
+from muster.mesh.model import Order, OrderState
 
 
 def hindrance(order: Order, fleet: Fleet) -> str:
     """Why an order cannot be released yet, as a key of `table.WAITING`; empty if it can."""
     if order.not_before is not None:
         return "schedule"
-    if order.element is not None:
-        element = fleet.elements.get(order.element)
-        if element is None:
-            return "no matching element"
-        if element.drained:
-            return "drained"
-        return "" if element.mode is Mode.WORK_ORDER else "mode"
-    members = fleet.members.get(order.pool or "", set())
-    if any(fleet.elements[name].takes_work for name in members):
-        return ""
-    if not members:
+    names = {order.element} if order.element is not None else fleet.members.get(order.pool or "", set())
+    candidates = [element for name in names if (element := fleet.elements.get(name)) is not None]
+    if not candidates:
         return "no matching element"
-    return "drained" if any(fleet.elements[name].drained for name in members) else "mode"
+    if any(element.takes_work for element in candidates):
+        return ""
+    return "drained" if any(element.drained for element in candidates) else "mode"
 
 
 def settled(order: Order, fleet: Fleet) -> Order:
