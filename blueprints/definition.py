@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from muster.blueprints.objects.base import Manifest
 from muster.mesh.model import Wire
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
@@ -65,13 +66,10 @@ class Task(Wire, omit_defaults=True, rename={"with_": "with"}):
     """Whether it may run again after its agent was lost in the middle."""
 
 
-class Blueprint(Wire, omit_defaults=True):
+class Blueprint(Manifest, omit_defaults=True):
     """A named, versioned list of tasks with an input schema."""
 
-    name: str
     kind: Literal["blueprint"] = "blueprint"
-    summary: str = ""
-    labels: dict[str, str] = {}
     inputs: dict[str, dict[str, Any]] = {}
     """JSON Schema properties; an input without a `default` is required."""
     tasks: tuple[Task, ...] = ()

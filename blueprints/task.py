@@ -106,8 +106,8 @@ class Context(Protocol):
     async def run_process(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
         """Run a program in a process group of its own, its output going to the job's; the exit code.
 
-        Negative: the signal that ended it.  Cancelled (timeout, cancel, lost lease): SIGTERM to the
-        group, grace period, SIGKILL, and the cancellation goes on.
+        `env` is the whole environment.  Negative: the signal that ended it.  Cancelled (timeout,
+        cancel, lost lease): SIGTERM to the group, grace period, SIGKILL, and the cancellation goes on.
 
         Raises:
             OSError: it cannot be started.

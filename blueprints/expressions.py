@@ -1,0 +1,226 @@
+"""CEL: filters over elements and conditions of tasks, told wrong when they are applied, not when they run.
+
+The checker knows every variable by its dotted name, so `element.kidn` is refused with its place.
+The CEL library is imported when the first expression is compiled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from muster.blueprints.references import Scope, check_references
+from muster.blueprints.suggest import did_you_mean
+from muster.blueprints.templates import TemplateError, check_template, render
+from muster.mesh.errors import InvalidError, MusterError, Problem
+
+__all__ = [
+    "Condition",
+    "EvaluationError",
+    "Filter",
+    "Scope",
+    "TemplateError",
+    "check_condition",
+    "check_filter",
+    "check_template",
+    "render",
+]
+
+MAX_LENGTH = 10_000
+"""Characters of one expression."""
+
+ELEMENT_FIELDS = {
+    "kind": "string",
+    "name": "string",
+    "labels": "map<string, string>",
+    "params": "map<string, dyn>",
+    "profiles": "list<string>",
+    "mode": "string",
+    "online": "bool",
+    "drained": "bool",
+    "slots": "int",
+}
+"""What a filter may read of an element, and its type in CEL."""
+
+CONDITION_VARIABLES = ("inputs", "tasks", "element", "order")
+"""What a task's `when` may read."""
+
+
+class EvaluationError(MusterError):
+    """A condition cannot be worked out."""
+
+    status = 422
+    code = "evaluation"
+
+
+class Filter:
+    """A condition over `element`."""
+
+    def __init__(self, text: str) -> None:
+        """Compile it.
+
+        Raises:
+            InvalidError: with line and column of each problem, counted in the text.
+        """
+        self.text = text
+        self._expression = _compiled(text, _filter_environment(), _FILTER_NAMES)
+
+    def matches(self, view: Mapping[str, Any]) -> bool:
+        """Whether it holds for an element; what it cannot be worked out for (a label that is not there) does not."""
+        data = {f"element.{name}": list(value) if type(value) is tuple else value for name, value in view.items()}
+        return self._expression.eval(data=data).value() is True
+
+
+class Condition:
+    """A task's `when`."""
+
+    def __init__(self, text: str) -> None:
+        """Compile it.
+
+        Raises:
+            InvalidError: with line and column of each problem, counted in the text.
+        """
+        self.text = text
+        self._expression = _compiled(text, _condition_environment(), CONDITION_VARIABLES)
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether it holds.
+
+        Raises:
+            EvaluationError: it reads something that is not there, or compares what cannot be compared.
+        """
+        result = self._expression.eval(data={name: values.get(name, {}) for name in CONDITION_VARIABLES})
+        value = result.value()
+        if isinstance(value, bool):
+            return value
+        raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {_told(str(value))}")
+
+
+def check_filter(text: str, path: str) -> list[Problem]:
+    """What is wrong with a filter that stands at `path`."""
+    try:
+        Filter(text)
+    except InvalidError as error:
+        return [_at(problem, path) for problem in error.problems]
+    return []
+
+
+def check_condition(text: str, path: str, scope: Scope) -> list[Problem]:
+    """What is wrong with a `when` that stands at `path` and may read what `scope` says."""
+    try:
+        Condition(text)
+    except InvalidError as error:
+        return [_at(problem, path) for problem in error.problems]
+    return [_at(problem, path) for problem in check_references(text, scope)]
+
+
+def _at(problem: Problem, path: str) -> Problem:
+    return Problem(message=problem.message, path=path, line=problem.line, column=problem.column, mend=problem.mend)
+
+
+_FILTER_NAMES = tuple(f"element.{name}" for name in ELEMENT_FIELDS)
+
+
+@lru_cache(maxsize=1)
+def _filter_environment() -> Any:
+    return _environment({f"element.{name}": type_ for name, type_ in ELEMENT_FIELDS.items()})
+
+
+@lru_cache(maxsize=1)
+def _condition_environment() -> Any:
+    any_map = "map<string, dyn>"
+    return _environment({"inputs": any_map, "tasks": f"map<string, {any_map}>", "element": any_map, "order": any_map})
+
+
+def _environment(variables: Mapping[str, str]) -> Any:
+    from cel_expr_python import cel
+    from cel_expr_python.ext import ext_optional, ext_strings
+
+    string, dyn = cel.Type.STRING, cel.Type.DYN
+    any_map = cel.Type.Map(string, dyn)
+    types = {
+        "string": string,
+        "bool": cel.Type.BOOL,
+        "int": cel.Type.INT,
+        "list<string>": cel.Type.List(string),
+        "map<string, string>": cel.Type.Map(string, string),
+        "map<string, dyn>": any_map,
+        "map<string, map<string, dyn>>": cel.Type.Map(string, any_map),
+    }
+    return cel.NewEnv(
+        variables={name: types[type_] for name, type_ in variables.items()},
+        extensions=[ext_optional.ExtOptional(), ext_strings.ExtStrings()],
+    )
+
+
+def _compiled(text: str, environment: Any, known: tuple[str, ...]) -> Any:
+    if len(text) > MAX_LENGTH:
+        raise InvalidError("the expression is too long", Problem(message=f"longer than {MAX_LENGTH} characters"))
+    if not text.strip():
+        raise InvalidError("the expression is empty", Problem(message="the expression is empty", line=1, column=1))
+    try:
+        expression = environment.compile(text)
+    except RuntimeError as error:
+        problems = list(_problems(text, str(error), known))
+        raise InvalidError(f"`{text.strip()}` is no valid expression", *problems) from None
+    result = expression.return_type().name()
+    if result not in {"BOOL", "DYN"}:
+        message = f"it must be true or false, but is {_type_words(result)}"
+        raise InvalidError(
+            f"`{text.strip()}` is no condition",
+            Problem(message=message, line=1, column=1, mend="compare it with something: == != < > in"),
+        )
+    return expression
+
+
+_ERROR = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
+_UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
+_OVERLOAD = re.compile(r"found no matching overload for '([^']*)' applied to '(.*)'")
+
+
+def _problems(text: str, error: str, known: tuple[str, ...]) -> Iterator[Problem]:
+    """The compiler's message as problems in our words, in the order of the text."""
+    lines = text.split("\n")
+    found = [(int(line), int(column), message) for line, column, message in _ERROR.findall(error)]
+    if not found:
+        message = error.partition(": ")[2].rpartition(" [")[0] or error
+        yield Problem(message=message, line=1, column=1)
+    root = [each for each in found if "*error*" not in each[2]] or found
+    for line, column, message in sorted(root):
+        if name := _UNDECLARED.match(message):
+            reference = name[1]
+            start = lines[line - 1].rfind(reference.partition(".")[0], 0, column) if line <= len(lines) else -1
+            mend = _mend(reference, known)
+            at = start + 1 or column
+            yield Problem(message=f"there is no `{reference}`", line=line, column=at, mend=mend)
+        else:
+            yield Problem(message=_told(message), line=line, column=column)
+
+
+def _mend(reference: str, known: tuple[str, ...]) -> str:
+    if reference == "element":
+        return "read one of its fields: " + ", ".join(known)
+    return did_you_mean(reference, known)
+
+
+_OPERATORS = re.compile(r"^_?([^_]+)_?$")
+
+
+def _told(message: str) -> str:
+    """The library's message in words."""
+    message = re.sub(r"^[A-Z_]+: ", "", message)
+    if overload := _OVERLOAD.match(message):
+        operator = _OPERATORS.sub(r"\1", overload[1])
+        return f"`{operator}` cannot be used on {overload[2]}"
+    if missing := re.match(r'Key not found in map : "(.*)"', message):
+        return f"there is no {missing[1]!r}"
+    if select := re.match(r"expression of type '(.*)' cannot be the operand of a select", message):
+        return f"{_type_words(select[1].upper())} has no fields"
+    return message.replace(" (in container '')", "").replace("mismatched input '<EOF>'", "the end comes too early;")
+
+
+def _type_words(name: str) -> str:
+    words = {"STRING": "text", "INT": "a whole number", "DOUBLE": "a number", "MAP": "a map", "LIST": "a list"}
+    return words.get(name, name.lower())

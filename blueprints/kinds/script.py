@@ -1,0 +1,146 @@
+"""`uses: script` (or just `run:`): a program on the element's host.
+
+Data never becomes code: the text is not a template.  A script gets its inputs as `INPUT_<NAME>` and
+as JSON in the file `$MUSTER_INPUTS`, and says its outputs in the file `$MUSTER_OUTPUTS`.
+
+The common case, a few lines of bash, costs one spawn and no file: the text is an argument.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from muster.blueprints.definition import Task
+from muster.blueprints.kinds import script_command, script_values
+from muster.blueprints.paths import join
+from muster.blueprints.task import Context, Done, Failed, Outcome
+from muster.blueprints.templates import check_template
+from muster.mesh.errors import Problem
+
+
+class _Places(msgspec.Struct, frozen=True):
+    """Where a script's files are."""
+
+    folder: Path
+    cwd: Path
+    outputs: Path
+
+
+class Script:
+    """Runs a program."""
+
+    def check(self, task: Task, path: str) -> Iterator[Problem]:
+        """Neither or both of `run` and `file`, `with:` fields, bad file names, bad templates in files."""
+        if (task.run is None) == (task.file is None):
+            yield Problem(path=path, message="a script needs either `run:` (its text) or `file:` (its path)")
+        for name in task.with_:
+            mend = "a script reads the order's inputs: declare them under `inputs`"
+            yield Problem(path=join(path, "with", name), message="a script has no `with:` fields", mend=mend)
+        if task.run is not None and "\0" in task.run:
+            yield Problem(path=join(path, "run"), message="the text has a NUL character")
+        for name, value in task.env.items():
+            if not name or "=" in name or "\0" in name + value:
+                yield Problem(path=join(path, "env", name), message=f"{name!r} cannot be in an environment")
+        for name, template in task.files.items():
+            place = join(path, "files", name)
+            if why := bad_file_name(name):
+                yield Problem(path=place, message=why)
+            yield from check_template(template, place)
+
+    async def run(self, task: Task, context: Context) -> Outcome:
+        """Spawn it, wait for it, read its outputs."""
+        folder = context.folder()
+        places = _Places(folder, _working_folder(task, folder), folder / f".outputs-{context.job}-{context.attempt}")
+        try:
+            if not places.cwd.is_dir():
+                return Failed(error=f"cwd: {places.cwd} is no folder on {context.element}", final=True)
+            _write_files(task, folder)
+            places.outputs.unlink(missing_ok=True)
+            environment = script_values.environment(task, context, places.outputs)
+            argv = script_command.command(task, places.cwd, folder, context.job)
+        except script_command.CannotRunError as error:
+            return Failed(error=str(error), final=True)
+        except OSError as error:
+            return Failed(error=f"cannot prepare the script: {_os_words(error)}")
+        try:
+            code = await context.run_process(argv, env=environment, cwd=places.cwd)
+        except (OSError, ValueError) as error:
+            return Failed(error=f"cannot run {argv[0]}: {_os_words(error)}", final=True)
+        return _outcome(code, places.outputs)
+
+
+def bad_file_name(name: str) -> str:
+    """Why a file of `files:` may not have this name; empty if it may."""
+    parts = name.split("/")
+    if not name or name.startswith("/") or "\0" in name:
+        return f"{name!r} must be a path inside the working folder"
+    if any(part in {"", ".", ".."} for part in parts):
+        return f"{name!r} may not leave the working folder"
+    if parts[0].startswith((".outputs-", ".inputs-", ".script-")):
+        return f"{name!r} is a name that Muster uses itself"
+    return ""
+
+
+def _working_folder(task: Task, folder: Path) -> Path:
+    return folder / Path(task.cwd).expanduser() if task.cwd else folder
+
+
+def _write_files(task: Task, folder: Path) -> None:
+    """The task's `files:`, made afresh; their folders too."""
+    for name, text in task.files.items():
+        if why := bad_file_name(name):
+            raise script_command.CannotRunError(f"files: {why}")
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.parent.resolve().is_relative_to(folder.resolve()):
+            raise script_command.CannotRunError(f"files: {name!r} leads out of the working folder")
+        place.unlink(missing_ok=True)
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o700)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(_as_text(text))
+
+
+def _as_text(value: Any) -> str:
+    """A template that is one expression keeps the value's type; in a file it is JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _outcome(code: int, outputs: Path) -> Outcome:
+    try:
+        said = script_values.read_outputs(outputs)
+    except ValueError as error:
+        if code == 0:
+            return Failed(error=str(error), exit_code=code)
+        said = {}
+    if code == 0:
+        return Done(outputs=said, exit_code=0)
+    return Failed(error=_exit_words(code), outputs=said, exit_code=code)
+
+
+_COMMON = {126: "the program is not executable", 127: "a command was not found"}
+
+
+def _exit_words(code: int) -> str:
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = "an unknown signal"
+        return f"ended by {name} ({-code})"
+    return f"exit code {code}" + (f" ({_COMMON[code]})" if code in _COMMON else "")
+
+
+def _os_words(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    if number == errno.ENOEXEC:
+        return "it is no program; a script starts with `#!`"
+    if number == errno.E2BIG:
+        return "its environment is too large; read the inputs from the file $MUSTER_INPUTS"
+    return str(getattr(error, "strerror", None) or error)

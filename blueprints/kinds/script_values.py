@@ -1,0 +1,148 @@
+"""What goes into a script (environment, inputs) and what comes out (outputs)."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from muster.blueprints.definition import Task
+from muster.blueprints.kinds.script_command import CannotRunError
+from muster.blueprints.task import Context
+
+MAX_OUTPUTS = 1024 * 1024
+"""Bytes of the outputs file."""
+
+MAX_VALUE = 32 * 1024
+"""Bytes; a longer input is only in the file `$MUSTER_INPUTS`."""
+
+MAX_VALUES = 512 * 1024
+"""Bytes of all inputs in the environment together (Linux: a quarter of the stack's limit for all)."""
+
+_NO_INPUTS = str(Path(__file__).with_name("no_inputs.json"))
+"""A file with `{}`: an order without inputs need not write one."""
+
+_NOT_IN_NAMES = re.compile(r"[^A-Z0-9]")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def variable(name: str) -> str:
+    """The environment variable of an input."""
+    return "INPUT_" + _NOT_IN_NAMES.sub("_", name.upper())
+
+
+def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
+    """A script's whole environment: the agent's own without its `MUSTER_*` settings, the order's, and the task's.
+
+    Raises:
+        CannotRunError: an input cannot be in an environment.
+    """
+    found = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "INPUT_"))}
+    found["MUSTER_ORDER"] = context.order
+    found["MUSTER_JOB"] = context.job
+    found["MUSTER_ELEMENT"] = context.element
+    found["MUSTER_ATTEMPT"] = str(context.attempt)
+    found["MUSTER_OUTPUTS"] = str(outputs)
+    found["MUSTER_INPUTS"] = _write_inputs(context) if context.inputs else _NO_INPUTS
+    if context.inputs:
+        found.update(_variables(context.inputs))
+    found.update(task.env)
+    return found
+
+
+def _variables(inputs: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    total = 0
+    for name, value in inputs.items():
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        if "\0" in text:
+            raise CannotRunError(f"input {name!r} has a NUL character, which no environment can hold")
+        size = len(text.encode())
+        if size > MAX_VALUE or total + size > MAX_VALUES:
+            continue
+        total += size
+        found[variable(name)] = text
+    return found
+
+
+def _write_inputs(context: Context) -> str:
+    place = context.folder() / f".inputs-{context.job}"
+    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        data = memoryview(msgspec.json.encode(dict(context.inputs)))
+        while data:
+            data = data[os.write(handle, data) :]
+    finally:
+        os.close(handle)
+    return str(place)
+
+
+def read_outputs(place: Path) -> dict[str, Any]:
+    """What the script said in its outputs file; nothing if it made none.
+
+    Raises:
+        ValueError: with the line that is neither `key=value` nor a JSON object.
+    """
+    try:
+        handle = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ValueError(f"cannot read $MUSTER_OUTPUTS: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("$MUSTER_OUTPUTS is no file any more")
+        data = file.read(MAX_OUTPUTS + 1)
+    if len(data) > MAX_OUTPUTS:
+        raise ValueError(f"$MUSTER_OUTPUTS is larger than {MAX_OUTPUTS // 1024} KB")
+    return parse_outputs(data)
+
+
+def parse_outputs(data: bytes) -> dict[str, Any]:
+    """`key=value` lines, the value as JSON where it is JSON, else text; or a JSON object a line.
+
+    Raises:
+        ValueError: with the number of the line that is neither.
+    """
+    found: dict[str, Any] = {}
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            text = line.decode().removesuffix("\r")
+        except UnicodeDecodeError:
+            raise ValueError(f"$MUSTER_OUTPUTS line {number} is not UTF-8") from None
+        if text.lstrip().startswith("{"):
+            found.update(_object(text, number))
+            continue
+        key, equals, value = text.partition("=")
+        if not equals or not _KEY.fullmatch(key.strip()):
+            shown = text if len(text) <= 60 else text[:60] + "…"  # noqa: PLR2004 - enough to find it
+            raise ValueError(f"$MUSTER_OUTPUTS line {number} is neither key=value nor a JSON object: {shown!r}")
+        found[key.strip()] = _value(value)
+    return found
+
+
+def _object(text: str, number: int) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"$MUSTER_OUTPUTS line {number} is no JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"$MUSTER_OUTPUTS line {number} is no JSON object")  # noqa: TRY004 - the data is wrong
+    return value
+
+
+def _value(text: str) -> Any:
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
+        return text  # no other process could hold it as a number
+    return value

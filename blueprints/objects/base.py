@@ -1,0 +1,67 @@
+"""What all kinds of manifest share, and how a kind tells the mesh about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from muster.mesh.errors import Problem
+from muster.mesh.model import Mode, Wire
+
+
+class Manifest(Wire):
+    """Base of every object's manifest."""
+
+    name: str
+    kind: str = ""
+    summary: str = ""
+    labels: dict[str, str] = {}
+    """Text to text, for filters."""
+
+
+class ElementManifest(Manifest):
+    """Base of what an agent may act for."""
+
+    params: dict[str, Any] = {}
+    """Any JSON, for filters and inputs."""
+    profiles: tuple[str, ...] = ()
+    """Whose params it takes too; the first that has one wins."""
+    mode: Mode | None = None
+    """What it is for; None leaves it as it is (a new element: `work_order`)."""
+    slots: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    """How many orders it runs at a time."""
+
+
+class Catalog(Protocol):
+    """The objects that there are, for checks that look at others."""
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        """One object, or None if there is none of that name."""
+        ...
+
+    def all(self, kind: str) -> Iterable[Manifest]:
+        """All objects of a kind."""
+        ...
+
+
+Check = Callable[[Any, Catalog], Iterable[Problem]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectKind:
+    """A kind of manifest: what an entry point of `muster.objects` names."""
+
+    kind: str
+    manifest: type[Manifest]
+    """The strict struct that its documents are decoded to."""
+    check: Check
+    """What is wrong with a manifest beyond its types; the catalog holds what is applied with it too."""
+    is_element: bool = False
+
+    @property
+    def plural(self) -> str:
+        """The kind in URLs and listings."""
+        return self.kind + "s"

@@ -1,0 +1,38 @@
+"""`kind: cluster`: several elements that are managed as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from muster.blueprints.objects.base import Catalog, ElementManifest, ObjectKind
+from muster.blueprints.objects.element_checks import check_element
+from muster.blueprints.suggest import did_you_mean
+from muster.mesh.errors import Problem
+
+ELEMENT_KINDS = ("machine", "cluster", "resource_broker")
+
+
+class Cluster(ElementManifest):
+    """A group of elements with an agent that acts for the whole."""
+
+    kind: Literal["cluster"] = "cluster"
+    members: tuple[str, ...] = ()
+    """Names of elements."""
+
+
+def check(manifest: Cluster, catalog: Catalog) -> Iterator[Problem]:
+    """Members that do not exist, or stand there twice, or are the cluster itself."""
+    yield from check_element(manifest, catalog)
+    for place, member in enumerate(manifest.members):
+        path = f"members[{place}]"
+        if member == manifest.name:
+            yield Problem(path=path, message="a cluster cannot be its own member")
+        elif member in manifest.members[:place]:
+            yield Problem(path=path, message=f"member {member!r} is listed twice")
+        elif all(catalog.get(kind, member) is None for kind in ELEMENT_KINDS):
+            known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
+            yield Problem(path=path, message=f"there is no element {member!r}", mend=did_you_mean(member, known))
+
+
+CLUSTER = ObjectKind(kind="cluster", manifest=Cluster, check=check, is_element=True)

@@ -1,0 +1,271 @@
+"""The Jinja2 environment of templates: what they may do, and nothing else.
+
+Allowed: text, expressions, `if` and `for`.  Fields of values are read by key only, so
+`inputs.items` is the input of that name, and no method of a Python object but a few harmless ones
+of text and maps can be reached.  What could grow without bound is left out or limited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from types import GeneratorType
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.exceptions import TemplateError as JinjaError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import missing
+
+from muster.blueprints.paths import join
+
+FAILURES = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What evaluating a template may raise."""
+
+_MAX_RANGE = 10_000
+_MAX_LOOPS = 2
+"""Loops inside each other."""
+_MAX_POWER = 64
+_MAX_WIDTH = 200
+
+_NODES_LEFT_OUT = (
+    nodes.Assign, nodes.AssignBlock, nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.Block,
+    nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport, nodes.ScopedEvalContextModifier,
+)  # fmt: skip
+_words = str.split  # a list this long reads best as words
+_TEXT_METHODS = frozenset(
+    _words(
+        """
+    capitalize casefold count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric isspace istitle
+    isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit rstrip split splitlines
+    startswith strip swapcase title upper
+        """
+    )
+)
+_MAP_METHODS = frozenset({"get", "items", "keys", "values"})
+_FILTERS = _words(
+    """
+    abs capitalize count d default dictsort e escape first float groupby int items join last length list lower map max
+    min reject rejectattr replace reverse round safe select selectattr sort string striptags sum title trim truncate
+    unique upper urlencode wordcount wordwrap
+    """
+)
+
+
+class MissingError(UndefinedError):
+    """Something that the template reads is not there."""
+
+    def __init__(self, holder: Any, name: Any, message: str | None = None) -> None:
+        super().__init__(message)
+        self.holder, self.name = holder, name
+
+    def told(self, values: Mapping[str, Any]) -> str:
+        """The message with the whole path of what is missing."""
+        if self.name is None:
+            return str(self)
+        base = "" if self.holder is missing else _path_of(self.holder, values)
+        if base is None:
+            return f"there is no {self.name!r} in {type(self.holder).__name__} {str(self.holder)[:60]!r}"
+        return f"there is no `{join(base, self.name)}`"
+
+
+def _path_of(wanted: Any, value: Any, path: str = "", depth: int = 0) -> str | None:
+    """Where an object stands in the values, found by identity."""
+    if value is wanted:
+        return path
+    inner: Any = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    if depth < 20:  # noqa: PLR2004 - deeper data gets a plainer message
+        for key, each in inner:
+            if isinstance(each, Mapping | list | tuple):
+                found = _path_of(wanted, each, join(path, key), depth + 1)
+                if found is not None:
+                    return found
+    return None
+
+
+class Missing(StrictUndefined):
+    """What a template gets for a name or field that is not there: any use of it raises `MissingError`."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, hint: str | None = None, obj: Any = missing, name: str | None = None, exc: Any = UndefinedError
+    ) -> None:
+        raising: Any = partial(MissingError, obj, name) if exc is UndefinedError else exc
+        super().__init__(hint, obj, name, raising)
+
+
+def _must_be_there(value: Any) -> None:
+    if isinstance(value, Undefined):
+        str(value)  # raises, with its name
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2's sandbox, closed further."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`a.b`: the field `b` of a map; else one of the harmless methods."""
+        _must_be_there(obj)
+        if isinstance(obj, Mapping):
+            if attribute in obj:
+                return obj[attribute]
+            if attribute in _MAP_METHODS:
+                return getattr(obj, attribute)
+        elif (isinstance(obj, str) and attribute in _TEXT_METHODS) or isinstance(obj, _LOOP):
+            return super().getattr(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """`a["b"]`: a map's field, or an item of a list or text."""
+        _must_be_there(obj)
+        if isinstance(obj, Mapping | list | tuple | str):
+            try:
+                return obj[argument]
+            except (LookupError, TypeError):
+                pass
+        return self.undefined(obj=obj, name=argument)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Operators that could make something huge of something small."""
+        _must_be_there(left)
+        _must_be_there(right)
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise SecurityError(f"`{operator}` works on numbers only")
+        if operator == "**" and (abs(right) > _MAX_POWER or abs(left) > 2**_MAX_POWER):
+            raise SecurityError("the power is too large")
+        return super().call_binop(context, operator, left, right)
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        """Methods that `getattr` gave, and `range`."""
+        return super().is_safe_callable(obj) and not isinstance(obj, type)
+
+
+def _loop_type() -> type:
+    from jinja2.runtime import LoopContext
+
+    return LoopContext
+
+
+_LOOP = _loop_type()
+
+
+def _range(*arguments: int) -> range:
+    result = range(*arguments)
+    if len(result) > _MAX_RANGE:
+        raise SecurityError(f"range() gives at most {_MAX_RANGE} numbers")
+    return result
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    _must_be_there(value)
+    width = None if indent is None else max(0, min(int(indent), _MAX_WIDTH))
+    return json.dumps(_plain(value), ensure_ascii=False, indent=width)
+
+
+def _indent(text: Any, width: int = 4, first: bool = False) -> str:
+    space = " " * max(0, min(int(width), _MAX_WIDTH))
+    lines = str(text).splitlines(keepends=True)
+    return "".join(space + line if (place or first) and line.strip() else line for place, line in enumerate(lines))
+
+
+def _replace(text: Any, old: Any, new: Any) -> str:
+    whole, before, after = str(text), str(old), str(new)
+    if not before:
+        raise SecurityError("replace needs something to look for")
+    if len(whole) + whole.count(before) * len(after) > _MAX_TEXT:
+        raise SecurityError("the text gets too long")
+    return whole.replace(before, after)
+
+
+_MAX_TEXT = 1024 * 1024
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Sandbox:
+    made = Sandbox(undefined=Missing, autoescape=False, keep_trailing_newline=True, cache_size=0)
+    made.globals = {"range": _range}
+    known = {name: made.filters[name] for name in _FILTERS if name in made.filters}
+    made.filters = {**known, "tojson": _to_json, "indent": _indent, "replace": _replace}
+    return made
+
+
+def evaluate(text: str, values: dict[str, Any], limit: int) -> Any:
+    """The template's text, or the value of the one expression that it is.
+
+    Raises:
+        MissingError: something is not there.
+        FAILURES: anything else.
+    """
+    is_value, run = _compiled(text)
+    if is_value:
+        return _plain(run(values))
+    size, parts = 0, []
+    for part in run(values):
+        size += len(part)
+        if size > limit:
+            raise SecurityError(f"it gets longer than {limit // 1024} KB")
+        parts.append(part)
+    return "".join(parts)
+
+
+def faults(text: str) -> list[tuple[str, int]]:
+    """What is wrong with a template: message and line (0 if unknown)."""
+    try:
+        _compiled(text)
+    except TemplateSyntaxError as error:
+        return [(f"not a template: {error.message}", error.lineno)]
+    except FAILURES as error:
+        return [(f"not a template: {error}", 0)]
+    return []
+
+
+@lru_cache(maxsize=512)
+def _compiled(text: str) -> tuple[bool, Callable[[dict[str, Any]], Any]]:
+    """Whether it is one expression, and the function that evaluates it or generates its parts."""
+    environment = _environment()
+    tree = environment.parse(text)
+    _check_tree(tree, 0)
+    body = tree.body
+    output = body[0] if len(body) == 1 else None
+    if isinstance(output, nodes.Output) and len(output.nodes) == 1:
+        only = output.nodes[0]
+        if not isinstance(only, nodes.TemplateData) and text.startswith("{{") and text.endswith("}}"):
+            return True, _expression(environment, text[2:-2].strip("-+").strip(), only)
+    template = environment.from_string(text)
+    return False, template.generate
+
+
+def _expression(environment: Sandbox, source: str, _node: nodes.Node) -> Callable[[dict[str, Any]], Any]:
+    compiled = environment.compile_expression(source, undefined_to_none=False)
+    return lambda values: compiled(**values)
+
+
+def _check_tree(node: nodes.Node, loops: int) -> None:
+    if isinstance(node, _NODES_LEFT_OUT):
+        raise TemplateSyntaxError(f"{type(node).__name__.lower()} is not available here", node.lineno)
+    if isinstance(node, nodes.For):
+        loops += 1
+        if node.recursive or loops > _MAX_LOOPS:
+            raise TemplateSyntaxError(f"at most {_MAX_LOOPS} loops inside each other", node.lineno)
+    for child in node.iter_child_nodes():
+        _check_tree(child, loops)
+
+
+def _plain(value: Any) -> Any:
+    """The value as plain JSON data."""
+    _must_be_there(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple | set | range | GeneratorType) or type(value).__name__.startswith("dict_"):
+        return [_plain(inner) for inner in value]
+    return value
