@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import nats
 import nats.errors
@@ -90,7 +90,8 @@ async def connect(
     try:
         yield client
     finally:
-        await client.close()
+        with suppress(OSError):  # the server may have gone first
+            await client.close()
 
 
 async def settled(client: Client) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self, dataclass_transform
+from typing import Any, dataclass_transform
 
 import msgspec
 
@@ -17,7 +17,7 @@ import msgspec
 class FrozenMeta(msgspec.StructMeta):
     """Makes every subclass frozen and keyword-only, and tells type checkers so."""
 
-    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Self:
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> FrozenMeta:
         """A struct type; msgspec itself hands `frozen` down, but not `kw_only`."""
         options.setdefault("kw_only", True)
         return super().__new__(cls, name, bases, namespace, **options)
