@@ -59,10 +59,9 @@ class Script:
         folder = context.folder()
         places = _Places(folder, _working_folder(task, folder), folder / f".outputs-{context.job}-{context.attempt}")
         try:
-            if not places.cwd.is_dir():
+            if task.cwd and not places.cwd.is_dir():
                 return Failed(error=f"cwd: {places.cwd} is no folder on {context.element}", final=True)
             _write_files(task, folder)
-            places.outputs.unlink(missing_ok=True)
             environment = script_values.environment(task, context, places.outputs)
             argv = script_command.command(task, places.cwd, folder, context.job)
         except script_command.CannotRunError as error:

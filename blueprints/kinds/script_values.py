@@ -37,12 +37,12 @@ def variable(name: str) -> str:
 
 
 def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
-    """A script's whole environment: the agent's own without its `MUSTER_*` settings, the order's, and the task's.
+    """A script's whole environment: the agent's own without its keys, the order's, and the task's.
 
     Raises:
         CannotRunError: an input cannot be in an environment.
     """
-    found = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "INPUT_"))}
+    found = _inherited()
     found["MUSTER_ORDER"] = context.order
     found["MUSTER_JOB"] = context.job
     found["MUSTER_ELEMENT"] = context.element
@@ -53,6 +53,30 @@ def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
         found.update(_variables(context.inputs))
     found.update(task.env)
     return found
+
+
+_KEYS = frozenset({"MUSTER_TOKEN", "MUSTER_NATS_TOKEN", "MUSTER_SERVER"})
+"""What opens the mesh is not for scripts (a server's URL may hold a password)."""
+
+_copied: tuple[Any, dict[str, str]] | None = None
+
+
+def _inherited() -> dict[str, str]:
+    """A copy of the agent's environment without its keys.
+
+    `os.environ` decodes each value at each reading, which took a tenth of a spawn; so the decoded
+    copy is kept as long as its bytes are the same.
+    """
+    global _copied  # noqa: PLW0603 - one for the process
+    encoded = os.environ.__dict__.get("_data")
+    if _copied is None or encoded is None or _copied[0] != encoded:
+        plain = {name: value for name, value in os.environ.items() if not _is_key(name)}
+        _copied = (dict(encoded or {}), plain)
+    return dict(_copied[1])
+
+
+def _is_key(name: str) -> bool:
+    return name in _KEYS or name.startswith("INPUT_")
 
 
 def _variables(inputs: Mapping[str, Any]) -> dict[str, str]:
