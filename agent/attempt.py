@@ -1,0 +1,179 @@
+"""One attempt at one order: what is known of it while it runs here."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from muster.agent.lease import Delivery
+from muster.agent.output import Output
+from muster.agent.plan import Plan
+from muster.agent.workshop import Workshop
+from muster.mesh.model import Assignment, Job, JobState, Packet
+
+
+class Why(IntEnum):
+    """Why an attempt must stop before its end; the higher one counts."""
+
+    NOT = 0
+    TIMEOUT = 1
+    """The order's own time is up: it fails."""
+    CANCELLED = 2
+    """Somebody wants it stopped: only `always` still runs."""
+    STOPPED = 3
+    """This agent ends: the tasks are killed, and the order runs again elsewhere."""
+    LOST = 4
+    """The lease is gone: the tasks are killed, and nothing is reported, for somebody else may run it."""
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: somebody had a reason
+    """The attempt stops here; `Attempt.why` tells the reason."""
+
+
+class Attempt:
+    """All of it.  Changed only by the order's own task, except by `interrupt`."""
+
+    __slots__ = (
+        "_values",
+        "assignment",
+        "changed_at",
+        "delivery",
+        "folder",
+        "jobs",
+        "outputs",
+        "packet",
+        "plan",
+        "shop",
+        "task",
+        "told",
+        "untold",
+        "why",
+        "yields_to",
+    )
+
+    def __init__(self, shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> None:
+        self.shop = shop
+        self.delivery = delivery
+        self.packet = packet
+        self.assignment = assignment
+        self.plan: Plan
+        self.task: asyncio.Task[None] | None = None
+        self.why = Why.NOT
+        self.yields_to: Why | None = None
+        """The weakest reason that may cut off what is being awaited just now; None: nothing may."""
+        self.jobs: dict[str, Job] = {job.name: job for job in packet.jobs}
+        self.untold: dict[str, Job] = {}
+        """Jobs as they are now, where the log does not know that yet."""
+        self.changed_at = 0.0
+        """Since when (loop time) there is something untold; 0: nothing."""
+        self.told: asyncio.Future[Any] | None = None
+        """A report under way."""
+        self.outputs: list[Output] = []
+        self.folder: Path | None = None
+        self._values: dict[str, Any] | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this attempt may still report."""
+        return self.why < Why.STOPPED
+
+    def interrupt(self, why: Why) -> None:
+        """Stop what is being done, for this reason, unless a stronger one is known already."""
+        if why <= self.why:
+            return
+        self.why = why
+        if self.yields_to is not None and why >= self.yields_to and self.task is not None:
+            self.task.cancel()
+
+    def yielding(self, to: Why) -> Yielding:
+        """`with attempt.yielding(to=…):` reasons from `to` on cut off the body, and it raises `Interrupted`."""
+        return Yielding(self, to)
+
+    def check(self, to: Why) -> None:
+        """Stop here if there is such a reason already.
+
+        Raises:
+            Interrupted: there is.
+        """
+        if self.why >= to:
+            raise Interrupted
+
+    def lose(self) -> None:
+        """The lease is gone."""
+        self.interrupt(Why.LOST)
+
+    def note(self, job: Job) -> None:
+        """A job has changed."""
+        self.jobs[job.name] = self.untold[job.name] = job
+        if not self.changed_at:
+            self.changed_at = asyncio.get_running_loop().time()
+        if self._values is not None:
+            self._values["tasks"][job.name] = _view(job)
+
+    def end_job(self, job: Job, state: JobState, **changes: Any) -> None:
+        """A job has ended, in `state`."""
+        self.note(replace(job, state=state, finished_at=datetime.now(UTC), memo=None, **changes))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What templates and conditions may read."""
+        if self._values is None:
+            packet, assignment = self.packet, self.assignment
+            self._values = {
+                "inputs": packet.inputs,
+                "tasks": {job.name: _view(job) for job in self.jobs.values()},
+                "element": {
+                    "name": assignment.element,
+                    "kind": assignment.kind,
+                    "labels": assignment.labels,
+                    "params": assignment.params,
+                    "mode": str(assignment.mode),
+                },
+                "order": {
+                    "id": packet.order,
+                    "blueprint": packet.blueprint,
+                    "attempt": packet.attempt,
+                    "labels": packet.labels,
+                    "pool": packet.pool or "",
+                    "element": assignment.element,
+                },
+            }
+        return self._values
+
+    def collected(self) -> dict[str, Any]:
+        """The order's outputs: those of its jobs, a later one's over an earlier one's."""
+        outputs: dict[str, Any] = {}
+        for job in self.jobs.values():
+            if job.outputs:
+                outputs.update(job.outputs)
+        return outputs
+
+
+class Yielding:
+    """A part of an attempt that may be cut off.  Cancellation for any other cause passes through."""
+
+    __slots__ = ("_attempt", "_to")
+
+    def __init__(self, attempt: Attempt, to: Why) -> None:
+        self._attempt = attempt
+        self._to = to
+
+    def __enter__(self) -> None:
+        self._attempt.check(self._to)
+        self._attempt.yields_to = self._to
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._attempt.yields_to = None
+        if isinstance(error, asyncio.CancelledError) and self._attempt.why >= self._to:
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            raise Interrupted from None
+
+
+def _view(job: Job) -> dict[str, Any]:
+    return {"state": str(job.state), "outputs": job.outputs, "exit_code": job.exit_code, "error": job.error or ""}

@@ -1,0 +1,132 @@
+"""A packet becomes ours: `Claimed`, written by compare-and-set on the order's last record.
+
+Whoever is faster wins.  If the order has moved on since it was released (an attempt was lost, it was
+cancelled), the broker is asked what is to be done with the message.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import nats.errors
+import structlog
+
+from muster.agent.lease import Delivery
+from muster.agent.plan import Plan
+from muster.agent.workshop import Workshop, write
+from muster.mesh import names, records
+from muster.mesh.errors import InvalidError, NotFoundError, Problem, UnavailableError
+from muster.mesh.jetstream import LostRaceError, compare_and_set
+from muster.mesh.model import Assignment, Packet, ResumeReply, ResumeRequest
+
+log = structlog.get_logger()
+
+RACES = 5
+"""How often in a row a claim may lose before the message is put back for a while."""
+
+ASK_AGAIN = 1.0
+"""Seconds until a message comes again for which the broker could not be asked."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """It is ours: run it."""
+
+    packet: Packet
+    plan: Plan
+    problems: tuple[Problem, ...] = ()
+    """What makes it impossible here; the order fails."""
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """It is not ours: forget the message."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Not now: the message shall come again."""
+
+    seconds: float
+
+
+_packet = msgspec.json.Decoder(Packet)
+_reply = msgspec.json.Decoder(ResumeReply)
+_DROP = Drop()
+
+
+def read(data: bytes) -> Packet:
+    """The packet of a work message.
+
+    Raises:
+        msgspec.MsgspecError: it is none.
+    """
+    return _packet.decode(data)
+
+
+async def claim(shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> Claim | Drop | Wait:
+    """Try to make the order ours."""
+    for _ in range(RACES):
+        plan = shop.shelf.get(packet.digest)
+        if plan is None:
+            try:
+                plan = await shop.shelf.fetch(packet.digest)
+            except (UnavailableError, NotFoundError) as error:  # not there: another broker may still be writing it
+                log.warning("blueprint.missing", order=packet.order, error=str(error))
+                return Wait(ASK_AGAIN)
+        try:
+            return await _claim(shop, delivery, packet, assignment, plan)
+        except LostRaceError:
+            answer = await _ask(shop, packet.order, assignment.element)
+        if not isinstance(answer, Packet):
+            return answer
+        packet = answer
+    return Wait(ASK_AGAIN)
+
+
+async def _claim(
+    shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment, plan: Plan
+) -> Claim | Wait:
+    problems: tuple[Problem, ...] = ()
+    is_changed = False
+    if packet.pool is not None and plan.blueprint.inputs:
+        packet, problems, is_changed = _with_params(packet, assignment, plan)
+    record = records.Claimed(
+        order=packet.order,
+        attempt=packet.attempt,
+        element=assignment.element,
+        agent=shop.agent,
+        inputs=packet.inputs if is_changed else None,
+        sources=packet.sources if is_changed else None,
+    )
+    only_if = compare_and_set(names.log_of("order", packet.order), packet.rev)
+    ack = await write(shop, record, assignment.element, lambda: not delivery.is_lost, only_if)
+    return Wait(0) if ack is None else Claim(packet, plan, problems)
+
+
+def _with_params(packet: Packet, assignment: Assignment, plan: Plan) -> tuple[Packet, tuple[Problem, ...], bool]:
+    """A pool's order has no element until now: its claimer's params are inputs where the order gave none."""
+    from muster.blueprints.resolve import resolve, validate
+
+    given = {name: value for name, value in packet.inputs.items() if _is_given(packet.sources.get(name, "order"))}
+    try:
+        resolved = resolve(plan.blueprint, given, assignment.params, assignment.sources)
+        problems = tuple(validate(plan.blueprint, resolved.inputs))
+    except InvalidError as error:
+        return packet, error.problems or (Problem(message=error.detail),), False
+    sources = {**resolved.sources, **{name: packet.sources.get(name, "order") for name in given}}
+    if resolved.inputs == packet.inputs and sources == packet.sources:
+        return packet, problems, False
+    return msgspec.structs.replace(packet, inputs=dict(resolved.inputs), sources=sources), problems, True
+
+
+def _is_given(source: str) -> bool:
+    return source.partition(":")[0] in {"order", "trigger"}
+
+
+async def _ask(shop: Workshop, order: str, element: str) -> Packet | Drop | Wait:
+    request = msgspec.json.encode(ResumeRequest(order=order, element=element, agent=shop.agent))
+    try:
+        answer = await shop.client.request(names.api("orders", "resume"), request, timeout=5)
+        reply = _reply.decode(answer.data)
+    except (nats.errors.Error, TimeoutError, msgspec.MsgspecError):  # no broker just now, or it gave an error
+        return Wait(ASK_AGAIN)
+    if reply.packet is not None:
+        return reply.packet
+    return _DROP if reply.drop else Wait(max(reply.wait, 0.1))

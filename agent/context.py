@@ -1,0 +1,152 @@
+"""What a running task may ask of its agent: the `Context` of muster.blueprints.task."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats.errors
+
+from muster.agent.attempt import Attempt
+from muster.agent.output import Output
+from muster.mesh import names
+from muster.mesh.errors import RefusedError, from_problem
+from muster.mesh.jetstream import MSG_ID
+from muster.mesh.model import Child, Job, OrderRequest
+
+ASK_AGAIN = 1.0
+"""Seconds between two tries to reach the broker."""
+
+
+class TaskContext:
+    """One try of one task."""
+
+    __slots__ = ("_attempt", "_job", "_output")
+
+    def __init__(self, attempt: Attempt, job: Job) -> None:
+        self._attempt = attempt
+        self._job = job
+        self._output: Output | None = None
+
+    @property
+    def order(self) -> str:
+        """The order's id."""
+        return self._attempt.packet.order
+
+    @property
+    def job(self) -> str:
+        """The task's name."""
+        return self._job.name
+
+    @property
+    def element(self) -> str:
+        """For which element it runs."""
+        return self._attempt.assignment.element
+
+    @property
+    def attempt(self) -> int:
+        """Which try of this task it is, from 1."""
+        return self._job.attempt
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The order's inputs, resolved and valid."""
+        return self._attempt.packet.inputs
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What templates and conditions may read."""
+        return self._attempt.values
+
+    @property
+    def memo(self) -> Mapping[str, Any] | None:
+        """What the task said when it suspended; None at its first call."""
+        return self._job.memo
+
+    @property
+    def children(self) -> Mapping[str, Child]:
+        """The order's child orders as far as the broker has told, by id."""
+        return self._attempt.packet.children
+
+    @property
+    def now(self) -> datetime:
+        """The time, UTC."""
+        return datetime.now(UTC)
+
+    def folder(self) -> Path:
+        """A private working folder, made at the first call and removed when the order ends."""
+        if self._attempt.folder is None:
+            prefix = f"{self.order}-"
+            self._attempt.folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._attempt.shop.folder))
+        return self._attempt.folder
+
+    def _out(self) -> Output:
+        if self._output is None:
+            packet = self._attempt.packet
+            outputs = self._attempt.shop.outputs
+            self._output = Output(outputs, packet.order, self.job, claim=packet.attempt, attempt=self.attempt)
+            self._attempt.outputs.append(self._output)
+        return self._output
+
+    async def write(self, data: bytes) -> None:
+        """Add to the job's output; waits while the output stream is behind."""
+        await self._out().write(data)
+
+    async def run_process(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+        """Run a program in a process group of its own, its output going to the job's; the exit code.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        from muster.agent.process import run_process
+
+        shop = self._attempt.shop
+        grace = shop.settings.kill_grace.total_seconds() if self._attempt.is_ours else 0.0
+        return await run_process(argv, env=env, cwd=cwd, output=self._out(), warden=shop.warden, grace=grace)
+
+    async def create_orders(self, request: OrderRequest, *, key: str) -> list[str]:
+        """Make child orders; the same `key` in the same order makes them only once.
+
+        Asks until somebody answers: the task's timeout, or a cancel, ends it.
+
+        Raises:
+            RefusedError, InvalidError: the mesh said no.
+        """
+        body = msgspec.json.encode(msgspec.structs.replace(request, parent=self.order))
+        headers = {MSG_ID: f"{self.order}.{key}"}
+        while True:
+            with suppress(nats.errors.Error, TimeoutError):
+                reply = await self._attempt.shop.client.request(
+                    names.api("orders", "create"), body, timeout=10, headers=headers
+                )
+                return _created(reply.data)
+            await asyncio.sleep(ASK_AGAIN)
+
+
+def _created(data: bytes) -> list[str]:
+    try:
+        answer = msgspec.json.decode(data, type=dict[str, Any])
+        if (problem := answer.get("error")) is not None:
+            raise from_problem(problem)
+        return [order["id"] for order in answer["orders"]]
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise RefusedError(f"the mesh gave an answer that is no list of orders: {error}") from error
+
+
+async def remove(folder: Path) -> None:
+    """Remove a working folder; a large one in a thread, so that nobody waits for the disk."""
+    with os.scandir(folder) as entries:
+        found = list(entries)
+    few = 32
+    if len(found) <= few and not any(entry.is_dir(follow_symlinks=False) for entry in found):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

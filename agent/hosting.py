@@ -1,0 +1,157 @@
+"""Which elements this daemon is: it joins for them, says that it lives, and learns what they may do."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import APIError
+
+from muster.agent.orders import Orders
+from muster.agent.slots import Slots
+from muster.agent.workshop import Workshop
+from muster.mesh import names
+from muster.mesh.errors import RefusedError, UnavailableError, UnreachableError, from_problem
+from muster.mesh.jetstream import post, subscribe, unsubscribe
+from muster.mesh.model import Assignment, Control, JoinRequest, Presence
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+ASK_AGAIN = 0.5
+"""Seconds between two tries to reach a broker."""
+
+LOOK_AGAIN = 30.0
+"""Seconds after which the assignment is read once more, whatever was heard: a message may have been missed."""
+
+SETTLE = 1.0
+"""Seconds after which an assignment that was heard of is read from the bucket, which alone is right."""
+
+
+async def join(client: Client, element: str, agent: str) -> Assignment:
+    """Take up an element, as soon as a broker answers.
+
+    Raises:
+        MusterError: the broker refuses.
+    """
+    request = msgspec.json.encode(JoinRequest(element=element, agent=agent))
+    is_told = False
+    while True:
+        try:
+            reply = await client.request(names.api("elements", "join"), request, timeout=5)
+            return assignment(reply.data)
+        except (nats.errors.Error, TimeoutError, UnreachableError, OSError):
+            if not is_told:
+                log.info("broker.awaited", element=element)
+                is_told = True
+            await asyncio.sleep(ASK_AGAIN)
+
+
+def assignment(data: bytes) -> Assignment:
+    """What a broker answered to a join.
+
+    Raises:
+        MusterError: it told an error, or nothing that can be read.
+    """
+    try:
+        answer = msgspec.json.decode(data)
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+            raise from_problem(answer["error"])
+        return msgspec.convert(answer, Assignment)
+    except msgspec.MsgspecError as error:
+        raise RefusedError(f"the broker gave an answer that is no assignment: {error}") from error
+
+
+class Host(Service):
+    """Acts for one element while it runs."""
+
+    def __init__(self, shop: Workshop, orders: Orders, element: str) -> None:
+        super().__init__()
+        self.element = element
+        self.slots: Slots | None = None
+        self._shop = shop
+        self._orders = orders
+        self._news = asyncio.Event()
+        self._must_join = False
+
+    async def run(self) -> None:
+        """Join, and serve the element until cancelled."""
+        client = self._shop.client
+        subscriptions = [
+            await subscribe(client, names.control(self.element), self._told),
+            await subscribe(client, f"$KV.{names.ASSIGNMENT_BUCKET}.{names.key(self.element)}", self._heard),
+        ]
+        given = await join(client, self.element, self._shop.agent)
+        try:
+            async with Slots(self._shop, given, self._orders.start) as slots:
+                self.slots = slots
+                self.ready.set()
+                await self._follow(slots)
+        finally:
+            self._say(leaving=True)
+            for subscription in subscriptions:
+                await unsubscribe(subscription)
+
+    def reconnected(self) -> None:
+        """NATS was away: whatever was said meanwhile is to be asked for."""
+        self._must_join = True
+        self._news.set()
+        if self.slots is not None:
+            self.slots.renew()
+
+    def close(self) -> None:
+        """Take no new work."""
+        if self.slots is not None:
+            self.slots.close()
+
+    async def _follow(self, slots: Slots) -> None:
+        loop = asyncio.get_running_loop()
+        heartbeat = self._shop.settings.heartbeat.total_seconds()
+        look_at = loop.time() + LOOK_AGAIN
+        while True:
+            self._say()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(heartbeat):
+                    await self._news.wait()
+                    look_at = min(look_at, loop.time() + SETTLE)
+                    self._news.clear()
+            if self._must_join:
+                self._must_join = False
+                slots.assign(await join(self._shop.client, self.element, self._shop.agent))
+            if loop.time() >= look_at:
+                look_at = loop.time() + LOOK_AGAIN
+                await self._look(slots)
+
+    async def _look(self, slots: Slots) -> None:
+        try:
+            bucket = await self._shop.client.jetstream(timeout=5).key_value(names.ASSIGNMENT_BUCKET)
+            entry = await bucket.get(names.key(self.element))
+            slots.assign(msgspec.json.decode(entry.value or b"", type=Assignment))
+        except (nats.errors.Error, APIError, TimeoutError, OSError, msgspec.MsgspecError) as error:
+            log.debug("assignment.unread", element=self.element, error=repr(error))
+
+    def _heard(self, message: Msg) -> None:
+        """The bucket's own subject: the new value as it is written."""
+        with suppress(msgspec.MsgspecError):
+            given = msgspec.json.decode(message.data, type=Assignment)
+            if self.slots is not None and given.element == self.element:
+                self.slots.assign(given)
+        self._news.set()
+
+    def _told(self, message: Msg) -> None:
+        try:
+            control = msgspec.json.decode(message.data, type=Control)
+        except msgspec.MsgspecError as error:
+            log.warning("control.unreadable", element=self.element, error=str(error))
+            return
+        self._orders.cancel(control.cancel)
+
+    def _say(self, *, leaving: bool = False) -> None:
+        presence = Presence(agent=self._shop.agent, leaving=leaving)
+        with suppress(UnavailableError):
+            post(self._shop.client, names.presence(self.element), msgspec.json.encode(presence))

@@ -1,0 +1,130 @@
+"""One task of an order, from `when` to its last try."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from muster.agent.attempt import Attempt, Interrupted
+from muster.agent.context import TaskContext
+from muster.agent.plan import Step
+from muster.agent.report import tell
+from muster.blueprints.definition import Retry, Task, duration
+from muster.blueprints.task import Done, Failed, Outcome, Suspended
+from muster.mesh.errors import MusterError
+from muster.mesh.model import Job, JobState
+
+log = structlog.get_logger()
+
+
+async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
+    """Do the task, as often as its retry policy says; None if its condition does not hold.
+
+    Raises:
+        Interrupted: it may not even start, for the attempt is over.
+    """
+    job = _next_job(attempt.jobs.get(step.name), step.task)
+    outcome: Outcome
+    if step.task.when is not None and job.memo is None:
+        try:
+            holds = step.condition.holds(attempt.values)
+        except MusterError as error:
+            outcome = Failed(error=f"when: {error}", final=True)
+            _conclude(attempt, job, outcome)
+            return outcome
+        if not holds:
+            attempt.end_job(job, JobState.SKIPPED)
+            return None
+    retry = step.task.retry or _ONCE
+    tried = 1
+    while True:
+        outcome = await _try(attempt, step, job)
+        if not isinstance(outcome, Failed) or outcome.final or tried >= retry.attempts:
+            _conclude(attempt, attempt.jobs[job.name], outcome)
+            return outcome
+        _note_failed_try(attempt, job, outcome, tried, retry)
+        await asyncio.sleep(_delay(retry, tried))
+        tried += 1
+        job = replace(job, attempt=job.attempt + 1, memo=None)
+
+
+_ONCE = Retry()
+
+
+def _next_job(before: Job | None, task: Task) -> Job:
+    started = datetime.now(UTC)
+    if before is None:
+        return Job(name=task.name, state=JobState.RUNNING, started_at=started, idempotent=task.idempotent)
+    if before.state is JobState.SUSPENDED:
+        return replace(before, state=JobState.RUNNING, memo=before.memo or {})
+    return Job(
+        name=task.name,
+        state=JobState.RUNNING,
+        attempt=before.attempt + 1,
+        started_at=before.started_at or started,
+        idempotent=task.idempotent,
+    )
+
+
+async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
+    attempt.note(job)
+    if not job.idempotent and not await tell(attempt):  # whoever finds it lost must know that it had begun
+        raise Interrupted
+    try:
+        task = _filled_in(step, attempt.values) if step.has_templates else step.task
+        kind = step.kind
+    except MusterError as error:
+        return Failed(error=str(error), final=True)
+    context = TaskContext(attempt, job)
+    try:
+        if step.timeout is None:
+            return await kind.run(task, context)
+        return await _timed(step.timeout, kind.run(task, context), step.task.timeout)
+    except MusterError as error:
+        return Failed(error=str(error))
+    except Exception as error:  # a plug-in's bug must not take the agent down
+        log.exception("task.bug", order=context.order, task=task.name, uses=task.uses)
+        return Failed(error=f"bug in task kind {task.uses!r}: {error!r}")
+
+
+async def _timed(seconds: float, running: Any, text: str | None) -> Outcome:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            outcome: Outcome = await running
+            return outcome
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return Failed(error=f"timed out after {text}")
+
+
+def _filled_in(step: Step, values: dict[str, Any]) -> Task:
+    from muster.blueprints.expressions import render
+
+    task = step.task
+    return replace(task, with_=render(task.with_, values), files=render(task.files, values))
+
+
+def _conclude(attempt: Attempt, job: Job, outcome: Outcome) -> None:
+    match outcome:
+        case Done():
+            attempt.end_job(job, JobState.FINISHED, exit_code=outcome.exit_code, outputs=outcome.outputs)
+        case Failed():
+            changes = {"exit_code": outcome.exit_code, "outputs": outcome.outputs, "error": outcome.error}
+            attempt.end_job(job, JobState.FAILED, **changes)
+        case Suspended():
+            attempt.note(replace(job, state=JobState.SUSPENDED, memo=outcome.memo))
+
+
+def _note_failed_try(attempt: Attempt, job: Job, outcome: Failed, tried: int, retry: Retry) -> None:
+    error = f"try {tried} of {retry.attempts}: {outcome.error}"
+    attempt.note(replace(job, exit_code=outcome.exit_code, error=error, memo=None))
+
+
+def _delay(retry: Retry, tried: int) -> float:
+    longest = duration(retry.max_delay).total_seconds()
+    return float(min(longest, duration(retry.delay).total_seconds() * retry.backoff ** (tried - 1)))

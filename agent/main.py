@@ -1,0 +1,145 @@
+"""The daemon: everything is put together here, and taken apart again in an order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import structlog
+from nats.aio.client import Client
+
+from muster.agent.hosting import Host
+from muster.agent.lease import Lease
+from muster.agent.orders import Orders
+from muster.agent.output import Outputs
+from muster.agent.plan import Shelf
+from muster.agent.report import Teller
+from muster.agent.settings import AgentSettings
+from muster.agent.warden import Warden
+from muster.agent.workshop import Workshop
+from muster.mesh import names
+from muster.mesh.connection import connect
+from muster.mesh.jetstream import Publisher
+from muster.mesh.service import stop_signals, until_stopped
+
+log = structlog.get_logger()
+
+KILL_PATIENCE = 5.0
+"""Seconds for killed orders to leave, beyond the tasks' own grace."""
+
+
+async def serve(settings: AgentSettings) -> None:
+    """Act for the elements until SIGTERM or SIGINT.
+
+    Told to stop, it takes no new work and lets running orders go on for `grace`; then their tasks are
+    ended and their messages given back, so that the next attempt goes on at the first unfinished task.
+
+    Raises:
+        UnreachableError: no NATS server answers.
+        MusterError: the broker refuses an element.
+    """
+    reconnected = Reconnected()
+    async with stop_signals() as stop, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(
+            connect(
+                settings.server,
+                name=f"muster agent {', '.join(settings.elements)}"[:100],
+                token=settings.token,
+                on_reconnect=reconnected,
+                patience=settings.patience.total_seconds(),
+            )
+        )
+        shop = await _open(settings, client, stack)
+        orders = await stack.enter_async_context(Orders(shop))
+        await stack.enter_async_context(Teller(orders.attempts))
+        hosts = [Host(shop, orders, element) for element in settings.elements]
+        reconnected.tell(shop, hosts)
+        try:
+            if await _started(hosts, stack, stop):
+                log.info("agent.ready", agent=shop.agent, elements=list(settings.elements))
+                await until_stopped(stop, shop.warden, shop.publisher, shop.lease, *hosts)
+        finally:
+            await _wind_up(hosts, orders, settings)
+
+
+class Reconnected:
+    """What is to be done when NATS is back."""
+
+    def __init__(self) -> None:
+        self._shop: Workshop | None = None
+        self._hosts: list[Host] = []
+
+    def tell(self, shop: Workshop, hosts: list[Host]) -> None:
+        """Tell these from now on."""
+        self._shop, self._hosts = shop, hosts
+
+    def __call__(self) -> None:
+        if self._shop is not None:
+            self._shop.publisher.renew()
+            self._shop.lease.renew_all()
+        for host in self._hosts:
+            host.reconnected()
+
+
+async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) -> Workshop:
+    agent = names.new_id()
+    folder = settings.data / "work" / agent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stack.callback(_remove, folder)
+    publisher = await stack.enter_async_context(Publisher(client))
+    counter = itertools.count()
+    return Workshop(
+        agent=agent,
+        settings=settings,
+        client=client,
+        publisher=publisher,
+        lease=await stack.enter_async_context(Lease(client)),
+        shelf=Shelf(client),
+        outputs=await stack.enter_async_context(Outputs(publisher, settings.output_limit)),
+        warden=await stack.enter_async_context(Warden(settings.data / "groups", agent)),
+        folder=folder,
+        next_id=lambda: f"{agent}.{next(counter)}",
+    )
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _started(hosts: list[Host], stack: AsyncExitStack, stop: asyncio.Event) -> bool:
+    """Join for all elements, unless told to stop before a broker answers."""
+    joining = asyncio.gather(*(stack.enter_async_context(host) for host in hosts))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((joining, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if joining.done():
+            joining.result()
+            return True
+        joining.cancel()
+        with suppress(asyncio.CancelledError):
+            await joining
+        return False
+    finally:
+        stopping.cancel()
+
+
+async def _wind_up(hosts: list[Host], orders: Orders, settings: AgentSettings) -> None:
+    for host in hosts:
+        host.close()
+    if await _none_left(orders, settings.grace.total_seconds()):
+        return
+    log.warning("agent.stops_orders", orders=list(orders.attempts))
+    orders.stop()
+    await _none_left(orders, settings.kill_grace.total_seconds() + KILL_PATIENCE)
+
+
+async def _none_left(orders: Orders, patience: float) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            await orders.none_left.wait()
+            return True
+    return False

@@ -1,0 +1,153 @@
+"""Every order that is on this agent, each in a task of its own, from its message to its last word."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+import msgspec
+import structlog
+
+from muster.agent import report
+from muster.agent.attempt import Attempt, Interrupted, Why
+from muster.agent.claim import Claim, Drop, Wait, claim, read
+from muster.agent.context import remove
+from muster.agent.lease import Delivery
+from muster.agent.run import End, run
+from muster.agent.slots import Slots
+from muster.agent.workshop import Workshop
+from muster.blueprints.task import Suspended
+from muster.mesh import records
+from muster.mesh.model import OrderState, Packet
+
+log = structlog.get_logger()
+
+BUG_PAUSE = 5.0
+"""Seconds until a message comes again on which we have failed."""
+
+
+class Orders:
+    """What runs here, by order."""
+
+    def __init__(self, shop: Workshop) -> None:
+        self.attempts: dict[str, Attempt] = {}
+        self._shop = shop
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.none_left = asyncio.Event()
+        self.none_left.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def start(self, slots: Slots, delivery: Delivery) -> bool:
+        """Take an order on; False if that needs no slot."""
+        try:
+            packet = read(delivery.message.data)
+        except msgspec.MsgspecError as error:
+            log.warning("work.unreadable", subject=delivery.message.subject, error=str(error))
+            self._put_down(delivery)
+            delivery.acknowledge()
+            return False
+        if (attempt := self.attempts.get(packet.order)) is not None:
+            self._again(attempt, delivery)
+            return False
+        attempt = Attempt(self._shop, delivery, packet, slots.assignment)
+        delivery.on_lost = attempt.lose
+        self.attempts[packet.order] = attempt
+        self.none_left.clear()
+        attempt.task = asyncio.create_task(self._handle(attempt, slots))
+        self._tasks.add(attempt.task)
+        attempt.task.add_done_callback(self._tasks.discard)
+        return True
+
+    def _again(self, attempt: Attempt, delivery: Delivery) -> None:
+        """The same message once more, while we work on it (its lease looked over to the server): a fresh lease."""
+        if attempt.why >= Why.STOPPED:
+            self._put_down(delivery)
+            delivery.give_back(1.0)
+            return
+        self._put_down(attempt.delivery)
+        attempt.delivery = delivery
+        delivery.on_lost = attempt.lose
+
+    def _put_down(self, delivery: Delivery) -> None:
+        self._shop.lease.release(delivery)
+
+    def cancel(self, order: str) -> None:
+        """Somebody wants it stopped.  Not here: then the broker hears so when its message comes again."""
+        if (attempt := self.attempts.get(order)) is not None:
+            attempt.interrupt(Why.CANCELLED)
+
+    def stop(self) -> None:
+        """This agent ends: leave everything for another attempt."""
+        for attempt in list(self.attempts.values()):
+            attempt.interrupt(Why.STOPPED)
+
+    async def _handle(self, attempt: Attempt, slots: Slots) -> None:
+        try:
+            await self._from_claim_to_end(attempt)
+        except Interrupted:
+            log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
+            if attempt.why is not Why.LOST:
+                attempt.delivery.give_back()
+        except Exception:
+            log.exception("order.bug", order=attempt.packet.order)
+            attempt.delivery.give_back(BUG_PAUSE)
+        finally:
+            del self.attempts[attempt.packet.order]
+            self._put_down(attempt.delivery)
+            if attempt.outputs:
+                for output in attempt.outputs:
+                    output.give_up()
+            if attempt.folder is not None:
+                await remove(attempt.folder)
+            slots.freed()
+            if not self.attempts:
+                self.none_left.set()
+
+    async def _from_claim_to_end(self, attempt: Attempt) -> None:
+        delivery, packet = attempt.delivery, attempt.packet
+        answer = await claim(self._shop, delivery, packet, attempt.assignment)
+        if isinstance(answer, Wait):
+            attempt.delivery.give_back(answer.seconds)
+            return
+        if isinstance(answer, Drop):
+            attempt.delivery.acknowledge()
+            return
+        self._take(attempt, answer, packet)
+        if answer.problems:
+            reason = "; ".join(str(problem) for problem in answer.problems)
+            is_told = await report.done(attempt, OrderState.FAILED, reason)
+        else:
+            is_told = await self._run(attempt)
+        if is_told:
+            attempt.delivery.acknowledge()
+            return
+        raise Interrupted
+
+    def _take(self, attempt: Attempt, answer: Claim, before: Packet) -> None:
+        attempt.plan = answer.plan
+        if answer.packet is not before:
+            attempt.packet = answer.packet
+            attempt.jobs = {job.name: job for job in answer.packet.jobs}
+
+    async def _run(self, attempt: Attempt) -> bool:
+        way = await run(attempt)
+        if isinstance(way, End):
+            return await report.done(attempt, way.state, way.reason)
+        packet = attempt.packet
+        record = records.Suspended(
+            order=packet.order,
+            attempt=packet.attempt,
+            jobs=tuple(attempt.untold.values()),
+            until=way.until,
+            children=way.children,
+        )
+        if isinstance(way, Suspended):
+            return await report.suspend(attempt, record)
+        return False

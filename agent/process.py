@@ -1,0 +1,169 @@
+"""One program of a task: spawned in a group of its own, read while it runs, ended for good.
+
+The group is what counts: whatever the program started and left behind in it is killed when the
+program ends.  What has made a session of its own (a daemon) is left alone, and cannot hold the
+order up by holding on to the output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from muster.agent.exit import ending
+from muster.agent.output import CHUNK, Output
+from muster.agent.warden import MARK, Warden, kill_group
+
+LINGER: Final = 0.5
+"""Seconds that output is read after the program's end, if somebody else still holds the pipe."""
+
+LINGER_BYTES: Final = 1024 * 1024
+"""And how much of it: a pipe's full capacity."""
+
+WIDE: Final = 1024 * 1024
+"""Capacity of the pipe of a program that prints much."""
+
+
+class Tap:
+    """Reads a pipe into the output, and stops reading while the output is behind."""
+
+    def __init__(self, pipe: int, output: Output) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pipe = pipe
+        self._output = output
+        self._is_wide = self._is_closed = False
+        self.count = 0
+        """Bytes read so far."""
+        self.is_paused = False
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        os.set_blocking(pipe, False)
+        self._loop.add_reader(pipe, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._pipe, CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._pipe)
+            if not self.ended.done():
+                self.ended.set_result(None)
+            return
+        self.count += len(data)
+        if not self._is_wide and len(data) >= CHUNK // 4:
+            self._widen()
+        if not self._output.feed(data):
+            self._loop.remove_reader(self._pipe)
+            self.is_paused = True
+            self._output.on_room = self._resume
+
+    def _widen(self) -> None:
+        self._is_wide = True
+        with suppress(OSError, AttributeError):  # the user's share of pipe memory is used up, or not Linux
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, WIDE)
+
+    def _resume(self) -> None:
+        self.is_paused = False
+        if not self._is_closed:
+            self._loop.add_reader(self._pipe, self._readable)
+
+    async def drain(self) -> None:
+        """Read what is left after the program's end: to the end of file, or for a while."""
+        before, start = self.count, self._loop.time()
+        while not self.ended.done() and self.count - before < LINGER_BYTES:
+            if self.is_paused:
+                await self._output.room()
+                start = self._loop.time()
+            left = start + LINGER - self._loop.time()
+            if left <= 0 and not self._unread():
+                return
+            await asyncio.wait((self.ended,), timeout=max(left, 0.01))
+
+    def _unread(self) -> int:
+        unread = fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4)
+        return int(struct.unpack("i", unread)[0])
+
+    def close(self) -> None:
+        """Read what is there, and no more."""
+        self._is_closed = True
+        with suppress(BlockingIOError):
+            for _ in range(LINGER_BYTES // CHUNK):
+                if not (data := os.read(self._pipe, CHUNK)):
+                    break
+                self._output.feed(data)
+        self._output.on_room = None
+        self._loop.remove_reader(self._pipe)
+        os.close(self._pipe)
+
+
+async def run_process(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    output: Output,
+    warden: Warden,
+    grace: float,
+) -> int:
+    """Run a program to its end; its exit code, negative for a signal.
+
+    Cancelled: SIGTERM to its group, the grace, SIGKILL; cancelled once more: SIGKILL at once.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        process = _spawn(argv, {**env, MARK: warden.agent}, cwd, writing)
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    group = process.pid
+    warden.hold(group)
+    tap = Tap(reading, output)
+    try:
+        try:
+            await ending(process)
+        except asyncio.CancelledError:
+            await _stop(process, grace)
+            raise
+        finally:
+            kill_group(group, signal.SIGKILL)  # before it is reaped, so the number is still its own
+            process.poll()
+            warden.free(group)
+        await tap.drain()
+    finally:
+        tap.close()
+    return process.wait()
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, output: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        list(argv),
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+async def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
+        kill_group(process.pid, number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await ending(process)
+                return

@@ -1,0 +1,36 @@
+"""What an operator may choose about an agent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from muster.mesh.settings import DEFAULT_SERVER
+
+MIB = 1024 * 1024
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it; only `elements` and `data` have no default."""
+
+    elements: tuple[str, ...]
+    """Whom it acts for; an element that does not exist is made, as a machine."""
+    data: Path
+    """Its state folder: working folders of running orders, and what it must end after a crash."""
+    server: str = DEFAULT_SERVER
+    """One URL, or several, comma-separated."""
+    token: str | None = None
+    grace: timedelta = timedelta(seconds=10)
+    """How long running orders may go on once the agent is told to stop; then they are killed and run again."""
+    kill_grace: timedelta = timedelta(seconds=10)
+    """Between SIGTERM and SIGKILL to a task that is cancelled or has run out of time."""
+    cleanup: timedelta = timedelta(minutes=1)
+    """How long `on_failure` and `always` of a cancelled or timed-out order may take."""
+    output_limit: int = 256 * MIB
+    """Bytes of output kept of one job."""
+    heartbeat: timedelta = timedelta(seconds=2)
+    """Between two signs of life."""
+    patience: timedelta = timedelta(seconds=30)
+    """How long to wait for the first answer of NATS before giving up."""

@@ -1,0 +1,222 @@
+"""The room of one element: so many orders at a time, from its own consumer and its pools' together.
+
+A pool's order is only taken into a free slot: fetched and not started, it would keep another member
+from it.  The element's own orders have nobody else to go to, so a few are fetched ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.js.errors import APIError, NotFoundError
+
+from muster.agent.lease import Delivery
+from muster.agent.workshop import Workshop
+from muster.mesh import names
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import Puller
+from muster.mesh.model import Assignment
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+AHEAD: Final = 32
+"""The most of an element's own orders that are fetched before they can start."""
+
+AGAIN: Final = 0.5
+"""Seconds between two looks for a consumer that does not exist (yet)."""
+
+Start = Callable[["Slots", Delivery], bool]
+"""Starts an order; False if it needs no slot, for it runs here already."""
+
+
+class Slots(Service):
+    """Takes work for one element as long as there is room."""
+
+    def __init__(self, shop: Workshop, assignment: Assignment, start: Start) -> None:
+        super().__init__()
+        self.assignment = assignment
+        self._shop = shop
+        self._start = start
+        self._busy = 0
+        self._is_closed = False
+        self._ahead: deque[Delivery] = deque()
+        self._surplus: deque[tuple[Lane, Delivery]] = deque()
+        self._wake = asyncio.Event()
+        self._own = Lane(self, names.element_consumer(assignment.element), self._own_came)
+        self._pools: dict[str, Lane] = {}
+
+    @property
+    def free(self) -> int:
+        """How many more orders may start now."""
+        return self.assignment.slots - self._busy if self._takes_work else 0
+
+    @property
+    def _takes_work(self) -> bool:
+        return self.assignment.takes_work and not self._is_closed
+
+    async def run(self) -> None:
+        """Serve the element's consumers until cancelled."""
+        async with AsyncExitStack() as lanes:
+            await lanes.enter_async_context(self._own)
+            self.ready.set()
+            try:
+                while True:
+                    await self._settle()
+                    await self._wake.wait()
+                    self._wake.clear()
+            finally:
+                for lane in self._pools.values():
+                    await lane.__aexit__(None, None, None)
+
+    def assign(self, assignment: Assignment) -> None:
+        """The broker has changed its mind about the element."""
+        if assignment != self.assignment:
+            self.assignment = assignment
+            self._wake.set()
+
+    def close(self) -> None:
+        """Take nothing any more; what runs may go on."""
+        self._is_closed = True
+        self._wake.set()
+
+    def renew(self) -> None:
+        """Ask again after a reconnect."""
+        for lane in (self._own, *self._pools.values()):
+            lane.renew()
+
+    def freed(self) -> None:
+        """An order has left its slot."""
+        self._busy -= 1
+        if self._ahead and self.free > 0:
+            self._begin(self._ahead.popleft())
+        self._ask()
+
+    async def _settle(self) -> None:
+        """Bring consumers, pulls and what was fetched ahead in line with the assignment."""
+        wanted = set(self.assignment.pools)
+        for pool in self._pools.keys() - wanted:
+            await self._pools.pop(pool).__aexit__(None, None, None)
+        for pool in wanted - self._pools.keys():
+            lane = Lane(self, names.pool_consumer(pool), self._pool_came)
+            self._pools[pool] = await lane.__aenter__()
+        if not self._takes_work:
+            for lane in (self._own, *self._pools.values()):
+                await lane.withdraw()
+            while self._ahead:
+                self._give_back(self._ahead.pop())
+        while self._surplus:  # first stop asking, or it would come straight back
+            lane, delivery = self._surplus.popleft()
+            await lane.withdraw()
+            self._give_back(delivery)
+        while self._ahead and self.free > 0:
+            self._begin(self._ahead.popleft())
+        self._ask()
+
+    def _give_back(self, delivery: Delivery) -> None:
+        self._shop.lease.release(delivery)
+        delivery.give_back()
+
+    def _begin(self, delivery: Delivery) -> None:
+        if delivery.is_lost:
+            return
+        if self._start(self, delivery):
+            self._busy += 1
+
+    def _ask(self) -> None:
+        free = self.free
+        if self._takes_work:
+            self._own.ask(free + min(AHEAD, self.assignment.slots) - len(self._ahead))
+        for lane in self._pools.values():
+            lane.ask(free)
+
+    def _own_came(self, _lane: Lane, delivery: Delivery) -> None:
+        self._shop.lease.hold(delivery)
+        if self.free > 0:
+            self._begin(delivery)
+        else:
+            self._ahead.append(delivery)
+            if not self._takes_work:
+                self._wake.set()
+        self._ask()
+
+    def _pool_came(self, lane: Lane, delivery: Delivery) -> None:
+        self._shop.lease.hold(delivery)
+        if self.free > 0:
+            self._begin(delivery)
+            self._ask()
+        else:
+            self._surplus.append((lane, delivery))
+            self._wake.set()
+
+
+class Lane(Service):
+    """One consumer, pulled from while it exists."""
+
+    def __init__(self, slots: Slots, consumer: str, came: Callable[[Lane, Delivery], None]) -> None:
+        super().__init__()
+        self._shop = slots._shop  # noqa: SLF001 - the other half of the same thing
+        self._slots = slots
+        self._consumer = consumer
+        self._came = came
+        self._puller: Puller | None = None
+        self._lease = 0.0
+
+    async def run(self) -> None:
+        """Pull until cancelled; look again for a consumer that is gone."""
+        self.ready.set()
+        while True:
+            self._lease = await self._found()
+            limit = 0
+            async with Puller(
+                self._shop.client, names.WORK_STREAM, self._consumer, limit=limit, receive=self._received
+            ) as puller:
+                self._puller = puller
+                self._slots._wake.set()  # noqa: SLF001
+                try:
+                    await puller.gone.wait()
+                finally:
+                    self._puller = None
+            await asyncio.sleep(AGAIN)
+
+    async def _found(self) -> float:
+        """The consumer's `ack_wait`: the lease of what it hands out."""
+        while True:
+            try:
+                stream = self._shop.client.jetstream(timeout=5)
+                info = await stream.consumer_info(names.WORK_STREAM, self._consumer)
+            except (nats.errors.Error, APIError, TimeoutError, OSError) as error:
+                if not isinstance(error, NotFoundError):
+                    log.debug("consumer.unknown", consumer=self._consumer, error=repr(error))
+                await asyncio.sleep(AGAIN)
+            else:
+                return float(info.config.ack_wait or 30.0)
+
+    def _received(self, message: Msg) -> None:
+        self._came(self, Delivery(message, self._lease))
+
+    def ask(self, limit: int) -> None:
+        """Have up to `limit` messages sent."""
+        if self._puller is None:
+            return
+        try:
+            self._puller.resize(max(limit, 0))
+        except UnavailableError:  # asked again after the reconnect
+            return
+
+    def renew(self) -> None:
+        """Ask again after a reconnect."""
+        if self._puller is not None:
+            self._puller.renew()
+
+    async def withdraw(self) -> None:
+        """Ask for nothing any more."""
+        if self._puller is not None:
+            await self._puller.withdraw()

@@ -1,0 +1,198 @@
+"""What ends our tasks when we cannot: a tiny child for a sudden death, a journal for the next start.
+
+The warden is a shell that reads the process groups we hold from a pipe.  Only we have the pipe's
+other end, so however we die, it reads the end of file and kills them.  Should the warden be killed
+with us (a whole control group, say), the journal names the groups for the next agent on this folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from muster.agent.exit import exited
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+SCRIPT: Final = """\
+trap '' HUP INT TERM
+held=
+while read -r line; do
+  group=${line#?}
+  case $line in
+  +*) held="$held $group" ;;
+  -*) rest=
+      for each in $held; do [ "$each" = "$group" ] || rest="$rest $each"; done
+      held=$rest ;;
+  esac
+done
+for each in $held; do kill -KILL -- "-$each" 2>/dev/null; done
+"""
+
+JOURNAL_SIZE: Final = 256 * 1024
+"""Bytes after which the journal is written anew."""
+
+MARK: Final = "MUSTER_AGENT"
+"""The environment variable that tells whose process it is."""
+
+
+class Warden(Service):
+    """Holds process groups, so that none outlives this agent."""
+
+    def __init__(self, folder: Path, agent: str) -> None:
+        super().__init__()
+        self.agent = agent
+        self._folder = folder
+        self._held: dict[int, int] = {}
+        self._pipe = -1
+        self._journal = -1
+        self._written = 0
+
+    async def run(self) -> None:
+        """Keep a warden alive until cancelled; kill whatever is still held then."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        end_leftovers(self._folder)
+        path = self._folder / self.agent
+        self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._journal, fcntl.LOCK_EX)
+        try:
+            while True:
+                await self._watch()
+                log.warning("warden.died", held=len(self._held))
+        finally:
+            for group in self._held:
+                kill_group(group, signal.SIGKILL)
+            path.unlink(missing_ok=True)
+            os.close(self._journal)
+
+    async def _watch(self) -> None:
+        reading, self._pipe = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._pipe, False)
+        shell = subprocess.Popen(  # noqa: ASYNC220 - as long as any task of ours takes to start
+            ["/bin/sh", "-c", SCRIPT],
+            stdin=reading,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        os.close(reading)
+        self._tell("".join(f"+{group}\n" for group in self._held))
+        self.ready.set()
+        try:
+            await exited(shell)
+        finally:
+            os.close(self._pipe)
+            self._pipe = -1
+            await asyncio.shield(exited(shell))
+
+    def hold(self, group: int) -> None:
+        """Kill this group when we are gone."""
+        self._held[group] = start = started(group)
+        self._tell(f"+{group}\n")
+        self._note(f"+{group} {start}\n")
+
+    def free(self, group: int) -> None:
+        """The group has ended."""
+        if self._held.pop(group, None) is not None:
+            self._tell(f"-{group}\n")
+            self._note(f"-{group} 0\n")
+
+    def _tell(self, lines: str) -> None:
+        if not lines or self._pipe < 0:
+            return
+        try:
+            os.write(self._pipe, lines.encode())
+        except OSError as error:  # dead (its watcher starts another, which is told all), or stuck
+            log.warning("warden.deaf", error=str(error))
+
+    def _note(self, line: str) -> None:
+        if self._written > JOURNAL_SIZE:
+            os.ftruncate(self._journal, 0)
+            line = "".join(f"+{group} {start}\n" for group, start in self._held.items())
+            self._written = 0
+        with suppress(OSError):  # a full disk must not stop the work: the warden knows as well
+            self._written += os.write(self._journal, line.encode())
+
+
+def kill_group(group: int, number: signal.Signals) -> None:
+    """Signal a process group, if there is (still) one."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+        os.killpg(group, number)
+
+
+def started(pid: int) -> int:
+    """When a process was started, in clock ticks since boot; 0 if that cannot be told."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5)'s stat after the program's name: state, ppid, pgrp, session."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def end_leftovers(folder: Path) -> int:
+    """Kill the groups that agents which are gone have left behind; how many."""
+    count = 0
+    for path in folder.iterdir():
+        with path.open("rb") as journal:
+            try:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its agent lives
+            for group, start in _held(journal.read().decode(errors="replace")):
+                count += _end(group, start, path.name)
+            path.unlink(missing_ok=True)
+    return count
+
+
+def _held(journal: str) -> Iterator[tuple[int, int]]:
+    held: dict[int, int] = {}
+    for line in journal.splitlines():
+        group, _, start = line[1:].partition(" ")
+        if not group.isdigit() or not start.isdigit():
+            continue  # a torn last line
+        if line.startswith("+"):
+            held[int(group)] = int(start)
+        else:
+            held.pop(int(group), None)
+    yield from held.items()
+
+
+def _end(group: int, start: int, agent: str) -> bool:
+    """Kill one group, if it is the same that was noted: process numbers are used again."""
+    leader = started(group)
+    is_ours = leader == start if leader else any(_is_marked(pid, agent) for pid in _members(group))
+    if is_ours:
+        log.warning("warden.leftover_killed", group=group)
+        kill_group(group, signal.SIGKILL)
+    return is_ours
+
+
+def _members(group: int) -> Iterator[int]:
+    for entry in Path("/proc").glob("[0-9]*"):
+        fields = _stat(int(entry.name))
+        if fields and int(fields[2]) == group:
+            yield int(entry.name)
+
+
+def _is_marked(pid: int, agent: str) -> bool:
+    try:
+        return f"{MARK}={agent}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False

@@ -1,0 +1,73 @@
+"""What all orders of an agent share: the connection, the stores, the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from nats.aio.client import Client
+
+from muster.agent.lease import Lease
+from muster.agent.output import Outputs
+from muster.agent.plan import Shelf
+from muster.agent.settings import AgentSettings
+from muster.agent.warden import Warden
+from muster.mesh import records
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import MSG_ID, PubAck, Publisher
+
+
+class Workshop(msgspec.Struct, frozen=True, kw_only=True):
+    """Passed to whatever handles an order."""
+
+    agent: str
+    """Id of this daemon, new at each start."""
+    settings: AgentSettings
+    client: Client
+    publisher: Publisher
+    lease: Lease
+    shelf: Shelf
+    outputs: Outputs
+    warden: Warden
+    folder: Path
+    """Where working folders are made."""
+    next_id: Callable[[], str]
+    """A message id that nobody else uses: what is sent again keeps it, so JetStream stores it once."""
+
+
+async def write(
+    shop: Workshop,
+    record: records.OrderRecord,
+    actor: str,
+    may_go_on: Callable[[], bool],
+    headers: Mapping[str, str] | None = None,
+) -> PubAck | None:
+    """Append a record to the log, again and again until it is acknowledged; None if we may not go on.
+
+    Raises:
+        LostRaceError: a compare-and-set in `headers` failed.
+    """
+    subject, data = records.subject(record, actor), records.encode(record)
+    marked = {MSG_ID: shop.next_id(), **headers} if headers else {MSG_ID: shop.next_id()}
+    while True:
+        try:
+            return await shop.publisher.send(subject, data, marked)
+        except UnavailableError as error:
+            await back_off(record, error)
+        if not may_go_on():
+            return None
+
+
+async def back_off(record: records.OrderRecord, error: UnavailableError) -> None:
+    """A moment's rest before the next try."""
+    import asyncio
+
+    import structlog
+
+    structlog.get_logger().debug("record.again", order=record.order, type=type(record).__name__, error=str(error))
+    await asyncio.sleep(RETRY)
+
+
+RETRY = 0.25
+"""Seconds between two tries to write a record."""
