@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -28,3 +34,34 @@ def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], No
             leave(0)
 
     return ask
+
+
+async def end(process: asyncio.subprocess.Process, grace: float) -> None:
+    """SIGTERM, up to `grace` seconds, SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
+    if process.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(grace):
+            await process.wait()
+    except TimeoutError:
+        log.warning("child.killed", pid=process.pid, grace=grace)
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def how_it_ended(code: int) -> str:
+    """A return code in words."""
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`, or the number of a signal that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

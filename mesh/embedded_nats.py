@@ -11,7 +11,7 @@ import signal
 import sys
 import sysconfig
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,14 +19,11 @@ import msgspec
 import nats
 import nats.errors
 import nats.js.errors
-import structlog
 
-from muster.mesh.child import dies_with_parent
+from muster.mesh.child import dies_with_parent, end, how_it_ended
 from muster.mesh.errors import UnavailableError
 from muster.mesh.service import Service
 from muster.mesh.settings import MAX_BODY, Durability
-
-log = structlog.get_logger()
 
 BINARY: Final = "nats-server"
 GIB: Final = 1024**3
@@ -87,7 +84,7 @@ class EmbeddedNats(Service):
                 await process.wait()
                 raise self._died(process)
             finally:
-                await _end(process, self.settings.grace)
+                await end(process, self.settings.grace)
                 self.pid = None
 
     async def _start(self, binary: str, lock: int) -> asyncio.subprocess.Process:
@@ -184,9 +181,7 @@ class EmbeddedNats(Service):
                 f"port {self.port} on {self.settings.host} is in use by another program; "
                 f"stop it, or choose another port (--nats HOST:PORT, port 0 takes a free one)"
             )
-        code = process.returncode or 0
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return UnavailableError(f"nats-server {how}{self._last_lines()}")
+        return UnavailableError(f"nats-server {how_it_ended(process.returncode or 0)}{self._last_lines()}")
 
     def _printed(self) -> str:
         try:
@@ -268,24 +263,6 @@ def _room(store: Path) -> int:
     """What JetStream may use: what it has, and nine tenths of what is free; so it refuses before the disk is full."""
     used = sum(file.stat().st_blocks * 512 for file in store.rglob("*") if file.is_file()) if store.exists() else 0
     return used + shutil.disk_usage(store.parent).free * 9 // 10
-
-
-async def _end(process: asyncio.subprocess.Process, grace: float) -> None:
-    """SIGTERM, the grace, SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
-    if process.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(grace):
-            await process.wait()
-    except TimeoutError:
-        log.warning("nats.killed", pid=process.pid, grace=grace)
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
 
 
 async def _quiet(_: Exception) -> None:

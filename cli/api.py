@@ -1,0 +1,247 @@
+"""The HTTP client: one request, one answer, or one error that says what to do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+import muster
+from muster.mesh.errors import (
+    MusterError,
+    RefusedError,
+    UnauthorizedError,
+    UnavailableError,
+    UnreachableError,
+    UsageError,
+    from_problem,
+)
+
+CONNECT_TIMEOUT: Final = 5.0
+READ_TIMEOUT: Final = 30.0
+PULSE_TIMEOUT: Final = 45.0
+"""Streams send a comment every 15 s; three missed ones mean that nobody is there."""
+TRIES: Final = 3
+"""For requests that are safe to repeat, when the connection broke in the middle."""
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of an event stream (WHATWG HTML §9.2)."""
+
+    name: str
+    ident: str
+    data: Any
+
+
+class Api:
+    """The mesh's HTTP API.  Safe to use from several threads."""
+
+    def __init__(self, url: str, *, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise UsageError(f"{url!r} is no URL of an API; write http://HOST:PORT (--api or MUSTER_API)")
+        headers = {"User-Agent": f"muster/{muster.__version__}", "Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._client = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
+            verify=parts.scheme == "https",  # loading the root certificates takes longer than a request
+            trust_env=parts.hostname not in LOOPBACK,  # a proxy knows another localhost
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._client.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """What stands at `path`; parameters that are None are left out."""
+        wait = float(params.get("wait") or 0)
+        return self.request("GET", path, params=params, timeout=READ_TIMEOUT + wait)
+
+    def raw(self, path: str, **params: Any) -> bytes:
+        """The bytes that stand at `path`."""
+        answer = self._answer("GET", path, params=params)
+        self._checked(answer)
+        return answer.content
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None, **params: Any) -> Any:
+        """Send `body` to `path`; with a `key`, repeating it does no harm."""
+        return self.request("POST", path, body=body, params=params, key=key)
+
+    def delete(self, path: str) -> Any:
+        """Remove what stands at `path`."""
+        return self.request("DELETE", path)
+
+    def items(self, path: str, *, limit: int | None = None, **params: Any) -> dict[str, Any]:
+        """A list, page after page, as one: `{"items", "next"}`."""
+        found: list[Any] = []
+        cursor: str | None = None
+        while True:
+            room = 500 if limit is None else min(500, limit - len(found))
+            page = self.get(path, limit=room, cursor=cursor, **params)
+            found += page["items"]
+            cursor = page.get("next")
+            if cursor is None or (limit is not None and len(found) >= limit):
+                return {"items": found, "next": cursor}
+
+    def request(self, method: str, path: str, **how: Any) -> Any:
+        """One request, and what was answered; repeated if the connection broke and repeating is harmless.
+
+        Raises:
+            MusterError: what the mesh answered, or that it did not.
+        """
+        return self._checked(self._answer(method, path, **how))
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        timeout: float = READ_TIMEOUT,
+    ) -> httpx.Response:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        tries = TRIES if method == "GET" or key is not None else 1
+        for left in reversed(range(tries)):
+            try:
+                return self._client.request(
+                    method,
+                    path,
+                    content=msgspec.json.encode(body) if body is not None else None,
+                    params=_given(params),
+                    headers=headers,
+                    timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+                )
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                if not left:
+                    raise self._away(error) from error
+                time.sleep(0.3)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                raise self._away(error) from error
+        raise AssertionError
+
+    @contextmanager
+    def stream(self, path: str, *, after: str | None = None, **params: Any) -> Iterator[Iterator[ServerEvent]]:
+        """An event stream, from behind the event `after`.
+
+        Raises:
+            MusterError: as for a request; also in the middle, when the connection breaks.
+        """
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        timeout = httpx.Timeout(PULSE_TIMEOUT, connect=CONNECT_TIMEOUT)
+        try:
+            with self._client.stream("GET", path, params=_given(params), headers=headers, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._checked(answer)
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise UnreachableError(self._stranger("the answer is no event stream"))
+                yield _events(answer.iter_lines())
+        except (httpx.TransportError, httpx.StreamError) as error:
+            raise self._away(error) from error
+
+    def _checked(self, answer: httpx.Response) -> Any:
+        if answer.is_success:
+            if not answer.content:
+                return None
+            if "json" not in answer.headers.get("content-type", ""):
+                return answer.text
+            return answer.json()
+        if "problem+json" in answer.headers.get("content-type", ""):
+            raise _told(answer)
+        raise self._unexplained(answer)
+
+    def _unexplained(self, answer: httpx.Response) -> MusterError:
+        status = answer.status_code
+        words = f"{answer.request.url} answered {status} {answer.reason_phrase}"
+        if status in {401, 403}:
+            return UnauthorizedError(f"{words}; set MUSTER_TOKEN to a token that may do this")
+        if status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            return UnavailableError(f"{words}; try again, and look at the broker's log")
+        if status == 404 or status < 400:  # noqa: PLR2004 - a redirect leads somewhere else
+            return UnreachableError(self._stranger(words))
+        return RefusedError(words)
+
+    def _stranger(self, words: str) -> str:
+        return f"{words}; is {self.url} a Muster API? say where it is with --api URL or MUSTER_API"
+
+    def _away(self, error: Exception) -> UnreachableError:
+        mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
+        if isinstance(error, httpx.ConnectTimeout):
+            return UnreachableError(f"{self.url} did not answer in {CONNECT_TIMEOUT:g} s; {mend}")
+        if isinstance(error, httpx.TimeoutException):
+            return UnreachableError(f"{self.url} took the request but did not answer in time; try again")
+        if isinstance(error, httpx.ConnectError):
+            return UnreachableError(f"no mesh answers at {self.url} ({error}); {mend}")
+        return UnreachableError(f"the connection to {self.url} broke ({str(error) or type(error).__name__}); try again")
+
+
+def segment(text: str) -> str:
+    """What somebody typed, as one segment of a path."""
+    if not text or text in {".", ".."}:
+        raise UsageError(f"{text!r} is no name")
+    return quote(text, safe="")
+
+
+def _given(params: Mapping[str, Any] | None) -> dict[str, str]:
+    words = {True: "true", False: "false"}
+    return {
+        name: words[value] if isinstance(value, bool) else str(value)
+        for name, value in (params or {}).items()
+        if value is not None
+    }
+
+
+def _told(answer: httpx.Response) -> MusterError:
+    try:
+        return from_problem(answer.json())
+    except (ValueError, msgspec.ValidationError, AttributeError):
+        return UnreachableError(f"{answer.request.url} answered {answer.status_code} in words that are no problem")
+
+
+def _events(lines: Iterator[str]) -> Iterator[ServerEvent]:
+    name, ident, data = "", "", list[str]()
+    for text in lines:
+        if not text:
+            if data:
+                event = ServerEvent(name=name or "message", ident=ident, data=_decoded("\n".join(data)))
+                if event.name == "error" and isinstance(event.data, dict):
+                    raise from_problem(event.data)
+                yield event
+            name, data = "", []
+            continue
+        field, _, value = text.partition(":")
+        value = value.removeprefix(" ")
+        match field:
+            case "event":
+                name = value
+            case "id":
+                ident = value
+            case "data":
+                data.append(value)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,122 @@
+"""`muster apply`: create or change objects, all or nothing; or show what that would change."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from muster.cli.options import COMMON, Common
+from muster.cli.output import Column, document, say, table
+from muster.mesh.errors import UsageError
+
+SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+
+_LINE_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
+
+
+def apply(
+    *,
+    file: Annotated[
+        tuple[str, ...],
+        Parameter(name=("--file", "-f"), help="A file, a folder (its .yaml, .yml and .json), or - for standard input."),
+    ],
+    dry_run: Annotated[bool, Parameter(help="Only show the difference.")] = False,
+    common: Common = COMMON,
+) -> None:
+    """Create or change objects from manifests: all of them, or none."""
+    files = [{"name": name, "text": text} for name, text in read(file)]
+    with common.connect() as api:
+        answer = api.post("/api/v1/apply", {"files": files}, dry_run=dry_run or None)
+    if common.output != "table":
+        document(answer, common.output)
+        return
+    changes = answer["changes"]
+    if dry_run:
+        for change in changes:
+            _show_difference(change)
+    table(
+        changes,
+        (
+            Column(title="KIND", value=lambda change: change["kind"]),
+            Column(title="NAME", value=lambda change: change["name"]),
+            Column(title="VERSION", value=lambda change: change["version"], optional=1),
+            Column(title="ACTION", value=lambda change: change["action"]),
+        ),
+    )
+    if dry_run:
+        say(("nothing was changed: this was a dry run", "dim"), errors=True)
+
+
+def read(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Name and text of every file that `paths` name.
+
+    Raises:
+        UsageError: one is not there, is no text, or a folder has no manifests.
+    """
+    for given in paths:
+        if given == "-":
+            yield "<stdin>", _text(given, sys.stdin.buffer.read())
+            continue
+        for path in _files(Path(given)):
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"cannot read {path}: {error.strerror}") from error
+            yield str(path), _text(str(path), content)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    if not found:
+        raise UsageError(f"the folder {path} has no manifests (*.yaml, *.yml, *.json)")
+    return found
+
+
+def _text(name: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _show_difference(change: dict[str, Any]) -> None:
+    name = f"{change['kind']}/{change['name']}"
+    for text in difference(change["before"], change["after"], name):
+        say((text, _LINE_STYLES.get(text[:1], "")))
+
+
+def difference(before: dict[str, Any] | None, after: dict[str, Any] | None, name: str) -> list[str]:
+    """A unified diff of the two manifests as YAML; empty if they say the same."""
+    old, new = _yaml(before), _yaml(after)
+    lines = difflib.unified_diff(old, new, f"{name} (now)" if before else "/dev/null", f"{name} (then)", lineterm="")
+    return list(lines)
+
+
+def _yaml(manifest: dict[str, Any] | None) -> list[str]:
+    import yaml
+
+    if manifest is None:
+        return []
+    text: str = yaml.dump(manifest, Dumper=_dumper(), sort_keys=True, allow_unicode=True, width=100)
+    return text.splitlines()
+
+
+def _dumper() -> Any:
+    """A YAML dumper that writes scripts as blocks, so that a change in one line is one line of the diff."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return Dumper

@@ -1,0 +1,79 @@
+"""`muster events`: watch what happens, live; a broken connection goes on where it ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from cyclopts import Parameter
+
+from muster.cli.options import COMMON, Common
+from muster.cli.output import cell, clock, console, document, line, plain
+from muster.mesh.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
+BACKOFF: Final = (0.5, 1.0, 2.0, 5.0)
+LAST: Final = 999_999
+"""Behind all events of one record."""
+
+
+def events(
+    *,
+    kind: Annotated[str | None, Parameter(help="Only this kind (order.failed), or all of a noun (order).")] = None,
+    after: Annotated[
+        str | None, Parameter(help="Begin behind this event's id instead of now; 0 is the beginning.")
+    ] = None,
+    common: Common = COMMON,
+) -> None:
+    """Watch what happens, until interrupted.  With -o json, one event a line."""
+    with common.connect() as api:
+        _watch(api, kind, after, common)
+
+
+def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> None:
+    misses, reached = 0, False
+    if after is None:
+        after = f"{api.get('/api/v1/info')['sequence']}.{LAST}"  # so that nothing is missed should we have to reconnect
+    while True:
+        try:
+            with api.stream("/api/v1/events", after=after, kind=kind) as messages:
+                if misses:
+                    _note("connected again")
+                misses, reached = 0, True
+                for message in messages:
+                    after = message.ident or after
+                    _print(message.data, common)
+        except UnreachableError as error:
+            if not reached:
+                raise
+            if not misses:
+                _note(f"{error.detail}; trying again")
+        time.sleep(BACKOFF[min(misses, len(BACKOFF) - 1)])
+        misses += 1
+
+
+def _print(event: dict[str, Any], common: Common) -> None:
+    if common.output == "json":
+        line(event)
+        return
+    if common.output == "yaml":
+        sys.stdout.write("---\n")
+        document(event, common.output)
+        return
+    from rich.text import Text
+
+    noun, _, action = str(event["kind"]).partition(".")
+    words = Text.assemble(
+        (clock(event.get("time")), "dim"), " ", f"{noun}.", cell(action), f"{'':<{18 - len(event['kind'])}} "
+    )
+    words.append_text(cell(event.get("subject")))
+    if event.get("data"):
+        words.append_text(Text.assemble(" ", (plain(event["data"]), "dim")))
+    console().print(words, soft_wrap=True)
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"muster: {text}\n")

@@ -1,0 +1,112 @@
+"""`muster explain`: why an order is as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster.cli.options import COMMON, AnyOrder, Common
+from muster.cli.orders import target
+from muster.cli.output import STYLES, Column, clock, fields, plain, say, show, table, took
+
+
+def explain(order: AnyOrder, /, *, common: Common = COMMON) -> None:
+    """Tell why an order is as it is: its state, where each input came from, its jobs, and its records."""
+    from muster.cli.api import segment
+
+    with common.connect() as api:
+        found = api.get(f"/api/v1/orders/{segment(order)}/explain")
+    show(found, common.output, lambda: _tell(found))
+
+
+def _tell(found: dict[str, Any]) -> None:
+    order = found["order"]
+    headline(order)
+    if found.get("meaning"):
+        say(f"  {order['state']} means: {found['meaning']}")
+    if found.get("waits"):
+        say(("  waits: ", "bold"), str(found["waits"]))
+    section("Inputs")
+    table(
+        found.get("inputs") or [],
+        (
+            Column(title="INPUT", value=lambda item: item["name"]),
+            Column(title="VALUE", value=lambda item: plain(item["value"]), flexible=True),
+            Column(title="FROM", value=lambda item: item["source"]),
+        ),
+        empty="none",
+    )
+    jobs(order)
+    section("Record")
+    table(
+        found.get("history") or [],
+        (
+            Column(title="TIME", value=lambda item: clock(item["time"])),
+            Column(title="WHAT", value=lambda item: item["type"]),
+            Column(title="BY", value=lambda item: item.get("actor")),
+            Column(title="DETAIL", value=_detail, optional=1, flexible=True),
+            Column(title="SEQ", value=lambda item: item["seq"], optional=2),
+        ),
+        empty="nothing",
+    )
+
+
+def headline(order: dict[str, Any]) -> None:
+    """The order in one line."""
+    reason = f": {order['reason']}" if order.get("reason") else ""
+    say(
+        ("order ", "bold"),
+        f"{order['id']}  {order['blueprint']} v{order['version']} for {target(order)} is ",
+        (order["state"], STYLES.get(order["state"], "")),
+        reason,
+    )
+
+
+def section(title: str) -> None:
+    """A heading."""
+    say("")
+    say((title, "bold underline"))
+
+
+def jobs(order: dict[str, Any]) -> None:
+    """The order's jobs, with what they said."""
+    section("Jobs")
+    table(
+        order.get("jobs") or [],
+        (
+            Column(title="JOB", value=lambda job: job["name"]),
+            Column(title="STATE", value=lambda job: job["state"]),
+            Column(title="TRY", value=lambda job: job.get("attempt", 1), optional=3),
+            Column(title="EXIT", value=lambda job: job.get("exit_code"), optional=2),
+            Column(title="TOOK", value=lambda job: took(job.get("started_at"), job.get("finished_at")), optional=1),
+            Column(title="OUTPUTS OR ERROR", value=lambda job: job.get("error") or job.get("outputs"), flexible=True),
+        ),
+        empty="none has started",
+    )
+
+
+def facts(order: dict[str, Any]) -> None:
+    """Everything else about an order, as a list."""
+    fields(
+        (
+            ("Created", f"{clock(order.get('created_at'))} by {order.get('created_by')}"),
+            ("Started", order.get("started_at") and clock(order["started_at"])),
+            ("Ended", order.get("finished_at") and clock(order["finished_at"])),
+            ("Not before", order.get("not_before") and clock(order["not_before"])),
+            ("Goes on at", order.get("wake_at") and clock(order["wake_at"])),
+            ("Pool", order.get("pool")),
+            ("Attempt", order.get("attempt")),
+            ("Labels", order.get("labels")),
+            ("Parent", order.get("parent")),
+            ("Children", {key[:10]: child["state"] for key, child in (order.get("children") or {}).items()}),
+        )
+    )
+
+
+def _detail(item: dict[str, Any]) -> str:
+    data = item.get("data")
+    if not isinstance(data, dict):
+        return str(data or item.get("refused") or "")
+    known = {name: data.get(name) for name in ("attempt", "by", "element", "state", "reason", "until")}
+    told = [f"{name} {value}" for name, value in known.items() if value not in (None, "", item.get("actor"))]
+    told += [f"{job['name']} {job['state']}" for job in data.get("jobs") or () if isinstance(job, dict)]
+    return ", ".join(told)

@@ -1,0 +1,266 @@
+"""Watching orders until they end: their output as it comes, any number at a time."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from muster.cli.options import Format
+from muster.cli.output import line
+from muster.mesh.errors import MusterError, UnavailableError, UnreachableError, UsageError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
+MOST: Final = 200
+"""Orders to follow at once, each with a connection."""
+PATIENCE: Final = 30.0
+"""Seconds that the API may be away in the middle."""
+LONG_POLL: Final = 20.0
+AWAIT: Final = 2.0
+"""Seconds of silence after which we look why an order does not run."""
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a job printed."""
+
+    order: str
+    job: str
+    attempt: int
+    offset: int
+    data: bytes
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """An order is final."""
+
+    order: str
+
+
+def pieces(api: Api, order: str, job: str | None = None) -> Iterator[Piece | End]:
+    """What the order's jobs print, until it is final; goes on where it was when the connection broke.
+
+    Raises:
+        UnreachableError: the API stays away.
+    """
+    from muster.cli.api import segment
+
+    seen: dict[str, tuple[int, int]] = {}
+    lost_at: float | None = None
+    while True:
+        try:
+            with api.stream(f"/api/v1/orders/{segment(order)}/output", follow=True, job=job) as messages:
+                for message in messages:
+                    lost_at = None
+                    if message.name == "end":
+                        yield End(order=str(message.data.get("order", order)))
+                        return
+                    if (piece := _fresh(order, message.data, seen)) is not None:
+                        yield piece
+        except UnreachableError:
+            if lost_at is None:
+                lost_at = time.monotonic()
+            elif time.monotonic() - lost_at > PATIENCE:
+                raise
+        time.sleep(0.5)
+
+
+def _fresh(order: str, data: dict[str, Any], seen: dict[str, tuple[int, int]]) -> Piece | None:
+    place = (int(data["attempt"]), int(data["offset"]))
+    if place <= seen.get(data["job"], (-1, -1)):
+        return None
+    seen[data["job"]] = place
+    text = b64decode(data["data"]) if data.get("encoding") == "base64" else data["data"].encode()
+    return Piece(order=order, job=data["job"], attempt=place[0], offset=place[1], data=text)
+
+
+class Printer:
+    """Prints pieces of one order under job headings, of several with the element in front of each line."""
+
+    def __init__(self, output: Format, labels: Mapping[str, str]) -> None:
+        self._output = output
+        self._labels = labels
+        self._several = len(labels) > 1
+        self._width = max((len(label) for label in labels.values()), default=0)
+        self._last: tuple[str, str, int] | None = None
+        self._at_start = True
+        self._rest: dict[tuple[str, str], bytes] = {}
+
+    def piece(self, piece: Piece) -> None:
+        """Print what came."""
+        if self._output != "table":
+            text = piece.data.decode(errors="backslashreplace")
+            line({"order": piece.order, "job": piece.job, "attempt": piece.attempt, "data": text})
+        elif self._several:
+            self._whole_lines(piece)
+        else:
+            self._heading((piece.order, piece.job, piece.attempt))
+            self._write(piece.data)
+
+    def heading(self, job: str) -> None:
+        """Begin a job's output."""
+        self._heading(("", job, 1))
+
+    def text(self, data: bytes) -> None:
+        """Print plain output."""
+        self._write(data)
+
+    def _heading(self, place: tuple[str, str, int]) -> None:
+        if place == self._last:
+            return
+        self._last = place
+        attempt = f" (attempt {place[2]})" if place[2] > 1 else ""
+        self.end_line()
+        if _coloured():
+            self._write(f"\033[1;36m── {place[1]}{attempt} ──\033[0m\n".encode())
+        else:
+            self._write(f"── {place[1]}{attempt} ──\n".encode())
+
+    def _whole_lines(self, piece: Piece) -> None:
+        key = (piece.order, piece.job)
+        *whole, rest = (self._rest.get(key, b"") + piece.data).split(b"\n")
+        self._rest[key] = rest
+        for text in whole:
+            self._write(self._prefix(piece.order) + text + b"\n")
+
+    def _prefix(self, order: str) -> bytes:
+        label = self._labels.get(order, order).ljust(self._width)
+        return (f"\033[36m{label}\033[0m │ " if _coloured() else f"{label} │ ").encode()
+
+    def ended(self, order: str) -> None:
+        """Print what an order left without a line end."""
+        for key in [key for key in self._rest if key[0] == order]:
+            if rest := self._rest.pop(key):
+                self._write(self._prefix(order) + rest + b"\n")
+        self.end_line()
+
+    def end_line(self) -> None:
+        """Begin a new line if the last one was not ended."""
+        if not self._at_start:
+            self._write(b"\n")
+
+    def _write(self, data: bytes) -> None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        self._at_start = data.endswith(b"\n")
+
+
+def _coloured() -> bool:
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, timeout: float | None) -> None:
+    """Print the output of all these orders until the last one has ended.
+
+    Raises:
+        WaitTimeoutError: `timeout` seconds have passed.
+        UsageError: they are more than can be followed.
+    """
+    if len(orders) > MOST:
+        raise UsageError(f"{len(orders)} orders are too many to follow (at most {MOST}); use --wait")
+    names = {order["id"]: order.get("element") or order["id"][:10] for order in orders}
+    printer = Printer(output, names)
+    arrived: queue.Queue[Piece | End | MusterError] = queue.Queue(1000)
+    for order in names:
+        threading.Thread(target=_listen, args=(api, order, arrived), daemon=True).start()
+    watch = _Watch(api, output)
+    end = None if timeout is None else time.monotonic() + timeout
+    left = set(names)
+    while left:
+        try:
+            found = arrived.get(timeout=_room(end))
+        except queue.Empty:
+            if end is not None and time.monotonic() >= end:
+                printer.end_line()
+                raise still_going(sorted(left), timeout or 0) from None
+            watch.look(left)
+            continue
+        if isinstance(found, MusterError):
+            raise found
+        if isinstance(found, End):
+            left.discard(found.order)
+            printer.ended(found.order)
+        else:
+            printer.piece(found)
+
+
+def _room(end: float | None) -> float:
+    return AWAIT if end is None else max(0.0, min(AWAIT, end - time.monotonic()))
+
+
+def _listen(api: Api, order: str, arrived: queue.Queue[Piece | End | MusterError]) -> None:
+    try:
+        for piece in pieces(api, order):
+            arrived.put(piece)
+    except MusterError as error:
+        arrived.put(error)
+    except Exception as error:  # noqa: BLE001 - the main thread tells it
+        arrived.put(UnavailableError(f"following order {order} ended: {error!r}"))
+
+
+class _Watch:
+    """Says on standard error why an order that prints nothing does not run."""
+
+    def __init__(self, api: Api, output: Format) -> None:
+        self._api, self._quiet = api, output != "table"
+        self._told: dict[str, str] = {}
+
+    def look(self, orders: set[str]) -> None:
+        for order in sorted(orders)[:5]:
+            try:
+                found = self._api.get(f"/api/v1/orders/{order}")
+            except MusterError:
+                return
+            words = f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else "")
+            if not self._quiet and found["state"] != "running" and self._told.get(order) != words:
+                sys.stderr.write(f"muster: order {order[:10]} is {words}\n")
+            self._told[order] = words
+
+
+def wait(api: Api, orders: Sequence[Mapping[str, Any]], timeout: float | None) -> list[dict[str, Any]]:
+    """All these orders, once each of them has ended.
+
+    Raises:
+        WaitTimeoutError: `timeout` seconds have passed.
+        UnreachableError: the API stays away.
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    return [_final(api, [one["id"] for one in orders[index:]], end, timeout) for index in range(len(orders))]
+
+
+def _final(api: Api, orders: list[str], end: float | None, timeout: float | None) -> dict[str, Any]:
+    lost_at: float | None = None
+    while True:
+        room = LONG_POLL if end is None else min(LONG_POLL, end - time.monotonic())
+        try:
+            found: dict[str, Any] = api.get(f"/api/v1/orders/{orders[0]}", wait=max(0.0, round(room, 3)))
+            lost_at = None
+        except UnreachableError:
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > PATIENCE:
+                raise
+            time.sleep(0.5)
+            continue
+        if found["finished_at"]:
+            return found
+        if end is not None and time.monotonic() >= end:
+            raise still_going(orders, timeout or 0)
+
+
+def still_going(orders: Sequence[str], seconds: float) -> WaitTimeoutError:
+    """What to say when the time to wait has passed."""
+    which = f"order {orders[0]}" if len(orders) == 1 else f"{len(orders)} orders ({orders[0]} ...)"
+    return WaitTimeoutError(
+        f"{which} did not end within {seconds:g} s and goes on; "
+        f"`muster logs {orders[0]} --follow` watches it, `muster cancel {orders[0]}` stops it"
+    )

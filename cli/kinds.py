@@ -1,0 +1,85 @@
+"""What the tables of `muster get` show of each kind of object."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from muster.cli.output import Column, age
+
+ELEMENTS: Final = ("machine", "cluster", "resource_broker")
+"""Kinds that an agent acts for; `element` stands for all of them."""
+
+
+def singular(kind: str) -> str:
+    """`Machines`, `resource-brokers` as the kind they mean."""
+    word = kind.lower().replace("-", "_")
+    return word.removesuffix("s")
+
+
+def plural(kind: str) -> str:
+    """The kind as it stands in an address."""
+    return f"{singular(kind)}s"
+
+
+def state(element: dict[str, Any]) -> str:
+    """An element's state in a word."""
+    if not element.get("online"):
+        return "offline"
+    return "drained" if element.get("drained") else "online"
+
+
+_NAME: Final = Column(title="NAME", value=lambda item: item["name"])
+_LABELS: Final = Column(title="LABELS", value=lambda item: item.get("labels"), optional=2, flexible=True)
+_VERSION: Final = Column(title="VERSION", value=lambda item: item.get("version"), optional=3)
+_AGE: Final = Column(title="AGE", value=lambda item: age(item.get("created_at")), optional=3)
+_SUMMARY: Final = Column(title="SUMMARY", value=lambda item: item.get("summary"), optional=1, flexible=True)
+
+_ELEMENT: Final = (
+    _NAME,
+    Column(title="STATE", value=state),
+    Column(title="MODE", value=lambda item: item.get("mode")),
+    Column(
+        title="RUNNING",
+        value=lambda item: f"{_count(item.get('running'))}/{item.get('slots', 1)}",
+        optional=1,
+    ),
+    Column(title="POOLS", value=lambda item: item.get("pools"), optional=3, flexible=True),
+    Column(title="PROFILES", value=lambda item: item.get("profiles"), optional=4, flexible=True),
+    _LABELS,
+    Column(title="AGE", value=lambda item: age(item.get("created_at")), optional=5),
+)
+
+_COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
+    "machine": _ELEMENT,
+    "resource_broker": _ELEMENT,
+    "cluster": (
+        *_ELEMENT[:4],
+        Column(title="MEMBERS", value=lambda item: item.get("members"), optional=1, flexible=True),
+        *_ELEMENT[4:],
+    ),
+    "element": (_NAME, Column(title="KIND", value=lambda item: item["kind"]), *_ELEMENT[1:]),
+    "blueprint": (
+        _NAME,
+        Column(title="VERSION", value=lambda item: item.get("version")),
+        Column(title="TASKS", value=lambda item: len(item.get("tasks") or ())),
+        Column(title="INPUTS", value=lambda item: list(item.get("inputs") or ()), optional=2, flexible=True),
+        _SUMMARY,
+    ),
+    "pool": (_NAME, Column(title="WHERE", value=lambda item: item.get("where"), flexible=True), _AGE),
+    "profile": (_NAME, Column(title="PARAMS", value=lambda item: item.get("params"), flexible=True), _AGE),
+    "param": (
+        _NAME,
+        Column(title="TYPE", value=lambda item: (item.get("schema") or {}).get("type"), optional=2),
+        Column(title="DEFAULT", value=lambda item: item.get("default"), optional=3, flexible=True),
+        _SUMMARY,
+    ),
+}
+
+
+def columns(kind: str) -> tuple[Column, ...]:
+    """The columns for a kind; kinds that came with a plug-in have the common ones."""
+    return _COLUMNS.get(singular(kind), (_NAME, _VERSION, _SUMMARY, _LABELS, _AGE))
+
+
+def _count(running: Any) -> int:
+    return len(running) if isinstance(running, list | dict) else int(running or 0)

@@ -1,0 +1,40 @@
+"""How the roles log: lines for people on a terminal, JSON for programs otherwise; always on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+from muster.cli.options import LogLevel
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def set_up(level: LogLevel, part: str) -> None:
+    """Log from now on, each line naming the `part` of the mesh that says it."""
+    import structlog
+
+    human = sys.stderr.isatty()
+    render: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)]
+        if human
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(part=part)
+    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")

@@ -1,0 +1,66 @@
+"""`muster logs`: what an order's tasks printed, or print."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from muster.cli.options import COMMON, AnyOrder, Common
+from muster.cli.output import document
+from muster.mesh.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
+
+def logs(
+    order: AnyOrder,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"), help="Print what comes, until the order ends.")] = False,
+    job: Annotated[str | None, Parameter(help="Only this job's output.")] = None,
+    common: Common = COMMON,
+) -> None:
+    """Print what an order's tasks printed."""
+    from muster.cli.api import segment
+
+    with common.connect() as api:
+        found = api.get(f"/api/v1/orders/{segment(order)}")
+        if follow:
+            _follow(api, found, job, common)
+        else:
+            _so_far(api, found, job, common)
+
+
+def _follow(api: Api, order: dict[str, Any], job: str | None, common: Common) -> None:
+    from muster.cli.follow import End, Printer, pieces
+
+    printer = Printer(common.output, {order["id"]: order.get("element") or ""})
+    for piece in pieces(api, order["id"], job):
+        if isinstance(piece, End):
+            printer.ended(piece.order)
+        else:
+            printer.piece(piece)
+
+
+def _so_far(api: Api, order: dict[str, Any], job: str | None, common: Common) -> None:
+    from muster.cli.follow import Printer
+
+    known = [one["name"] for one in order["jobs"]]
+    if job is not None and job not in known and order["finished_at"]:
+        raise NotFoundError(f"order {order['id']} has no job {job!r}; it has {', '.join(known) or 'none yet'}")
+    wanted = [job] if job is not None else known
+    texts = [(name, api.raw(f"/api/v1/orders/{order['id']}/output", job=name)) for name in wanted]
+    if common.output != "table":
+        jobs = [{"job": name, "output": text.decode(errors="backslashreplace")} for name, text in texts]
+        document({"order": order["id"], "jobs": jobs}, common.output)
+        return
+    printer = Printer("table", {order["id"]: ""})
+    for name, text in texts:
+        if text and len(wanted) > 1 and sys.stdout.isatty():  # a pipe gets the output and nothing else
+            printer.heading(name)
+        printer.text(text)
+    if sys.stdout.isatty():
+        printer.end_line()

@@ -1,0 +1,151 @@
+"""The `muster` command: which commands there are, and what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+import muster
+from muster.cli.examples import EXAMPLES
+from muster.mesh.errors import MusterError, UsageError
+
+COMMANDS: Final = {
+    "Start": {
+        "up": "muster.cli.up:up",
+        "server": "muster.cli.roles:server",
+        "broker": "muster.cli.roles:broker",
+        "agent": "muster.cli.roles:agent",
+        "demo": "muster.cli.demo:demo",
+        "doctor": "muster.cli.doctor:doctor",
+    },
+    "Objects": {
+        "apply": "muster.cli.apply:apply",
+        "get": "muster.cli.objects:get",
+        "describe": "muster.cli.describe:describe",
+        "delete": "muster.cli.objects:delete",
+    },
+    "Work orders": {
+        "run": "muster.cli.run:run",
+        "orders": "muster.cli.orders:orders",
+        "logs": "muster.cli.logs:logs",
+        "explain": "muster.cli.explain:explain",
+        "cancel": "muster.cli.orders:cancel",
+        "retry": "muster.cli.orders:retry",
+        "events": "muster.cli.events:events",
+    },
+    "Elements": {
+        "mode": "muster.cli.elements:mode",
+        "drain": "muster.cli.elements:drain",
+        "undrain": "muster.cli.elements:undrain",
+    },
+    "This command": {
+        "completion": "muster.cli.completion:completion",
+    },
+}
+"""Every command by its place in the help; each is imported only when it is used."""
+
+NAMES: Final = frozenset(name for commands in COMMANDS.values() for name in commands)
+
+GLOBAL: Final = frozenset({"--api", "--output", "-o"})
+"""Options that may also stand before the command."""
+
+INTERRUPTED: Final = 130
+BUG: Final = 70
+"""An exception that nobody expected (sysexits.h, EX_SOFTWARE)."""
+
+
+def application(*, whole: bool = True) -> App:
+    """The command line; the `whole` of it has every command's help at hand, else each is imported when it is used."""
+    app = App(
+        name="muster",
+        help="Event-driven work orders for a fleet: claimed by agents, run step by step, all on the record.",
+        version=muster.__version__,
+        help_format="plaintext",
+        help_epilogue=EXAMPLES[""],
+        default_parameter=Parameter(negative=(), show_default=_worth_showing),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for number, (title, commands) in enumerate(COMMANDS.items()):
+        group = Group(title, sort_key=number)
+        for name, place in commands.items():
+            app.command(_imported(place) if whole else place, name=name, group=group, help_epilogue=EXAMPLES[name])
+    return app
+
+
+def _imported(place: str) -> Callable[..., Any]:
+    module, _, function = place.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
+
+
+def _worth_showing(value: Any) -> str | None:
+    return str(value) if value not in (None, False, "", ()) else None
+
+
+def run(argv: list[str]) -> int:
+    """Run one command; its exit code.  Errors are told on standard error, never as a traceback."""
+    tokens = _command_first(argv)
+    try:
+        app = application(whole=not tokens or tokens[0] not in NAMES)
+        code = app(tokens, print_error=False, exit_on_error=False)
+    except MusterError as error:
+        return complain(str(error), error.exit_code)
+    except CycloptsError as error:
+        place = f"{tokens[0]} " if tokens and tokens[0] in NAMES else ""
+        return complain(f"{error} (`muster {place}--help` shows how)", UsageError.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); nothing is wrong, and the flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told in words
+        return _bug(error)
+    return code if isinstance(code, int) else 0
+
+
+def complain(text: str, code: int) -> int:
+    """Tell on standard error what was wrong; the exit code."""
+    prefix = "\033[1;31mmuster:\033[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "muster:"
+    sys.stdout.flush()
+    sys.stderr.write(f"{prefix} {text}\n")
+    return code
+
+
+def _command_first(argv: list[str]) -> list[str]:
+    """`muster -o json get machines` as `muster get machines -o json`."""
+    moved: list[str] = []
+    rest = list(argv)
+    while rest and rest[0].partition("=")[0] in GLOBAL:
+        moved.append(rest.pop(0))
+        if "=" not in moved[-1] and rest:
+            moved.append(rest.pop(0))
+    return [*rest[:1], *moved, *rest[1:]]
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("MUSTER_DEBUG"):
+        traceback.print_exception(error)
+        return BUG
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile("w", prefix="muster-", suffix=".txt", delete=False) as out:
+        out.write(f"muster {muster.__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{text}")
+    return complain(
+        f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; this is a bug of muster, "
+        f"please report it with {Path(out.name)} (MUSTER_DEBUG=1 shows the details here)",
+        BUG,
+    )
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,92 @@
+"""`muster get` and `muster delete`: look at objects, remove one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from muster.cli import kinds
+from muster.cli.options import COMMON, AnyKind, Common
+from muster.cli.output import document, say, show, table
+from muster.mesh.errors import UsageError
+
+
+def get(
+    kind: AnyKind,
+    name: Annotated[str | None, Parameter(help="One object; all of the kind if it is not given.")] = None,
+    /,
+    *,
+    where: Annotated[str | None, Parameter(help="A CEL filter over `element`; for elements.")] = None,
+    limit: Annotated[int | None, Parameter(help="The most to show; all if it is not given.")] = None,
+    common: Common = COMMON,
+) -> None:
+    """Look at objects: all of a kind, or one."""
+    from muster.cli import orders
+
+    if name is not None and (where is not None or limit is not None):
+        raise UsageError("--where and --limit are for lists; leave them out, or leave the name out")
+    if kinds.singular(kind) == "order":
+        if name is None:
+            orders.orders(limit=limit or orders.PAGE, common=common)
+        else:
+            orders.one(name, common)
+        return
+    with common.connect() as api:
+        if name is not None:
+            found = one(api, kind, name)
+            show(found, common.output, lambda: table([found], kinds.columns(kind)))
+            return
+        page = _all(api, kind, where, limit)
+    title = kinds.plural(kind)
+    show(page, common.output, lambda: table(page["items"], kinds.columns(kind), empty=f"no {title}"))
+    if page["next"] and common.output == "table":
+        say(("there are more; --limit shows them", "dim"), errors=True)
+
+
+def delete(
+    kind: AnyKind,
+    name: Annotated[str, Parameter(help="Its name.")],
+    /,
+    *,
+    common: Common = COMMON,
+) -> None:
+    """Remove an object.  Orders that it made stay on the record."""
+    from muster.cli.api import segment
+
+    with common.connect() as api:
+        if kinds.singular(kind) == "element":
+            kind = one(api, kind, name)["kind"]
+        api.delete(f"/api/v1/{segment(kinds.plural(kind))}/{segment(name)}")
+    what = {"kind": kinds.singular(kind), "name": name, "deleted": True}
+    if common.output == "table":
+        say(f"{what['kind']} {name} deleted")
+    else:
+        document(what, common.output)
+
+
+def one(api: Any, kind: str, name: str) -> dict[str, Any]:
+    """One object; `element` finds any kind of element of that name."""
+    from muster.cli.api import segment
+    from muster.mesh.errors import NotFoundError
+
+    if kinds.singular(kind) != "element":
+        found: dict[str, Any] = api.get(f"/api/v1/{segment(kinds.plural(kind))}/{segment(name)}")
+        return found
+    for candidate in kinds.ELEMENTS:
+        try:
+            return one(api, candidate, name)
+        except NotFoundError:
+            continue
+    raise NotFoundError(f"there is no element {name!r}; `muster get elements` lists them")
+
+
+def _all(api: Any, kind: str, where: str | None, limit: int | None) -> dict[str, Any]:
+    from muster.cli.api import segment
+
+    if kinds.singular(kind) != "element":
+        page: dict[str, Any] = api.items(f"/api/v1/{segment(kinds.plural(kind))}", limit=limit, where=where)
+        return page
+    pages = [api.items(f"/api/v1/{candidate}s", limit=limit, where=where) for candidate in kinds.ELEMENTS]
+    found = sorted((item for page in pages for item in page["items"]), key=lambda item: str(item["name"]))
+    return {"items": found[:limit], "next": None}

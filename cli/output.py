@@ -1,0 +1,216 @@
+"""How answers are printed: tables for people, one stable document for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from muster.cli.options import Format
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+STYLES: Final[Mapping[str, str]] = {
+    "queued": "yellow",
+    "offered": "yellow",
+    "running": "cyan",
+    "suspended": "magenta",
+    "cancelling": "yellow",
+    "finished": "green",
+    "failed": "bold red",
+    "cancelled": "red",
+    "skipped": "dim",
+    "online": "green",
+    "offline": "red",
+    "drained": "yellow",
+    "created": "green",
+    "changed": "yellow",
+    "unchanged": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "wrong": "bold red",
+}
+"""Words that mean the same wherever they stand."""
+
+WIDE: Final = 100_000
+"""Columns where nobody looks: a pipe gets whole lines."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of a table."""
+
+    title: str
+    value: Callable[[Any], Any]
+    optional: int = 0
+    """Left out on narrow terminals, the highest number first; 0 stays."""
+    flexible: bool = False
+    """Text that may be broken into lines."""
+
+
+@cache
+def console(*, errors: bool = False) -> Console:
+    """Standard output (or error) with colour where a terminal wants it."""
+    from rich.console import Console
+
+    stream = sys.stderr if errors else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
+    return Console(stderr=errors, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def show(value: Any, output: Format, as_table: Callable[[], None]) -> None:
+    """Print `value` as the user wants it."""
+    if output == "table":
+        as_table()
+    else:
+        document(value, output)
+
+
+def document(value: Any, output: Format) -> None:
+    """Print one document."""
+    if output == "yaml":
+        import yaml
+
+        text = yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True, width=100)
+        sys.stdout.write(text)
+    else:
+        sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def line(value: Any) -> None:
+    """Print one object on a line of its own (JSON Lines)."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def say(*parts: str | tuple[str, str], errors: bool = False) -> None:
+    """Print a line; a part may be `(text, style)`."""
+    from rich.text import Text
+
+    console(errors=errors).print(Text.assemble(*parts), soft_wrap=True)
+
+
+def table(rows: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing") -> None:
+    """Print a table that fits the terminal: optional columns go first, then long text is broken."""
+    if not rows:
+        say((empty, "dim"), errors=not sys.stdout.isatty())
+        return
+    from rich.table import Table
+
+    cells = [[cell(column.value(row)) for column in columns] for row in rows]
+    shown = _fitting(columns, cells, console().width)
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index in shown:
+        column = columns[index]
+        widest = max(row[index].cell_len for row in cells)
+        grid.add_column(
+            column.title,
+            overflow="fold" if column.flexible else "ellipsis",
+            no_wrap=not column.flexible,
+            min_width=None if column.flexible else min(widest, 30),
+        )
+    for row in cells:
+        grid.add_row(*(row[index] for index in shown))
+    console().print(grid)
+
+
+def _fitting(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
+    shown = list(range(len(columns)))
+    widths = [max(len(column.title), *(row[index].cell_len for row in cells)) for index, column in enumerate(columns)]
+    least = [min(12, wide) if column.flexible else wide for column, wide in zip(columns, widths, strict=True)]
+    while sum(least[index] + 2 for index in shown) - 2 > width:
+        spare = [index for index in shown if columns[index].optional]
+        if not spare:
+            break
+        shown.remove(max(spare, key=lambda index: columns[index].optional))
+    return shown
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Print `name  value` lines; what is empty is left out."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in (None, "", {}, [], ()):
+            grid.add_row(name, cell(value))
+    console().print(grid)
+
+
+def cell(value: Any) -> Text:
+    """A value as it stands in a table: words of state coloured, control characters taken out."""
+    from rich.text import Text
+
+    if isinstance(value, Text):
+        return value
+    text = plain(value)
+    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), style=STYLES.get(text, ""))
+
+
+def plain(value: Any) -> str:
+    """A value in one line, as a person would write it."""
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return value
+        case dict():
+            return ", ".join(f"{key}={plain(item)}" for key, item in value.items()) or "-"
+        case list() | tuple():
+            return ", ".join(plain(item) for item in value) or "-"
+        case _:
+            return str(value)
+
+
+def when(text: str | None) -> datetime | None:
+    """A time of the API."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def age(text: str | None, now: datetime | None = None) -> str:
+    """How long ago: `12s`, `5m`, `3h`, `2d`."""
+    at = when(text)
+    return "-" if at is None else long((now or datetime.now(UTC)).timestamp() - at.timestamp())
+
+
+def took(start: str | None, end: str | None) -> str:
+    """How long something took, or takes so far."""
+    begun = when(start)
+    if begun is None:
+        return "-"
+    until = when(end) or datetime.now(UTC)
+    elapsed = max(0.0, (until - begun).total_seconds())
+    return f"{elapsed:.2f}s" if elapsed < 10 else long(elapsed)  # noqa: PLR2004 - two digits are enough from here on
+
+
+def long(elapsed: float) -> str:
+    """A time span in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if elapsed >= 2 * size:
+            return f"{int(elapsed // size)}{unit}"
+    return f"{max(0, int(elapsed))}s"
+
+
+def clock(text: str | None) -> str:
+    """A time of day in this computer's zone, with the date if it is another day's."""
+    at = when(text)
+    if at is None:
+        return "-"
+    local = at.astimezone()
+    same_day = local.date() == datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S") if same_day else local.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,162 @@
+"""`muster server`, `muster broker`, `muster agent`: one role alone.
+
+An agent's process imports neither an HTTP server or client nor a table: it has to be small.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from muster.cli.logging import set_up
+from muster.cli.options import LogLevel, seconds
+from muster.mesh.errors import UsageError
+from muster.mesh.names import NAME_RULE, is_name
+from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
+
+ROLE = Group("How it runs", sort_key=50)
+
+Data = Annotated[
+    Path | None, Parameter(group=ROLE, help="Its folder. [env: MUSTER_DATA] [default: $XDG_DATA_HOME/muster]")
+]
+Level = Annotated[LogLevel, Parameter(group=ROLE, help="What to log on standard error.", show_default=True)]
+Safety = Annotated[
+    Durability,
+    Parameter(group=ROLE, help="safe survives a power cut; fast may lose its last seconds.", show_default=True),
+]
+Server = Annotated[
+    str | None,
+    Parameter(help=f"NATS URL, several with commas. [env: MUSTER_SERVER] [default: {DEFAULT_SERVER}]"),
+]
+
+
+def server(
+    *,
+    nats: Annotated[str, Parameter(help="HOST:PORT to listen on; port 0 takes a free one.")] = "127.0.0.1:4222",
+    data: Data = None,
+    durability: Safety = "safe",
+    log_level: Level = "info",
+) -> None:
+    """Run the NATS server alone: what broker and agents meet on."""
+    import asyncio
+
+    from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+    from muster.mesh.service import stop_signals, until_stopped
+
+    set_up(log_level, "nats")
+    host, port = address(nats, "--nats")
+    settings = NatsSettings(
+        folder=(data or data_home()) / "nats", host=host, port=port, durability=durability, token=nats_token()
+    )
+
+    async def serve() -> None:
+        async with stop_signals() as stop, EmbeddedNats(settings) as running:
+            print(f"ready nats={running.url}", flush=True)  # noqa: T201 - the line that scripts wait for
+            await until_stopped(stop, running)
+
+    asyncio.run(serve())
+
+
+def broker(
+    *,
+    server: Server = None,
+    http: Annotated[str, Parameter(help="HOST:PORT of the HTTP API; port 0 takes a free one.")] = "127.0.0.1:8642",
+    data: Data = None,
+    durability: Safety = "safe",
+    lease: Annotated[str, Parameter(group=ROLE, help="After how long a silent agent has lost its orders.")] = "30s",
+    replicas: Annotated[int, Parameter(group=ROLE, help="Copies of each stream: 3 on a NATS cluster.")] = 1,
+    log_level: Level = "info",
+) -> None:
+    """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
+    import asyncio
+
+    set_up(log_level, "broker")
+    from uvloop import new_event_loop
+
+    from muster.broker.api.context import ApiSettings
+    from muster.broker.main import BrokerSettings, serve
+
+    host, port = address(http, "--http")
+    settings = BrokerSettings(
+        server=server or setting("server", DEFAULT_SERVER),
+        data=(data or data_home()) / "broker",
+        api=ApiSettings(host=host, port=port, token=setting("token", "") or None),
+        durability=durability,
+        lease=timedelta(seconds=seconds(lease)),
+        replicas=replicas,
+        nats_token=nats_token(),
+    )
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve(settings))
+
+
+def agent(
+    *,
+    element: Annotated[
+        tuple[str, ...], Parameter(help="Whom it acts for, repeatable; made as a machine if it does not exist.")
+    ] = (),
+    server: Server = None,
+    data: Data = None,
+    log_level: Level = "info",
+) -> None:
+    """Run an agent: it claims work orders for its elements and runs them on this host."""
+    import asyncio
+
+    set_up(log_level, "agent")
+    from muster.agent.main import serve
+    from muster.agent.settings import AgentSettings
+
+    settings = AgentSettings(
+        elements=tuple(checked_element(name) for name in element) or (default_element(),),
+        server=server or setting("server", DEFAULT_SERVER),
+        data=(data or data_home()) / "agent",
+        token=nats_token(),
+    )
+    asyncio.run(serve(settings))
+
+
+def address(text: str, option: str) -> tuple[str, int]:
+    """`HOST:PORT` in its two halves.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - TCP's last port
+        raise UsageError(f"{option} takes HOST:PORT, as in 127.0.0.1:8642, not {text!r}")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def url(host: str, port: int) -> str:
+    """Where a client on this machine reaches what listens there."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{reached}:{port}" if port else DEFAULT_API
+
+
+def default_element() -> str:
+    """This host's name, made to fit the rule for names."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().partition(".")[0].lower()).strip("-_")[:63]
+    return name if is_name(name) else "this-machine"
+
+
+def checked_element(name: str) -> str:
+    """The name, if it may be one.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not is_name(name):
+        raise UsageError(f"{name!r} may not be an element's name; a name has {NAME_RULE}")
+    return name
+
+
+def nats_token() -> str | None:
+    """The token that NATS asks for; never an option, since every user of the host reads command lines."""
+    return os.environ.get("MUSTER_NATS_TOKEN") or None

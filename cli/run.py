@@ -1,0 +1,187 @@
+"""`muster run`: make work orders, and wait for them or watch them if wanted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from muster.cli.options import COMMON, Common, key_value, seconds
+from muster.cli.orders import COLUMNS, target
+from muster.cli.output import Column, document, fields, line, plain, say, table, took
+from muster.mesh.errors import UsageError
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
+INTERRUPTED = 130
+
+WHOM = Group("For whom", sort_key=10)
+AFTER = Group("Then", sort_key=20)
+
+
+def run(
+    blueprint: Annotated[str, Parameter(help="Which blueprint.")],
+    /,
+    *,
+    on: Annotated[str | None, Parameter(group=WHOM, help="This element.")] = None,
+    pool: Annotated[str | None, Parameter(group=WHOM, help="Whichever member of this pool is free.")] = None,
+    where: Annotated[str | None, Parameter(group=WHOM, help="The first element that this CEL filter matches.")] = None,
+    count: Annotated[int | None, Parameter(group=WHOM, help="With --where: so many of them, an order each.")] = None,
+    all_: Annotated[bool, Parameter(name="--all", group=WHOM, help="With --where: all of them.")] = False,
+    pairs: Annotated[
+        tuple[str, ...],
+        Parameter(name=("--input", "-i"), help="An input, KEY=VALUE; the value is JSON if it parses so, else text."),
+    ] = (),
+    inputs: Annotated[str | None, Parameter(help="A YAML or JSON file of inputs; - is standard input.")] = None,
+    wait: Annotated[bool, Parameter(group=AFTER, help="Wait until all have ended.")] = False,
+    follow: Annotated[bool, Parameter(group=AFTER, help="Show their output until all have ended.")] = False,
+    timeout: Annotated[str | None, Parameter(group=AFTER, help="Wait no longer than this (30s, 5m).")] = None,
+    dry_run: Annotated[bool, Parameter(help="Only show which orders would be made, with which inputs.")] = False,
+    common: Common = COMMON,
+) -> int:
+    """Make work orders from a blueprint.
+
+    Without --wait, --follow or --timeout the command ends as soon as the orders are on the record.
+    """
+    body = request(blueprint, on=on, pool=pool, where=where, count=count, all_=all_)
+    body["inputs"] = {**_file(inputs), **dict(key_value(pair) for pair in pairs)}
+    limit = None if timeout is None else seconds(timeout)
+    with common.connect() as api:
+        if dry_run:
+            _preview(api.post("/api/v1/orders", body, dry_run=True), common)
+            return 0
+        made = _create(api, body)
+        try:
+            return _then(api, made, common, follow=follow, wait=wait, limit=limit)
+        except KeyboardInterrupt:
+            return _interrupted(made)
+
+
+def request(
+    blueprint: str, *, on: str | None, pool: str | None, where: str | None, count: int | None, all_: bool
+) -> dict[str, Any]:
+    """The request's target, checked as far as that can be done here.
+
+    Raises:
+        UsageError: none, or more than one, or `count` and `all` without a filter.
+    """
+    targets = {"on": on, "pool": pool, "where": where}
+    given = [name for name, value in targets.items() if value is not None]
+    if len(given) != 1:
+        how = "for whom?" if not given else f"--{' and --'.join(given)} exclude each other;"
+        raise UsageError(f"{how} give one of --on ELEMENT, --pool POOL or --where FILTER")
+    if where is None and (count is not None or all_):
+        raise UsageError("--count and --all go with --where")
+    if count is not None and all_:
+        raise UsageError("--count and --all exclude each other")
+    body = {"blueprint": blueprint, **{name: targets[name] for name in given}}
+    return body | ({"count": count} if count is not None else {}) | ({"all": True} if all_ else {})
+
+
+def _file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml
+
+    name = "standard input" if path == "-" else path
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text()
+        found = yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name} is neither YAML nor JSON: {error}") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UsageError(f"{name} has to be a mapping of inputs, not {type(found).__name__}")
+    return found
+
+
+def _create(api: Api, body: dict[str, Any]) -> list[dict[str, Any]]:
+    from muster.mesh.names import new_id
+
+    made: list[dict[str, Any]] = api.post("/api/v1/orders", body, key=new_id())["orders"]
+    return made
+
+
+def _then(
+    api: Api, made: list[dict[str, Any]], common: Common, *, follow: bool, wait: bool, limit: float | None
+) -> int:
+    from muster.cli import follow as watching
+
+    if not (follow or wait or limit is not None):
+        if common.output == "table":
+            table(made, COLUMNS, empty="no element matches: no orders were made")
+        else:
+            document({"orders": made}, common.output)
+        return 0
+    if follow:
+        watching.follow(api, made, common.output, limit)
+        limit = None
+    ended = watching.wait(api, made, limit)
+    _tell(ended, common, follow=follow)
+    return 0 if all(order["state"] == "finished" for order in ended) else 1
+
+
+def _tell(ended: list[dict[str, Any]], common: Common, *, follow: bool) -> None:
+    if common.output != "table":
+        if follow:
+            for order in ended:
+                line(order)
+        else:
+            document({"orders": ended}, common.output)
+    elif len(ended) == 1:
+        summary(ended[0])
+    else:
+        table(ended, COLUMNS, empty="no element matches: no orders were made")
+
+
+def summary(order: dict[str, Any]) -> None:
+    """One line about an order that has ended, its outputs, and what failed."""
+    from muster.cli.output import STYLES
+
+    reason = f": {order['reason']}" if order.get("reason") and order["state"] != "finished" else ""
+    say(
+        f"order {order['id']} ",
+        (order["state"], STYLES.get(order["state"], "")),
+        f" on {target(order)} in {took(order['started_at'] or order['created_at'], order['finished_at'])}{reason}",
+    )
+    fields((f"  {name}", value) for name, value in order.get("outputs", {}).items())
+    for job in order["jobs"]:
+        if job["state"] == "failed" and job.get("error"):
+            say(f"  {job['name']}: {job['error']}")
+
+
+def _preview(answer: dict[str, Any], common: Common) -> None:
+    if common.output != "table":
+        document(answer, common.output)
+        return
+    table(
+        answer["orders"],
+        (
+            Column(title="FOR", value=target),
+            Column(
+                title="INPUTS",
+                value=lambda order: "\n".join(
+                    f"{name} = {plain(value)}  ({order.get('sources', {}).get(name, 'order')})"
+                    for name, value in order.get("inputs", {}).items()
+                ),
+                flexible=True,
+            ),
+        ),
+        empty="no element matches: no orders would be made",
+    )
+    say(("nothing was made: this was a dry run", "dim"), errors=True)
+
+
+def _interrupted(made: list[dict[str, Any]]) -> int:
+    first = made[0]["id"]
+    which = f"order {first} goes on" if len(made) == 1 else f"{len(made)} orders go on"
+    sys.stderr.write(
+        f"\nmuster: interrupted; {which}: `muster logs {first} --follow` watches it, `muster cancel {first}` stops it\n"
+    )
+    return INTERRUPTED

@@ -1,0 +1,89 @@
+"""`muster up`: the whole mesh in one process tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from muster.cli.logging import set_up
+from muster.cli.options import LogLevel
+from muster.cli.roles import ROLE, Data, Safety, address, checked_element, default_element, nats_token
+from muster.mesh.errors import RefusedError, UnavailableError
+from muster.mesh.settings import data_home
+
+if TYPE_CHECKING:
+    pass
+
+
+def up(
+    *,
+    data: Data = None,
+    http: Annotated[str, Parameter(help="HOST:PORT of the HTTP API; port 0 takes a free one.")] = "127.0.0.1:8642",
+    nats: Annotated[str, Parameter(help="HOST:PORT of the NATS server; port 0 takes a free one.")] = "127.0.0.1:4222",
+    element: Annotated[str | None, Parameter(help="Whom the agent acts for. [default: this host's name]")] = None,
+    no_agent: Annotated[bool, Parameter(help="Run no work orders on this machine.")] = False,
+    durability: Safety = "safe",
+    log_level: Annotated[
+        LogLevel, Parameter(group=ROLE, help="What to log on standard error.", show_default=True)
+    ] = "info",
+) -> int:
+    """Run the whole mesh in one process tree: NATS, broker, HTTP API, and an agent for this machine.
+
+    Prints one line `ready api=... nats=... element=... data=...` when orders can run.  SIGINT or SIGTERM
+    end it cleanly: the agent first, the NATS server last; a second signal kills.
+    """
+    set_up(log_level, "up")
+    import asyncio
+
+    from muster.cli.whole import Settings, run
+
+    api_host, api_port = address(http, "--http")
+    nats_host, nats_port = address(nats, "--nats")
+    folder = (data or data_home()).absolute()
+    settings = Settings(
+        data=folder,
+        api=(api_host, api_port),
+        nats=(nats_host, nats_port),
+        element=None if no_agent else checked_element(element) if element else default_element(),
+        durability=durability,
+        log_level=log_level,
+        nats_token=nats_token(),
+    )
+    file = lock(folder)
+    try:
+        return asyncio.run(run(settings))
+    finally:
+        os.close(file)
+
+
+def lock(folder: Path) -> int:
+    """The folder's lock, held until the file descriptor is closed or this process is gone.
+
+    Raises:
+        RefusedError: another `muster up` has it.
+        UnavailableError: the folder cannot be written.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot write in {folder}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(file, 64, 0).decode(errors="replace").strip() or "unknown"
+        os.close(file)
+        raise RefusedError(
+            f"another `muster up` (process {holder}) already uses {folder}; "
+            f"stop it with `kill {holder}`, or choose another folder with --data"
+        ) from None
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+    return file
