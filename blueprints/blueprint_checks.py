@@ -75,7 +75,8 @@ def _check_task(task: Task, path: str, scope: Scope) -> Iterator[Problem]:
         yield from _check_retry(task.retry, join(path, "retry"))
     if task.when is not None:
         yield from check_condition(task.when, join(path, "when"), scope)
-    yield from check_template(task.with_, join(path, "with"))
+    yield from check_template(task.with_, join(path, "with"), scope)
+    yield from check_template(task.files, join(path, "files"), scope)
     kinds = task_kinds()
     if task.uses not in kinds:
         message = f"there is no kind of task {task.uses!r}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from muster.blueprints.references import Scope, check_references
+from muster.blueprints.references import VARIABLES, Scope, check_references
 from muster.blueprints.suggest import did_you_mean
 from muster.blueprints.templates import TemplateError, check_template, render
 from muster.mesh.errors import InvalidError, MusterError, Problem
@@ -43,9 +43,6 @@ ELEMENT_FIELDS = {
     "slots": "int",
 }
 """What a filter may read of an element, and its type in CEL."""
-
-CONDITION_VARIABLES = ("inputs", "tasks", "element", "order")
-"""What a task's `when` may read."""
 
 
 class EvaluationError(MusterError):
@@ -83,7 +80,7 @@ class Condition:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = _compiled(text, _condition_environment(), CONDITION_VARIABLES)
+        self._expression = _compiled(text, _condition_environment(), VARIABLES)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it holds.
@@ -91,7 +88,7 @@ class Condition:
         Raises:
             EvaluationError: it reads something that is not there, or compares what cannot be compared.
         """
-        result = self._expression.eval(data={name: values.get(name, {}) for name in CONDITION_VARIABLES})
+        result = self._expression.eval(data={name: values.get(name, {}) for name in VARIABLES})
         value = result.value()
         if isinstance(value, bool):
             return value

@@ -9,8 +9,14 @@ from typing import NamedTuple
 from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import Problem
 
-TASK_FIELDS = ("state", "outputs", "exit_code", "error", "attempt")
+VARIABLES = ("inputs", "tasks", "element", "order")
+"""What conditions and templates of a task may read."""
+
+TASK_FIELDS = ("state", "outputs", "exit_code", "error")
 """What `tasks.NAME.` leads to."""
+
+ELEMENT_FIELDS = ("name", "kind", "labels", "params", "mode")
+ORDER_FIELDS = ("id", "blueprint", "attempt", "labels", "pool", "element")
 
 
 class Scope(NamedTuple):
@@ -44,19 +50,13 @@ def check_references(text: str, scope: Scope) -> Iterator[Problem]:
         if found.lastgroup != "space"
     ]
     for place, token in enumerate(tokens):
-        if token.kind != "name" or token.text not in {"inputs", "tasks"}:
-            continue
-        if place and tokens[place - 1].text == ".":
+        if token.kind != "name" or token.text not in VARIABLES or (place and tokens[place - 1].text == "."):
             continue
         member, after = _member(tokens, place + 1)
         if member is None:
             continue
-        problem = _unknown_input(member, scope) if token.text == "inputs" else _unknown_task(member, scope)
-        if problem is None and token.text == "tasks":
-            field, _ = _member(tokens, after)
-            if field is not None and field not in TASK_FIELDS:
-                message = f"there is no `tasks.{member}.{field}`"
-                problem = message, did_you_mean(field, TASK_FIELDS)
+        field, _ = _member(tokens, after)
+        problem = unknown(scope, token.text, member, field)
         if problem is not None:
             line = text.count("\n", 0, token.start) + 1
             column = token.start - text.rfind("\n", 0, token.start)
@@ -76,6 +76,21 @@ def _member(tokens: list[_Token], place: int) -> tuple[str | None, int]:
         if len(rest) > skip + 1 and rest[skip].kind == "string" and texts[skip + 1] == "]":
             return texts[skip].strip("rRbB").strip("\"'"), place + skip + 2
     return None, place
+
+
+def unknown(scope: Scope, variable: str, member: str, field: str | None) -> tuple[str, str] | None:
+    """What is wrong with `variable.member.field`, and the mend; None if it may be there."""
+    if variable == "inputs":
+        return _unknown_input(member, scope)
+    if variable == "tasks":
+        problem = _unknown_task(member, scope)
+        if problem is None and field is not None and field not in TASK_FIELDS:
+            return f"there is no `tasks.{member}.{field}`", did_you_mean(field, TASK_FIELDS)
+        return problem
+    fields = ELEMENT_FIELDS if variable == "element" else ORDER_FIELDS
+    if member in fields:
+        return None
+    return f"there is no `{variable}.{member}`", did_you_mean(member, fields)
 
 
 def _unknown_input(name: str, scope: Scope) -> tuple[str, str] | None:

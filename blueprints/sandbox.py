@@ -8,18 +8,20 @@ of text and maps can be reached.  What could grow without bound is left out or l
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from types import GeneratorType
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
 
 from muster.blueprints.paths import join
+from muster.blueprints.references import VARIABLES, Scope, unknown
+from muster.blueprints.suggest import did_you_mean
 
 FAILURES = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What evaluating a template may raise."""
@@ -216,15 +218,48 @@ def evaluate(text: str, values: dict[str, Any], limit: int) -> Any:
     return "".join(parts)
 
 
-def faults(text: str) -> list[tuple[str, int]]:
-    """What is wrong with a template: message and line (0 if unknown)."""
+def faults(text: str, scope: Scope | None) -> list[tuple[str, int, str]]:
+    """What is wrong with a template: message, line (0 if unknown), mend."""
     try:
         _compiled(text)
     except TemplateSyntaxError as error:
-        return [(f"not a template: {error.message}", error.lineno)]
+        return [(f"not a template: {error.message}", error.lineno, "")]
     except FAILURES as error:
-        return [(f"not a template: {error}", 0)]
-    return []
+        return [(f"not a template: {error}", 0, "")]
+    return [] if scope is None else list(_unknown_variables(text, scope))
+
+
+def _unknown_variables(text: str, scope: Scope) -> Iterator[tuple[str, int, str]]:
+    tree = _environment().parse(text)
+    free = meta.find_undeclared_variables(tree) - {"range"}
+    for name in tree.find_all(nodes.Name):
+        if name.name in free and name.name not in VARIABLES:
+            free.discard(name.name)
+            yield f"there is no `{name.name}`", name.lineno, did_you_mean(name.name, VARIABLES)
+    seen: set[int] = set()
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):  # outer ones first
+        chain = _chain(node, seen)
+        if len(chain) > 1 and chain[0] in VARIABLES and chain[0] in free:
+            problem = unknown(scope, chain[0], chain[1], chain[2] if len(chain) > 2 else None)  # noqa: PLR2004
+            if problem is not None:
+                yield problem[0], node.lineno, problem[1]
+
+
+def _chain(node: nodes.Expr, seen: set[int]) -> list[str]:
+    """`a.b["c"]` as its names; nothing if it was told as part of a longer one, or is worked out."""
+    parts: list[str] = []
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        if id(node) in seen:
+            return []
+        seen.add(id(node))
+        if isinstance(node, nodes.Getattr):
+            parts.append(node.attr)
+        elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+            parts.append(node.arg.value)
+        else:
+            parts.clear()  # what stands behind an index that is worked out says nothing
+        node = node.node
+    return [node.name, *reversed(parts)] if isinstance(node, nodes.Name) else []
 
 
 @lru_cache(maxsize=512)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from muster.blueprints.paths import join
+from muster.blueprints.references import Scope
 from muster.mesh.errors import MusterError, Problem
 
 MAX_RENDERED = 1024 * 1024
@@ -51,21 +52,24 @@ def render(value: Any, values: Mapping[str, Any], path: str = "") -> Any:
     return value
 
 
-def check_template(value: Any, path: str) -> list[Problem]:
-    """What is wrong with the templates in a value that stands at `path`: syntax, and what the sandbox has not."""
+def check_template(value: Any, path: str, scope: Scope | None = None) -> list[Problem]:
+    """What is wrong with the templates in a value that stands at `path`.
+
+    That is syntax, what the sandbox has not, and, with a `scope`, variables that it has not.
+    """
     if isinstance(value, str):
         if not is_template(value):
             return []
         from muster.blueprints import sandbox
 
         return [
-            Problem(message=message, path=path, line=line, column=1 if line else 0)
-            for message, line in sandbox.faults(value)
+            Problem(message=message, path=path, line=line, column=1 if line else 0, mend=mend)
+            for message, line, mend in sandbox.faults(value, scope)
         ]
     if isinstance(value, Mapping):
-        return [problem for key, inner in value.items() for problem in check_template(inner, join(path, key))]
+        return [problem for key, inner in value.items() for problem in check_template(inner, join(path, key), scope)]
     if isinstance(value, list | tuple):
-        return [problem for at, inner in enumerate(value) for problem in check_template(inner, join(path, at))]
+        return [problem for at, inner in enumerate(value) for problem in check_template(inner, join(path, at), scope)]
     return []
 
 

@@ -21,7 +21,6 @@ from muster.blueprints.definition import Task
 from muster.blueprints.kinds import script_command, script_values
 from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome
-from muster.blueprints.templates import check_template
 from muster.mesh.errors import Problem
 
 
@@ -37,7 +36,7 @@ class Script:
     """Runs a program."""
 
     def check(self, task: Task, path: str) -> Iterator[Problem]:
-        """Neither or both of `run` and `file`, `with:` fields, bad file names, bad templates in files."""
+        """Neither or both of `run` and `file`, `with:` fields, bad file names."""
         if (task.run is None) == (task.file is None):
             yield Problem(path=path, message="a script needs either `run:` (its text) or `file:` (its path)")
         for name in task.with_:
@@ -48,11 +47,9 @@ class Script:
         for name, value in task.env.items():
             if not name or "=" in name or "\0" in name + value:
                 yield Problem(path=join(path, "env", name), message=f"{name!r} cannot be in an environment")
-        for name, template in task.files.items():
-            place = join(path, "files", name)
+        for name in task.files:
             if why := bad_file_name(name):
-                yield Problem(path=place, message=why)
-            yield from check_template(template, place)
+                yield Problem(path=join(path, "files", name), message=why)
 
     async def run(self, task: Task, context: Context) -> Outcome:
         """Spawn it, wait for it, read its outputs."""
