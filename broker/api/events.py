@@ -96,9 +96,9 @@ async def _live(api: Api, start: str | None, kind: str | None) -> AsyncGenerator
                     yield _message(event)
             done = place(last)
             async for event in events:
-                if place(event.id) <= done:
+                if (here := place(event.id)) <= done:
                     continue
-                last = event.id
+                done, last = here, event.id
                 if _is_of(event, kind):
                     yield _message(event)
 

@@ -17,7 +17,11 @@ PULSE = 15.0
 
 MEDIA_TYPE = "text/event-stream"
 
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HEADERS = {
+    "content-type": f"{MEDIA_TYPE}; charset=utf-8",  # here, because Litestar lets the handler's media type win over a stream's
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
 
 _AHEAD = 8
 """Messages between the source and the socket."""

@@ -1,0 +1,70 @@
+"""The bearer token."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+from muster.broker.api.server import is_loopback
+from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+from tests.broker.api.conftest import Mesh, running
+from tests.broker.api.test_problems import problem
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PROTECTED = ("/api/v1/orders", "/api/v1/info", "/metrics", "/schema/openapi.json", "/api/v1/events", "/api/v1/machines")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """A mesh that asks for a token, on an address that others reach."""
+    settings = NatsSettings(folder=tmp_path_factory.mktemp("auth-nats"), durability="fast")
+    async with EmbeddedNats(settings) as nats, running(nats, tmp_path_factory.mktemp("auth"), token="secret") as mesh:
+        yield mesh
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+@pytest.mark.parametrize(
+    "header", [None, "Bearer", "Bearer wrong", "Basic secret", "secret", "Bearer séc", "Bearer secrets"]
+)
+async def test_without_the_token_nothing_is_told(guarded: Mesh, path: str, header: str | None) -> None:
+    headers = {"Authorization": header.encode()} if header else {}
+    async with httpx.AsyncClient(base_url=guarded.url) as stranger:
+        answer = await stranger.get(path, headers=headers)  # type: ignore[arg-type]
+    problem(answer, 401)
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_health_needs_no_token(guarded: Mesh, path: str) -> None:
+    async with httpx.AsyncClient(base_url=guarded.url) as stranger:
+        assert (await stranger.get(path)).status_code == 200
+
+
+async def test_with_the_token_everything_answers(guarded: Mesh) -> None:
+    assert (await guarded.http.get("/api/v1/info")).status_code == 200
+    lower = {"Authorization": "bearer secret"}
+    assert (await guarded.http.get("/api/v1/info", headers=lower)).status_code == 200
+
+
+async def test_a_body_is_not_read_before_the_token(guarded: Mesh) -> None:
+    async with httpx.AsyncClient(base_url=guarded.url) as stranger:
+        problem(await stranger.post("/api/v1/orders", content=b" " * 10_000_000), 401)
+
+
+async def test_an_open_port_without_a_token_is_warned_of(tmp_path: Path) -> None:
+    settings = NatsSettings(folder=tmp_path / "nats", durability="fast")
+    with capture_logs() as logs:
+        async with EmbeddedNats(settings) as nats, running(nats, tmp_path, host="0.0.0.0") as mesh:
+            assert mesh.url.startswith("http://0.0.0.0:")
+    assert [entry["event"] for entry in logs].count("http.open") == 1
+
+
+async def test_loopback_is_told_from_the_world() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", "")] == [False] * 5

@@ -1,0 +1,110 @@
+"""The OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster.blueprints.manifest import object_kinds
+from tests.broker.api.conftest import Mesh
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ROUTES = {
+    ("POST", "/api/v1/orders"),
+    ("GET", "/api/v1/orders"),
+    ("GET", "/api/v1/orders/{order}"),
+    ("GET", "/api/v1/orders/{order}/jobs"),
+    ("GET", "/api/v1/orders/{order}/output"),
+    ("GET", "/api/v1/orders/{order}/history"),
+    ("GET", "/api/v1/orders/{order}/explain"),
+    ("POST", "/api/v1/orders/{order}/cancel"),
+    ("POST", "/api/v1/orders/{order}/retry"),
+    ("POST", "/api/v1/elements/{name}/mode"),
+    ("POST", "/api/v1/elements/{name}/drain"),
+    ("POST", "/api/v1/elements/{name}/undrain"),
+    ("POST", "/api/v1/apply"),
+    ("GET", "/api/v1/events"),
+    ("GET", "/api/v1/info"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+}
+
+
+async def served(mesh: Mesh) -> dict[str, Any]:
+    """The document as it is served."""
+    answer = await mesh.http.get("/schema/openapi.json")
+    assert answer.headers["content-type"].startswith("application/json")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_it_is_openapi_3_1_and_has_every_route(mesh: Mesh) -> None:
+    document = await served(mesh)
+    assert document["openapi"].startswith("3.1")
+    found = {
+        (method.upper(), path) for path, item in document["paths"].items() for method in item if method != "parameters"
+    }
+    wanted = set(ROUTES)
+    for kind in object_kinds().values():
+        wanted.add(("GET", f"/api/v1/{kind.plural}"))
+        wanted |= {(method, f"/api/v1/{kind.plural}/{{name}}") for method in ("GET", "PUT", "DELETE")}
+    assert found == wanted
+
+
+async def test_every_reference_leads_somewhere(mesh: Mesh) -> None:
+    document = await served(mesh)
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(reference := node.get("$ref"), str):
+                place: Any = document
+                for part in reference.removeprefix("#/").split("/"):
+                    place = place[part]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+
+
+async def test_errors_are_told_as_problems_only(mesh: Mesh) -> None:
+    document = await served(mesh)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
+    create = document["paths"]["/api/v1/orders"]["post"]
+    assert set(create["responses"]) >= {"201", "400", "401", "404", "409", "413", "422", "503"}
+
+
+async def test_bodies_have_a_schema_and_an_example(mesh: Mesh) -> None:
+    document = await served(mesh)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            takes_body = (
+                method == "put" or path.endswith(("/apply", "/mode")) or (method, path) == ("post", "/api/v1/orders")
+            )
+            assert ("requestBody" in operation) == takes_body, (method, path)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                assert content["schema"]
+                assert content["example"]
+
+
+async def test_parameters_have_a_description(mesh: Mesh) -> None:
+    document = await served(mesh)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["summary"]
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (method, path, parameter["name"])
+
+
+async def test_it_needs_nothing_from_elsewhere(mesh: Mesh) -> None:
+    assert "jsdelivr" not in (await mesh.http.get("/schema/openapi.json")).text
+    assert (await mesh.http.get("/schema")).status_code in {200, 404}
