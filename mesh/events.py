@@ -14,7 +14,8 @@ import msgspec
 from muster.mesh import names
 
 KINDS: Final[dict[str, str]] = {
-    "order.queued": "an order was accepted, or goes back in the queue",
+    "order.created": "an order was accepted",
+    "order.queued": "an order goes back in the queue",
     "order.offered": "an order was released to an element or a pool",
     "order.running": "an element claimed an order",
     "order.suspended": "an order waits without holding a slot",
