@@ -40,8 +40,19 @@ async def serve(settings: AgentSettings) -> None:
         UnreachableError: no NATS server answers.
         MusterError: the broker refuses an element.
     """
+    async with stop_signals() as stop:
+        await run_agent(settings, stop, asyncio.Event())
+
+
+async def run_agent(settings: AgentSettings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Act for the elements until `stop` is set; `ready` is set once all of them are joined.
+
+    Raises:
+        UnreachableError: no NATS server answers.
+        MusterError: the broker refuses an element.
+    """
     reconnected = Reconnected()
-    async with stop_signals() as stop, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             connect(
                 settings.server,
@@ -58,6 +69,7 @@ async def serve(settings: AgentSettings) -> None:
         reconnected.tell(shop, hosts)
         try:
             if await _started(hosts, stack, stop):
+                ready.set()
                 log.info("agent.ready", agent=shop.agent, elements=list(settings.elements))
                 await until_stopped(stop, shop.warden, shop.publisher, shop.lease, *hosts)
         finally:

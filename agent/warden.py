@@ -36,7 +36,7 @@ while read -r line; do
       held=$rest ;;
   esac
 done
-for each in $held; do kill -KILL -- "-$each" 2>/dev/null; done
+for each in $held; do kill -s KILL -- "-$each" 2>/dev/null; done
 """
 
 JOURNAL_SIZE: Final = 256 * 1024

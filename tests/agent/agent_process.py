@@ -1,0 +1,14 @@
+"""An agent as a process of its own, for tests that kill it: settings as JSON in the first argument."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import msgspec
+
+from muster.agent.main import serve
+from muster.agent.settings import AgentSettings
+
+if __name__ == "__main__":
+    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=AgentSettings, dec_hook=lambda kind, value: kind(value))))

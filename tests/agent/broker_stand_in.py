@@ -1,0 +1,215 @@
+"""A broker as far as an agent sees one: it releases packets, answers joins, and reads the log.
+
+It decides nothing: the test says what is offered, and what a resume is answered with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
+
+from muster.blueprints.definition import Blueprint
+from muster.mesh import names, records
+from muster.mesh.connection import connect
+from muster.mesh.model import (
+    Assignment,
+    Control,
+    Job,
+    JoinRequest,
+    Packet,
+    Presence,
+    ResumeReply,
+    ResumeRequest,
+)
+from tests.kit.waiting import eventually
+
+BOXES = names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET
+
+
+class StandIn:
+    """The stand-in, and what it has seen."""
+
+    def __init__(self, client: Client, lease: timedelta) -> None:
+        self.client = client
+        self.js = client.jetstream(timeout=5)
+        self.lease = lease
+        self.log: list[records.AnyRecord] = []
+        self.sequences: list[int] = []
+        self.output: dict[str, bytes] = {}
+        self.output_headers: list[dict[str, str]] = []
+        self.presence: list[Presence] = []
+        self.resumes: list[ResumeRequest] = []
+        self.requests: list[tuple[dict[str, Any], dict[str, str]]] = []
+        self.assignments: dict[str, Assignment] = {}
+        self.packets: dict[str, Packet] = {}
+        self.on_resume: Callable[[ResumeRequest], ResumeReply] = lambda _: ResumeReply(drop=True)
+        self.on_create: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {"orders": [{"id": "child"}]}
+
+    async def open(self) -> None:
+        """Make the streams and listen."""
+        for name, subject in ((names.LOG_STREAM, names.LOG_SUBJECTS), (names.OUTPUT_STREAM, names.OUTPUT_SUBJECTS)):
+            await self.js.add_stream(StreamConfig(name=name, subjects=[subject], duplicate_window=120))
+        await self.js.add_stream(
+            StreamConfig(
+                name=names.WORK_STREAM,
+                subjects=[names.WORK_SUBJECTS],
+                retention=RetentionPolicy.WORK_QUEUE,
+                max_consumers=1000,
+            )
+        )
+        for bucket in BOXES:
+            await self.js.create_key_value(bucket=bucket)
+        await self.client.subscribe(names.api("elements", "join"), cb=self._join)
+        await self.client.subscribe(names.api("orders", "resume"), cb=self._resume)
+        await self.client.subscribe(names.api("orders", "create"), cb=self._create)
+        await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=self._present)
+        await self.js.subscribe(names.LOG_SUBJECTS, stream=names.LOG_STREAM, cb=self._record, ordered_consumer=True)
+        await self.js.subscribe(
+            names.OUTPUT_SUBJECTS, stream=names.OUTPUT_STREAM, cb=self._chunk, ordered_consumer=True
+        )
+
+    async def consumer(self, name: str, subject: str) -> None:
+        """A consumer of released work."""
+        config = ConsumerConfig(
+            durable_name=name,
+            filter_subject=subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self.lease.total_seconds(),
+            max_ack_pending=10_000,
+        )
+        await self.js.add_consumer(names.WORK_STREAM, config)
+
+    async def element(self, name: str, **fields: Any) -> Assignment:
+        """An element that an agent may join as; once more: a changed assignment."""
+        assignment = Assignment(element=name, kind="machine", **({"takes_work": True} | fields))
+        if name not in self.assignments:
+            await self.consumer(names.element_consumer(name), names.work_element(name))
+        self.assignments[name] = assignment
+        bucket = await self.js.key_value(names.ASSIGNMENT_BUCKET)
+        await bucket.put(names.key(name), msgspec.json.encode(assignment))
+        return assignment
+
+    async def blueprint(self, text: dict[str, Any]) -> Blueprint:
+        """A blueprint version in the bucket."""
+        blueprint = msgspec.convert({"kind": "blueprint", "name": "test", **text}, Blueprint)
+        bucket = await self.js.key_value(names.BLUEPRINT_BUCKET)
+        await bucket.put(blueprint.digest(), blueprint.encoded())
+        return blueprint
+
+    async def create(self, blueprint: Blueprint, **fields: Any) -> Packet:
+        """An order on the log, not released yet."""
+        order = names.new_id()
+        created = records.Created(
+            order=order, blueprint=blueprint.name, version=1, digest=blueprint.digest(), by="test"
+        )
+        ack = await self.js.publish(records.subject(created), records.encode(created))
+        packet = Packet(
+            order=order, attempt=1, rev=ack.seq, blueprint=blueprint.name, digest=blueprint.digest(), **fields
+        )
+        self.packets[order] = packet
+        return packet
+
+    async def offer(self, packet: Packet) -> None:
+        """Release it."""
+        subject = names.work_pool(packet.pool) if packet.pool else names.work_element(packet.element or "")
+        await self.js.publish(subject, msgspec.json.encode(packet), headers={"Nats-Msg-Id": f"{packet.order}.1"})
+
+    async def order(self, tasks: dict[str, Any] | list[dict[str, Any]], **fields: Any) -> str:
+        """Create and release an order of these tasks for element `e1`, or as `fields` say; its id."""
+        blueprint = await self.blueprint({"tasks": tasks} if isinstance(tasks, list) else tasks)
+        packet = await self.create(blueprint, **({} if "pool" in fields else {"element": "e1"}) | fields)
+        await self.offer(packet)
+        return packet.order
+
+    async def lose(self, request: ResumeRequest, *jobs: Job) -> ResumeReply:
+        """The answer of a broker that finds the order's attempt lost: a fresh packet for the next one."""
+        packet = self.packets[request.order]
+        lost = records.Lost(order=request.order, attempt=packet.attempt, reason="its agent is gone")
+        ack = await self.js.publish(records.subject(lost), records.encode(lost))
+        packet = msgspec.structs.replace(packet, attempt=packet.attempt + 1, rev=ack.seq, jobs=jobs)
+        self.packets[request.order] = packet
+        return ResumeReply(packet=packet)
+
+    async def cancel(self, order: str, element: str = "e1") -> None:
+        """Tell the agent to stop it."""
+        await self.client.publish(names.control(element), msgspec.json.encode(Control(cancel=order)))
+
+    def of(self, order: str, kind: type[Any] | None = None) -> list[Any]:
+        """The agent's records about an order so far."""
+        return [
+            record
+            for record in self.log
+            if isinstance(record, records.OrderRecord) and record.order == order and (kind is None or isinstance(record, kind))
+        ]
+
+    async def first(self, order: str, kind: type[Any], within: float = 10.0, nth: int = 1) -> Any:
+        """The first (or nth) record of a type about an order, once it is there."""
+        found = await eventually(
+            lambda: self.of(order, kind)[nth - 1 : nth], within, f"{kind.__name__} {nth} of {order} in {self.log[-5:]}"
+        )
+        return found[0]
+
+    async def done(self, order: str, within: float = 10.0) -> records.Done:
+        """The order's end."""
+        record: records.Done = await self.first(order, records.Done, within)
+        return record
+
+    async def unacknowledged(self) -> int:
+        """Messages of the work stream that nobody has dealt with."""
+        return int((await self.js.stream_info(names.WORK_STREAM)).state.messages)
+
+    async def settled(self) -> None:
+        """Every released message is dealt with."""
+
+        async def empty() -> bool:
+            return await self.unacknowledged() == 0
+
+        await eventually(empty, what="an empty work stream")
+
+    async def _join(self, message: Msg) -> None:
+        request = msgspec.json.decode(message.data, type=JoinRequest)
+        await message.respond(msgspec.json.encode(self.assignments[request.element]))
+
+    async def _resume(self, message: Msg) -> None:
+        request = msgspec.json.decode(message.data, type=ResumeRequest)
+        self.resumes.append(request)
+        reply: Any = self.on_resume(request)
+        if not isinstance(reply, ResumeReply):
+            reply = await reply
+        await message.respond(msgspec.json.encode(reply))
+
+    async def _create(self, message: Msg) -> None:
+        body = msgspec.json.decode(message.data)
+        self.requests.append((body, dict(message.headers or {})))
+        await self.client.publish(message.reply, msgspec.json.encode(self.on_create(body)))
+
+    async def _present(self, message: Msg) -> None:
+        self.presence.append(msgspec.json.decode(message.data, type=Presence))
+
+    async def _record(self, message: Msg) -> None:
+        record = records.decode(message.subject, message.data)
+        assert not isinstance(record, str), record
+        self.log.append(record)
+        self.sequences.append(message.metadata.sequence.stream)
+
+    async def _chunk(self, message: Msg) -> None:
+        _, _, order, job = message.subject.split(".")
+        place = f"{order}.{job}"
+        self.output[place] = self.output.get(place, b"") + message.data
+        self.output_headers.append(dict(message.headers or {}))
+
+
+@asynccontextmanager
+async def stand_in(url: str, lease: timedelta) -> AsyncIterator[StandIn]:
+    """A stand-in on this server."""
+    async with connect(url, name="stand-in") as client:
+        broker = StandIn(client, lease)
+        await broker.open()
+        yield broker

@@ -1,0 +1,220 @@
+"""What happens to an order when something dies, hangs or goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from muster.agent.settings import AgentSettings
+from muster.mesh import names, records
+from muster.mesh.embedded_nats import EmbeddedNats
+from muster.mesh.model import Job, JobState, OrderState, ResumeReply, ResumeRequest
+from tests.agent.broker_stand_in import StandIn
+from tests.agent.conftest import running_agent
+from tests.kit.processes import Program
+from tests.kit.waiting import eventually
+
+
+@pytest.fixture
+def lease() -> timedelta:
+    """Short, so that a lost agent is found soon."""
+    return timedelta(seconds=1.5)
+
+
+@asynccontextmanager
+async def agent_process(settings: AgentSettings) -> AsyncIterator[Program]:
+    """An agent that can be killed."""
+    text = msgspec.json.encode(settings, enc_hook=str).decode()
+    async with Program.start([sys.executable, "-m", "tests.agent.agent_process", text]) as program:
+        await program.line("agent.ready")
+        yield program
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def pid_in(path: Path) -> int:
+    """The process number that a task has written there."""
+    return int(await eventually(lambda: path.exists() and path.read_text().strip(), what=f"a number in {path}"))
+
+
+def waiting_task(path: Path, **fields: Any) -> dict[str, Any]:
+    """A task that tells its number and stays, with a child in its group."""
+    return {"name": "a", "run": f"sleep 300 & echo $! > {path}.child; echo $$ > {path}; wait", **fields}
+
+
+async def test_killing_the_agent_kills_its_tasks(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async with agent_process(agent_settings) as agent:
+        await broker.order([waiting_task(tmp_path / "pid")])
+        task, child = await pid_in(tmp_path / "pid"), await pid_in(tmp_path / "pid.child")
+        agent.process.send_signal(signal.SIGKILL)
+        await eventually(lambda: not is_running(task) and not is_running(child), within=5)
+
+
+async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async with agent_process(agent_settings) as agent:
+        await broker.order([waiting_task(tmp_path / "pid")])
+        task = await pid_in(tmp_path / "pid")
+        warden = next(child for child in agent.tree() if child.name() == "sh")
+        os.kill(agent.pid, signal.SIGSTOP)
+        warden.kill()
+        agent.process.send_signal(signal.SIGKILL)
+        await agent.ended()
+    # The kit kills the agent's tree, but the task is no part of it any more.
+    assert is_running(task)
+    async with running_agent(agent_settings):
+        await eventually(lambda: not is_running(task), within=5)
+
+
+async def test_a_killed_wardens_place_is_taken(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async with agent_process(agent_settings) as agent:
+        await broker.order([waiting_task(tmp_path / "pid")])
+        task = await pid_in(tmp_path / "pid")
+        first = next(child for child in agent.tree() if child.name() == "sh")
+        first.kill()
+        await eventually(lambda: any(c.name() == "sh" and c.pid != first.pid for c in agent.tree()), within=5)
+        await agent.line("warden.died")
+        agent.process.send_signal(signal.SIGKILL)
+        await eventually(lambda: not is_running(task), within=5)
+
+
+async def test_a_lost_order_goes_on_with_the_next_attempt(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    first = Job(name="a", state=JobState.FINISHED, outputs={"n": 1})
+    broker.on_resume = lambda request: broker.lose(request, first)  # type: ignore[assignment,return-value]
+    async with agent_process(agent_settings) as agent:
+        order = await broker.order([{"name": "a", "uses": "noop"}, waiting_task(tmp_path / "pid") | {"name": "b"}])
+        await pid_in(tmp_path / "pid")
+        agent.process.send_signal(signal.SIGKILL)
+        await agent.ended()
+    (tmp_path / "pid").unlink()
+    async with running_agent(agent_settings):
+        await pid_in(tmp_path / "pid")
+        claimed = await broker.first(order, records.Claimed, nth=2)
+        assert claimed.attempt == 2
+        assert claimed.agent != broker.of(order, records.Claimed)[0].agent
+        told = await broker.first(order, records.Reported)
+        assert told.attempt == 2
+        assert [job.name for job in told.jobs] == ["b"], "a finished task does not run again"
+
+
+async def test_a_claim_that_lost_the_race_is_dropped(broker: StandIn, agent: asyncio.Event) -> None:
+    blueprint = await broker.blueprint({"tasks": [{"name": "a", "uses": "noop"}]})
+    packet = await broker.create(blueprint, element="e1")
+    cancelled = records.CancelRequested(order=packet.order, by="test")
+    await broker.js.publish(records.subject(cancelled), records.encode(cancelled))
+    await broker.offer(packet)
+    await broker.settled()
+    assert not broker.of(packet.order, records.Claimed)
+    assert [request.order for request in broker.resumes] == [packet.order]
+
+
+async def test_a_refused_claim_may_be_told_to_wait(broker: StandIn, agent: asyncio.Event) -> None:
+    def answer(request: ResumeRequest) -> ResumeReply:
+        if len(broker.resumes) < 3:
+            return ResumeReply(wait=0.1)
+        return ResumeReply(drop=True)
+
+    broker.on_resume = answer
+    blueprint = await broker.blueprint({"tasks": [{"name": "a", "uses": "noop"}]})
+    packet = await broker.create(blueprint, element="e1")
+    await broker.offer(msgspec.structs.replace(packet, rev=packet.rev + 100))
+    await broker.settled()
+    assert len(broker.resumes) == 3
+
+
+async def test_an_agent_that_cannot_renew_its_lease_kills_its_tasks(
+    broker: StandIn, agent_settings: AgentSettings, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    async with running_agent(agent_settings):
+        order = await broker.order([waiting_task(tmp_path / "pid")])
+        task = await pid_in(tmp_path / "pid")
+        assert fresh_nats.pid is not None
+        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        try:
+            await eventually(lambda: not is_running(task), within=5)
+        finally:
+            os.kill(fresh_nats.pid, signal.SIGCONT)
+        await broker.settled()
+        assert not broker.of(order, records.Done), "an attempt that was given up reports nothing"
+
+
+async def test_a_task_longer_than_the_lease_is_not_disturbed(broker: StandIn, agent: asyncio.Event) -> None:
+    order = await broker.order([{"name": "a", "run": "sleep 4"}])
+    done = await broker.done(order)
+    assert done.state is OrderState.FINISHED
+    assert len(broker.of(order, records.Claimed)) == 1
+    assert not broker.resumes
+
+
+async def test_orders_fetched_ahead_keep_their_lease(broker: StandIn, agent: asyncio.Event) -> None:
+    await broker.element("e1", slots=1)
+    first = await broker.order([{"name": "a", "run": "sleep 4"}])
+    second = await broker.order([{"name": "a", "uses": "noop"}])
+    await broker.done(first)
+    await broker.done(second)
+    assert not broker.resumes
+
+
+async def test_stopping_lets_short_orders_finish_and_gives_long_ones_back(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async with running_agent(agent_settings, grace=timedelta(seconds=1)) as stop:
+        short = await broker.order([{"name": "a", "run": "sleep 0.5"}])
+        long = await broker.order([waiting_task(tmp_path / "pid")])
+        task = await pid_in(tmp_path / "pid")
+        await broker.first(short, records.Claimed)
+        stop.set()
+        assert (await broker.done(short)).state is OrderState.FINISHED
+    assert not is_running(task)
+    assert not broker.of(long, records.Done)
+    assert await broker.unacknowledged() == 1
+    await eventually(lambda: broker.presence[-1].leaving)
+
+
+async def test_a_drained_element_takes_nothing_until_it_works_again(broker: StandIn, agent: asyncio.Event) -> None:
+    await broker.element("e1", takes_work=False)
+    await eventually(lambda: broker.presence)
+    order = await broker.order([{"name": "a", "uses": "noop"}])
+    with pytest.raises(AssertionError):
+        await broker.first(order, records.Claimed, within=0.5)
+    await broker.element("e1", takes_work=True)
+    await broker.done(order)
+
+
+async def test_a_pools_order_beyond_the_slots_goes_to_another_member(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    await broker.consumer(names.pool_consumer("p"), names.work_pool("p"))
+    for element in ("e1", "e2"):
+        await broker.element(element, slots=1, pools=("p",))
+    async with running_agent(agent_settings), running_agent(agent_settings, elements=("e2",)):
+        await broker.order([waiting_task(tmp_path / "pid")])
+        await pid_in(tmp_path / "pid")
+        orders = [await broker.order([{"name": "a", "uses": "noop"}], pool="p") for _ in range(5)]
+        for order in orders:
+            claimed = await broker.first(order, records.Claimed)
+            assert claimed.element == "e2"
+            await broker.done(order)

@@ -1,0 +1,100 @@
+"""What tasks print arrives as it was printed, in order, and never without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from muster.agent.settings import AgentSettings
+from muster.mesh import records
+from muster.mesh.model import OrderState
+from tests.agent.broker_stand_in import StandIn
+from tests.agent.conftest import running_agent
+from tests.kit.waiting import eventually
+
+
+async def test_output_arrives_byte_for_byte(broker: StandIn, agent: asyncio.Event, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 8192
+    (tmp_path / "data").write_bytes(data)
+    order = await broker.order([{"name": "a", "run": f"cat {tmp_path}/data"}])
+    assert (await broker.done(order)).state is OrderState.FINISHED
+    await eventually(lambda: len(broker.output.get(f"{order}.a", b"")) >= len(data))
+    assert hashlib.sha256(broker.output[f"{order}.a"]).digest() == hashlib.sha256(data).digest()
+    offsets = [int(headers["Muster-Offset"]) for headers in broker.output_headers]
+    assert offsets == sorted(offsets)
+    assert offsets[0] == 0
+
+
+async def test_both_streams_arrive_in_the_order_in_which_they_were_written(
+    broker: StandIn, agent: asyncio.Event
+) -> None:
+    order = await broker.order([{"name": "a", "run": "echo one; echo two >&2; echo three"}])
+    await broker.done(order)
+    assert broker.output[f"{order}.a"] == b"one\ntwo\nthree\n"
+
+
+async def test_a_line_is_seen_while_the_task_goes_on(broker: StandIn, agent: asyncio.Event) -> None:
+    order = await broker.order([{"name": "a", "run": "echo soon; sleep 300"}])
+    await eventually(lambda: broker.output.get(f"{order}.a") == b"soon\n", within=3)
+    assert not broker.of(order, records.Done)
+    await broker.cancel(order)
+    await broker.done(order)
+
+
+async def test_output_is_on_the_stream_before_the_order_is_done(broker: StandIn, agent: asyncio.Event) -> None:
+    order = await broker.order([{"name": "a", "run": "echo x"}])
+    await broker.done(order)
+    assert (await broker.js.stream_info("MUSTER_OUTPUT")).state.messages == 1
+
+
+async def test_a_flood_is_cut_at_the_limit_and_the_task_goes_on(
+    broker: StandIn, agent_settings: AgentSettings
+) -> None:
+    async with running_agent(agent_settings, output_limit=1024 * 1024):
+        order = await broker.order([{"name": "a", "run": "head -c 5000000 /dev/zero; echo ok=1 >> $MUSTER_OUTPUTS"}])
+        done = await broker.done(order)
+        assert done.outputs == {"ok": 1}
+        await eventually(lambda: broker.output[f"{order}.a"].endswith(b"]\n"))
+        kept = broker.output[f"{order}.a"]
+        assert kept[: 1024 * 1024] == bytes(1024 * 1024)
+        assert kept[1024 * 1024 :] == b"\n[muster: the output limit of 1 MiB is reached; the rest is dropped]\n"
+
+
+async def test_each_try_has_output_of_its_own(broker: StandIn, agent: asyncio.Event) -> None:
+    order = await broker.order([{"name": "a", "run": "echo x; false", "retry": {"attempts": 2, "delay": "10ms"}}])
+    await broker.done(order)
+    tries = [headers["Muster-Attempt"] for headers in broker.output_headers]
+    assert tries == ["1", "2"]
+
+
+async def test_a_daemon_that_holds_the_output_does_not_hold_the_order(
+    broker: StandIn, agent: asyncio.Event, tmp_path: Path
+) -> None:
+    order = await broker.order([{"name": "a", "run": f"setsid sleep 300 & echo $! > {tmp_path}/pid; echo up"}])
+    done = await broker.done(order, within=4)
+    assert done.state is OrderState.FINISHED
+    assert broker.output[f"{order}.a"] == b"up\n"
+    import os
+    import signal
+
+    daemon = int((tmp_path / "pid").read_text())
+    os.kill(daemon, signal.SIGKILL)
+
+
+async def test_what_a_script_leaves_in_its_group_ends_with_it(
+    broker: StandIn, agent: asyncio.Event, tmp_path: Path
+) -> None:
+    order = await broker.order([{"name": "a", "run": f"sleep 300 & echo $! > {tmp_path}/pid"}])
+    await broker.done(order, within=4)
+    child = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    await eventually(lambda: not child.exists() or "Z" in (child / "stat").read_text().split())
+
+
+@pytest.mark.parametrize("size", [0, 1, 131072, 131073])
+async def test_any_size_arrives_whole(broker: StandIn, agent: asyncio.Event, size: int) -> None:
+    order = await broker.order([{"name": "a", "run": f"head -c {size} /dev/zero"}])
+    await broker.done(order)
+    await eventually(lambda: len(broker.output.get(f"{order}.a", b"")) == size)
