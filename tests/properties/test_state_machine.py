@@ -1,0 +1,326 @@
+"""The specification of the state machine, as invariants over any sequence of records.
+
+Agents here are liars with bad memories: they repeat reports, send them late, for older attempts and
+for orders of others.  Whatever they write, the claims below hold.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from muster.broker.projection.database import Batch, Database
+from muster.broker.state.changes import Changes
+from muster.broker.state.machine import State
+from muster.broker.state.order import is_held
+from muster.broker.state.table import TABLE
+from muster.mesh import names, records
+from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+ELEMENTS = ("a", "b", "c.d")
+POOL = "all"
+FLEET: tuple[dict[str, Any], ...] = (
+    *({"kind": "machine", "name": name, "labels": {"n": name}} for name in ELEMENTS),
+    {"kind": "pool", "name": POOL, "where": "element.online"},
+)
+
+elements = st.sampled_from(ELEMENTS)
+attempts = st.integers(min_value=0, max_value=3)
+job_states = st.sampled_from(list(JobState))
+
+
+def snapshot(state: State) -> bytes:
+    """Everything a state machine knows, comparable."""
+    return msgspec.json.encode(
+        {
+            "seq": state.seq,
+            "orders": state.orders,
+            "elements": state.fleet.elements,
+            "objects": [state.fleet.stored[key] for key in sorted(state.fleet.stored)],
+            "members": {pool: sorted(members) for pool, members in state.fleet.members.items()},
+            "timers": state.timers,
+        },
+        order="deterministic",
+    )
+
+
+def reachable(before: OrderState, after: OrderState) -> bool:
+    """One record may pass a state (an order is queued and at once offered)."""
+    steps = TABLE[before].leads_to
+    return after is before or after in steps or any(after in TABLE[step].leads_to for step in steps)
+
+
+class Mesh(RuleBasedStateMachine):
+    """Feeds records to a state machine and to a second one, and keeps the ledger that both must agree with."""
+
+    orders: Bundle[str] = Bundle("orders")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.database = Database(Path(self.folder.name) / "projection.sqlite", "fast")
+        self.batch = Batch()
+        self.state, self.twin = State(), State()
+        self.log: list[tuple[int, datetime, str, bytes]] = []
+        self.known: dict[str, Order] = {}
+        self.ends: dict[str, int] = {}
+        self.last_on: dict[str, int] = {}
+        self.count = 0
+
+    def teardown(self) -> None:
+        self.database.close()
+        self.folder.cleanup()
+
+    # -- feeding ---------------------------------------------------------------------------------
+
+    def write(self, record: records.Record, actor: str = names.BROKER) -> Changes:
+        return self.put(records.subject(record, actor), records.encode(record))
+
+    def put(self, subject: str, data: bytes) -> Changes:
+        seq = len(self.log) + 1
+        message = (seq, EPOCH + timedelta(seconds=seq), subject, data)
+        self.log.append(message)
+        changes = self.state.apply(*message)
+        self.twin.apply(*message)
+        self.batch.add(changes)
+        parts = names.log_parts(subject)
+        if parts is not None and parts[0] == "order":
+            self.last_on[parts[1]] = seq
+        for order in changes.orders.values():
+            self.observe(order, changes)
+        return changes
+
+    def observe(self, order: Order, changes: Changes) -> None:
+        before = self.known.get(order.id)
+        if before is not None:
+            assert reachable(before.state, order.state), f"{before.state} -> {order.state}"
+            assert order.attempt >= before.attempt
+            if before.state in FINAL_STATES and order.state not in FINAL_STATES:
+                assert changes.events[-1].kind == "order.retried"
+            self.check_jobs(before, order)
+        if order.is_final and (before is None or not before.is_final):
+            self.ends[order.id] = self.ends.get(order.id, 0) + 1
+        self.known[order.id] = order
+
+    def check_jobs(self, before: Order, after: Order) -> None:
+        if before.is_final:
+            return
+        now = {job.name: job for job in after.jobs}
+        for job in before.jobs:
+            if job.state in FINAL_JOB_STATES:
+                assert now[job.name] == job, "an ended job changed"
+
+    # -- what may be written ---------------------------------------------------------------------
+
+    @initialize(target=orders)
+    def fleet(self) -> MultipleResults[str]:
+        assert self.write(records.Applied(id="x", manifests=FLEET, by="test")).refused is None
+        for element in ELEMENTS:
+            assert self.write(records.Joined(element=element, agent="agent")).refused is None
+        return multiple(self.create("a", delay=False, parent=None), self.create(None, delay=False, parent=None))
+
+    @rule(target=orders, element=st.none() | elements, delay=st.booleans(), parent=st.none() | orders)
+    def create(self, element: str | None, delay: bool, parent: str | None) -> str:
+        self.count += 1
+        ident = f"order{self.count}"
+        self.write(
+            records.Created(
+                order=ident,
+                blueprint="b",
+                version=1,
+                digest="d",
+                by="test",
+                element=element,
+                pool=None if element else POOL,
+                not_before=EPOCH if delay else None,
+                parent=parent,
+            )
+        )
+        return ident
+
+    @rule(order=orders, element=elements)
+    def create_again(self, order: str, element: str) -> None:
+        if order in self.state.orders:
+            record = records.Created(order=order, blueprint="b", version=1, digest="d", by="test", element=element)
+            assert self.write(record).refused is not None
+
+    @rule(order=orders, element=elements, attempt=attempts)
+    def claim(self, order: str, element: str, attempt: int) -> None:
+        before = self.state.orders.get(order)
+        changes = self.write(records.Claimed(order=order, attempt=attempt, element=element, agent="agent"), element)
+        if changes.refused is None:
+            assert before is not None
+            assert before.state is OrderState.OFFERED
+            assert attempt == before.attempt + 1
+
+    @rule(order=orders, element=elements)
+    def claim_rightly(self, order: str, element: str) -> None:
+        known = self.state.orders.get(order)
+        if known is not None and known.state is OrderState.OFFERED:
+            actor = known.element or element
+            attempt = known.attempt + 1
+            record = records.Claimed(order=order, attempt=attempt, element=actor, agent="agent")
+            assert self.write(record, actor).refused is None
+
+    @rule(order=orders, element=elements, attempt=attempts, name=st.sampled_from("xyz"), state=job_states)
+    def report(self, order: str, element: str, attempt: int, name: str, state: JobState) -> None:
+        before = self.state.orders.get(order)
+        record = records.Reported(order=order, attempt=attempt, jobs=(Job(name=name, state=state),))
+        changes = self.write(record, element)
+        if changes.refused is None:
+            assert before is not None
+            assert is_held(before)
+            assert (before.attempt, before.element) == (attempt, element)
+
+    @rule(order=orders, state=job_states, idempotent=st.booleans(), name=st.sampled_from("xyz"))
+    def report_rightly(self, order: str, state: JobState, idempotent: bool, name: str) -> None:
+        known = self.state.orders.get(order)
+        if known is not None and is_held(known):
+            job = Job(name=name, state=state, idempotent=idempotent)
+            self.write(records.Reported(order=order, attempt=known.attempt, jobs=(job,)), str(known.element))
+
+    @rule(order=orders, element=elements, attempt=attempts, children=st.booleans(), right=st.booleans())
+    def suspend(self, order: str, element: str, attempt: int, children: bool, right: bool) -> None:
+        known = self.state.orders.get(order)
+        if right and known is not None:
+            element, attempt = known.element or element, known.attempt
+        until = None if children else EPOCH
+        record = records.Suspended(order=order, attempt=attempt, jobs=(), until=until, children=children)
+        self.write(record, element)
+
+    @rule(
+        order=orders, element=elements, attempt=attempts, state=st.sampled_from(list(OrderState)), right=st.booleans()
+    )
+    def end(self, order: str, element: str, attempt: int, state: OrderState, right: bool) -> None:
+        known = self.state.orders.get(order)
+        if right and known is not None:
+            element, attempt = known.element or element, known.attempt
+        changes = self.write(records.Done(order=order, attempt=attempt, state=state), element)
+        if changes.refused is None:
+            assert state in FINAL_STATES
+            assert order not in self.state.orders
+
+    @rule(order=orders, attempt=attempts, right=st.booleans())
+    def lose(self, order: str, attempt: int, right: bool) -> None:
+        known = self.state.orders.get(order)
+        if right and known is not None:
+            attempt = known.attempt
+        changes = self.write(records.Lost(order=order, attempt=attempt, reason="killed"))
+        if changes.refused is None and known is not None and known.state is OrderState.RUNNING:
+            unsafe = any(job.state is JobState.RUNNING and not job.idempotent for job in known.jobs)
+            assert (self.known[order].state is OrderState.FAILED) == unsafe
+
+    @rule(order=orders, idempotent=st.booleans())
+    def lose_in_the_middle_of_a_task(self, order: str, idempotent: bool) -> None:
+        known = self.state.orders.get(order)
+        if known is None or known.state is not OrderState.RUNNING:
+            return
+        job = Job(name=f"task{known.attempt}", state=JobState.RUNNING, idempotent=idempotent)
+        self.write(records.Reported(order=order, attempt=known.attempt, jobs=(job,)), str(known.element))
+        self.lose(order, 0, right=True)
+
+    @rule(order=orders)
+    def cancel(self, order: str) -> None:
+        self.write(records.CancelRequested(order=order, by="test"))
+
+    @rule(order=orders)
+    def come_due(self, order: str) -> None:
+        self.write(records.Due(order=order))
+
+    @rule(order=orders)
+    def retry(self, order: str) -> None:
+        record = records.Retried(order=order, snapshot=self.known[order], by="test")
+        changes = self.write(record)
+        if changes.refused is None:
+            assert order in self.state.orders
+
+    @rule(element=elements, news=st.sampled_from(range(8)))
+    def something_happens_to_an_element(self, element: str, news: int) -> None:
+        happenings: tuple[records.Record, ...] = (
+            records.DrainChanged(element=element, drained=True, by="test"),
+            records.DrainChanged(element=element, drained=False, by="test"),
+            records.ModeChanged(element=element, mode="workflow", by="test"),
+            records.ModeChanged(element=element, mode="work_order", by="test"),
+            records.ModeChanged(element=element, mode="nonsense", by="test"),
+            records.Joined(element=element, agent="other"),
+            records.Joined(element=element, agent="agent"),
+            records.Left(element=element, agent="agent", reason="test"),
+        )
+        self.write(happenings[news])
+
+    @rule(order=orders, data=st.binary(max_size=40), actor=elements)
+    def scribble(self, order: str, data: bytes, actor: str) -> None:
+        """A PubAck, or any other thing that somebody made land on the log."""
+        before = snapshot_without_revs(self.state)
+        assert self.put(names.log("order", order, actor), data).refused is not None
+        assert snapshot_without_revs(self.state) == before
+
+    @rule(order=orders, actor=elements)
+    def forge(self, order: str, actor: str) -> None:
+        """An agent writes what only the broker may."""
+        record = records.CancelRequested(order=order, by="an agent")
+        assert self.put(names.log("order", order, actor), records.encode(record)).refused is not None
+
+    @rule()
+    def commit(self) -> None:
+        if self.batch.seq:
+            self.database.write(self.batch)
+            self.batch = Batch()
+
+    @rule()
+    def restart(self) -> None:
+        """A broker that starts from its tables knows what one that never stopped knows."""
+        self.commit()
+        kept = self.database.kept()
+        fresh = State()
+        fresh.load(kept.seq, kept.objects, kept.elements, kept.orders)
+        fresh.refused = self.state.refused
+        if kept.seq == self.state.seq:
+            assert snapshot(fresh) == snapshot(self.state)
+            self.twin = fresh
+
+    # -- what always holds -----------------------------------------------------------------------
+
+    @invariant()
+    def two_state_machines_agree(self) -> None:
+        assert snapshot(self.state) == snapshot(self.twin)
+
+    @invariant()
+    def every_accepted_order_is_open_or_ended_once(self) -> None:
+        for ident, order in self.known.items():
+            assert (ident in self.state.orders) != order.is_final
+
+    @invariant()
+    def a_claim_is_compared_with_the_last_thing_on_its_subjects(self) -> None:
+        for ident, order in self.state.orders.items():
+            assert order.rev == self.last_on[ident]
+
+    @invariant()
+    def shelves_hold_what_they_say(self) -> None:
+        for order in self.state.orders.values():
+            shelf = f"element/{order.element}" if order.element is not None else f"pool/{order.pool}"
+            assert order.id in self.state.shelves.open(shelf)
+            assert (order.state is OrderState.QUEUED) == (order.id in self.state.shelves.waiting(shelf))
+
+    @invariant()
+    def nothing_waits_without_a_reason(self) -> None:
+        for order in self.state.orders.values():
+            assert order.state is not OrderState.QUEUED or order.reason
+
+
+def snapshot_without_revs(state: State) -> list[Order]:
+    return [msgspec.structs.replace(order, rev=0) for order in state.orders.values()]
+
+
+TestMesh = Mesh.TestCase
+TestMesh.settings = settings(
+    max_examples=250, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
