@@ -125,10 +125,13 @@ class Mesh(RuleBasedStateMachine):
         assert self.write(records.Applied(id="x", manifests=FLEET, by="test")).refused is None
         for element in ELEMENTS:
             assert self.write(records.Joined(element=element, agent="agent")).refused is None
-        return multiple(self.create("a", delay=False, parent=None), self.create(None, delay=False, parent=None))
+        return multiple(self.made("a"), self.made(None))
 
     @rule(target=orders, element=st.none() | elements, delay=st.booleans(), parent=st.none() | orders)
     def create(self, element: str | None, delay: bool, parent: str | None) -> str:
+        return self.made(element, delay=delay, parent=parent)
+
+    def made(self, element: str | None, *, delay: bool = False, parent: str | None = None) -> str:
         self.count += 1
         ident = f"order{self.count}"
         self.write(
