@@ -90,6 +90,7 @@ async def connect(
     try:
         yield client
     finally:
+        away = True  # on purpose: nobody need be told
         with suppress(OSError):  # the server may have gone first
             await client.close()
 
@@ -98,6 +99,7 @@ async def settled(client: Client) -> None:
     """Wait until the server knows this client's subscriptions.
 
     nats-py's `flush` may send its PING ahead of pending SUBs, so one round trip is not enough.
+    Should we be cancelled, the flush goes on: a PONG for one that was given up breaks the connection.
     """
-    await client.flush(timeout=5)
-    await client.flush(timeout=5)
+    await asyncio.shield(client.flush(timeout=5))
+    await asyncio.shield(client.flush(timeout=5))

@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from muster.mesh.connection import settled
 from muster.mesh.errors import UnavailableError
 from muster.mesh.service import Service
 
@@ -161,8 +162,7 @@ class Publisher(Service):
     async def run(self) -> None:
         """Listen for acknowledgements until cancelled."""
         subscription = await subscribe(self._client, f"{self._inbox}.*", self._acknowledged)
-        await self._client.flush()
-        await self._client.flush()
+        await settled(self._client)
         self.ready.set()
         try:
             while True:
@@ -308,8 +308,7 @@ class Puller(Service):
     async def run(self) -> None:
         """Keep a pull open until cancelled."""
         await self._listen()
-        await self._client.flush()
-        await self._client.flush()
+        await settled(self._client)
         self._last_heard = self._loop.time()
         self._ask()
         self.ready.set()
