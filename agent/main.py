@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from nats.aio.client import Client
 
+from muster.agent.child import keep_files_to_ourselves
 from muster.agent.hosting import Host
 from muster.agent.lease import Lease
 from muster.agent.orders import Orders
@@ -40,6 +41,7 @@ async def serve(settings: AgentSettings) -> None:
         UnreachableError: no NATS server answers.
         MusterError: the broker refuses an element.
     """
+    keep_files_to_ourselves()
     async with stop_signals() as stop:
         await run_agent(settings, stop, asyncio.Event())
 

@@ -12,14 +12,13 @@ import fcntl
 import os
 import signal
 import struct
-import subprocess
 import termios
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from muster.agent.exit import ending
+from muster.agent.child import Child, Program, spawn
 from muster.agent.output import CHUNK, Output
 from muster.agent.warden import MARK, Warden, kill_group
 
@@ -123,47 +122,35 @@ async def run_process(
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        process = _spawn(argv, {**env, MARK: warden.agent}, cwd, writing)
+        child = await spawn(Program(argv=argv, env={**env, MARK: warden.agent}, cwd=cwd, output=writing))
     except BaseException:
         os.close(reading)
         raise
     finally:
         os.close(writing)
-    group = process.pid
+    group = child.pid
     warden.hold(group)
     tap = Tap(reading, output)
     try:
         try:
-            await ending(process)
+            await child.ending()
         except asyncio.CancelledError:
-            await _stop(process, grace)
+            await _stop(child, grace)
             raise
         finally:
             kill_group(group, signal.SIGKILL)  # before it is reaped, so the number is still its own
-            process.poll()
+            child.reap()
             warden.free(group)
         await tap.drain()
     finally:
         tap.close()
-    return process.wait()
+    return child.reap() or 0
 
 
-def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, output: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        list(argv),
-        env=dict(env),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-    )
-
-
-async def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
+async def _stop(child: Child, grace: float) -> None:
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
-        kill_group(process.pid, number)
+        kill_group(child.pid, number)
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await ending(process)
+                await child.ending()
                 return

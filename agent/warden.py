@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from muster.agent.exit import exited
+from muster.agent.child import Child
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -42,6 +42,9 @@ for each in $held; do kill -s KILL -- "-$each" 2>/dev/null; done
 JOURNAL_SIZE: Final = 256 * 1024
 """Bytes after which the journal is written anew."""
 
+JOURNAL_DELAY: Final = 0.25
+"""Seconds between two looks for groups to note: what ends sooner is the warden's alone."""
+
 MARK: Final = "MUSTER_AGENT"
 """The environment variable that tells whose process it is."""
 
@@ -53,10 +56,12 @@ class Warden(Service):
         super().__init__()
         self.agent = agent
         self._folder = folder
-        self._held: dict[int, int] = {}
+        self._held: dict[int, int | None] = {}
         self._pipe = -1
         self._journal = -1
         self._written = 0
+        self._fresh: list[int] = []
+        """Groups that are not in the journal yet: most end before it is worth its price."""
 
     async def run(self) -> None:
         """Keep a warden alive until cancelled; kill whatever is still held then."""
@@ -65,20 +70,31 @@ class Warden(Service):
         path = self._folder / self.agent
         self._journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._journal, fcntl.LOCK_EX)
+        journal = asyncio.create_task(self._keep_journal())
         try:
             while True:
                 await self._watch()
                 log.warning("warden.died", held=len(self._held))
         finally:
+            journal.cancel()
             for group in self._held:
                 kill_group(group, signal.SIGKILL)
             path.unlink(missing_ok=True)
             os.close(self._journal)
 
+    async def _keep_journal(self) -> None:
+        while True:
+            await asyncio.sleep(JOURNAL_DELAY)
+            fresh, self._fresh = self._fresh, []
+            for group in fresh:
+                if group in self._held and self._held[group] is None:
+                    self._held[group] = start = started(group)
+                    self._note(f"+{group} {start}\n")
+
     async def _watch(self) -> None:
         reading, self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
-        shell = subprocess.Popen(  # noqa: ASYNC220 - as long as any task of ours takes to start
+        process = subprocess.Popen(  # noqa: ASYNC220 - as long as any task of ours takes to start
             ["/bin/sh", "-c", SCRIPT],
             stdin=reading,
             stdout=subprocess.DEVNULL,
@@ -87,25 +103,30 @@ class Warden(Service):
             start_new_session=True,
         )
         os.close(reading)
+        process.returncode = 0  # it is `Child` that reaps it
+        shell = Child(process.pid)
         self._tell("".join(f"+{group}\n" for group in self._held))
         self.ready.set()
         try:
-            await exited(shell)
+            await shell.ending()
         finally:
             os.close(self._pipe)
             self._pipe = -1
-            await asyncio.shield(exited(shell))
+            await asyncio.shield(shell.ending())
+            shell.reap()
 
     def hold(self, group: int) -> None:
         """Kill this group when we are gone."""
-        self._held[group] = start = started(group)
+        self._held[group] = None
         self._tell(f"+{group}\n")
-        self._note(f"+{group} {start}\n")
+        self._fresh.append(group)
 
     def free(self, group: int) -> None:
         """The group has ended."""
-        if self._held.pop(group, None) is not None:
-            self._tell(f"-{group}\n")
+        if group not in self._held:
+            return
+        self._tell(f"-{group}\n")
+        if self._held.pop(group) is not None:
             self._note(f"-{group} 0\n")
 
     def _tell(self, lines: str) -> None:
@@ -119,7 +140,7 @@ class Warden(Service):
     def _note(self, line: str) -> None:
         if self._written > JOURNAL_SIZE:
             os.ftruncate(self._journal, 0)
-            line = "".join(f"+{group} {start}\n" for group, start in self._held.items())
+            line = "".join(f"+{group} {start}\n" for group, start in self._held.items() if start is not None)
             self._written = 0
         with suppress(OSError):  # a full disk must not stop the work: the warden knows as well
             self._written += os.write(self._journal, line.encode())
