@@ -86,6 +86,10 @@ def jobs(order: dict[str, Any]) -> None:
     )
 
 
+def _outcome(job: dict[str, Any]) -> str:
+    return str(job.get("error") or brief(job.get("outputs"), 24))
+
+
 def facts(order: dict[str, Any]) -> None:
     """Everything else about an order, as a list."""
     fields(

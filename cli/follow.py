@@ -119,9 +119,9 @@ class Printer:
         attempt = f" (attempt {place[2]})" if place[2] > 1 else ""
         self.end_line()
         if _coloured():
-            self._write(f"\033[1;36m── {place[1]}{attempt} ──\033[0m\n".encode())
+            self._write(f"\033[1;36m▶ {place[1]}{attempt}\033[0m\n".encode())
         else:
-            self._write(f"── {place[1]}{attempt} ──\n".encode())
+            self._write(f"▶ {place[1]}{attempt}\n".encode())
 
     def _whole_lines(self, piece: Piece) -> None:
         key = (piece.order, piece.job)

@@ -1,0 +1,66 @@
+# What a clone needs: make demo, make test.  `make help` tells the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+TESTS  ?= tests
+# Compiling every library ahead costs more than it saves, and pip's news are for another day.
+PIP    := $(BIN)/python -m pip install -q --no-compile --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint format bench clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp ## start a mesh, run a real order on this machine, show its record, clean up
+	@$(BIN)/muster demo
+
+up: $(VENV)/demo.stamp ## start a mesh that stays, for this machine (Ctrl-C ends it)
+	@$(BIN)/muster up
+
+test: $(VENV)/dev.stamp ## run every test (TESTS=tests/cli for some)
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/dev.stamp ## style, types, import layers, limits
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p muster
+	@$(BIN)/mypy tests bench
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/test_limits.py
+
+format: $(VENV)/dev.stamp ## put the code into its one form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/bench.stamp ## measure, and write bench/out/
+	@$(BIN)/python -m bench
+
+clean: ## remove what was made: .venv, caches, build products
+	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is made anew when the project's needs change; each stamp is a set of them.
+$(VENV)/base.stamp: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Muster needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV) (once, some 20 s) ..."
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/base.stamp
+	@echo "Installing muster and its libraries ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/base.stamp
+	@echo "Installing muster and its tools ..."
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	@$(PIP) -e '.[bench]'
+	@touch $@
