@@ -174,7 +174,9 @@ def _compiled(text: str, environment: Any, known: tuple[str, ...]) -> Any:
 
 _ERROR = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
-_OVERLOAD = re.compile(r"found no matching overload for '([^']*)' applied to '(.*)'")
+_OVERLOAD = re.compile(
+    r"(?:found no matching overload for '|No matching overloads found : )([^'(]*)(?:' applied to ')?(\(.*\))"
+)
 
 
 def _problems(text: str, error: str, known: tuple[str, ...]) -> Iterator[Problem]:

@@ -7,18 +7,19 @@ of text and maps can be reached.  What could grow without bound is left out or l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
-from types import GeneratorType
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
+from jinja2.visitor import NodeTransformer
 
+from muster.blueprints import limits
+from muster.blueprints.limits import must_be_there
 from muster.blueprints.paths import join
 from muster.blueprints.references import VARIABLES, Scope, unknown
 from muster.blueprints.suggest import did_you_mean
@@ -26,11 +27,9 @@ from muster.blueprints.suggest import did_you_mean
 FAILURES = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 """What evaluating a template may raise."""
 
-_MAX_RANGE = 10_000
 _MAX_LOOPS = 2
 """Loops inside each other."""
 _MAX_POWER = 64
-_MAX_WIDTH = 200
 
 _NODES_LEFT_OUT = (
     nodes.Assign, nodes.AssignBlock, nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With, nodes.Block,
@@ -49,9 +48,9 @@ _TEXT_METHODS = frozenset(
 _MAP_METHODS = frozenset({"get", "items", "keys", "values"})
 _FILTERS = _words(
     """
-    abs capitalize count d default dictsort e escape first float groupby int items join last length list lower map max
-    min reject rejectattr replace reverse round safe select selectattr sort string striptags sum title trim truncate
-    unique upper urlencode wordcount wordwrap
+    abs capitalize count d default dictsort e escape first float groupby int items last length list lower map max
+    min reject rejectattr reverse round safe select selectattr sort string striptags sum title trim truncate
+    unique upper urlencode wordcount
     """
 )
 
@@ -103,19 +102,14 @@ class Missing(StrictUndefined):
         super().__init__(hint, obj, name, raising)
 
 
-def _must_be_there(value: Any) -> None:
-    if isinstance(value, Undefined):
-        str(value)  # raises, with its name
-
-
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja2's sandbox, closed further."""
 
-    intercepted_binops = frozenset({"*", "**", "%"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`a.b`: the field `b` of a map; else one of the harmless methods."""
-        _must_be_there(obj)
+        must_be_there(obj)
         if isinstance(obj, Mapping):
             if attribute in obj:
                 return obj[attribute]
@@ -127,7 +121,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`a["b"]`: a map's field, or an item of a list or text."""
-        _must_be_there(obj)
+        must_be_there(obj)
         if isinstance(obj, Mapping | list | tuple | str):
             try:
                 return obj[argument]
@@ -137,17 +131,33 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Operators that could make something huge of something small."""
-        _must_be_there(left)
-        _must_be_there(right)
+        must_be_there(left)
+        must_be_there(right)
+        if operator == "+":
+            if isinstance(left, str) and isinstance(right, str):
+                return limits.concat([left, right])
+            return super().call_binop(context, operator, left, right)
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise SecurityError(f"`{operator}` works on numbers only")
         if operator == "**" and (abs(right) > _MAX_POWER or abs(left) > 2**_MAX_POWER):
             raise SecurityError("the power is too large")
         return super().call_binop(context, operator, left, right)
 
+    def _generate(self, source: nodes.Template, *rest: Any, **options: Any) -> str:
+        """Compile, with `a ~ b` held to the limits as well."""
+        return super()._generate(_Concats().visit(source), *rest, **options)
+
     def is_safe_callable(self, obj: Any) -> bool:
         """Methods that `getattr` gave, and `range`."""
         return super().is_safe_callable(obj) and not isinstance(obj, type)
+
+
+class _Concats(NodeTransformer):
+    """Makes each `a ~ b` a filter, for operators of text cannot be intercepted."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - named by Jinja2
+        self.generic_visit(node)
+        return nodes.Filter(nodes.List(node.nodes), "concat", [], [], None, None, lineno=node.lineno)
 
 
 def _loop_type() -> type:
@@ -159,43 +169,11 @@ def _loop_type() -> type:
 _LOOP = _loop_type()
 
 
-def _range(*arguments: int) -> range:
-    result = range(*arguments)
-    if len(result) > _MAX_RANGE:
-        raise SecurityError(f"range() gives at most {_MAX_RANGE} numbers")
-    return result
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    _must_be_there(value)
-    width = None if indent is None else max(0, min(int(indent), _MAX_WIDTH))
-    return json.dumps(_plain(value), ensure_ascii=False, indent=width)
-
-
-def _indent(text: Any, width: int = 4, first: bool = False) -> str:
-    space = " " * max(0, min(int(width), _MAX_WIDTH))
-    lines = str(text).splitlines(keepends=True)
-    return "".join(space + line if (place or first) and line.strip() else line for place, line in enumerate(lines))
-
-
-def _replace(text: Any, old: Any, new: Any) -> str:
-    whole, before, after = str(text), str(old), str(new)
-    if not before:
-        raise SecurityError("replace needs something to look for")
-    if len(whole) + whole.count(before) * len(after) > _MAX_TEXT:
-        raise SecurityError("the text gets too long")
-    return whole.replace(before, after)
-
-
-_MAX_TEXT = 1024 * 1024
-
-
 @lru_cache(maxsize=1)
 def _environment() -> Sandbox:
     made = Sandbox(undefined=Missing, autoescape=False, keep_trailing_newline=True, cache_size=0)
-    made.globals = {"range": _range}
-    known = {name: made.filters[name] for name in _FILTERS if name in made.filters}
-    made.filters = {**known, "tojson": _to_json, "indent": _indent, "replace": _replace}
+    made.globals = {"range": limits.number_range}
+    made.filters = {**{name: made.filters[name] for name in _FILTERS}, **limits.FILTERS}
     return made
 
 
@@ -208,7 +186,7 @@ def evaluate(text: str, values: dict[str, Any], limit: int) -> Any:
     """
     is_value, run = _compiled(text)
     if is_value:
-        return _plain(run(values))
+        return limits.plain(run(values))
     size, parts = 0, []
     for part in run(values):
         size += len(part)
@@ -273,12 +251,12 @@ def _compiled(text: str) -> tuple[bool, Callable[[dict[str, Any]], Any]]:
     if isinstance(output, nodes.Output) and len(output.nodes) == 1:
         only = output.nodes[0]
         if not isinstance(only, nodes.TemplateData) and text.startswith("{{") and text.endswith("}}"):
-            return True, _expression(environment, text[2:-2].strip("-+").strip(), only)
+            return True, _expression(environment, text[2:-2].strip("-+").strip())
     template = environment.from_string(text)
     return False, template.generate
 
 
-def _expression(environment: Sandbox, source: str, _node: nodes.Node) -> Callable[[dict[str, Any]], Any]:
+def _expression(environment: Sandbox, source: str) -> Callable[[dict[str, Any]], Any]:
     compiled = environment.compile_expression(source, undefined_to_none=False)
     return lambda values: compiled(**values)
 
@@ -292,15 +270,3 @@ def _check_tree(node: nodes.Node, loops: int) -> None:
             raise TemplateSyntaxError(f"at most {_MAX_LOOPS} loops inside each other", node.lineno)
     for child in node.iter_child_nodes():
         _check_tree(child, loops)
-
-
-def _plain(value: Any) -> Any:
-    """The value as plain JSON data."""
-    _must_be_there(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, list | tuple | set | range | GeneratorType) or type(value).__name__.startswith("dict_"):
-        return [_plain(inner) for inner in value]
-    return value

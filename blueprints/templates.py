@@ -86,6 +86,8 @@ def _render_text(text: str, values: Mapping[str, Any], path: str) -> Any:
     except sandbox.FAILURES as error:
         raise TemplateError(f"{where}{_first_line(error)}") from None
     if isinstance(result, str):
+        if len(result) > MAX_RENDERED:
+            raise TemplateError(f"{where}it gets longer than {MAX_RENDERED // 1024} KB")
         return result
     try:
         encoded = msgspec.json.encode(result)

@@ -118,9 +118,10 @@ def read_outputs(place: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise ValueError(f"cannot read $MUSTER_OUTPUTS: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("$MUSTER_OUTPUTS is no file any more")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("$MUSTER_OUTPUTS is no file any more")
         data = file.read(MAX_OUTPUTS + 1)
     if len(data) > MAX_OUTPUTS:
         raise ValueError(f"$MUSTER_OUTPUTS is larger than {MAX_OUTPUTS // 1024} KB")

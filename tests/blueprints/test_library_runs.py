@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,6 @@ async def test_disk_clean_check_counts_what_could_go(tmp_path: Path) -> None:
     assert isinstance(outcomes["look"], Done)
     assert outcomes["look"].outputs == {"count": 0, "bytes": 0}  # -mtime +0: changed more than a day ago
     for file in place.iterdir():
-        import os
-
         os.utime(file, (0, 0))
     outcomes, _ = await run_blueprint(blueprint("disk-clean-check"), tmp_path / "work", **inputs)
     assert isinstance(outcomes["look"], Done)

@@ -1,0 +1,140 @@
+"""Filters and conditions: what holds, what does not, and what cannot be worked out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.blueprints.expressions import Condition, EvaluationError, Filter
+from muster.mesh.errors import InvalidError
+
+WEB01: dict[str, Any] = {
+    "kind": "machine",
+    "name": "web01",
+    "labels": {"role": "web", "site": "ams"},
+    "params": {"ram_gb": 32, "load": 0.5, "nested": {"list": [1, 2]}, "none": None},
+    "profiles": ("base",),
+    "mode": "work_order",
+    "online": True,
+    "drained": False,
+    "slots": 2,
+}
+
+VALUES: dict[str, Any] = {
+    "inputs": {"limit": 70, "my-input": "x", "list": ["a"]},
+    "tasks": {
+        "disk": {"state": "finished", "outputs": {"used": 80, "ratio": 0.8}, "exit_code": 0, "error": ""},
+        "my-task": {"state": "failed", "outputs": {"x": "y"}, "exit_code": 1, "error": "no"},
+    },
+    "element": {"name": "web01", "kind": "machine", "labels": {"role": "web"}, "params": {}, "mode": "work_order"},
+    "order": {"id": "abc", "blueprint": "b", "attempt": 1, "labels": {}, "pool": "", "element": "web01"},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'element.kind == "machine" && element.labels.role == "web" && element.params.ram_gb >= 16',
+        'element.labels["site"] in ["ams", "fra"]',
+        '"base" in element.profiles',
+        "element.online && !element.drained",
+        'element.name.startsWith("web") && element.name.matches("^web[0-9]+$")',
+        "element.params.load < 1 && element.params.ram_gb > 1.5",
+        "element.params.nested.list[1] == 2",
+        "element.params.none == null",
+        "!has(element.labels.nope)",
+        'element.labels.?nope.orValue("x") == "x"',
+        'element.labels.nope == "x" || element.slots == 2',
+        "true",
+    ],
+)
+def test_a_filter_matches(text: str) -> None:
+    assert Filter(text).matches(WEB01)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'element.labels.nope == "web"',
+        'element.labels.nope != "web"',
+        "element.params.nope.deeper > 1",
+        'element.params.ram_gb > "a"',
+        "element.params.ram_gb",
+        "1 / (element.slots - 2) == 1",
+        'element.name.matches("(")',
+        'timestamp(element.name) > timestamp("2020-01-01T00:00:00Z")',
+    ],
+)
+def test_a_filter_that_cannot_be_worked_out_does_not_match(text: str) -> None:
+    assert not Filter(text).matches(WEB01)
+
+
+def test_a_filter_over_nothing_does_not_match() -> None:
+    assert not Filter('element.kind == "machine"').matches({})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["element.kidn == 'x'", "element",
+     "elment.kind == 'x'", "element.slots", "element.slots == 1.0", "", "  ", "(" * 500,
+     "element.labels.role.x == 1", "inputs.a == 1", "x" * 10_001, "element.kind == ", "\0", "element.kind = 'x'"],
+)  # fmt: skip
+def test_a_filter_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        Filter(text)
+    assert caught.value.problems
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    try:
+        chosen = Filter(text)
+    except InvalidError:
+        return
+    assert chosen.matches(WEB01) in {True, False}
+
+
+def test_every_problem_is_told_with_line_and_column() -> None:
+    with pytest.raises(InvalidError) as caught:
+        Filter("element.kidn == 'x' &&\n  element.slotz > 1 && element.slots > 'a'")
+    assert [(problem.line, problem.column, problem.message) for problem in caught.value.problems] == [
+        (1, 1, "there is no `element.kidn`"),
+        (2, 3, "there is no `element.slotz`"),
+        (2, 38, "`>` cannot be used on (int, string)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tasks.disk.outputs.used > 70",
+        "tasks.disk.outputs.used > inputs.limit",
+        "tasks.disk.outputs.ratio >= 0.8 && tasks.disk.exit_code == 0",
+        'tasks["my-task"].outputs.x == "y"',
+        'inputs["my-input"] == "x"',
+        "has(tasks.disk.outputs.used) && !has(tasks.disk.outputs.nope)",
+        'tasks.exists(name, tasks[name].state == "failed")',
+        'element.labels.role == "web" && order.attempt == 1',
+        '"a" in inputs.list',
+    ],
+)
+def test_a_condition_holds(text: str) -> None:
+    assert Condition(text).holds(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tasks.disk.outputs.nope > 1", "there is no 'nope'"),
+        ("tasks.nope.outputs.x > 1", "there is no 'nope'"),
+        ("inputs.limit > 'a'", "`>` cannot be used on"),
+        ("inputs.limit", "cannot be worked out"),
+        ("inputs.limit / 0 == 1", "divide by zero"),
+    ],
+)
+def test_a_condition_that_cannot_be_worked_out_says_why(text: str, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        Condition(text).holds(VALUES)

@@ -1,0 +1,179 @@
+"""HTTP tasks against a real server: answers, limits, secrets, and every way they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from muster.blueprints.definition import Task
+from muster.blueprints.kinds.http_fields import fits, shown_url
+from muster.blueprints.task import Done, Failed, Outcome
+from tests.blueprints.context import FakeContext, run_task
+
+
+class Server:
+    """Answers by path, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        self.port = 0
+        self.writers: list[asyncio.StreamWriter] = []
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.asked.append((head[0], headers, body))
+        path = head[0].split(" ")[1].partition("?")[0]
+        if path == "/hang":
+            await reader.read()
+        elif path == "/cut":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort")
+        elif path == "/big":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b"[" + b"1," * 1_500_000)
+        elif path == "/echo":
+            self._reply(writer, "200 OK", msgspec.json.encode(headers), "application/json")
+        elif path == "/moved":
+            self._reply(writer, "302 Found", b"", "text/plain", f"location: {self.url('/echo')}\r\n")
+        elif path == "/text":
+            self._reply(writer, "201 Created", "grüezi".encode("latin-1"), "text/plain; charset=latin-1")
+        else:
+            self._reply(writer, "404 Not Found", b"nothing  here\n", "text/plain")
+        writer.close()
+
+    def _reply(self, writer: asyncio.StreamWriter, status: str, body: bytes, kind: str, more: str = "") -> None:
+        head = f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
+        writer.write(head.encode() + body)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    found = Server()
+    listening = await asyncio.start_server(found.answer, "127.0.0.1", 0)
+    found.port = listening.sockets[0].getsockname()[1]
+    async with listening:
+        yield found
+    for writer in found.writers:
+        writer.close()
+
+
+async def ask(tmp_path: Path, url: str, **fields: Any) -> tuple[Outcome, FakeContext]:
+    return await run_task(Task(name="h", uses="http", with_={"url": url, **fields}), tmp_path)
+
+
+async def test_json_goes_out_and_comes_back(server: Server, tmp_path: Path) -> None:
+    outcome, context = await ask(
+        tmp_path, server.url("/echo"), method="post", json={"a": 1}, headers={"X-N": 5}, query={"q": "a b"}
+    )
+    assert isinstance(outcome, Done)
+    assert outcome.outputs["status"] == 200
+    assert outcome.outputs["json"]["x-n"] == "5"
+    assert outcome.outputs["headers"]["content-type"] == "application/json"
+    ((request, _, body),) = server.asked
+    assert request in {"POST /echo?q=a%20b HTTP/1.1", "POST /echo?q=a+b HTTP/1.1"}
+    assert msgspec.json.decode(body) == {"a": 1}
+    assert context.output.decode().startswith(f"POST {server.url('/echo')} → 200 OK, ")
+
+
+async def test_a_form_and_a_text_are_bodies_too(server: Server, tmp_path: Path) -> None:
+    await ask(tmp_path, server.url("/echo"), method="POST", form={"a": 1, "b": "x y"})
+    await ask(tmp_path, server.url("/echo"), method="PUT", body="plain")
+    assert [body for _, _, body in server.asked] == [b"a=1&b=x+y", b"plain"]
+
+
+async def test_text_is_decoded_as_the_server_says(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/text"), expect=[200, "201"])
+    assert isinstance(outcome, Done)
+    assert outcome.outputs["text"] == "grüezi"
+
+
+async def test_another_status_than_expected_fails_with_the_answers_start(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/nope"))
+    assert isinstance(outcome, Failed)
+    assert not outcome.final
+    assert outcome.error == f"GET {server.url('/nope')} answered 404 Not Found, not 2xx: nothing here"
+    assert outcome.outputs["status"] == 404
+    assert isinstance((await ask(tmp_path, server.url("/nope"), expect="404"))[0], Done)
+
+
+async def test_redirects_are_followed_only_if_asked_for(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/moved"))
+    assert isinstance(outcome, Failed)
+    outcome, _ = await ask(tmp_path, server.url("/moved"), redirects=True)
+    assert isinstance(outcome, Done)
+
+
+async def test_of_a_huge_answer_only_the_start_is_kept(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/big"))
+    assert isinstance(outcome, Done)
+    assert outcome.outputs["truncated"] is True
+    assert len(outcome.outputs["text"]) == 1024 * 1024
+
+
+async def test_a_secret_is_sent_and_never_shown(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_TOKEN", "s3cr3t-value\n")
+    headers = {"Authorization": {"env": "CHAT_TOKEN", "prefix": "Bearer "}}
+    outcome, context = await ask(tmp_path, server.url("/echo?token=hidden"), headers=headers)
+    assert isinstance(outcome, Done)
+    assert server.asked[0][1]["authorization"] == "Bearer s3cr3t-value"
+    assert outcome.outputs["json"]["authorization"] == "Bearer ***"
+    assert b"hidden" not in context.output
+    assert "s3cr3t" not in f"{outcome}{context.output!r}"
+
+
+@pytest.mark.parametrize("value", [None, "two\nlines", "nul\0"])
+async def test_a_secret_that_is_not_there_or_no_header_fails_without_showing_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None and "\0" not in value:
+        monkeypatch.setenv("CHAT_TOKEN", value)
+    outcome, _ = await ask(tmp_path, server.url("/echo"), headers={"X": {"env": "CHAT_TOKEN"}})
+    assert isinstance(outcome, Failed)
+    assert outcome.final
+    assert "CHAT_TOKEN" in outcome.error
+    assert "lines" not in outcome.error
+    assert server.asked == []
+
+
+async def test_a_server_that_hangs_is_given_up(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/hang"), timeout="100ms")
+    assert isinstance(outcome, Failed)
+    assert not outcome.final
+    assert outcome.error.endswith("no answer within 100ms")
+
+
+async def test_a_connection_that_fails_may_be_tried_again(server: Server, tmp_path: Path) -> None:
+    for url in ("http://127.0.0.1:1/", "https://" + server.url("/echo").removeprefix("http://"), server.url("/cut")):
+        outcome, _ = await ask(tmp_path, url, timeout="5s")
+        assert isinstance(outcome, Failed)
+        assert not outcome.final, outcome
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"url": "ftp://x/"}, {"url": "http://"}, {"url": "http://x", "timeout": "soon"},
+     {"url": 5}, {"url": "http://x", "headers": {"a": "b\r\nc: d"}}, {"url": "http://x", "headers": {"ü": "b"}}],
+)  # fmt: skip
+async def test_a_request_that_cannot_be_is_not_tried_again(tmp_path: Path, fields: dict[str, Any]) -> None:
+    outcome, _ = await run_task(Task(name="h", uses="http", with_=fields), tmp_path)
+    assert isinstance(outcome, Failed)
+    assert outcome.final, outcome
+
+
+def test_a_url_is_shown_without_what_could_be_secret() -> None:
+    assert shown_url("https://user:pw@host:8443/a/b?token=x#y") == "https://host:8443/a/b"
+    assert "x" not in shown_url("http://[bad?token=x")
+    assert fits(204, "2xx")
+    assert fits(200, 200)
+    assert not fits(404, "2xx")
