@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -44,15 +44,15 @@ class Assignments(Service):
         self._pools: dict[str, None] = {}
         self._elements: dict[str, None] = {}
 
-    def look(self, changes: Changes) -> None:
-        """Take note of what one record changed."""
-        for kind, name in [(it.kind, it.name) for it in changes.objects] + changes.deleted:
-            if kind == "blueprint":
-                self._blueprints[name] = None
-            elif kind == "pool":
-                self._pools[name] = None
-        for name in changes.assignments:
-            self._elements[name] = None
+    def look(self, applied: Sequence[Changes]) -> None:
+        """Take note of what some records changed."""
+        for changes in applied:
+            for kind, name in [(it.kind, it.name) for it in changes.objects] + changes.deleted:
+                if kind == "blueprint":
+                    self._blueprints[name] = None
+                elif kind == "pool":
+                    self._pools[name] = None
+            self._elements.update(dict.fromkeys(changes.assignments))
         if self._blueprints or self._pools or self._elements:
             self._wake.set()
 

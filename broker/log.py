@@ -36,18 +36,20 @@ from muster.mesh.jetstream import (
     post,
     stamp,
 )
+from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
 PATIENCE: Final = 10.0
 """Seconds until an append that was not seen in the log is given up; a cluster may need six for a new leader."""
 
+SWEEP: Final = 0.5
+"""Seconds between two looks for appends that were not seen."""
+
 WINDOW: Final = 2000
 """Log messages asked for and not yet applied."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-_Waiters = dict[tuple[str, bytes], deque[asyncio.Future[Changes]]]
 
 
 def moment(nanoseconds: int) -> datetime:
@@ -55,13 +57,38 @@ def moment(nanoseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
-class Log:
-    """Appends records, and tells appenders what came of them."""
+class _Appender(msgspec.Struct, eq=False):
+    """Somebody waits until a record comes back in the log."""
+
+    place: tuple[str, bytes]
+    outcome: asyncio.Future[Changes]
+    deadline: float
+
+
+class Log(Service):
+    """Appends records, and tells appenders what came of them.
+
+    That a record is stored is known when it comes back in the log; an acknowledgement is only asked
+    for to learn of a refusal.  So the appends of one turn of the loop share one, of the last message:
+    what JetStream refuses for one, it refuses for all (no room, no leader).
+    """
 
     def __init__(self, client: Client, publisher: Publisher) -> None:
+        super().__init__()
         self._client = client
         self._publisher = publisher
-        self._waiting: _Waiters = {}
+        self._waiting: dict[tuple[str, bytes], deque[_Appender]] = {}
+        self._turn: list[_Appender] = []
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Give up appends that were not seen in time: one timer for all."""
+        self.ready.set()
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = self._loop.time()
+            for appender in [it for row in self._waiting.values() for it in row if it.deadline < now]:
+                _fail([appender], _not_seen())
 
     async def append(self, record: records.Record, *, expect: int | None = None, key: str | None = None) -> Changes:
         """Write a record, and wait until the own state machine has applied it.
@@ -75,26 +102,44 @@ class Log:
             LostRaceError: `expect` is not the last sequence any more.
             UnavailableError: it was not seen in the log in time, or JetStream refused it (a full disk).
         """
-        subject, data = records.subject(record), records.encode(record)
-        headers = (
-            compare_and_set(names.log_of(record.kind, records.ident(record)), expect) if expect is not None else {}
-        )
-        if key is not None:
-            headers[MSG_ID] = key
-        waiting: asyncio.Future[Changes] = asyncio.get_running_loop().create_future()
-        place = (subject, data)
-        self._waiting.setdefault(place, deque()).append(waiting)
+        appender = self._expected(records.subject(record), records.encode(record))
         try:
-            acknowledged = self._publisher.send(subject, data, headers or None, patience=PATIENCE)
-            acknowledged.add_done_callback(lambda ack: _fail(waiting, ack))
-            async with asyncio.timeout(PATIENCE):
-                return await waiting
-        except TimeoutError:
-            raise UnavailableError(
-                f"the log did not take a record in {PATIENCE:g} s; it may still arrive: look before you try again"
-            ) from None
+            if expect is None and key is None:
+                self._turn.append(appender)
+                if len(self._turn) == 1:
+                    self._loop.call_soon(self._send_turn)
+            else:
+                headers: dict[str, str] = {}
+                if expect is not None:
+                    headers = compare_and_set(names.log_of(record.kind, records.ident(record)), expect)
+                if key is not None:
+                    headers[MSG_ID] = key
+                acknowledged = self._publisher.send(*appender.place, headers, patience=PATIENCE)
+                acknowledged.add_done_callback(lambda ack: _acknowledged([appender], ack))
+            return await appender.outcome
         finally:
-            self._forget(place, waiting)
+            self._forget(appender)
+
+    def _send_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        try:
+            for appender in turn[:-1]:
+                post(self._client, *appender.place)
+            acknowledged = self._publisher.send(*turn[-1].place, patience=PATIENCE)
+        except UnavailableError as error:
+            _fail(turn, error)
+            return
+        acknowledged.add_done_callback(lambda ack: _acknowledged(turn, ack))
+
+    def _expected(self, subject: str, data: bytes) -> _Appender:
+        outcome: asyncio.Future[Changes] = self._loop.create_future()
+        appender = _Appender((subject, data), outcome, self._loop.time() + PATIENCE)
+        row = self._waiting.get(appender.place)
+        if row is None:
+            self._waiting[appender.place] = deque((appender,))
+        else:
+            row.append(appender)
+        return appender
 
     async def append_all(self, many: Sequence[records.Record], *, expect: int | None = None) -> list[Changes]:
         """Write records about different things: all of them or none (JetStream's atomic batch, ADR-50).
@@ -104,31 +149,23 @@ class Log:
             UnavailableError: they were not seen in the log in time, or JetStream refused them.
         """
         batch = names.new_id()
-        loop = asyncio.get_running_loop()
-        waiting: list[tuple[tuple[str, bytes], asyncio.Future[Changes]]] = []
+        appenders: list[_Appender] = []
         try:
-            async with asyncio.timeout(PATIENCE):
-                for place, record in enumerate(many, start=1):
-                    subject, data = records.subject(record), records.encode(record)
-                    headers = {BATCH_ID: batch, BATCH_SEQUENCE: str(place)}
-                    if expect is not None:
-                        headers |= compare_and_set(names.log_of(record.kind, records.ident(record)), expect)
-                    future: asyncio.Future[Changes] = loop.create_future()
-                    self._waiting.setdefault((subject, data), deque()).append(future)
-                    waiting.append(((subject, data), future))
-                    if place == len(many):
-                        headers[BATCH_COMMIT] = "1"
-                        await self._publisher.publish(subject, data, headers, patience=PATIENCE)
-                    else:
-                        post(self._client, subject, data, headers=headers)
-                return [await future for _, future in waiting]
-        except TimeoutError:
-            raise UnavailableError(
-                f"the log did not take {len(many)} records in {PATIENCE:g} s; look before you try again"
-            ) from None
+            for place, record in enumerate(many, start=1):
+                headers = {BATCH_ID: batch, BATCH_SEQUENCE: str(place)}
+                if expect is not None:
+                    headers |= compare_and_set(names.log_of(record.kind, records.ident(record)), expect)
+                appenders.append(self._expected(records.subject(record), records.encode(record)))
+                if place < len(many):
+                    post(self._client, *appenders[-1].place, headers=headers)
+                else:
+                    headers[BATCH_COMMIT] = "1"
+                    acknowledged = self._publisher.send(*appenders[-1].place, headers, patience=PATIENCE)
+                    acknowledged.add_done_callback(lambda ack: _acknowledged(appenders, ack))
+            return [await appender.outcome for appender in appenders]
         finally:
-            for where, future in waiting:
-                self._forget(where, future)
+            for appender in appenders:
+                self._forget(appender)
 
     async def last_of(self, order: str) -> int:
         """The last sequence on an order's subjects; 0 if it has none."""
@@ -153,11 +190,9 @@ class Log:
 
     def applied(self, subject: str, data: bytes, changes: Changes) -> None:
         """Tell whoever appended this record what it did."""
-        waiting = self._waiting.get((subject, data))
-        while waiting:
-            appender = waiting.popleft()
-            if not appender.done():
-                appender.set_result(changes)
+        for appender in self._waiting.get((subject, data), ()):
+            if not appender.outcome.done():
+                appender.outcome.set_result(changes)
                 return
 
     @property
@@ -165,13 +200,12 @@ class Log:
         """Whether somebody waits for an answer."""
         return bool(self._waiting)
 
-    def _forget(self, place: tuple[str, bytes], waiting: asyncio.Future[Changes]) -> None:
-        row = self._waiting.get(place)
-        if row is not None:
-            if waiting in row:
-                row.remove(waiting)
+    def _forget(self, appender: _Appender) -> None:
+        row = self._waiting.get(appender.place)
+        if row is not None and appender in row:
+            row.remove(appender)
             if not row:
-                del self._waiting[place]
+                del self._waiting[appender.place]
 
 
 def _told(found: RawStreamMsg) -> dict[str, Any]:
@@ -188,15 +222,27 @@ def _told(found: RawStreamMsg) -> dict[str, Any]:
     }
 
 
-def _fail(waiting: asyncio.Future[Changes], ack: asyncio.Future[PubAck]) -> None:
+def _acknowledged(appenders: Sequence[_Appender], ack: asyncio.Future[PubAck]) -> None:
     """A refused append will not be seen in the log; a duplicate was seen before."""
-    if waiting.done() or ack.cancelled():
+    if ack.cancelled():
         return
     error = ack.exception()
     if error is None and ack.result().duplicate:
         error = LostRaceError("there is a record of this message id already")
     if error is not None:
-        waiting.set_exception(error)
+        _fail(appenders, error)
+
+
+def _fail(appenders: Sequence[_Appender], error: BaseException) -> None:
+    for appender in appenders:
+        if not appender.outcome.done():
+            appender.outcome.set_exception(error)
+
+
+def _not_seen() -> UnavailableError:
+    return UnavailableError(
+        f"the log did not take a record in {PATIENCE:g} s; it may still arrive: look before you try again"
+    )
 
 
 async def follow(client: Client, after: int) -> AsyncIterator[list[Msg]]:
@@ -227,7 +273,9 @@ async def follow(client: Client, after: int) -> AsyncIterator[list[Msg]]:
         fresh = True
         async with Puller(client, names.LOG_STREAM, info.name, limit=WINDOW) as puller:
             while not puller.gone.is_set():
-                batch = [message for message in await _next(puller) if stamp(message)[0] > last]
+                batch = await puller.batch()
+                if batch and stamp(batch[0])[0] <= last:
+                    batch = [message for message in batch if stamp(message)[0] > last]
                 if not batch:
                     continue
                 if not fresh and stamp(batch[0])[0] != last + 1:
@@ -235,14 +283,3 @@ async def follow(client: Client, after: int) -> AsyncIterator[list[Msg]]:
                 fresh = False
                 last = stamp(batch[-1])[0]
                 yield batch
-
-
-async def _next(puller: Puller) -> list[Msg]:
-    """The next batch; empty if the consumer is gone."""
-    batch, gone = asyncio.ensure_future(puller.batch()), asyncio.ensure_future(puller.gone.wait())
-    try:
-        await asyncio.wait({batch, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return batch.result() if batch.done() else []
-    finally:
-        batch.cancel()
-        gone.cancel()

@@ -128,16 +128,16 @@ class Broker:
             expire.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
 
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
-        for service in (self.projector, self.offers, self.assignments, self.leader, duties):
+        for service in (self.log, self.projector, self.offers, self.assignments, self.leader, duties):
             self.services.append(await stack.enter_async_context(service))
 
     def _wire(self) -> None:
         """Who hears of what: all brokers project, the leader also acts."""
 
-        def act(changes: Changes) -> None:
+        def act(applied: Sequence[Changes]) -> None:
             if self.leader.leads:
-                self.offers.look(changes)
-                self.assignments.look(changes)
+                self.offers.look(applied)
+                self.assignments.look(applied)
 
         def tell(happened: Sequence[events.Event]) -> None:
             self.feed.publish(happened)

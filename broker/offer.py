@@ -8,6 +8,7 @@ for two minutes, and the claim's compare-and-set for ever.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,14 +22,14 @@ from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher
+from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
 from muster.mesh.model import FINAL_STATES, Control, Order, OrderState, Packet
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-WINDOW: Final = 1000
-"""Offers sent and not yet acknowledged."""
+BURST: Final = 500
+"""Offers published in one turn of the loop."""
 
 PATIENCE: Final = 5.0
 """Seconds until an offer that was not acknowledged is made again."""
@@ -65,72 +66,88 @@ class Offers(Service):
         self._state = state
         self._log = appender
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._todo: dict[str, None] = {}
-        self._sent: dict[str, float] = {}
+        self._again: dict[str, None] = {}
+        self._held: dict[str, None] = {}
 
-    def look(self, changes: Changes) -> None:
-        """Take note of what one record changed."""
-        for order in changes.orders.values():
-            if order.state in _CALLS_FOR_US:
-                self._todo[order.id] = None
-        for name in changes.elements:
-            self._todo.update(dict.fromkeys(self._state.shelves.held(name)))
-        if self._todo:
+    def look(self, applied: Sequence[Changes]) -> None:
+        """Publish what some records released, at once; note what needs more than that."""
+        released: dict[str, None] = {}
+        for changes in applied:
+            for order in changes.orders.values():
+                if order.state is OrderState.OFFERED:
+                    released[order.id] = None
+                elif order.state is OrderState.CANCELLING:
+                    self._held[order.id] = None
+            for name in changes.elements:
+                self._held.update(dict.fromkeys(self._state.shelves.held(name)))
+        if released:
+            self._publish(released)
+        if self._held:
             self._wake.set()
 
     def look_everywhere(self) -> None:
         """Take nothing for done."""
-        self._sent.clear()
-        self._todo.update(dict.fromkeys(self._state.orders))
+        for ident, order in self._state.orders.items():
+            (self._again if order.state is OrderState.OFFERED else self._held)[ident] = None
         self._wake.set()
 
     async def run(self) -> None:
-        """Work the list off until cancelled."""
+        """Work off what `look` left, and what was not acknowledged, until cancelled."""
         self.ready.set()
         while True:
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._wake.wait()
             except TimeoutError:
-                self._offer_again()
+                pass
             self._wake.clear()
-            chosen, self._todo = self._todo, {}
-            for ident in chosen:
-                if (order := self._state.orders.get(ident)) is not None:
-                    await self._care(order)
+            await self._publish_again()
+            held, self._held = self._held, {}
+            for ident in held:
+                await self._tried(ident)
 
-    async def _care(self, order: Order) -> None:
+    def _publish(self, idents: Iterable[str]) -> None:
+        """All in one go; the acknowledgement of the last one speaks for all."""
+        offered = [
+            order
+            for ident in idents
+            if (order := self._state.orders.get(ident)) is not None and order.state is OrderState.OFFERED
+        ]
+        if not offered:
+            return
         try:
-            if order.state is OrderState.OFFERED:
-                await self._offer(order)
-            elif is_held(order) or order.state is OrderState.CANCELLING:
-                await self._mind(order)
+            for order in offered[:-1]:
+                post(self._client, *_offer(order), headers=_once(order))
+            ack = self._publisher.send(*_offer(offered[-1]), _once(offered[-1]), patience=PATIENCE)
+        except UnavailableError as error:
+            self._failed(offered, error)
+            return
+        ack.add_done_callback(lambda told: self._acknowledged(offered, told))
+
+    def _acknowledged(self, offered: Sequence[Order], told: asyncio.Future[PubAck]) -> None:
+        if not told.cancelled() and (error := told.exception()) is not None:
+            self._failed(offered, error)
+
+    def _failed(self, offered: Sequence[Order], error: BaseException) -> None:
+        log.warning("offer.failed", orders=len(offered), error=str(error))
+        self._again.update(dict.fromkeys(order.id for order in offered))
+
+    async def _publish_again(self) -> None:
+        """In bursts, so that a new leader with a long queue does not hold up the loop."""
+        again, self._again = list(self._again), {}
+        for start in range(0, len(again), BURST):
+            self._publish(again[start : start + BURST])
+            await asyncio.sleep(0)
+
+    async def _tried(self, ident: str) -> None:
+        order = self._state.orders.get(ident)
+        if order is None:
+            return
+        try:
+            await self._mind(order)
         except (UnavailableError, nats.errors.Error) as error:
-            log.warning("offer.failed", order=order.id, error=str(error))
-            self._sent[order.id] = 0.0
-
-    async def _offer(self, order: Order) -> None:
-        while len(self._sent) >= WINDOW:
-            self._room.clear()
-            await self._room.wait()
-        subject = names.work_pool(order.pool or "") if order.element is None else names.work_element(order.element)
-        self._sent[order.id] = asyncio.get_running_loop().time()
-        ack = self._publisher.send(subject, _encode(packet(order)), {MSG_ID: f"{order.id}.{order.rev}"})
-        ack.add_done_callback(lambda told: self._acknowledged(order.id, told))
-
-    def _acknowledged(self, ident: str, told: asyncio.Future[PubAck]) -> None:
-        if told.cancelled() or (error := told.exception()) is not None:
-            log.warning("offer.failed", order=ident, error="cancelled" if told.cancelled() else str(error))
-        else:
-            self._sent.pop(ident, None)
-            self._room.set()
-
-    def _offer_again(self) -> None:
-        late = asyncio.get_running_loop().time() - PATIENCE
-        for ident in [ident for ident, sent in self._sent.items() if sent <= late]:
-            del self._sent[ident]
-            self._todo[ident] = None
+            log.warning("order.unminded", order=ident, error=str(error))
+            self._held[ident] = None
 
     async def _mind(self, order: Order) -> None:
         """A held order: its agent may be gone, or must be told to stop; so must its children."""
@@ -155,4 +172,11 @@ class Offers(Service):
             return
 
 
-_CALLS_FOR_US: Final = frozenset({OrderState.OFFERED, OrderState.CANCELLING})
+def _offer(order: Order) -> tuple[str, bytes]:
+    """Where and what."""
+    subject = names.work_pool(order.pool or "") if order.element is None else names.work_element(order.element)
+    return subject, _encode(packet(order))
+
+
+def _once(order: Order) -> dict[str, str]:
+    return {MSG_ID: f"{order.id}.{order.rev}"}

@@ -29,6 +29,9 @@ MAX_DEPTH: Final = 16
 """Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
 
 
+_NO_INPUTS: Final = Resolved(inputs={}, sources={})
+
+
 class _Pinned(msgspec.Struct, frozen=True):
     blueprint: Blueprint
     version: int
@@ -196,6 +199,8 @@ class Orders:
         return parent.depth + 1
 
     def _inputs(self, pinned: _Pinned, request: OrderRequest, target: Target) -> Resolved:
+        if not pinned.blueprint.inputs and not request.inputs:
+            return _NO_INPUTS
         params, sources = self._state.fleet.params(target.element) if target.element is not None else ({}, {})
         resolved = resolve(pinned.blueprint, request.inputs, params, sources)
         problems = validate(pinned.blueprint, resolved.inputs)

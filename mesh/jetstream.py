@@ -335,8 +335,8 @@ class Puller(Service):
         self._ask()
 
     async def batch(self) -> list[Msg]:
-        """Whatever has come since the last call; waits for at least one message."""
-        while not self._buffer:
+        """Whatever has come since the last call; waits for at least one message, or until the consumer is gone."""
+        while not self._buffer and not self.gone.is_set():
             self._arrived.clear()
             await self._arrived.wait()
         taken = list(self._buffer)
@@ -387,6 +387,7 @@ class Puller(Service):
             self._round += 1  # the heartbeat asks again, should it come back
             self._asked = 0
             self.gone.set()
+            self._arrived.set()
             return
         left = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(left)) if left is not None else 0

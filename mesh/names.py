@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import b32encode
+from collections.abc import Iterator
 from typing import Final
 
 LOG_STREAM: Final = "MUSTER_LOG"
@@ -68,7 +69,18 @@ def untoken(text: str) -> str:
 
 def new_id() -> str:
     """A random order or record id: 80 bits as 16 lower-case letters and digits (RFC 4648 base 32)."""
-    return b32encode(secrets.token_bytes(10)).decode().lower()
+    return next(_fresh_ids)
+
+
+def _ids() -> Iterator[str]:
+    """Ids without end; one call to the system serves many."""
+    while True:
+        block = secrets.token_bytes(4000)
+        for start in range(0, len(block), 10):
+            yield b32encode(block[start : start + 10]).decode().lower()
+
+
+_fresh_ids = _ids()
 
 
 def log(kind: str, ident: str, actor: str = BROKER) -> str:

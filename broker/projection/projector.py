@@ -58,8 +58,8 @@ class Projector(Service):
         """The last log sequence that the tables have."""
         self.trouble: str | None = None
         """Why the tables cannot be written just now."""
-        self.on_changes: list[Callable[[Changes], None]] = []
-        """Called for each record as it is applied; must not block."""
+        self.on_changes: list[Callable[[Sequence[Changes]], None]] = []
+        """Called with what each batch of records changed, as soon as it is applied; must not block."""
         self.on_events: list[Callable[[Sequence[Event]], None]] = []
         """Called with the events of each committed batch."""
 
@@ -98,15 +98,17 @@ class Projector(Service):
 
     def _apply(self, messages: list[Msg]) -> None:
         state, batch, appended = self._state, self._batch, self._log
+        applied = []
         for message in messages:
             seq, time = stamp(message)
             changes = state.apply(seq, moment(time), message.subject, message.data)
             batch.add(changes)
-            for tell in self.on_changes:
-                tell(changes)
+            applied.append(changes)
             if appended.has_appenders:
                 appended.applied(message.subject, message.data, changes)
         self._records += len(messages)
+        for tell in self.on_changes:
+            tell(applied)
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,8 @@ def hindrance(order: Order, fleet: Fleet) -> str:
     """Why an order cannot be released yet, as a key of `table.WAITING`; empty if it can."""
     if order.not_before is not None:
         return "schedule"
+    if order.element is not None and (only := fleet.elements.get(order.element)) is not None and only.takes_work:
+        return ""
     names = {order.element} if order.element is not None else fleet.members.get(order.pool or "", set())
     candidates = [element for name in names if (element := fleet.elements.get(name)) is not None]
     if not candidates:
