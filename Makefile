@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 TESTS  ?= tests
-# Compiling every library ahead costs more than it saves, and pip's news are for another day.
+# Compiling every library ahead costs more than it saves: Python keeps what it compiled when it first ran.
+unexport PYTHONDONTWRITEBYTECODE
 PIP    := $(BIN)/python -m pip install -q --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help

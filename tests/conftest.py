@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.kit.servers", "tests.kit.leaks"]
+pytest_plugins = ["tests.kit.servers", "tests.kit.meshes", "tests.kit.leaks"]

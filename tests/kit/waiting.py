@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -25,7 +25,11 @@ async def deadline(seconds: float = 10.0, what: str = "") -> AsyncIterator[None]
         raise AssertionError(f"not within {seconds:g} s{': ' if what else ''}{what}") from None
 
 
-async def eventually(check: Callable[[], T | Awaitable[T]], within: float = 10.0, what: str = "") -> T:
+@overload
+async def eventually(check: Callable[[], Awaitable[T]], within: float = ..., what: str = ...) -> T: ...
+@overload
+async def eventually(check: Callable[[], T], within: float = ..., what: str = ...) -> T: ...
+async def eventually(check: Callable[[], Any], within: float = 10.0, what: str = "") -> Any:
     """The first true answer of `check` (plain or async); an AssertionError in it means: not yet.
 
     Use it where there is no event to wait for: a page, a table, another process.
