@@ -68,6 +68,7 @@ class Offers(Service):
         self._wake = asyncio.Event()
         self._again: dict[str, None] = {}
         self._held: dict[str, None] = {}
+        self._cancelling: dict[str, None] = {}
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Publish what some records released, at once; note what needs more than that."""
@@ -99,7 +100,7 @@ class Offers(Service):
                 async with asyncio.timeout(PATIENCE):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                self._held.update(self._cancelling)  # an agent may have missed that it should stop
             self._wake.clear()
             await self._publish_again()
             held, self._held = self._held, {}
@@ -141,6 +142,10 @@ class Offers(Service):
 
     async def _tried(self, ident: str) -> None:
         order = self._state.orders.get(ident)
+        if order is None or order.state is not OrderState.CANCELLING:
+            self._cancelling.pop(ident, None)
+        else:
+            self._cancelling[ident] = None
         if order is None:
             return
         try:

@@ -43,14 +43,28 @@ class Expire(Duty):
                 continue
             if reason := self._left.pop((name, element.agent), None):
                 yield Left(element=name, agent=element.agent, reason=reason)
+                yield from self._given_up(state, name, element.agent)
             elif now - self._last_sign(element.agent, element.since) > self._silence:
                 yield Left(element=name, agent=element.agent, reason="its agent was not heard of for too long")
+        self._forget_old(now)
         for name in list(state.shelves.holders()):
             for ident in state.shelves.held(name):
                 order = state.orders[ident]
                 if order.agent is not None and now - self._last_sign(order.agent, None) > self._lost_after:
                     reason = f"nothing was heard of the agent on {name} for {self._lost_after.total_seconds():g} s"
                     yield Lost(order=ident, attempt=order.attempt, reason=reason)
+
+    def _forget_old(self, now: datetime) -> None:
+        """Each daemon has an id of its own, so those that are gone must not pile up."""
+        for agent in [agent for agent, heard in self._heard.items() if now - heard > 4 * self._lost_after]:
+            del self._heard[agent]
+
+    def _given_up(self, state: State, element: str, agent: str) -> Iterator[Lost]:
+        """What an agent held that said good-bye: it has stopped its tasks before."""
+        for ident in state.shelves.held(element):
+            order = state.orders[ident]
+            if order.agent == agent:
+                yield Lost(order=ident, attempt=order.attempt, reason=f"the agent on {element} was stopped")
 
     def _last_sign(self, agent: str, joined: datetime | None) -> datetime:
         return max(self._heard.get(agent, self._started), joined or self._started)
