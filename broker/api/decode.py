@@ -49,7 +49,7 @@ def not_json(data: bytes, error: Exception) -> UsageError:
     if isinstance(error, RecursionError):
         return UsageError("the body is nested too deeply")
     try:
-        json.loads(data)
+        json.loads(data.decode())
     except json.JSONDecodeError as found:
         problem = Problem(message=found.msg, line=found.lineno, column=found.colno)
         return UsageError(f"the body is not valid JSON, line {found.lineno} column {found.colno}: {found.msg}", problem)

@@ -54,23 +54,15 @@ class Inbox(Service):
         """Take messages until cancelled."""
         while True:
             async with Puller(self._client, names.INBOX_STREAM, CONSUMER, limit=AT_ONCE) as puller:
-                gone = asyncio.create_task(puller.gone.wait())
-                reading = asyncio.create_task(self._read(puller))
                 self.ready.set()
-                try:
-                    await asyncio.wait({gone, reading}, return_when=asyncio.FIRST_COMPLETED)
-                    if reading.done():
-                        await reading
-                finally:
-                    gone.cancel()
-                    reading.cancel()
-                    await asyncio.wait({gone, reading})
+                await self._read(puller)
             await self._make_consumer()
 
     async def _read(self, puller: Puller) -> None:
+        """Deal with messages until the consumer is gone."""
         room = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
-            while True:
+            while not puller.gone.is_set():
                 for message in await puller.batch():
                     await room.acquire()
                     group.create_task(self._take(message)).add_done_callback(lambda _: room.release())

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError as NoConsumerError
 
 from muster.broker.api.wait import Finals
@@ -31,6 +33,12 @@ AHEAD = 32
 
 IDLE = 30.0
 """Seconds until the server forgets a consumer that nobody pulls from."""
+
+PATIENCE = 20.0
+"""Seconds to wait for the output stream; it is away while its server restarts or a cluster elects a leader."""
+
+AGAIN = 0.5
+"""Seconds between two tries."""
 
 SILENCE = 1.0
 """Seconds without a message after which a reader that should be through asks what is left."""
@@ -111,51 +119,53 @@ class _Tail:
         """Messages until all are read (and, if given, `ended` is); stops early if the consumer is lost."""
         target = None if ended is not None else self._pending
         reading = asyncio.ensure_future(self._puller.batch())
-        gone = asyncio.ensure_future(self._puller.gone.wait())
         try:
-            while True:
-                if target is None and ended is not None and ended.done():
-                    ended.result()
-                    target = await self._left()
-                if target is not None and self._delivered >= target:
-                    self.through = True
-                    return
-                waits = {reading, gone} | ({ended} if ended is not None and target is None else set())
-                timeout = None if target is None else SILENCE
-                done, _ = await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                if reading in done:
+            while target is None or self._delivered < target:
+                if target is None:
+                    await _first(reading, ended)
+                else:
+                    await asyncio.wait({reading}, timeout=SILENCE)
+                if reading.done():
                     batch = reading.result()
                     for message in batch:
                         if not self._in_order(message):
                             return
                         yield message
+                    if not batch:
+                        return  # the consumer is gone
                     reading = asyncio.ensure_future(self._puller.batch())
-                elif gone in done:
+                elif (target := await self._left()) is None:
                     return
-                elif not done:
-                    target = await self._left()
+            self.through = True
         finally:
             reading.cancel()
-            gone.cancel()
 
     def _in_order(self, message: Msg) -> bool:
         """Whether no message is missing before this one (the consumer's own count has no gap)."""
-        number = int(message.reply.split(".")[-4])
+        number = message.metadata.sequence.consumer
         expected = self._delivered + 1
         self._delivered = max(number, self._delivered)
         return number == expected
 
-    async def _left(self) -> int:
-        """Up to which count the consumer will deliver what is stored now."""
+    async def _left(self) -> int | None:
+        """Up to which count the consumer will deliver what is stored now; None if it is lost."""
         try:
             info = await self._client.jetstream().consumer_info(self._puller.stream, self._puller.consumer)
         except NoConsumerError:
-            self._puller.gone.set()
-            return self._delivered + 1
+            return None
         except (nats.errors.Error, TimeoutError) as error:
             raise UnavailableError(f"the output stream does not answer: {error}") from error
         delivered = info.delivered.consumer_seq if info.delivered else 0
         return (delivered or 0) + (info.num_pending or 0)
+
+
+async def _first(reading: asyncio.Future[list[Msg]], ended: asyncio.Future[Order] | None) -> None:
+    """Wait until something came, or the order has ended."""
+    waits: set[asyncio.Future[Any]] = {reading} if ended is None else {reading, ended}
+    if ended is None or not ended.done():
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    if ended is not None and ended.done():
+        ended.result()
 
 
 @asynccontextmanager
@@ -170,15 +180,24 @@ async def _tail(client: Client, subject: str, after: int) -> AsyncIterator[_Tail
         mem_storage=True,
         num_replicas=1,
     )
-    try:
-        info = await js.add_consumer(names.OUTPUT_STREAM, config)
-    except (nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError(f"the output stream does not answer: {error}") from error
+    info = await _consumer(js, config)
     try:
         async with Puller(client, names.OUTPUT_STREAM, info.name, limit=AHEAD) as puller:
             yield _Tail(client, puller, info.num_pending or 0)
     finally:
         await _drop(client, info.name)
+
+
+async def _consumer(js: JetStreamContext, config: ConsumerConfig) -> ConsumerInfo:
+    """A new consumer; a server that restarts gets some time, so that followers outlive it."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while True:
+        try:
+            return await js.add_consumer(names.OUTPUT_STREAM, config)
+        except (nats.errors.Error, TimeoutError) as error:
+            if asyncio.get_running_loop().time() > end:
+                raise UnavailableError(f"the output stream does not answer: {error}") from error
+            await asyncio.sleep(AGAIN)
 
 
 async def _drop(client: Client, consumer: str) -> None:

@@ -18,7 +18,7 @@ PULSE = 15.0
 MEDIA_TYPE = "text/event-stream"
 
 _HEADERS = {
-    "content-type": f"{MEDIA_TYPE}; charset=utf-8",  # here, because Litestar lets the handler's media type win over a stream's
+    "content-type": f"{MEDIA_TYPE}; charset=utf-8",  # Litestar prefers a handler's media type to its stream's
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }

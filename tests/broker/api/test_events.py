@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -91,7 +92,8 @@ async def test_events_are_chosen_by_noun_or_kind(mesh: Mesh) -> None:
 async def test_past_events_come_in_pages(mesh: Mesh) -> None:
     await mesh.order()
     headers = {"Accept": "application/json"}
-    first = (await mesh.http.get("/api/v1/events", headers=headers, params={"limit": 2})).json()
+    params: dict[str, Any] = {"limit": 2}
+    first = (await mesh.http.get("/api/v1/events", headers=headers, params=params)).json()
     assert len(first["items"]) == 2
     second = (
         await mesh.http.get("/api/v1/events", headers=headers, params={"limit": 2, "after": first["next"]})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from muster import __version__
+from muster.broker.api.server import HttpServer
+from muster.broker.api.wait import Finals
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.events import KINDS
 from tests.broker.api.conftest import Mesh
@@ -67,9 +71,17 @@ async def test_a_broker_without_its_server_is_alive_but_not_ready(own_mesh: Mesh
 
 async def test_streams_and_waits_end_when_the_broker_does(own_mesh: Mesh) -> None:
     order = await own_mesh.order()
-    (server,) = [one for one in own_mesh.broker.services if type(one).__name__ == "HttpServer"]
-    async with deadline(5), events(own_mesh.http, "/api/v1/events") as stream:
-        async with events(own_mesh.http, f"/api/v1/orders/{order['id']}/output", params={"follow": "true"}) as output:
-            await server.__aexit__(None, None, None)
-            assert await anext(stream, None) is None
-            assert await anext(output, None) is None
+    (server,) = [one for one in own_mesh.broker.services if isinstance(one, HttpServer)]
+    (finals,) = [one for one in own_mesh.broker.services if isinstance(one, Finals)]
+    path = f"/api/v1/orders/{order['id']}"
+    async with (
+        deadline(5),
+        events(own_mesh.http, "/api/v1/events") as stream,
+        events(own_mesh.http, f"{path}/output", params={"follow": "true"}) as output,
+    ):
+        waiting = asyncio.create_task(own_mesh.http.get(path, params={"wait": 30}))
+        await eventually(lambda: len(finals._waiters[order["id"]]) > 1)
+        await server.__aexit__(None, None, None)
+        assert await anext(stream, None) is None
+        assert await anext(output, None) is None
+        assert (await waiting).json()["state"] == "offered"

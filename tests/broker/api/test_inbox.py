@@ -1,0 +1,129 @@
+"""The inbox: what is published there becomes an order, or is kept with the reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from nats.js.api import ConsumerInfo
+
+from muster.broker.api.inbox import CONSUMER, Inbox
+from muster.mesh import names
+from muster.mesh.errors import UnavailableError
+from muster.mesh.model import Order, OrderRequest
+from tests.broker.api.conftest import Mesh
+from tests.kit.waiting import eventually
+
+BODY: dict[str, Any] = {"blueprint": "hello", "on": "web01"}
+
+
+async def put(mesh: Mesh, body: bytes, key: str | None = None) -> None:
+    """What `nats pub muster.inbox.orders` does, with JetStream's acknowledgement."""
+    await mesh.nats.jetstream().publish(names.INBOX_ORDERS, body, headers={"Nats-Msg-Id": key} if key else None)
+
+
+async def consumer(mesh: Mesh) -> ConsumerInfo:
+    """How far the inbox is."""
+    return await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, CONSUMER)
+
+
+async def emptied(mesh: Mesh) -> None:
+    """Wait until everything in the inbox is dealt with."""
+
+    async def empty() -> bool:
+        info = await consumer(mesh)
+        return not info.num_pending and not info.num_ack_pending
+
+    await eventually(empty)
+
+
+async def orders(mesh: Mesh) -> list[dict[str, Any]]:
+    """All orders."""
+    items: list[dict[str, Any]] = (await mesh.http.get("/api/v1/orders")).json()["items"]
+    return items
+
+
+async def rejections(mesh: Mesh) -> list[dict[str, Any]]:
+    """The events that tell of bad messages."""
+    answer = await mesh.http.get(
+        "/api/v1/events", headers={"Accept": "application/json"}, params={"kind": "inbox.rejected"}
+    )
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def test_a_message_becomes_an_order(own_mesh: Mesh) -> None:
+    await own_mesh.nats.publish(names.INBOX_ORDERS, json.dumps(BODY).encode())  # plain, without JetStream's answer
+    (order,) = await eventually(lambda: orders(own_mesh))
+    assert (order["element"], order["created_by"]) == ("web01", "inbox")
+    await emptied(own_mesh)
+
+
+async def test_a_message_delivered_twice_makes_one_order(own_mesh: Mesh) -> None:
+    commands = own_mesh.broker
+    inbox = next(service for service in commands.services if isinstance(service, Inbox))
+    create, calls = inbox._commands.create_orders, 0
+
+    async def forgetful(request: OrderRequest, *, by: str, key: str | None = None) -> list[Order]:
+        nonlocal calls
+        calls += 1
+        made = await create(request, by=by, key=key)
+        if calls == 1:
+            raise UnavailableError("the answer was lost")
+        return made
+
+    inbox._commands.create_orders = forgetful  # type: ignore[method-assign]
+    await put(own_mesh, json.dumps(BODY).encode())
+    await eventually(lambda: calls == 2)
+    await emptied(own_mesh)
+    assert len(await orders(own_mesh)) == 1
+
+
+async def test_a_message_id_is_the_key(own_mesh: Mesh) -> None:
+    await put(own_mesh, json.dumps(BODY).encode(), "same")
+    await put(own_mesh, json.dumps(BODY).encode(), "same")
+    await emptied(own_mesh)
+    over_http = await own_mesh.http.post("/api/v1/orders", json=BODY, headers={"Idempotency-Key": "same"})
+    assert over_http.json()["orders"][0]["id"] == (await orders(own_mesh))[0]["id"]
+    assert len(await orders(own_mesh)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\xff\xfe nonsense", "UTF-8"),
+        (b'{"blueprnt": "hello", "on": 7}', "blueprint"),
+        (b'{"blueprint": "unheard-of", "on": "web01"}', "unheard-of"),
+        (b"", "empty"),
+    ],
+)
+async def test_a_bad_message_is_kept_with_the_reason(own_mesh: Mesh, body: bytes, words: str) -> None:
+    await put(own_mesh, body)
+    (event,) = await eventually(lambda: rejections(own_mesh))
+    assert words in event["data"]["reason"]
+    assert event["data"]["subject"] == names.INBOX_ORDERS
+    assert event["data"]["body"] == body.decode(errors="backslashreplace")
+    await emptied(own_mesh)
+    assert await orders(own_mesh) == []
+
+
+async def test_bad_messages_do_not_hold_up_good_ones(own_mesh: Mesh) -> None:
+    for number in range(100):
+        await put(own_mesh, b"nonsense" if number % 2 else json.dumps(BODY).encode())
+    await emptied(own_mesh)
+    assert (len(await orders(own_mesh)), len(await rejections(own_mesh))) == (50, 50)
+
+
+async def test_events_for_triggers_are_left_alone(own_mesh: Mesh) -> None:
+    await own_mesh.nats.jetstream().publish("muster.inbox.events.deploy", b"{}")
+    await put(own_mesh, json.dumps(BODY).encode())
+    await emptied(own_mesh)
+    info = await own_mesh.nats.jetstream().stream_info(names.INBOX_STREAM)
+    assert info.state.messages == 1
+
+
+async def test_the_consumer_is_made_anew_when_it_is_gone(own_mesh: Mesh) -> None:
+    await own_mesh.nats.jetstream().delete_consumer(names.INBOX_STREAM, CONSUMER)
+    await put(own_mesh, json.dumps(BODY).encode())
+    assert len(await eventually(lambda: orders(own_mesh))) == 1

@@ -1,0 +1,202 @@
+"""The NATS surface, spoken to with a plain client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from muster import __version__
+from muster.broker.api.endpoints import ENDPOINTS
+from muster.broker.api.nats import AT_ONCE, NatsApi
+from muster.mesh import names
+from muster.mesh.connection import settled
+from tests.broker.api.conftest import Mesh
+from tests.kit.waiting import deadline, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CREATE = "muster.api.orders.create"
+BODY = b'{"blueprint":"hello","on":"web01"}'
+
+
+async def ask(mesh: Mesh, subject: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+    """What the service answers, decoded."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+    return json.loads((await mesh.nats.request(subject, data, timeout=10, headers=headers)).data)
+
+
+def api_of(mesh: Mesh) -> NatsApi:
+    """The service itself."""
+    (found,) = [service for service in mesh.broker.services if isinstance(service, NatsApi)]
+    return found
+
+
+async def test_a_plain_request_makes_an_order(mesh: Mesh) -> None:
+    (order,) = (await ask(mesh, CREATE, BODY))["orders"]
+    assert (order["element"], order["created_by"], order["jobs"]) == ("web01", "nats", [])
+    assert (await ask(mesh, "muster.api.orders.get", {"id": order["id"][:12]}))["id"] == order["id"]
+
+
+async def test_the_answer_is_the_same_as_over_http(mesh: Mesh) -> None:
+    over_http, (over_nats,) = await mesh.order(), (await ask(mesh, CREATE, BODY))["orders"]
+    assert list(over_http) == list(over_nats)
+
+
+@pytest.mark.parametrize("header", ["Nats-Msg-Id", "Idempotency-Key"])
+async def test_a_message_id_makes_a_request_safe_to_repeat(mesh: Mesh, header: str) -> None:
+    answers = [await ask(mesh, CREATE, BODY, {header: f"key-{header}"}) for _ in range(3)]
+    assert len({answer["orders"][0]["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "status", "words"),
+    [
+        (CREATE, b"{", 400, "JSON"),
+        (CREATE, {"blueprnt": "hello", "on": 1}, 422, "blueprint"),
+        (CREATE, {"blueprint": "helo", "on": "web01"}, 404, "hello"),
+        ("muster.api.orders.get", {"id": "zzzzzzzz"}, 404, "zzzzzzzz"),
+        ("muster.api.orders.list", {"limit": 100000}, 422, "limit"),
+        ("muster.api.objects.get", {"kind": "machin", "name": "web01"}, 422, "machine"),
+        ("muster.api.objects.apply", b"kind: machine\nname: X Y\n", 422, "name"),
+        ("muster.api.elements.mode", {"element": "web01", "mode": "workin"}, 422, "mode"),
+    ],
+)
+async def test_errors_are_problems_with_the_micro_headers(
+    mesh: Mesh, subject: str, body: Any, status: int, words: str
+) -> None:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = await mesh.nats.request(subject, data, timeout=10)
+    problem = json.loads(answer.data)["error"]
+    assert problem["status"] == status
+    assert words in json.dumps(problem)
+    assert answer.headers is not None
+    assert answer.headers["Nats-Service-Error-Code"] == str(status)
+    assert answer.headers["Nats-Service-Error"]
+
+
+async def test_objects_and_elements_are_served_too(mesh: Mesh) -> None:
+    manifest = {"kind": "machine", "name": "over-nats"}
+    assert (await ask(mesh, "muster.api.objects.apply", manifest))["changes"][0]["action"] == "created"
+    assert (await ask(mesh, "muster.api.objects.get", manifest))["version"] == 1
+    page = await ask(mesh, "muster.api.objects.list", {"kind": "machine", "where": 'element.name == "over-nats"'})
+    assert [item["name"] for item in page["items"]] == ["over-nats"]
+    assert (await ask(mesh, "muster.api.elements.drain", {"element": "over-nats"}))["drained"] is True
+    assert (await ask(mesh, "muster.api.elements.undrain", {"element": "over-nats"}))["drained"] is False
+    mode = {"element": "over-nats", "mode": "workflow"}
+    assert (await ask(mesh, "muster.api.elements.mode", mode))["mode"] == "workflow"
+    assert await ask(mesh, "muster.api.objects.delete", manifest) == {"done": True}
+    assert (await ask(mesh, "muster.api.info"))["version"] == __version__
+
+
+async def test_an_agent_joins_and_leaves(mesh: Mesh) -> None:
+    request = {"element": "joiner", "agent": "a1"}
+    assert (await ask(mesh, "muster.api.elements.join", request))["element"] == "joiner"
+    assert (await ask(mesh, "muster.api.objects.get", {"kind": "machine", "name": "joiner"}))["online"] is True
+    assert await ask(mesh, "muster.api.elements.leave", request) == {"done": True}
+    resume = {"order": "gone", "element": "joiner", "agent": "a1"}
+    assert (await ask(mesh, "muster.api.orders.resume", resume))["drop"] is True
+
+
+async def test_orders_are_listed_cancelled_retried_explained(mesh: Mesh) -> None:
+    (order,) = (await ask(mesh, CREATE, BODY))["orders"]
+    ref = {"id": order["id"]}
+    assert (await ask(mesh, "muster.api.orders.list", {"limit": 1}))["items"][0]["id"] == order["id"]
+    assert (await ask(mesh, "muster.api.orders.list"))["items"]
+    assert (await ask(mesh, "muster.api.orders.explain", ref))["order"]["id"] == order["id"]
+    assert (await ask(mesh, "muster.api.orders.cancel", ref))["state"] == "cancelled"
+    assert (await ask(mesh, "muster.api.orders.retry", ref))["state"] in {"queued", "offered"}
+    assert (await ask(mesh, "muster.api.orders.preview", BODY))["orders"][0]["element"] == "web01"
+
+
+async def test_the_micro_protocol_answers(mesh: Mesh) -> None:
+    ping = await ask(mesh, "$SRV.PING.muster")
+    assert (ping["type"], ping["name"], ping["version"]) == ("io.nats.micro.v1.ping_response", "muster", __version__)
+    info = await ask(mesh, f"$SRV.INFO.muster.{ping['id']}")
+    assert info["type"] == "io.nats.micro.v1.info_response"
+    subjects = {endpoint["subject"] for endpoint in info["endpoints"]}
+    assert len(subjects) == len(ENDPOINTS)
+    assert {CREATE, "muster.api.objects.apply", "muster.api.elements.join", "muster.api.info"} <= subjects
+    assert {endpoint["queue_group"] for endpoint in info["endpoints"]} == {"muster"}
+
+
+async def test_statistics_count_what_was_done_not_what_was_handed_over(mesh: Mesh) -> None:
+    before = await stats(mesh)
+    await ask(mesh, CREATE, BODY)
+    await ask(mesh, CREATE, b"{")
+    after = await stats(mesh)
+    assert after["num_requests"] == before["num_requests"] + 2
+    assert after["num_errors"] == before["num_errors"] + 1
+    assert after["last_error"]
+    assert after["processing_time"] > before["processing_time"]
+
+
+async def stats(mesh: Mesh) -> dict[str, Any]:
+    """The statistics of orders.create."""
+    answer = await ask(mesh, "$SRV.STATS.muster")
+    (found,) = [endpoint for endpoint in answer["endpoints"] if endpoint["subject"] == CREATE]
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["muster.log.order.x.broker", "muster.inbox.orders", "$JS.API.STREAM.PURGE.MUSTER_LOG", "_INBOXX.y", "a", ""],
+)
+async def test_an_answer_goes_to_inboxes_only(mesh: Mesh, reply: str) -> None:
+    heard: list[Msg] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message)
+
+    subscription = await mesh.nats.subscribe(reply, cb=hear) if reply else None
+    await settled(mesh.nats)
+    sequence, refused = mesh.broker.state.seq, api_of(mesh).refused
+    await mesh.nats.publish(CREATE, BODY, reply=reply)
+    await eventually(lambda: api_of(mesh).refused == refused + 1)
+    await settled(mesh.nats)
+    if subscription is not None:
+        await subscription.unsubscribe()
+    assert heard == []
+    assert mesh.broker.state.seq == sequence
+
+
+async def test_many_requests_are_served_at_once(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, waiting = asyncio.Event(), 0
+    order = mesh.broker.query.order
+
+    async def slow(prefix: str) -> Any:
+        nonlocal waiting
+        waiting += 1
+        await gate.wait()
+        return await order(prefix)
+
+    ident = (await mesh.order())["id"]
+    monkeypatch.setattr(mesh.broker.query, "order", slow)
+    asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(AT_ONCE + 50)]
+    await eventually(lambda: waiting >= AT_ONCE)
+    assert waiting == AT_ONCE  # the others wait in line
+    gate.set()
+    async with deadline():
+        answers = await asyncio.gather(*asked)
+    assert {answer["id"] for answer in answers} == {ident}
+
+
+async def test_a_bug_answers_and_does_not_end_the_service(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: str) -> None:
+        raise ZeroDivisionError("the inside")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mesh.broker.query, "order", broken)
+        error = (await ask(mesh, "muster.api.orders.get", {"id": "x"}))["error"]
+    assert (error["status"], "the inside" in json.dumps(error)) == (500, False)
+    assert (await ask(mesh, CREATE, BODY))["orders"]
+
+
+async def test_every_subject_is_one_of_the_api(mesh: Mesh) -> None:
+    assert mesh.url
+    for endpoint in ENDPOINTS:
+        assert endpoint.summary
+        assert names.api(endpoint.noun, endpoint.verb).startswith("muster.api.")

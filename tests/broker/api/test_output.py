@@ -1,0 +1,204 @@
+"""What tasks print, read back: in order, once, live, and with bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from base64 import b64decode
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from muster.mesh import names
+from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+from muster.mesh.jetstream import Publisher
+from muster.mesh.model import OrderState
+from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.broker.api.streams import events
+from tests.broker.api.test_orders import finish
+from tests.broker.api.test_problems import problem
+from tests.kit.ports import free_port
+from tests.kit.waiting import deadline, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MIB = 1024 * 1024
+
+
+class Printer:
+    """An agent's side of the output stream."""
+
+    def __init__(self, publisher: Publisher, order: str, job: str = "greet") -> None:
+        self._publisher, self._subject = publisher, names.output(order, job)
+        self.offset = 0
+
+    async def say(self, data: bytes, *, attempt: int = 1, offset: int | None = None) -> None:
+        """Send one chunk, and wait until it is stored."""
+        at = self.offset if offset is None else offset
+        await self._publisher.publish(self._subject, data, {"Muster-Attempt": str(attempt), "Muster-Offset": str(at)})
+        self.offset = at + len(data)
+
+
+async def test_output_is_downloaded_as_plain_bytes(mesh: Mesh) -> None:
+    order = await mesh.order()
+    async with Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        for part in (b"one\n", b"\x00\xff", b"two\n"):
+            await printer.say(part)
+    answer = await mesh.http.get(f"/api/v1/orders/{order['id']}/output")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.content == b"one\n\x00\xfftwo\n"
+
+
+async def test_an_order_without_output_has_an_empty_one(mesh: Mesh) -> None:
+    order = await mesh.order()
+    assert (await mesh.http.get(f"/api/v1/orders/{order['id']}/output")).content == b""
+
+
+async def test_what_was_sent_twice_is_read_once(mesh: Mesh) -> None:
+    order = await mesh.order()
+    async with Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        await printer.say(b"abc", offset=0)
+        await printer.say(b"abc", offset=0)
+        await printer.say(b"cde", offset=2)
+        await printer.say(b"f", offset=5)
+        await printer.say(b"again", attempt=2, offset=0)
+        await printer.say(b"late", attempt=1, offset=6)
+    assert (await mesh.http.get(f"/api/v1/orders/{order['id']}/output")).content == b"abcdefagain"
+
+
+async def test_one_jobs_output_is_read_alone(mesh: Mesh) -> None:
+    order = await mesh.order()
+    async with Publisher(mesh.nats) as publisher:
+        await Printer(publisher, order["id"], "greet").say(b"hello")
+        await Printer(publisher, order["id"], "other.job").say(b"other")
+    path = f"/api/v1/orders/{order['id']}/output"
+    assert (await mesh.http.get(path, params={"job": "other.job"})).content == b"other"
+    problem(await mesh.http.get(path, params={"job": "*"}), 422)
+    problem(await mesh.http.get("/api/v1/orders/zzzzzzzz/output"), 404)
+
+
+async def test_a_follower_sees_everything_and_then_the_end(mesh: Mesh) -> None:
+    order = await mesh.order()
+    params = {"follow": "true"}
+    async with deadline(), Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        await printer.say(b"before\n")
+        async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params) as stream:
+            first = (await anext(stream)).data
+            assert first == {"job": "greet", "attempt": 1, "offset": 0, "data": "before\n"}
+            await printer.say("naïve\n".encode())
+            assert (await anext(stream)).data["data"] == "naïve\n"
+            await printer.say(b"\xc3")
+            assert (await anext(stream)).data["data"] == "\\xc3"
+            await printer.say(b"\x00\x01\xff")
+            binary = (await anext(stream)).data
+            assert (binary["encoding"], b64decode(binary["data"])) == ("base64", b"\x00\x01\xff")
+            await printer.say(b"last\n")
+            await finish(mesh, order, OrderState.FAILED)
+            assert (await anext(stream)).data["data"] == "last\n"
+            end = await anext(stream)
+            assert (end.event, end.data["state"]) == ("end", "failed")
+            assert await anext(stream, None) is None
+
+
+async def test_following_an_ended_order_replays_and_ends(mesh: Mesh) -> None:
+    order = await mesh.order()
+    async with deadline(), Publisher(mesh.nats) as publisher:
+        await Printer(publisher, order["id"]).say(b"all of it")
+        await finish(mesh, order)
+        params = {"follow": "true"}
+        async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params) as stream:
+            assert [message.event or message.data["data"] async for message in stream] == ["all of it", "end"]
+
+
+async def test_a_follower_sees_a_line_at_once(mesh: Mesh) -> None:
+    order = await mesh.order()
+    params = {"follow": "true"}
+    async with deadline(), Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params) as stream:
+            slowest = 0.0
+            for _ in range(20):
+                sent = time.perf_counter()
+                await printer.say(b"line\n")
+                await anext(stream)
+                slowest = max(slowest, time.perf_counter() - sent)
+    assert slowest < 0.2
+
+
+async def test_many_megabytes_pass_through_with_bounded_memory(mesh: Mesh) -> None:
+    order = await mesh.order()
+    chunk = os.urandom(128 * 1024)
+    async with deadline(60), Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        for _ in range(512):
+            await printer.say(chunk)
+    before = psutil.Process().memory_info().rss
+    largest = read = 0
+    async with (
+        deadline(60),
+        mesh.http.stream("GET", f"/api/v1/orders/{order['id']}/output", timeout=30) as answer,
+    ):
+        async for part in answer.aiter_raw():
+            read += len(part)
+            largest = max(largest, psutil.Process().memory_info().rss)
+    assert read == 512 * len(chunk)
+    assert largest - before < 32 * MIB
+
+
+async def test_a_slow_reader_holds_no_megabytes(mesh: Mesh) -> None:
+    order = await mesh.order()
+    chunk = os.urandom(128 * 1024)
+    async with deadline(60), Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        for _ in range(512):
+            await printer.say(chunk)
+    before = psutil.Process().memory_info().rss
+    async with mesh.http.stream("GET", f"/api/v1/orders/{order['id']}/output") as answer:
+        parts = answer.aiter_raw()
+        await anext(parts)
+        for _ in range(50):  # give the broker every chance to run ahead
+            await mesh.http.get("/healthz")
+        assert psutil.Process().memory_info().rss - before < 32 * MIB
+
+
+async def test_a_reader_that_leaves_leaves_nothing_behind(mesh: Mesh) -> None:
+    order = await mesh.order()
+    js = mesh.nats.jetstream()
+
+    async def consumers() -> int:
+        return (await js.stream_info(names.OUTPUT_STREAM)).state.consumer_count
+
+    before = await consumers()
+    params = {"follow": "true"}
+    async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params):
+        assert await consumers() >= before
+    async with deadline():
+        while await consumers() > before:
+            await asyncio.to_thread(lambda: None)
+
+
+async def test_a_follower_outlives_its_servers_restart(tmp_path: Path) -> None:
+    port = free_port()
+    settings = NatsSettings(folder=tmp_path / "nats", durability="fast", port=port)
+    async with AsyncExitStack() as second, deadline(50):
+        async with AsyncExitStack() as first:
+            server = await first.enter_async_context(EmbeddedNats(settings))
+            mesh = await second.enter_async_context(running(server, tmp_path / "broker"))
+            await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
+            order = await mesh.order()
+            path, params = f"/api/v1/orders/{order['id']}/output", {"follow": "true"}
+            stream = await second.enter_async_context(events(mesh.http, path, params=params))
+            publisher = await second.enter_async_context(Publisher(mesh.nats))
+            printer = Printer(publisher, order["id"])
+            await printer.say(b"before")
+            assert (await anext(stream)).data["data"] == "before"
+        await second.enter_async_context(EmbeddedNats(settings))
+        await eventually(lambda: mesh.nats.is_connected and mesh.broker.client.is_connected)
+        await printer.say(b"after")
+        assert (await anext(stream)).data["data"] == "after"
