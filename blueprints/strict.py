@@ -1,7 +1,7 @@
 """Plain values to strict structs, with everything that is wrong told at once.
 
-msgspec stops at the first error, so this walks value and type side by side first, and lets msgspec
-build the struct when nothing is left to say.
+msgspec builds the struct, but stops at the first error; so where it fails, this walks value and type
+side by side and tells all.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 def build(kind: type[T], value: Any) -> tuple[T | None, list[Fault]]:
     """The struct, or everything that keeps the value from being one."""
-    faults = list(_walk(value, _type(kind), ()))
-    if faults:
-        return None, faults
     try:
         return msgspec.convert(value, kind), []
     except msgspec.ValidationError as error:
+        faults = list(_walk(value, _type(kind), ()))
+        if faults:
+            return None, faults
         message, _, place = str(error).partition(" - at `$")
         return None, [Fault(split(place.rstrip("`").lstrip(".")), message)]
 
