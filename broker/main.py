@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from muster.broker import streams
 from muster.broker.api.context import ApiSettings, Status
-from muster.broker.api.surfaces import Parts, surfaces
+from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
 from muster.broker.commands import Commands
 from muster.broker.duties.duty import Duties
@@ -80,6 +80,7 @@ class Broker:
         self.id = names.new_id()
         self.state = State()
         self.feed = Feed()
+        self.surfaces: Surfaces | None = None
         self.services: list[Service] = []
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -109,7 +110,7 @@ class Broker:
         commands = Commands(client, self.state, self.log, self.query, stream_settings)
         await self._start_services(stack)
         parts = Parts(client=client, commands=commands, query=self.query, feed=self.feed, status=self.status)
-        running = await stack.enter_async_context(surfaces(parts, settings.api))
+        running = self.surfaces = await stack.enter_async_context(surfaces(parts, settings.api))
         self.services += running.services
         log.info("broker.ready", broker=self.id, api=running.http.url, sequence=self.state.seq)
         if settings.ready_line:
@@ -151,6 +152,8 @@ class Broker:
     def _again(self) -> None:
         """The connection is back: what was under way may be lost, so look at everything again."""
         self.publisher.renew()
+        if self.surfaces is not None:
+            self.surfaces.renew()
         if self.leader.leads:
             self.offers.look_everywhere()
 

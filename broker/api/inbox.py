@@ -49,11 +49,18 @@ class Inbox(Service):
     def __init__(self, client: Client, commands: Commands) -> None:
         super().__init__()
         self._client, self._commands = client, commands
+        self._puller: Puller | None = None
+
+    def renew(self) -> None:
+        """The connection is back: the server may have forgotten what was asked of it."""
+        if self._puller is not None:
+            self._puller.renew()
 
     async def run(self) -> None:
         """Take messages until cancelled."""
         while True:
             async with Puller(self._client, names.INBOX_STREAM, CONSUMER, limit=AT_ONCE) as puller:
+                self._puller = puller
                 self.ready.set()
                 await self._read(puller)
             await self._make_consumer()

@@ -59,6 +59,12 @@ class Output:
 
     def __init__(self, client: Client, finals: Finals) -> None:
         self._client, self._finals = client, finals
+        self._pullers: set[Puller] = set()
+
+    def renew(self) -> None:
+        """The connection is back: the server may have forgotten what was asked of it."""
+        for puller in self._pullers:
+            puller.renew()
 
     async def read(self, order: str, *, job: str | None = None, follow: bool = False) -> AsyncGenerator[Chunk, None]:
         """All chunks so far; with `follow`, also those to come until the order is final.
@@ -72,7 +78,7 @@ class Output:
         last = 0
         try:
             while True:
-                async with _tail(self._client, subject, last) as tail:
+                async with _tail(self._client, subject, last, self._pullers) as tail:
                     async for message in tail.messages(ended):
                         last = jetstream.sequence(message)
                         if (chunk := _fresh(message, seen)) is not None:
@@ -169,7 +175,7 @@ async def _first(reading: asyncio.Future[list[Msg]], ended: asyncio.Future[Order
 
 
 @asynccontextmanager
-async def _tail(client: Client, subject: str, after: int) -> AsyncIterator[_Tail]:
+async def _tail(client: Client, subject: str, after: int, pullers: set[Puller]) -> AsyncIterator[_Tail]:
     js = client.jetstream()
     config = ConsumerConfig(
         filter_subject=subject,
@@ -183,7 +189,11 @@ async def _tail(client: Client, subject: str, after: int) -> AsyncIterator[_Tail
     info = await _consumer(js, config)
     try:
         async with Puller(client, names.OUTPUT_STREAM, info.name, limit=AHEAD) as puller:
-            yield _Tail(client, puller, info.num_pending or 0)
+            pullers.add(puller)
+            try:
+                yield _Tail(client, puller, info.num_pending or 0)
+            finally:
+                pullers.discard(puller)
     finally:
         await _drop(client, info.name)
 

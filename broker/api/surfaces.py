@@ -40,6 +40,12 @@ class Surfaces(msgspec.Struct, frozen=True, kw_only=True):
     inbox: Inbox
     finals: Finals
     meter: Meter
+    output: Output
+
+    def renew(self) -> None:
+        """The connection to NATS is back."""
+        self.inbox.renew()
+        self.output.renew()
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -55,11 +61,12 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
         RefusedError: the HTTP address is taken.
     """
     finals, meter = Finals(parts.query, parts.feed), Meter(parts.feed)
+    output = Output(parts.client, finals)
     api = Api(
         commands=parts.commands,
         query=parts.query,
         feed=parts.feed,
-        output=Output(parts.client, finals),
+        output=output,
         finals=finals,
         status=parts.status,
         meter=meter,
@@ -71,6 +78,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
         inbox=Inbox(parts.client, parts.commands),
         finals=finals,
         meter=meter,
+        output=output,
     )
     async with AsyncExitStack() as stack:
         for service in running.services:
