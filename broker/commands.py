@@ -7,6 +7,7 @@ from nats.aio.client import Client
 from muster.broker.log import Log
 from muster.broker.objects import ObjectChange, Objects
 from muster.broker.orders import Orders
+from muster.broker.presence import Presences
 from muster.broker.query import Query
 from muster.broker.state.machine import State
 from muster.broker.streams import StreamSettings
@@ -17,6 +18,8 @@ __all__ = ["Commands", "ObjectChange"]
 class Commands(Orders, Objects):
     """The verbs of `/api/v1` and `muster.api.*`."""
 
-    def __init__(self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings) -> None:
+    def __init__(
+        self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings, presences: Presences
+    ) -> None:
         Orders.__init__(self, client, state, log, query)
-        Objects.__init__(self, client, state, log, query, settings)
+        Objects.__init__(self, client, state, log, query, settings, presences)

@@ -26,6 +26,7 @@ from muster.broker.feed import Feed
 from muster.broker.leader import Leader
 from muster.broker.log import Log
 from muster.broker.offer import Offers
+from muster.broker.presence import Presences
 from muster.broker.projection.database import Database
 from muster.broker.projection.projector import Projector
 from muster.broker.query import Query
@@ -107,7 +108,8 @@ class Broker:
         self._wire()
         self.query = Query(database.path, self.state, self.projector, self.log)
         stack.callback(self.query.close)
-        commands = Commands(client, self.state, self.log, self.query, stream_settings)
+        self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
+        commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
         await self._start_services(stack)
         parts = Parts(client=client, commands=commands, query=self.query, feed=self.feed, status=self.status)
         running = self.surfaces = await stack.enter_async_context(surfaces(parts, settings.api))
@@ -118,7 +120,7 @@ class Broker:
             sys.stdout.flush()
 
     async def _start_services(self, stack: AsyncExitStack) -> None:
-        expire = Expire(self.settings.lease, datetime.now(UTC))
+        expire = Expire(self.settings.lease, self.presences)
         duties = Duties(self.state, self.log, self.leader, [Wake(), expire])
 
         async def heard(message: Msg) -> None:
@@ -126,7 +128,7 @@ class Broker:
                 presence = _presence.decode(message.data)
             except msgspec.MsgspecError:
                 return
-            expire.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
+            self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
 
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
         for service in (self.log, self.projector, self.offers, self.assignments, self.leader, duties):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -10,12 +11,13 @@ from nats.aio.client import Client
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.manifest import Loaded, check_all, load
 from muster.broker.log import Log
+from muster.broker.presence import Presences
 from muster.broker.query import Query
 from muster.broker.state.machine import State
 from muster.broker.streams import StreamSettings, work_consumer
 from muster.broker.targets import suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, TooLargeError
+from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, TooLargeError, UnavailableError
 from muster.mesh.model import Assignment, JoinRequest, Mode, Wire
 from muster.mesh.settings import MAX_BODY
 
@@ -34,12 +36,15 @@ class ObjectChange(Wire):
 class Objects:
     """The write path of everything that has a manifest."""
 
-    def __init__(self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings) -> None:
+    def __init__(
+        self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings, presences: Presences
+    ) -> None:
         self._client = client
         self._state = state
         self._log = log
         self._query = query
         self._settings = settings
+        self._presences = presences
 
     async def apply(self, loaded: list[Loaded], by: str, *, dry_run: bool = False) -> list[ObjectChange]:
         """Create or change objects: all or nothing, in one record.
@@ -100,15 +105,31 @@ class Objects:
             raise InvalidError("the element's name is not valid", problem)
         if element not in self._state.fleet.elements:
             await self.apply(load(msgspec.json.encode({"kind": "machine", "name": element}).decode()), "agent")
+        self._may_join(request)
         consumer, subject = names.element_consumer(element), names.work_element(element)
         js = self._client.jetstream()
         await work_consumer(js, names.WORK_STREAM, consumer, subject, self._settings.lease)
         if self._state.fleet.elements[element].agent != request.agent:
-            await self._change(records.Joined(element=element, agent=request.agent))
+            await self._change(records.Joined(element=element, agent=request.agent, place=request.place))
         assignment = self._state.fleet.assignment(element)
         if assignment is None:
             raise RefusedError(f"element {element} was deleted just now")
         return assignment
+
+    def _may_join(self, request: JoinRequest) -> None:
+        """Two daemons for one element would run its orders twice as often as it has slots.
+
+        Raises:
+            UnavailableError: another one acts for it; the agent asks again until that one is gone.
+        """
+        element, now = self._state.fleet.elements[request.element], datetime.now(UTC)
+        if element.agent in {None, request.agent} or (element.place and element.place == request.place):
+            return
+        if self._presences.serves(element.name, now) == element.agent:
+            raise UnavailableError(
+                f"another agent acts for {element.name} (in {element.place or 'an unknown place'}); "
+                "this one waits until that one is gone"
+            )
 
     async def leave(self, request: JoinRequest) -> None:
         """An agent gives an element up."""

@@ -200,6 +200,8 @@ class JoinRequest(Wire, omit_defaults=True):
     element: str
     agent: str
     """Id of the daemon, new at each start."""
+    place: str = ""
+    """Host and state folder: a daemon that starts again in its place takes over at once; only one can run there."""
 
 
 class ResumeRequest(Wire, omit_defaults=True):

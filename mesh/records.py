@@ -129,6 +129,8 @@ class Joined(ElementRecord, tag="joined"):
     """An agent acts for the element now: it is online."""
 
     agent: str
+    place: str = ""
+    """Host and state folder of the agent."""
 
 
 class Left(ElementRecord, tag="left"):

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from muster.broker.duties.duty import Duty
+from muster.broker.presence import Presences
+from muster.broker.state.element import Element
 from muster.broker.state.machine import State
-from muster.mesh.model import Presence
-from muster.mesh.records import Left, Lost, Record
+from muster.mesh.records import Joined, Left, Lost, Record
 
 
 class Expire(Duty):
@@ -21,50 +22,41 @@ class Expire(Duty):
 
     every = 0.5
 
-    def __init__(self, lease: timedelta, started: datetime) -> None:
-        self._silence = min(timedelta(seconds=15), lease / 2)
+    def __init__(self, lease: timedelta, presences: Presences) -> None:
         self._lost_after = lease * 1.5
-        self._started = started
-        self._heard: dict[str, datetime] = {}
-        self._left: dict[tuple[str, str], str] = {}
-
-    def heard(self, element: str, presence: Presence, now: datetime) -> None:
-        """A heartbeat came in."""
-        if presence.leaving:
-            self._heard.pop(presence.agent, None)
-            self._left[element, presence.agent] = "it said good-bye"
-        else:
-            self._heard[presence.agent] = now
+        self._presences = presences
 
     def run_once(self, state: State, now: datetime) -> Iterator[Record]:
-        """Left for silent agents, Lost for what they held."""
-        for name, element in state.fleet.elements.items():
-            if element.agent is None:
-                continue
-            if reason := self._left.pop((name, element.agent), None):
-                yield Left(element=name, agent=element.agent, reason=reason)
-                yield from self._given_up(state, name, element.agent)
-            elif now - self._last_sign(element.agent, element.since) > self._silence:
-                yield Left(element=name, agent=element.agent, reason="its agent was not heard of for too long")
-        self._forget_old(now)
+        """Left for silent agents, Lost for what they held, Joined for those that speak again."""
+        for element in list(state.fleet.elements.values()):
+            yield from self._look_at(element, state, now)
         for name in list(state.shelves.holders()):
             for ident in state.shelves.held(name):
                 order = state.orders[ident]
-                if order.agent is not None and now - self._last_sign(order.agent, None) > self._lost_after:
+                if order.agent is not None and now - self._presences.last(order.agent) > self._lost_after:
                     reason = f"nothing was heard of the agent on {name} for {self._lost_after.total_seconds():g} s"
                     yield Lost(order=ident, attempt=order.attempt, reason=reason)
+        self._presences.forget(before=now - 4 * self._lost_after)
 
-    def _forget_old(self, now: datetime) -> None:
-        """Each daemon has an id of its own, so those that are gone must not pile up."""
-        for agent in [agent for agent, heard in self._heard.items() if now - heard > 4 * self._lost_after]:
-            del self._heard[agent]
+    def _look_at(self, element: Element, state: State, now: datetime) -> Iterator[Record]:
+        name, agent = element.name, element.agent
+        if agent is None:
+            if (speaking := self._presences.serves(name, now)) is not None:
+                yield Joined(element=name, agent=speaking, place=element.place)
+        elif self._presences.said_goodbye(name, agent):
+            yield Left(element=name, agent=agent, reason="it said good-bye")
+            yield from _given_up(state, name, agent)
+        elif self._presences.is_silent(agent, now) and _stood_for(element, now) > self._presences.silence:
+            yield Left(element=name, agent=agent, reason="its agent was not heard of for too long")
 
-    def _given_up(self, state: State, element: str, agent: str) -> Iterator[Lost]:
-        """What an agent held that said good-bye: it has stopped its tasks before."""
-        for ident in state.shelves.held(element):
-            order = state.orders[ident]
-            if order.agent == agent:
-                yield Lost(order=ident, attempt=order.attempt, reason=f"the agent on {element} was stopped")
 
-    def _last_sign(self, agent: str, joined: datetime | None) -> datetime:
-        return max(self._heard.get(agent, self._started), joined or self._started)
+def _given_up(state: State, element: str, agent: str) -> Iterator[Lost]:
+    """What an agent held that said good-bye: it has stopped its tasks before."""
+    for ident in state.shelves.held(element):
+        order = state.orders[ident]
+        if order.agent == agent:
+            yield Lost(order=ident, attempt=order.attempt, reason=f"the agent on {element} was stopped")
+
+
+def _stood_for(element: Element, now: datetime) -> timedelta:
+    return now - element.since if element.since is not None else timedelta.max

@@ -28,6 +28,8 @@ class Element(Wire):
     drained: bool = False
     agent: str | None = None
     """Id of the daemon that acts for it; None while it is offline."""
+    place: str = ""
+    """Host and state folder of that daemon, or of the last one."""
     since: datetime | None = None
     """When it last went online or offline."""
 

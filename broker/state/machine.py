@@ -147,7 +147,7 @@ class State:
         if element is None:
             changes.refused = Refused(f"there is no element {record.element}")
             return
-        after = replace(element, agent=record.agent, since=changes.stamp.time)
+        after = replace(element, agent=record.agent, place=record.place, since=changes.stamp.time)
         self._stand(element, after, changes, "element.online", {"agent": record.agent})
 
     def _left(self, record: records.Left, changes: Changes) -> None:
