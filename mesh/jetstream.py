@@ -417,3 +417,10 @@ def stamp(message: Msg) -> tuple[int, int]:
 def sequence(message: Msg) -> int:
     """The stream sequence of a delivered message."""
     return stamp(message)[0]
+
+
+def place(message: Msg) -> int:
+    """The how-manieth message it is that its consumer has delivered, from 1."""
+    parts = message.reply.split(".")
+    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
+    return int(parts[first + 4])
