@@ -57,6 +57,7 @@ def config() -> OpenAPIConfig:
             Tag(name="broker", description="How the broker is."),
         ],
         use_handler_docstrings=True,
+        operation_id_creator=lambda handler, *_: handler.handler_name,
     )
 
 
@@ -95,8 +96,10 @@ def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("400", None)  # Litestar's own form of error, which never leaves this house
     statuses = {*map(str, opt.get("problems", ())), *([] if opt.get("public") else ["401"])}
-    if operation.get("parameters"):
+    if parameters := operation.get("parameters"):
         statuses.add("422")
+        # OpenAPI 3.1 §4.8.12.1 has clients ignore a parameter of this name
+        operation["parameters"] = [_present(each) for each in parameters if each["name"] != "Accept"]
     for status in sorted(statuses):
         responses[status] = {
             "description": _MEANINGS[status],
@@ -106,6 +109,14 @@ def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
         operation["security"] = [{"token": []}, {}]
     if body := opt.get("body"):
         operation["requestBody"] = {"required": True, "content": _body(body)}
+
+
+def _present(parameter: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out; it cannot be null on the wire."""
+    for kind in parameter["schema"].pop("oneOf", ()):
+        if kind.get("type") != "null":
+            parameter["schema"] = kind
+    return parameter
 
 
 def _body(name: str) -> dict[str, Any]:

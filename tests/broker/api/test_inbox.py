@@ -25,7 +25,8 @@ async def put(mesh: Mesh, body: bytes, key: str | None = None) -> None:
 
 async def consumer(mesh: Mesh) -> ConsumerInfo:
     """How far the inbox is."""
-    return await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, CONSUMER)
+    info: ConsumerInfo = await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, CONSUMER)
+    return info
 
 
 async def emptied(mesh: Mesh) -> None:
