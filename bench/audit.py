@@ -1,0 +1,118 @@
+"""After a run: is every order on the record once, ended well, and started once?
+
+Asked of both the record (SQLite) and the log itself, where each start is a `claimed`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import nats
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from bench.measure import Finding, Goal
+from muster.mesh import names
+from muster.mesh.jetstream import Puller
+
+WINDOW = 2000
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found."""
+
+    sent: int
+    recorded: int
+    """Orders on the record."""
+    finished: int
+    first_attempts: int
+    """Orders that ended in their first attempt."""
+    starts: int
+    """`claimed` on the log."""
+    most_starts: int
+    """The most that one order has."""
+    ends: int
+    """`done` on the log."""
+    created: int
+    """`created` on the log."""
+
+    def lost(self) -> int:
+        """Orders sent that did not end on the record."""
+        return self.sent - self.finished
+
+    def beyond_one(self) -> int:
+        """Starts beyond one an order."""
+        return max(0, self.starts - self.created, self.recorded - self.first_attempts, self.most_starts - 1)
+
+    def differences(self) -> int:
+        """By how much the counts differ from what was sent."""
+        counts = (self.recorded, self.finished, self.first_attempts, self.starts, self.ends, self.created)
+        return sum(abs(count - self.sent) for count in counts)
+
+
+async def audit(url: str, record: Path, sent: int) -> Audit:
+    """Look at the record and read the whole log."""
+    with closing(sqlite3.connect(f"file:{record}?mode=ro", uri=True, timeout=5)) as connection:
+        recorded, finished, first = connection.execute(
+            "SELECT count(*), sum(state = 'finished'), sum(json_extract(CAST(doc AS TEXT), '$.attempt') = 1)"
+            " FROM orders"
+        ).fetchone()
+    created, claimed, done = await _log(url)
+    return Audit(
+        sent=sent,
+        recorded=recorded,
+        finished=finished or 0,
+        first_attempts=first or 0,
+        starts=claimed.total(),
+        most_starts=max(claimed.values(), default=0),
+        ends=done.total(),
+        created=created.total(),
+    )
+
+
+class _Record(msgspec.Struct):
+    type: str
+
+
+_record = msgspec.json.Decoder(_Record)
+
+
+async def _log(url: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """How often each order was created, claimed and done, as the log has it."""
+    counts: dict[str, Counter[str]] = {"created": Counter(), "claimed": Counter(), "done": Counter()}
+    client = await nats.connect(url, pending_size=-1)
+    stream = client.jetstream()
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, filter_subject="muster.log.order.>", mem_storage=True)
+    consumer = await stream.add_consumer(names.LOG_STREAM, config)
+    left = consumer.num_pending or 0
+    async with Puller(client, names.LOG_STREAM, consumer.name, limit=WINDOW) as puller:
+        while left > 0:
+            batch = await puller.batch()
+            left -= len(batch)
+            for message in batch:
+                if (found := counts.get(_record.decode(message.data).type)) is not None:
+                    found[message.subject.split(".")[3]] += 1
+    await client.close()
+    return counts["created"], counts["claimed"], counts["done"]
+
+
+def findings(gate: str, what: str, audits: list[Audit]) -> list[Finding]:
+    """G9 of one gate."""
+    return [
+        Finding(
+            gate="G9",
+            what=f"{gate} {what}: {title}",
+            unit="orders",
+            ours=[float(count(one)) for one in audits],
+            goal=Goal(most=0),
+            note=f"{sum(one.sent for one in audits):,} sent in {len(audits)} runs",
+        )
+        for title, count in (
+            ("starts beyond one an order", Audit.beyond_one),
+            ("lost", Audit.lost),
+            ("difference between sent and on record and log", Audit.differences),
+        )
+    ]

@@ -1,0 +1,114 @@
+"""The floors: what nats-py does alone with the same server settings, each part a process of its own.
+
+*raw*: publish, pull by the hundred, publish the result, acknowledge.  *raw+record*: the same with started and
+done events, and a recorder that commits them to SQLite by batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import nats
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
+
+from bench.parts.publisher import Publisher
+from bench.parts.recorder import Recorder
+from bench.parts.worker import Worker
+from bench.process import Process, part
+from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+from muster.mesh.settings import Durability
+
+WIDTH: Final = 100
+"""Publishes, or requests, under way at a time."""
+WORKERS: Final = 2
+
+
+@asynccontextmanager
+async def server(folder: Path, durability: Durability) -> AsyncIterator[str]:
+    """A fresh nats-server, set up as `muster server` does; its URL."""
+    async with EmbeddedNats(NatsSettings(folder=folder / "nats", durability=durability)) as running:
+        yield running.url
+
+
+async def _streams(url: str) -> None:
+    client = await nats.connect(url)
+    stream = client.jetstream()
+    await stream.add_stream(StreamConfig("FLOOR_WORK", subjects=["floor.work"], retention=RetentionPolicy.WORK_QUEUE))
+    await stream.add_stream(StreamConfig("FLOOR_RESULTS", subjects=["floor.result"]))
+    await stream.add_stream(StreamConfig("FLOOR_EVENTS", subjects=["floor.event.*"]))
+    await stream.add_consumer(
+        "FLOOR_WORK", ConsumerConfig("floor", ack_policy=AckPolicy.EXPLICIT, max_ack_pending=10_000)
+    )
+    await stream.add_consumer(
+        "FLOOR_EVENTS", ConsumerConfig("record", ack_policy=AckPolicy.ALL, max_ack_pending=100_000)
+    )
+    await client.close()
+
+
+@asynccontextmanager
+async def floor(folder: Path, durability: Durability, *, record: bool, announce: bool = False) -> AsyncIterator[Floor]:
+    """A server with its streams, workers and, if wished, a recorder, all set up and begun."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(server(folder, durability))
+        await _streams(url)
+        started = Floor(url, folder)
+        if record:
+            recorder = Recorder(
+                url=url, path=str(folder / "record.sqlite"), full_sync=durability == "safe", announce=announce
+            )
+            started.recorder = await stack.enter_async_context(part("recorder", recorder, folder))
+            await started.recorder.go()
+        for _ in range(WORKERS):
+            worker = await stack.enter_async_context(part("worker", Worker(url=url, record=record), folder))
+            started.workers.append(worker)
+            await worker.go()
+        yield started
+
+
+class Floor:
+    """The running parts of one."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.workers: list[Process] = []
+        self.recorder: Process | None = None
+
+    async def rate(self, count: int, width: int = WIDTH) -> float:
+        """Pieces of work a second, from the first publish to the last one that is through."""
+        ends = self.workers if self.recorder is None else [self.recorder]
+        async with part("publisher", Publisher(url=self.url, count=count, width=width), self.folder) as publisher:
+            await publisher.go()
+            through = asyncio.create_task(_through(ends, count))
+            begin = int((await publisher.told())["begin"])
+            return count / ((await through - begin) / 1e9)
+
+
+async def _through(ends: list[Process], count: int) -> int:
+    """When the last of `count` was told."""
+    left, last = count, 0
+    lines = {asyncio.create_task(process.told()): process for process in ends}
+    while left > 0:
+        done, _ = await asyncio.wait(lines, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            process, facts = lines.pop(task), task.result()
+            left -= int(facts["count"])
+            last = max(last, int(facts["at"]))
+            lines[asyncio.create_task(process.told())] = process
+    for task in lines:
+        task.cancel()
+    return last
+
+
+async def publish_rate(folder: Path, durability: Durability, count: int, width: int = WIDTH) -> float:
+    """Publishes that are acknowledged a second, with nobody there to take them."""
+    async with server(folder, durability) as url:
+        await _streams(url)
+        async with part("publisher", Publisher(url=url, count=count, width=width), folder) as publisher:
+            await publisher.go()
+            facts = await publisher.told()
+            return count / ((int(facts["end"]) - int(facts["begin"])) / 1e9)

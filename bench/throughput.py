@@ -1,0 +1,82 @@
+"""G1, G2, G3: orders a second, from the first request to the last one on the record, and accepted."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench import audit, floors
+from bench.measure import Finding, Goal
+from bench.mesh import ELEMENTS, Mesh, mesh
+from bench.parts.creator import Creator
+from bench.plan import Plan
+from bench.process import part
+from muster.mesh.settings import Durability
+
+GOAL = Goal(least=0.5, better=0.75)
+
+
+async def created(subject: Mesh, settings: Creator) -> tuple[float, int]:
+    """Make orders: those accepted a second, and when that began."""
+    async with part("creator", settings, subject.folder) as creator:
+        await creator.go()
+        facts = await creator.told()
+    if facts["accepted"] != settings.count:
+        raise RuntimeError(f"{facts['accepted']} of {settings.count} orders were accepted: {facts['refused']}")
+    return settings.count / ((facts["end"] - facts["begin"]) / 1e9), int(facts["begin"])
+
+
+async def recorded(plan: Plan, gate: str, durability: Durability) -> list[Finding]:
+    """No-op orders a second, created to full record, beside raw and raw+record."""
+    count = plan.size(20_000 if durability == "fast" else 5_000)
+    raw, record, ours, audits = [], [], [], []
+    for run in range(plan.runs):
+        with tempfile.TemporaryDirectory() as name:
+            async with floors.floor(Path(name), durability, record=False) as floor:
+                raw.append(await floor.rate(count))
+        with tempfile.TemporaryDirectory() as name:
+            async with floors.floor(Path(name), durability, record=True) as floor:
+                record.append(await floor.rate(count))
+        with tempfile.TemporaryDirectory() as name:
+            async with mesh(Path(name), durability) as subject:
+                settings = Creator(url=subject.url, count=count, width=floors.WIDTH, elements=ELEMENTS)
+                _, begin = await created(subject, settings)
+                ours.append(count / ((await subject.recorded(count) - begin) / 1e9))
+                audits.append(await audit.audit(subject.url, subject.record, count))
+        plan.say(gate, f"run {run + 1}: raw {raw[-1]:,.0f}/s, raw+record {record[-1]:,.0f}/s, ours {ours[-1]:,.0f}/s")
+    what = f"no-op orders, created to full record, {durability}"
+    return [
+        Finding(gate=gate, what=what, unit="orders/s", ours=ours, floor=record, against="raw+record", goal=GOAL),
+        Finding(gate=gate, what=f"{what}, beside raw", unit="orders/s", ours=ours, floor=raw, against="raw"),
+        *audit.findings(gate, durability, audits),
+    ]
+
+
+async def fast(plan: Plan) -> list[Finding]:
+    """G1."""
+    return await recorded(plan, "G1", "fast")
+
+
+async def safe(plan: Plan) -> list[Finding]:
+    """G2: both sides sync to the disk before they say so."""
+    return await recorded(plan, "G2", "safe")
+
+
+async def accepted(plan: Plan) -> list[Finding]:
+    """G3: as for the raw publishes, nobody is there to take the orders."""
+    count = plan.size(20_000)
+    floor, ours = [], []
+    for run in range(plan.runs):
+        with tempfile.TemporaryDirectory() as name:
+            floor.append(await floors.publish_rate(Path(name), "fast", count))
+        with tempfile.TemporaryDirectory() as name:
+            async with mesh(Path(name), "fast", agents=()) as subject:
+                settings = Creator(url=subject.url, count=count, width=floors.WIDTH, elements=ELEMENTS)
+                rate, _ = await created(subject, settings)
+                ours.append(rate)
+        plan.say("G3", f"run {run + 1}: raw {floor[-1]:,.0f}/s, ours {ours[-1]:,.0f}/s")
+    what = f"orders accepted over NATS, {floors.WIDTH} in flight"
+    goal = Goal(least=0.5)
+    return [
+        Finding(gate="G3", what=what, unit="orders/s", ours=ours, floor=floor, against="raw publish", goal=goal),
+    ]
