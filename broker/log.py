@@ -111,7 +111,7 @@ class Log(Service):
             else:
                 headers: dict[str, str] = {}
                 if expect is not None:
-                    headers = compare_and_set(names.log_of(record.kind, records.ident(record)), expect)
+                    headers = compare_and_set(names.log_of(record.kind, record.about), expect)
                 if key is not None:
                     headers[MSG_ID] = key
                 acknowledged = self._publisher.send(*appender.place, headers, patience=PATIENCE)
@@ -154,7 +154,7 @@ class Log(Service):
             for place, record in enumerate(many, start=1):
                 headers = {BATCH_ID: batch, BATCH_SEQUENCE: str(place)}
                 if expect is not None:
-                    headers |= compare_and_set(names.log_of(record.kind, records.ident(record)), expect)
+                    headers |= compare_and_set(names.log_of(record.kind, record.about), expect)
                 appenders.append(self._expected(records.subject(record), records.encode(record)))
                 if place < len(many):
                     post(self._client, *appenders[-1].place, headers=headers)
@@ -210,14 +210,13 @@ class Log(Service):
 
 def _told(found: RawStreamMsg) -> dict[str, Any]:
     subject, data = str(found.subject), found.data or b""
-    record = records.decode(subject, data)
-    parts = names.log_parts(subject)
+    record, place = records.decode(subject, data)
     time = found.headers.get("Nats-Time-Stamp") if found.headers else None
     return {
         "seq": found.seq,
         "time": found.time or time,
         "type": "unknown" if isinstance(record, str) else str(type(record).__struct_config__.tag),
-        "actor": parts[2] if parts else "",
+        "actor": place.actor if place else "",
         "data": {"error": record} if isinstance(record, str) else msgspec.json.decode(data),
     }
 

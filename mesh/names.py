@@ -98,7 +98,9 @@ def log_parts(subject: str) -> tuple[str, str, str] | None:
     parts = subject.split(".")
     if len(parts) != 5 or parts[0] != "muster" or parts[1] != "log":  # noqa: PLR2004 - muster.log.<kind>.<id>.<actor>
         return None
-    return parts[2], untoken(parts[3]), untoken(parts[4])
+    if "=" in subject:
+        return parts[2], untoken(parts[3]), untoken(parts[4])
+    return parts[2], parts[3], parts[4]
 
 
 def work_element(element: str) -> str:

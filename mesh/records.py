@@ -8,7 +8,7 @@ strictly: what does not decode as a record that its subject's actor may write ch
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
@@ -24,13 +24,22 @@ class Record(Wire, omit_defaults=True, tag_field="type"):
     by_element: ClassVar[bool] = False
     """Written by the element that holds the order; all others are the broker's."""
 
+    @property
+    def about(self) -> str:
+        """The id of what the record is about; the subject says the same."""
+        raise NotImplementedError
+
 
 class OrderRecord(Record):
     """Base of what happens to one order."""
 
     kind = "order"
     order: str
-    """The order's id; the subject says the same."""
+
+    @property
+    def about(self) -> str:
+        """The order's id."""
+        return self.order
 
 
 class Created(OrderRecord, tag="created"):
@@ -124,6 +133,11 @@ class ElementRecord(Record):
     kind = "element"
     element: str
 
+    @property
+    def about(self) -> str:
+        """The element's name."""
+        return self.element
+
 
 class Joined(ElementRecord, tag="joined"):
     """An agent acts for the element now: it is online."""
@@ -154,31 +168,39 @@ class DrainChanged(ElementRecord, tag="drain_changed"):
     by: str
 
 
-class Applied(Record, tag="applied"):
+class OtherRecord(Record):
+    """Base of what is about neither an order nor one element; it has an id of its own."""
+
+    id: str
+
+    @property
+    def about(self) -> str:
+        """The record's own id."""
+        return self.id
+
+
+class Applied(OtherRecord, tag="applied"):
     """Manifests were applied: all of them, in one record, or none."""
 
     kind = "objects"
-    id: str
     manifests: tuple[dict[str, Any], ...]
     """Each with `kind` and `name`, validated before it was written."""
     by: str
 
 
-class Deleted(Record, tag="deleted"):
+class Deleted(OtherRecord, tag="deleted"):
     """An object was deleted."""
 
     kind = "objects"
-    id: str
     object_kind: str
     name: str
     by: str
 
 
-class Rejected(Record, tag="rejected"):
+class Rejected(OtherRecord, tag="rejected"):
     """A message on the inbox could not be used; it is kept here with the reason."""
 
     kind = "inbox"
-    id: str
     subject: str
     reason: str
     body: str
@@ -215,34 +237,32 @@ def encode(record: Record) -> bytes:
 
 def subject(record: Record, actor: str = names.BROKER) -> str:
     """Where the record is written."""
-    return names.log(record.kind, ident(record), actor)
+    return names.log(record.kind, record.about, actor)
 
 
-def ident(record: Record) -> str:
-    """The id of what the record is about."""
-    if isinstance(record, OrderRecord):
-        return record.order
-    if isinstance(record, ElementRecord):
-        return record.element
-    if isinstance(record, Applied | Deleted | Rejected):
-        return record.id
-    raise TypeError(f"{type(record).__name__} is no record of the log")
+class Place(NamedTuple):
+    """What a log subject says."""
+
+    kind: str
+    ident: str
+    actor: str
 
 
-def decode(on: str, data: bytes) -> AnyRecord | str:
-    """The record on subject `on`, or why it is none that its actor may write."""
+def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
+    """The record on subject `on`, or why it is none that its actor may write; and what the subject says."""
     parts = names.log_parts(on)
     if parts is None:
-        return "not a log subject"
+        return "not a log subject", None
+    place = Place(*parts)
     try:
         record: AnyRecord = _decoder.decode(data)
     except msgspec.MsgspecError as error:
-        return str(error)
-    kind, about, actor = parts
-    if record.kind != kind or ident(record) != about:
-        return f"a {type(record).__name__} record about {ident(record)!r} may not stand on {on}"
+        return str(error), place
+    kind, ident, actor = parts
+    if record.kind != kind or record.about != ident:
+        return f"a {type(record).__name__} record about {record.about!r} may not stand on {on}", place
     if record.by_element == (actor == names.BROKER):
-        return f"{actor!r} may not write a {type(record).__name__} record"
-    if isinstance(record, Claimed) and record.element != actor:
-        return f"{actor!r} may not claim for {record.element!r}"
-    return record
+        return f"{actor!r} may not write a {type(record).__name__} record", place
+    if type(record) is Claimed and record.element != actor:
+        return f"{actor!r} may not claim for {record.element!r}", place
+    return record, place

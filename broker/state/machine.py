@@ -15,7 +15,7 @@ from muster.broker.state.fleet import Fleet, is_element_kind
 from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
-from muster.mesh import names, records
+from muster.mesh import records
 from muster.mesh.errors import InvalidError
 from muster.mesh.model import Child, Mode, Order, OrderState
 
@@ -47,12 +47,12 @@ class State:
     def apply(self, seq: int, time: datetime, subject: str, data: bytes) -> Changes:
         """What one message of the log does."""
         self.seq = seq
-        record = records.decode(subject, data)
-        parts = names.log_parts(subject)
-        changes = Changes(Stamp(seq, time, parts[2] if parts else ""))
+        record, place = records.decode(subject, data)
+        changes = Changes(Stamp(seq, time, place.actor if place else ""))
         if isinstance(record, str):
             self._refuse(changes, subject, record)
-            self._touch_rev(changes, parts)
+            if place is not None and place.kind == "order":
+                self._touch_rev(changes, place.ident)
             return changes
         if isinstance(record, records.OrderRecord):
             self._apply_to_order(record, changes)
@@ -67,29 +67,26 @@ class State:
         after = self._next(before, record, changes.stamp)
         if isinstance(after, Refused):
             changes.refused = after
-            self._touch_rev(changes, ("order", record.order, ""))
+            self._touch_rev(changes, record.order)
             return
         self._change(before, replace(after, rev=changes.stamp.seq), changes)
-        if isinstance(record, records.Reported):
-            for job in record.jobs:
-                data = {"order": record.order, "job": job.name, "exit_code": job.exit_code, "error": job.error}
-                changes.event(f"job.{job.state}", record.order, data)
-        elif isinstance(record, records.Lost | records.Retried):
-            kind = "order.lost" if isinstance(record, records.Lost) else "order.retried"
-            changes.event(kind, record.order, _summary(after))
+        kind = type(record)
+        if kind is records.Reported:
+            _tell_jobs(record, changes)
+        elif kind in _ALSO_TOLD:
+            changes.event(_ALSO_TOLD[kind], record.order, _summary(after))
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
-        if isinstance(record, records.Created):
-            return transitions.created(record, stamp) if before is None else Refused("there is such an order already")
-        if isinstance(record, records.Retried):
-            return transitions.retried(record) if before is None else Refused("it is open; there is nothing to retry")
-        if before is None:
-            return Refused("there is no such open order")
-        return transitions.TRANSITIONS[type(record)](before, record, stamp)
+        transition = transitions.TRANSITIONS.get(type(record))
+        if transition is not None:
+            return transition(before, record, stamp) if before is not None else Refused("there is no such open order")
+        if before is not None:
+            return Refused("there is such an order already, and it is open")
+        return transitions.BEGINNINGS[type(record)](record, stamp)
 
-    def _touch_rev(self, changes: Changes, parts: tuple[str, str, str] | None) -> None:
+    def _touch_rev(self, changes: Changes, ident: str) -> None:
         """Anything on an order's subjects moves what a claim is compared with, even if it was refused."""
-        order = self.orders.get(parts[1]) if parts is not None and parts[0] == "order" else None
+        order = self.orders.get(ident)
         if order is not None:
             self._keep(order, replace(order, rev=changes.stamp.seq))
             changes.orders[order.id] = self.orders[order.id]
@@ -129,7 +126,7 @@ class State:
         time = None if gone else (after.not_before or after.wake_at)
         if time is not None:
             self.timers[after.id] = time
-        elif before is not None and (before.not_before or before.wake_at):
+        elif self.timers:
             self.timers.pop(after.id, None)
 
     def _release(self, shelf: str, changes: Changes) -> None:
@@ -275,6 +272,11 @@ class State:
         changes.event("record.refused", subject.rpartition(".")[2], {"subject": subject, "reason": reason})
 
 
+_ALSO_TOLD: Final[dict[type[records.Record], str]] = {
+    records.Lost: "order.lost",
+    records.Retried: "order.retried",
+}
+
 OTHERS: Final[dict[type[records.Record], Callable[[State, Any, Changes], None]]] = {
     records.Joined: State._joined,  # noqa: SLF001 - the registry stands beside its class
     records.Left: State._left,  # noqa: SLF001
@@ -284,6 +286,12 @@ OTHERS: Final[dict[type[records.Record], Callable[[State, Any, Changes], None]]]
     records.Deleted: State._deleted,  # noqa: SLF001
     records.Rejected: State._rejected,  # noqa: SLF001
 }
+
+
+def _tell_jobs(record: Any, changes: Changes) -> None:
+    for job in record.jobs:
+        data = {"order": record.order, "job": job.name, "exit_code": job.exit_code, "error": job.error}
+        changes.event(f"job.{job.state}", record.order, data)
 
 
 def _summary(order: Order) -> dict[str, Any]:

@@ -166,12 +166,18 @@ def is_held(order: Order) -> bool:
     return order.state is OrderState.RUNNING or (order.state is OrderState.CANCELLING and not order.waits_for_children)
 
 
-def retried(record: records.Retried) -> Order | Refused:
+def retried(record: records.Retried, _stamp: Stamp) -> Order | Refused:
     """An ended order goes on at its first unfinished task."""
     order = record.snapshot
     if order.id != record.order or order.state not in {OrderState.FAILED, OrderState.CANCELLED}:
         return Refused(f"only a failed or cancelled order can be retried; it is {order.state}")
     return going_on(replace(order, finished_at=None, outputs={}, element=None if order.pool else order.element))
+
+
+BEGINNINGS: Final[dict[type[records.OrderRecord], Callable[[Any, Stamp], Order | Refused]]] = {
+    records.Created: created,
+    records.Retried: retried,
+}
 
 
 def going_on(order: Order) -> Order:
@@ -187,6 +193,11 @@ def ended(order: Order, state: OrderState, reason: str, stamp: Stamp) -> Order:
 def children_are_through(order: Order) -> bool:
     """Whether no child order is open any more."""
     return all(child.state in FINAL_STATES for child in order.children.values())
+
+
+def may_go_on(order: Order) -> bool:
+    """Whether a suspended order waits for nothing more."""
+    return order.waits_for_children and children_are_through(order)
 
 
 def with_jobs(known: tuple[Job, ...], news: tuple[Job, ...]) -> tuple[Job, ...] | Refused:

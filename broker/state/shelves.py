@@ -7,8 +7,8 @@ from typing import Final
 
 from muster.mesh.model import Order, OrderState
 
-_HELD: Final = frozenset({OrderState.RUNNING, OrderState.CANCELLING})
-_WAITING: Final = frozenset({OrderState.QUEUED})
+_HELD: Final[frozenset[OrderState | None]] = frozenset({OrderState.RUNNING, OrderState.CANCELLING})
+_WAITING: Final[frozenset[OrderState | None]] = frozenset({OrderState.QUEUED})
 
 
 def element_shelf(name: str) -> str:
@@ -33,23 +33,26 @@ class Shelves:
         self._open: dict[str, dict[str, None]] = {}
         self._waiting: dict[str, dict[str, None]] = {}
         self._held: dict[str, dict[str, None]] = {}
+        self._by_state = ((_WAITING, self._waiting), (_HELD, self._held))
 
     def move(self, before: Order | None, after: Order | None) -> None:
-        """Put an order where it belongs now; `after` is None once it has ended."""
+        """Put an order where it belongs now; `before` and `after` are None outside its open life."""
         order = after or before
         if order is None:
             return
         old = shelf_of(before) if before is not None else None
         new = shelf_of(after) if after is not None else None
+        was = before.state if before is not None else None
+        now = after.state if after is not None else None
+        if old == new and was is now:
+            return
         if old != new:
             _take(self._open, old, order.id)
             _put(self._open, new, order.id)
-        was, now = before is not None and before.state, after is not None and after.state
-        for index, wanted in ((self._waiting, _WAITING), (self._held, _HELD)):
-            had, has = was in wanted, now in wanted
-            if had and (not has or old != new):
+        for state, index in self._by_state:
+            if was in state:
                 _take(index, old, order.id)
-            if has and (not had or old != new):
+            if now in state:
                 _put(index, new, order.id)
 
     def waiting(self, shelf: str) -> list[str]:

@@ -5,6 +5,7 @@ It decides nothing: the test says what is offered, and what a resume is answered
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -42,7 +43,7 @@ class StandIn:
         self.lease = lease
         self.log: list[records.AnyRecord] = []
         self.sequences: list[int] = []
-        self.output: dict[str, bytes] = {}
+        self.output: defaultdict[str, bytearray] = defaultdict(bytearray)
         self.output_headers: list[dict[str, str]] = []
         self.presence: list[Presence] = []
         self.resumes: list[ResumeRequest] = []
@@ -194,7 +195,7 @@ class StandIn:
         self.presence.append(msgspec.json.decode(message.data, type=Presence))
 
     async def _record(self, message: Msg) -> None:
-        record = records.decode(message.subject, message.data)
+        record, _ = records.decode(message.subject, message.data)
         assert not isinstance(record, str), record
         self.log.append(record)
         self.sequences.append(message.metadata.sequence.stream)
@@ -202,7 +203,7 @@ class StandIn:
     async def _chunk(self, message: Msg) -> None:
         _, _, order, job = message.subject.split(".")
         place = f"{order}.{job}"
-        self.output[place] = self.output.get(place, b"") + message.data
+        self.output[place] += message.data
         self.output_headers.append(dict(message.headers or {}))
 
 

@@ -24,7 +24,7 @@ async def records_of(server: EmbeddedNats, order: str) -> list[records.AnyRecord
         found = []
         for sequence in range(1, (await js.stream_info(names.LOG_STREAM)).state.last_seq + 1):
             message = await js.get_msg(names.LOG_STREAM, sequence)
-            record = records.decode(message.subject or "", message.data or b"")
+            record, _ = records.decode(message.subject or "", message.data or b"")
             if isinstance(record, records.OrderRecord) and record.order == order:
                 found.append(record)
         return found  # type: ignore[return-value]
