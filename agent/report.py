@@ -15,7 +15,7 @@ from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.workshop import write
 from muster.mesh import records
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck
+from muster.mesh.jetstream import LostRaceError, PubAck
 from muster.mesh.model import Job, OrderState
 from muster.mesh.service import Service
 
@@ -51,9 +51,7 @@ def begin(attempt: Attempt) -> None:
     record = records.Reported(order=packet.order, attempt=packet.attempt, jobs=jobs)
     attempt.changed_at = asyncio.get_running_loop().time()  # if it fails, the next try is a moment away
     try:
-        told = shop.publisher.send(
-            records.subject(record, attempt.assignment.element), records.encode(record), {MSG_ID: shop.next_id()}
-        )
+        told = shop.publisher.send(records.subject(record, attempt.assignment.element), records.encode(record))
     except UnavailableError:
         return
     attempt.told = told

@@ -23,6 +23,8 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
 
     agent: str
     """Id of this daemon, new at each start."""
+    place: str
+    """Host and state folder."""
     settings: AgentSettings
     client: Client
     publisher: Publisher
@@ -45,11 +47,14 @@ async def write(
 ) -> PubAck | None:
     """Append a record to the log, again and again until it is acknowledged; None if we may not go on.
 
+    Only a compare-and-set carries a message id, by which its own second copy is known.  Second copies
+    of other records are refused by the state machine, and headers cost every reader of the log time.
+
     Raises:
         LostRaceError: a compare-and-set in `headers` failed.
     """
     subject, data = records.subject(record, actor), records.encode(record)
-    marked = {MSG_ID: shop.next_id(), **headers} if headers else {MSG_ID: shop.next_id()}
+    marked = {MSG_ID: shop.next_id(), **headers} if headers else None
     while True:
         try:
             return await shop.publisher.send(subject, data, marked)
