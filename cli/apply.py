@@ -20,16 +20,23 @@ _LINE_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def apply(
-    *,
+    *paths: Annotated[str, Parameter(show=False)],
     file: Annotated[
         tuple[str, ...],
-        Parameter(name=("--file", "-f"), help="A file, a folder (its .yaml, .yml and .json), or - for standard input."),
-    ],
+        Parameter(
+            name=("--file", "-f"),
+            allow_leading_hyphen=True,
+            help="A file, a folder (its .yaml, .yml and .json), or - for standard input; repeatable.",
+        ),
+    ] = (),
     dry_run: Annotated[bool, Parameter(help="Only show the difference.")] = False,
     common: Common = COMMON,
 ) -> None:
     """Create or change objects from manifests: all of them, or none."""
-    files = [{"name": name, "text": text} for name, text in read(file)]
+    given = (*file, *paths)  # `-f *.yaml` leaves all but the first to stand alone
+    if not given:
+        raise UsageError("which manifests? give files or folders: muster apply -f PATH")
+    files = [{"name": name, "text": text} for name, text in read(given)]
     with common.connect() as api:
         answer = api.post("/api/v1/apply", {"files": files}, dry_run=dry_run or None)
     if common.output != "table":

@@ -42,6 +42,8 @@ def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> Non
             with api.stream("/api/v1/events", after=after, kind=kind) as messages:
                 if misses:
                     _note("connected again")
+                elif not reached and common.output == "table":
+                    _note(f"watching {api.url}; Ctrl-C ends it")
                 misses, reached = 0, True
                 for message in messages:
                     after = message.ident or after

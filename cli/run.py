@@ -35,7 +35,9 @@ def run(
         tuple[str, ...],
         Parameter(name=("--input", "-i"), help="An input, KEY=VALUE; the value is JSON if it parses so, else text."),
     ] = (),
-    inputs: Annotated[str | None, Parameter(help="A YAML or JSON file of inputs; - is standard input.")] = None,
+    inputs: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="A YAML or JSON file of inputs; - for standard input.")
+    ] = None,
     wait: Annotated[bool, Parameter(group=AFTER, help="Wait until all have ended.")] = False,
     follow: Annotated[bool, Parameter(group=AFTER, help="Show their output until all have ended.")] = False,
     timeout: Annotated[str | None, Parameter(group=AFTER, help="Wait no longer than this (30s, 5m).")] = None,

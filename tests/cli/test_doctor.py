@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from muster.mesh.embedded_nats import EmbeddedNats
+from tests.kit.meshes import Mesh
+from tests.kit.ports import free_port
+from tests.kit.processes import clean_env, muster
+
+
+async def results(*args: str, env: dict[str, str]) -> dict[str, str]:
+    ran = await muster("doctor", *args, "-o", "json", env=env)
+    told = json.loads(ran.stdout)
+    assert ran.code == (0 if told["healthy"] else 1)
+    return {check["name"]: check["result"] for check in told["checks"]}
+
+
+async def test_a_healthy_mesh_is_found_healthy(mesh: Mesh) -> None:
+    ran = await mesh.muster("doctor")
+    assert ran.code == 0, ran.stdout
+    assert "all is well" in ran.stdout
+    found = await results(env=mesh.env)
+    assert {"Python", "nats-server", "data folder", "HTTP API", "versions", "broker", "clock", "agents"} <= set(found)
+    assert {found[name] for name in ("NATS", "JetStream", "streams")} == {"ok"}
+
+
+async def test_nothing_running_is_told_with_the_mend(tmp_path: Path) -> None:
+    nowhere = {"MUSTER_API": f"http://127.0.0.1:{free_port()}", "MUSTER_SERVER": f"nats://127.0.0.1:{free_port()}"}
+    ran = await muster("doctor", env=clean_env(tmp_path, **nowhere))
+    assert ran.code == 1
+    assert "muster up" in ran.stdout
+    assert ran.stderr == ""
+
+
+async def test_a_server_that_no_broker_has_met_lacks_streams(tmp_path: Path, fresh_nats: EmbeddedNats) -> None:
+    found = await results("--server", fresh_nats.url, env=clean_env(tmp_path))
+    assert (found["NATS"], found["JetStream"], found["streams"]) == ("ok", "ok", "wrong")
+
+
+async def test_a_missing_program_and_a_folder_that_is_none_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    env = clean_env(tmp_path, MUSTER_NATS_SERVER=str(tmp_path / "none"), MUSTER_DATA=str(tmp_path / "file"))
+    found = await results(env=env)
+    assert found["nats-server"] == "warning"
+    assert found["data folder"] == "wrong"

@@ -1,0 +1,222 @@
+"""What can be told without a mesh: usage, help, exit codes, and how things are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from muster.cli import output
+from muster.cli.examples import EXAMPLES
+from muster.cli.main import NAMES, run
+from muster.cli.options import key_value, seconds
+from muster.cli.output import Column, table
+from muster.cli.roles import default_element
+from muster.mesh.errors import UsageError
+from muster.mesh.names import is_name
+from tests.kit.ports import free_port
+from tests.kit.processes import ROOT, clean_env
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    output.console.cache_clear()
+    yield
+    output.console.cache_clear()
+
+
+@pytest.mark.parametrize("command", sorted(NAMES))
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "Usage: muster " in told
+    assert f"  muster {command}" in told
+
+
+def test_the_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for command in NAMES:
+        assert any(line.startswith(f"│ {command} ") and len(line.strip("│ ").split()) > 2 for line in lines), command
+
+
+def test_examples_belong_to_commands() -> None:
+    assert set(EXAMPLES) == {"", *NAMES}
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["rum"], "Did you mean"),
+        (["run"], "BLUEPRINT"),
+        (["run", "x", "--onn", "y"], "--on"),
+        (["get", "machines", "-o", "xml"], "json"),
+        (["orders", "--limit", "many"], "many"),
+        (["run", "x", "--on", "y", "-i", "novalue"], "KEY=VALUE"),
+        (["run", "x", "--on", "y", "--timeout", "soon"], "duration"),
+        (["orders", "--api", "nonsense"], "http://HOST:PORT"),
+        (["get", "machines", "--api", "ftp://host"], "http://HOST:PORT"),
+    ],
+)
+def test_bad_usage_exits_2_and_says_what_was_wrong(
+    argv: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(argv) == 2
+    told = capsys.readouterr()
+    assert word in told.err
+    assert told.out == ""
+
+
+def test_no_mesh_exits_4_and_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (
+        ["orders"],
+        ["run", "x", "--on", "y"],
+        ["events"],
+        ["apply", "-f", str(ROOT / "tests/blueprints/obey.yaml")],
+    ):
+        assert run([*command, "--api", f"http://127.0.0.1:{free_port()}"]) == 4
+        assert "muster up" in capsys.readouterr().err
+
+
+def test_a_bug_is_told_in_a_line_with_the_details_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("muster.cli.options.Common.connect", broken)
+    assert run(["orders"]) == 70
+    told = capsys.readouterr().err
+    assert "oops" in told
+    assert "Traceback" not in told
+    file = Path(told.split("report it with ")[1].split()[0])
+    assert "Traceback" in file.read_text()
+    file.unlink()
+    monkeypatch.setenv("MUSTER_DEBUG", "1")
+    assert run(["orders"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_options_for_all_commands_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--api", f"http://127.0.0.1:{free_port()}", "-o", "json", "orders"]) == 4
+    assert run(["--output=xml", "orders"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=1", 1),
+        ("a=true", True),
+        ("a=null", None),
+        ("a=text", "text"),
+        ("a=", ""),
+        ('a={"b": [1]}', {"b": [1]}),
+        ("a=b=c", "b=c"),
+        ("a=NaN", "NaN"),
+        ('a="1"', "1"),
+        ("a=007", "007"),
+    ],
+)
+def test_values_are_json_where_they_parse_as_json(text: str, value: object) -> None:
+    assert key_value(text) == ("a", value)
+
+
+def test_durations_are_words_or_seconds() -> None:
+    assert [seconds(text) for text in ("30s", "1m30s", "250ms", "2", "0.5")] == [30, 90, 0.25, 2, 0.5]
+    with pytest.raises(UsageError):
+        seconds("fast")
+
+
+COLUMNS = (
+    Column(title="NAME", value=lambda row: row["name"]),
+    Column(title="SUMMARY", value=lambda row: row["summary"], optional=1, flexible=True),
+    Column(title="EXTRA", value=lambda row: row["extra"], optional=2),
+)
+ROW = {"name": "a-name", "summary": "words " * 20, "extra": "x" * 30}
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_a_table_fits_the_terminal_and_keeps_names_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    table([ROW], COLUMNS)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert "a-name" in lines[1]
+    assert ("EXTRA" in lines[0]) == (width >= 80)
+
+
+def test_a_pipe_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS")
+    table([ROW], COLUMNS)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table([{**ROW, "name": "\033[31m[red]evil", "summary": "\a"}], COLUMNS)
+    told = capsys.readouterr().out
+    assert "\033" not in told
+    assert "\a" not in told
+    assert "[red]evil" in told
+
+
+def test_documents_keep_what_tables_shorten(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"text": "ü\n" * 3, "deep": {"list": [1, None]}}
+    output.document(value, "json")
+    assert json.loads(capsys.readouterr().out) == value
+
+
+def test_the_default_element_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host in ("Web01.example.com", "---", "ÜBER", "a" * 80, "x_y.z"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        assert is_name(default_element())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "undrain" in script
+    assert "follow" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script.encode(), check=True)
+
+
+def test_completion_asks_which_shell_if_it_cannot_know(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    assert run(["completion"]) == 2
+    assert "bash" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m muster.cli completion bash | head -n 1"
+    ran = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], env=clean_env(tmp_path), cwd=ROOT, capture_output=True, check=False
+    )
+    assert ran.stderr == b""
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    """Processor time, so that a busy machine does not matter; 0.4 s is what a person would notice."""
+    argv = [sys.executable, "-m", "muster.cli", "--help"]
+    best = 9.0
+    for _ in range(3):
+        began = _children()
+        subprocess.run(argv, env=clean_env(tmp_path), cwd=ROOT, capture_output=True, check=True)
+        best = min(best, _children() - began)
+    assert best < 1.0 if sys.flags.dont_write_bytecode else best < 0.4
+
+
+def _children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
