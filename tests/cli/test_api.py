@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from muster.cli.api import Api, segment
+from muster.cli.api import Api, ServerEvent, segment
 from muster.mesh.errors import (
     InvalidError,
     MusterError,
@@ -131,7 +131,7 @@ def test_event_streams_are_read_as_the_standard_says() -> None:
         b'event: error\ndata: {"type": "urn:muster:problem:refused", "detail": "enough"}\n\n'
     )
     with answering(lambda _: (200, "text/event-stream; charset=utf-8", content)) as server, Api(server.url) as api:
-        found = []
+        found: list[ServerEvent] = []
         with pytest.raises(RefusedError, match="enough"), api.stream("/x", after="0.5") as events:
             found.extend(events)
         assert [(event.name, event.ident, event.data) for event in found] == [
