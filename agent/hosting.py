@@ -33,22 +33,23 @@ SETTLE = 1.0
 """Seconds after which an assignment that was heard of is read from the bucket, which alone is right."""
 
 
-async def join(client: Client, element: str, agent: str) -> Assignment:
+async def join(client: Client, request: JoinRequest) -> Assignment:
     """Take up an element, as soon as a broker answers.
 
     Raises:
         MusterError: the broker refuses.
     """
-    request = msgspec.json.encode(JoinRequest(element=element, agent=agent))
-    is_told = False
+    body = msgspec.json.encode(request)
+    told = ""
     while True:
         try:
-            reply = await client.request(names.api("elements", "join"), request, timeout=5)
+            reply = await client.request(names.api("elements", "join"), body, timeout=5)
             return assignment(reply.data)
-        except (nats.errors.Error, TimeoutError, UnreachableError, OSError):
-            if not is_told:
-                log.info("broker.awaited", element=element)
-                is_told = True
+        except (nats.errors.Error, TimeoutError, UnreachableError, OSError) as error:
+            why = error.detail if isinstance(error, UnreachableError) else "no broker answers"
+            if why != told:
+                log.warning("join.waits", element=request.element, why=why)
+                told = why
             await asyncio.sleep(ASK_AGAIN)
 
 
@@ -86,7 +87,7 @@ class Host(Service):
             await subscribe(client, names.control(self.element), self._told),
             await subscribe(client, f"$KV.{names.ASSIGNMENT_BUCKET}.{names.key(self.element)}", self._heard),
         ]
-        given = await join(client, self.element, self._shop.agent)
+        given = await join(client, self._request())
         try:
             async with Slots(self._shop, given, self._orders.start) as slots:
                 self.slots = slots
@@ -96,6 +97,9 @@ class Host(Service):
             self._say(leaving=True)
             for subscription in subscriptions:
                 await unsubscribe(subscription)
+
+    def _request(self) -> JoinRequest:
+        return JoinRequest(element=self.element, agent=self._shop.agent, place=self._shop.place)
 
     def reconnected(self) -> None:
         """NATS was away: whatever was said meanwhile is to be asked for."""
@@ -122,7 +126,7 @@ class Host(Service):
                     self._news.clear()
             if self._must_join:
                 self._must_join = False
-                slots.assign(await join(self._shop.client, self.element, self._shop.agent))
+                slots.assign(await join(self._shop.client, self._request()))
             if loop.time() >= look_at:
                 look_at = loop.time() + LOOK_AGAIN
                 await self._look(slots)

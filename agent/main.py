@@ -15,6 +15,7 @@ from muster.agent.hosting import Host
 from muster.agent.lease import Lease
 from muster.agent.orders import Orders
 from muster.agent.output import Outputs
+from muster.agent.place import placed
 from muster.agent.plan import Shelf
 from muster.agent.report import Teller
 from muster.agent.settings import AgentSettings
@@ -99,6 +100,7 @@ class Reconnected:
 
 async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) -> Workshop:
     agent = names.new_id()
+    place = await stack.enter_async_context(placed(settings.data, settings.elements))
     folder = settings.data / "work" / agent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     stack.callback(_remove, folder)
@@ -106,6 +108,7 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
     counter = itertools.count()
     return Workshop(
         agent=agent,
+        place=place,
         settings=settings,
         client=client,
         publisher=publisher,
@@ -149,6 +152,7 @@ async def _wind_up(hosts: list[Host], orders: Orders, settings: AgentSettings) -
     log.warning("agent.stops_orders", orders=list(orders.attempts))
     orders.stop()
     await _none_left(orders, settings.kill_grace.total_seconds() + KILL_PATIENCE)
+    await orders.end()  # before the good-bye, which says that nothing of ours runs any more
 
 
 async def _none_left(orders: Orders, patience: float) -> bool:

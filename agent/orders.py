@@ -18,9 +18,13 @@ from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
 from muster.blueprints.task import Suspended
 from muster.mesh import records
+from muster.mesh.jetstream import sequence
 from muster.mesh.model import OrderState, Packet
 
 log = structlog.get_logger()
+
+SOON = 0.2
+"""Seconds until a message comes again whose order is just being left here."""
 
 BUG_PAUSE = 5.0
 """Seconds until a message comes again on which we have failed."""
@@ -40,6 +44,10 @@ class Orders:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """Leave every order at once, and wait until its tasks are gone."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -54,7 +62,7 @@ class Orders:
             delivery.acknowledge()
             return False
         if (attempt := self.attempts.get(packet.order)) is not None:
-            self._again(attempt, delivery)
+            self._again(attempt, delivery, packet)
             return False
         attempt = Attempt(self._shop, delivery, packet, slots.assignment)
         delivery.on_lost = attempt.lose
@@ -65,15 +73,21 @@ class Orders:
         attempt.task.add_done_callback(self._tasks.discard)
         return True
 
-    def _again(self, attempt: Attempt, delivery: Delivery) -> None:
-        """The same message once more, while we work on it (its lease looked over to the server): a fresh lease."""
-        if attempt.why >= Why.STOPPED:
-            self._put_down(delivery)
-            delivery.give_back(1.0)
+    def _again(self, attempt: Attempt, delivery: Delivery, packet: Packet) -> None:
+        """Another message of an order that is here: the same one, an older copy, or the next attempt's."""
+        is_same = sequence(delivery.message) == sequence(attempt.delivery.message)
+        if is_same and attempt.why < Why.STOPPED:  # its lease looked over to the server: this one has a fresh lease
+            self._put_down(attempt.delivery)
+            attempt.delivery = delivery
+            delivery.on_lost = attempt.lose
             return
-        self._put_down(attempt.delivery)
-        attempt.delivery = delivery
-        delivery.on_lost = attempt.lose
+        self._put_down(delivery)
+        if packet.rev < attempt.packet.rev:
+            delivery.acknowledge()
+            return
+        if packet.rev > attempt.packet.rev:  # the order was offered anew, so what we do does not count any more
+            attempt.interrupt(Why.LOST)
+        delivery.give_back(SOON)
 
     def _put_down(self, delivery: Delivery) -> None:
         self._shop.lease.release(delivery)

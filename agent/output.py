@@ -27,11 +27,11 @@ CHUNK: Final = 128 * 1024
 DELAY: Final = 0.1
 """Seconds that a chunk may wait to become full."""
 
-JOB_WINDOW: Final = 16
+JOB_WINDOW: Final = 32
 """Chunks of one job that may be unacknowledged."""
 
-AGENT_WINDOW: Final = 64
-"""Chunks of all jobs that may be unacknowledged: what output may cost in memory (8 MiB)."""
+AGENT_WINDOW: Final = 96
+"""Chunks of all jobs that may be unacknowledged: what output may cost in memory (12 MiB)."""
 
 RESEND: Final = 0.5
 """Seconds between two tries to send what was not acknowledged."""

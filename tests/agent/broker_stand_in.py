@@ -145,9 +145,7 @@ class StandIn:
     def of(self, order: str, kind: type[Any] | None = None) -> list[Any]:
         """The agent's records about an order so far."""
         return [
-            record
-            for record in self.log
-            if isinstance(record, records.OrderRecord) and record.order == order and (kind is None or isinstance(record, kind))
+            record for record in self.log if isinstance(record, kind or records.OrderRecord) and record.order == order
         ]
 
     async def first(self, order: str, kind: type[Any], within: float = 10.0, nth: int = 1) -> Any:

@@ -74,6 +74,8 @@ async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
     async with agent_process(agent_settings) as agent:
         await broker.order([waiting_task(tmp_path / "pid")])
         task = await pid_in(tmp_path / "pid")
+        journal = next((agent_settings.data / "groups").iterdir())
+        await eventually(lambda: str(task) in journal.read_text())
         warden = next(child for child in agent.tree() if child.name() == "sh")
         os.kill(agent.pid, signal.SIGSTOP)
         warden.kill()
@@ -85,9 +87,7 @@ async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
         await eventually(lambda: not is_running(task), within=5)
 
 
-async def test_a_killed_wardens_place_is_taken(
-    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
-) -> None:
+async def test_a_killed_wardens_place_is_taken(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
     async with agent_process(agent_settings) as agent:
         await broker.order([waiting_task(tmp_path / "pid")])
         task = await pid_in(tmp_path / "pid")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ async def test_output_arrives_byte_for_byte(broker: StandIn, agent: asyncio.Even
     (tmp_path / "data").write_bytes(data)
     order = await broker.order([{"name": "a", "run": f"cat {tmp_path}/data"}])
     assert (await broker.done(order)).state is OrderState.FINISHED
-    await eventually(lambda: len(broker.output.get(f"{order}.a", b"")) >= len(data))
+    await eventually(lambda: len(broker.output[f"{order}.a"]) >= len(data))
     assert hashlib.sha256(broker.output[f"{order}.a"]).digest() == hashlib.sha256(data).digest()
     offsets = [int(headers["Muster-Offset"]) for headers in broker.output_headers]
     assert offsets == sorted(offsets)
@@ -38,7 +40,7 @@ async def test_both_streams_arrive_in_the_order_in_which_they_were_written(
 
 async def test_a_line_is_seen_while_the_task_goes_on(broker: StandIn, agent: asyncio.Event) -> None:
     order = await broker.order([{"name": "a", "run": "echo soon; sleep 300"}])
-    await eventually(lambda: broker.output.get(f"{order}.a") == b"soon\n", within=3)
+    await eventually(lambda: broker.output[f"{order}.a"] == b"soon\n", within=3)
     assert not broker.of(order, records.Done)
     await broker.cancel(order)
     await broker.done(order)
@@ -50,9 +52,7 @@ async def test_output_is_on_the_stream_before_the_order_is_done(broker: StandIn,
     assert (await broker.js.stream_info("MUSTER_OUTPUT")).state.messages == 1
 
 
-async def test_a_flood_is_cut_at_the_limit_and_the_task_goes_on(
-    broker: StandIn, agent_settings: AgentSettings
-) -> None:
+async def test_a_flood_is_cut_at_the_limit_and_the_task_goes_on(broker: StandIn, agent_settings: AgentSettings) -> None:
     async with running_agent(agent_settings, output_limit=1024 * 1024):
         order = await broker.order([{"name": "a", "run": "head -c 5000000 /dev/zero; echo ok=1 >> $MUSTER_OUTPUTS"}])
         done = await broker.done(order)
@@ -77,9 +77,6 @@ async def test_a_daemon_that_holds_the_output_does_not_hold_the_order(
     done = await broker.done(order, within=4)
     assert done.state is OrderState.FINISHED
     assert broker.output[f"{order}.a"] == b"up\n"
-    import os
-    import signal
-
     daemon = int((tmp_path / "pid").read_text())
     os.kill(daemon, signal.SIGKILL)
 
@@ -97,4 +94,4 @@ async def test_what_a_script_leaves_in_its_group_ends_with_it(
 async def test_any_size_arrives_whole(broker: StandIn, agent: asyncio.Event, size: int) -> None:
     order = await broker.order([{"name": "a", "run": f"head -c {size} /dev/zero"}])
     await broker.done(order)
-    await eventually(lambda: len(broker.output.get(f"{order}.a", b"")) == size)
+    await eventually(lambda: len(broker.output[f"{order}.a"]) == size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from muster.mesh import names, records
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.model import OrderState
-from tests.agent.broker_stand_in import StandIn, stand_in
+from tests.agent.broker_stand_in import stand_in
 from tests.agent.conftest import running_agent
 from tests.kit.ports import free_port
 from tests.kit.waiting import eventually
@@ -36,12 +35,7 @@ async def test_a_task_goes_on_while_nats_restarts_and_its_end_arrives(tmp_path: 
     async with EmbeddedNats(nats) as server, stand_in(server.url, timedelta(seconds=10)) as broker:
         await broker.element("e1")
         go, out = tmp_path / "go", tmp_path / "out"
-        run = f"echo before; echo up > {out}; until [ -e {go} ]; do sleep 0.05; done; echo after; echo n=1 >> $MUSTER_OUTPUTS"
-        stopping = asyncio.Event()
-
-        async def after_restart() -> None:
-            await stopping.wait()
-
+        run = f"echo before; echo up > {out}; until [ -e {go} ]; do sleep 0.05; done; echo after"
         async with running_agent(settings):
             order = await broker.order([{"name": "a", "run": run}])
             await eventually(out.exists)
@@ -87,7 +81,3 @@ async def test_an_agent_takes_work_again_after_nats_was_restarted(tmp_path: Path
                     return [r for r in await records_of(again, order) if isinstance(r, records.Done)]
 
                 await eventually(ended, within=10)
-
-
-def _unused(_: StandIn) -> None:
-    """Keeps the type in scope for readers."""
