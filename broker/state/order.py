@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
@@ -166,12 +167,21 @@ def is_held(order: Order) -> bool:
     return order.state is OrderState.RUNNING or (order.state is OrderState.CANCELLING and not order.waits_for_children)
 
 
+_WELL_ENDED: Final = frozenset({JobState.FINISHED, JobState.SKIPPED})
+
+
 def retried(record: records.Retried, _stamp: Stamp) -> Order | Refused:
-    """An ended order goes on at its first unfinished task."""
+    """An ended order goes on at its first unfinished task.
+
+    Jobs stand in the order in which they ran, so what ran after the first one that did not end well (`on_failure`
+    and `always` of the run that failed) belongs to the past, and may run again.
+    """
     order = record.snapshot
     if order.id != record.order or order.state not in {OrderState.FAILED, OrderState.CANCELLED}:
         return Refused(f"only a failed or cancelled order can be retried; it is {order.state}")
-    return going_on(replace(order, finished_at=None, outputs={}, element=None if order.pool else order.element))
+    jobs = tuple(takewhile(lambda job: job.state in _WELL_ENDED, order.jobs))
+    element = None if order.pool else order.element
+    return going_on(replace(order, finished_at=None, outputs={}, jobs=jobs, element=element))
 
 
 BEGINNINGS: Final[dict[type[records.OrderRecord], Callable[[Any, Stamp], Order | Refused]]] = {

@@ -6,17 +6,6 @@ import subprocess
 import sys
 
 HEAVY = ("httpx", "jinja2", "cel_expr_python", "jsonschema_rs", "yaml", "psutil", "litestar", "uvicorn", "uvloop")
-    "httpx",
-    "jinja2",
-    "cel_expr_python",
-    "jsonschema_rs",
-    "yaml",
-    "psutil",
-    "rich",
-    "litestar",
-    "uvicorn",
-    "uvloop",
-)
 
 
 def test_starting_an_agent_imports_nothing_heavy() -> None:
