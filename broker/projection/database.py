@@ -164,31 +164,51 @@ def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:
 
 
 def _open(path: Path, durability: Durability) -> sqlite3.Connection:
+    """The file if it is of our making and version; else a new one, for the log has everything."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = _connect(path, durability)
-    try:
-        found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except sqlite3.OperationalError:
-        found = None
-    except sqlite3.DatabaseError:
-        found = (None,)
-    if found == (SCHEMA_VERSION,):
+    if connection is not None and _version(connection) == SCHEMA_VERSION:
         return connection
-    if found is not None:
+    if connection is not None:
         connection.close()
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        connection = _connect(path, durability)
-    script = files("muster.broker.projection").joinpath("schema.sql").read_text()
-    connection.executescript(f"BEGIN;{script}COMMIT;")
-    connection.execute("INSERT INTO meta VALUES ('schema', ?), ('seq', 0)", (SCHEMA_VERSION,))
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    connection = _connect(path, durability)
+    if connection is None:
+        raise UnavailableError(f"the projection {path} cannot be made: no SQLite file can be opened there")
+    try:
+        script = files("muster.broker.projection").joinpath("schema.sql").read_text()
+        connection.executescript(f"BEGIN;{script}COMMIT;")
+        connection.execute("INSERT INTO meta VALUES ('schema', ?), ('seq', 0)", (SCHEMA_VERSION,))
+    except sqlite3.Error as error:
+        raise UnavailableError(f"the projection {path} cannot be made: {error}") from error
     return connection
 
 
-def _connect(path: Path, durability: Durability) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'safe' else 'NORMAL'}")
-    connection.execute("PRAGMA cache_size = -16384")
-    connection.execute("PRAGMA busy_timeout = 5000")
+def _version(connection: sqlite3.Connection) -> int | None:
+    try:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    except sqlite3.Error:
+        return None
+    return row[0] if row else None
+
+
+def _connect(path: Path, durability: Durability) -> sqlite3.Connection | None:
+    """A connection, or None if the file is no database.
+
+    Raises:
+        UnavailableError: the file cannot be opened at all.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise UnavailableError(f"the projection {path} cannot be opened: {error}") from error
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'safe' else 'NORMAL'}")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA busy_timeout = 5000")
+    except sqlite3.DatabaseError:
+        connection.close()
+        return None
     return connection

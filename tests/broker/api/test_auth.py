@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from muster.broker.api.server import is_loopback
+from muster.broker.api.addresses import is_loopback
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from tests.broker.api.conftest import Mesh, running
 from tests.broker.api.test_problems import problem
@@ -66,3 +66,29 @@ async def test_an_open_port_without_a_token_is_warned_of(tmp_path: Path) -> None
 async def test_loopback_is_told_from_the_world() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", "")] == [False] * 5
+
+
+BODY = b'{"blueprint": "hello", "on": "web01"}'
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://["])
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_page_of_another_site_cannot_make_orders(own_mesh: Mesh, origin: str) -> None:
+    headers = {"Origin": origin, "Content-Type": "text/plain"}  # what a browser sends without asking first
+    problem(await own_mesh.http.post("/api/v1/orders", content=BODY, headers=headers), 403)
+    assert (await own_mesh.http.get("/api/v1/orders")).json()["items"] == []
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[", "localhost.evil"])
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_name_that_was_bent_to_loopback_is_refused(own_mesh: Mesh, host: str) -> None:
+    problem(await own_mesh.http.get("/api/v1/orders", headers={"Host": host}), 403)
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:8642"])
+@pytest.mark.asyncio(loop_scope="function")
+async def test_loopback_may_be_called_by_its_names(own_mesh: Mesh, host: str) -> None:
+    answer = await own_mesh.http.post(
+        "/api/v1/orders", content=BODY, headers={"Host": host, "Origin": f"http://{host}"}
+    )
+    assert answer.status_code == 201

@@ -1,0 +1,119 @@
+"""The projection's file: what it keeps, and what becomes of it when it is not ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muster.broker.projection.database import Batch, Database
+from muster.broker.state.machine import State
+from muster.mesh import names, records
+from muster.mesh.errors import UnavailableError
+from muster.mesh.model import OrderState
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TABLES = ("orders", "elements", "objects", "events")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "projection.sqlite", "fast")
+    yield opened
+    opened.close()
+
+
+def story(orders: int) -> list[tuple[str, bytes]]:
+    """What the log says of some orders on one machine."""
+    said: list[tuple[records.Record, str]] = [
+        (records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"), names.BROKER),
+        (records.Joined(element="web01", agent="one"), names.BROKER),
+    ]
+    for number in range(orders):
+        order = f"order{number}"
+        said += [
+            (
+                records.Created(order=order, blueprint="b", version=1, digest="d", by="test", element="web01"),
+                names.BROKER,
+            ),
+            (records.Claimed(order=order, attempt=1, element="web01", agent="one"), "web01"),
+            (records.Done(order=order, attempt=1, state=OrderState.FINISHED), "web01"),
+        ]
+    said.append((records.Deleted(id="y", object_kind="machine", name="web01", by="test"), names.BROKER))
+    return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
+
+
+def project(database: Database, log: list[tuple[str, bytes]], batch_size: int) -> None:
+    state, batch = State(), Batch()
+    for seq, (subject, data) in enumerate(log, start=1):
+        batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
+        if seq % batch_size == 0 or seq == len(log):
+            database.write(batch)
+            batch = Batch()
+
+
+def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    connection = sqlite3.connect(path)
+    found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES}
+    connection.close()
+    return found
+
+
+@given(batch_size=st.integers(min_value=1, max_value=40))
+@settings(max_examples=20, deadline=None)
+def test_the_rows_do_not_depend_on_how_the_log_came_in_batches(
+    tmp_path_factory: pytest.TempPathFactory, batch_size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    log = story(orders=9)
+    for name, size in (("whole", len(log)), ("parts", batch_size)):
+        opened = Database(folder / name, "fast")
+        project(opened, log, size)
+        opened.close()
+    assert rows(folder / "whole") == rows(folder / "parts")
+
+
+def test_a_deleted_element_leaves_no_row(database: Database) -> None:
+    project(database, story(orders=1), 100)
+    assert rows(database.path)["elements"] == []
+    assert len(rows(database.path)["orders"]) == 1
+
+
+def test_a_file_of_another_version_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "projection.sqlite"
+    project(first := Database(path, "fast"), story(orders=2), 3)
+    first.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE meta SET value = 99 WHERE key = 'schema'")
+    connection.commit()
+    connection.close()
+    again = Database(path, "fast")
+    assert again.kept().seq == 0
+    again.close()
+
+
+def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "projection.sqlite"
+    path.write_bytes(b"these are not the bytes of a database" * 1000)
+    opened = Database(path, "fast")
+    assert opened.kept().seq == 0
+    opened.close()
+
+
+def test_a_batch_that_cannot_be_written_leaves_nothing_behind(database: Database) -> None:
+    log = story(orders=3)
+    project(database, log, len(log))
+    before = rows(database.path)
+    database._connection.execute("PRAGMA query_only = ON")
+    batch = Batch()
+    batch.add(State().apply(99, START, "muster.log.nonsense", b""))
+    with pytest.raises(UnavailableError, match="cannot be written"):
+        database.write(batch)
+    database._connection.execute("PRAGMA query_only = OFF")
+    assert rows(database.path) == before
+    assert database.kept().seq == len(log)

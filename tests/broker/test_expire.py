@@ -1,0 +1,129 @@
+"""Agents that fall silent: when are their elements offline, and when are their orders given up?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from muster.broker.duties.expire import Expire
+from muster.broker.duties.wake import Wake
+from muster.broker.presence import Presences
+from muster.broker.state.machine import State
+from muster.mesh import names, records
+from muster.mesh.model import OrderState, Presence
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=30)
+SILENCE = timedelta(seconds=15)
+
+
+class Clockwork:
+    """A state machine, a duty, and a time that only we move."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.presences = Presences(START, SILENCE)
+        self.expire = Expire(LEASE, self.presences)
+        self.now = START
+        self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"))
+        self.write(records.Joined(element="web01", agent="one"))
+
+    def write(self, record: records.Record, actor: str = names.BROKER) -> None:
+        changes = self.state.apply(self.state.seq + 1, self.now, records.subject(record, actor), records.encode(record))
+        assert changes.refused is None, changes.refused
+
+    def beat(self, agent: str = "one", *, leaving: bool = False) -> None:
+        self.presences.heard("web01", Presence(agent=agent, leaving=leaving), self.now)
+
+    def run_an_order(self) -> None:
+        self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by="test", element="web01"))
+        self.write(records.Claimed(order="o", attempt=1, element="web01", agent="one"), "web01")
+
+    def order_state(self) -> str:
+        return self.state.orders["o"].state
+
+    def after(self, seconds: float) -> list[records.Record]:
+        self.now += timedelta(seconds=seconds)
+        due = list(self.expire.run_once(self.state, self.now))
+        for record in due:
+            self.write(record)
+        return due
+
+
+def test_an_element_whose_agent_speaks_stays_online() -> None:
+    mesh = Clockwork()
+    for _ in range(20):
+        mesh.beat()
+        assert mesh.after(10) == []
+
+
+def test_a_silent_element_goes_offline_once() -> None:
+    mesh = Clockwork()
+    mesh.beat()
+    assert [type(record) for record in mesh.after(16)] == [records.Left]
+    assert mesh.after(1) == []
+
+
+def test_an_element_whose_agent_speaks_again_is_online_again() -> None:
+    mesh = Clockwork()
+    mesh.beat()
+    mesh.after(16)
+    mesh.beat()
+    assert [type(record) for record in mesh.after(1)] == [records.Joined]
+
+
+def test_orders_of_a_silent_agent_are_given_up_only_after_its_lease_is_surely_over() -> None:
+    mesh = Clockwork()
+    mesh.beat()
+    mesh.run_an_order()
+    mesh.after(44)
+    assert mesh.order_state() == "running"
+    mesh.after(2)
+    assert mesh.order_state() == "offered"
+
+
+def test_orders_of_an_agent_that_said_goodbye_are_given_up_at_once() -> None:
+    mesh = Clockwork()
+    mesh.beat()
+    mesh.run_an_order()
+    mesh.beat(leaving=True)
+    assert [type(record) for record in mesh.after(0.5)] == [records.Left, records.Lost]
+    assert mesh.state.orders["o"].state is OrderState.OFFERED
+
+
+def test_a_new_broker_gives_every_agent_time_to_speak() -> None:
+    mesh = Clockwork()
+    mesh.run_an_order()
+    mesh.presences = Presences(START + timedelta(hours=1), SILENCE)
+    mesh.expire = Expire(LEASE, mesh.presences)
+    mesh.now = START + timedelta(hours=1)
+    assert mesh.after(14) == []
+
+
+def test_agents_of_the_past_do_not_pile_up() -> None:
+    mesh = Clockwork()
+    for number in range(1000):
+        mesh.beat(f"agent{number}")
+        mesh.after(1)
+    assert len(mesh.presences._agents) < 300
+
+
+def test_only_orders_whose_time_has_come_are_woken() -> None:
+    mesh = Clockwork()
+    for hour in (1, 2):
+        mesh.write(
+            records.Created(
+                order=f"o{hour}",
+                blueprint="b",
+                version=1,
+                digest="d",
+                by="test",
+                element="web01",
+                not_before=START + timedelta(hours=hour),
+            )
+        )
+    assert mesh.state.orders["o1"].reason == "schedule"
+    due = list(Wake().run_once(mesh.state, START + timedelta(hours=1)))
+    assert due == [records.Due(order="o1")]
+    mesh.write(due[0])
+    assert mesh.state.orders["o1"].state is OrderState.OFFERED
+    assert list(Wake().run_once(mesh.state, START + timedelta(hours=1))) == []
