@@ -1,16 +1,27 @@
-"""The bearer token: asked for on every route but those that say they are public."""
+"""Who may speak to the broker: whoever shows its token, and no web page of somebody else's."""
 
 from __future__ import annotations
 
 import hmac
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from muster.mesh.errors import UnauthorizedError
+from muster.broker.api.addresses import is_loopback
+from muster.mesh.errors import RefusedError, UnauthorizedError
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class ForbiddenError(RefusedError):
+    """This may not be asked from there."""
+
+    status = 403
+    code = "forbidden"
 
 
 class TokenGuard:
@@ -32,3 +43,40 @@ class TokenGuard:
             raise UnauthorizedError("this broker asks for a token; send `Authorization: Bearer …` (MUSTER_TOKEN)")
         if not hmac.compare_digest(given.strip().encode(), self._token):
             raise UnauthorizedError("the token is not this broker's")
+
+
+class OriginGuard:
+    """Lets no web page of another site use a browser to reach a broker that asks for no token.
+
+    A browser sends a simple POST anywhere without asking (Fetch §3.2), and a name that resolves to
+    127.0.0.1 makes a foreign page same-origin (DNS rebinding).  Either would let any page that
+    somebody opens run orders.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host.lower()
+
+    def __call__(self, connection: AnyConnection, handler: BaseRouteHandler) -> None:  # noqa: ARG002 - a guard's form
+        """Check one request.
+
+        Raises:
+            ForbiddenError: a page of another site sends it.
+        """
+        host = connection.headers.get("host", "")
+        if is_loopback(self._host) and not self._is_ours(_hostname(host)):
+            raise ForbiddenError(f"this broker is not {host!r}; ask for it by its address")
+        if connection.scope.get("method") in SAFE:
+            return
+        origin = connection.headers.get("origin")
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
+            raise ForbiddenError(f"a page of {origin!r} may not ask this")
+
+    def _is_ours(self, name: str) -> bool:
+        return not name or name == self._host or is_loopback(name)
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return "?"

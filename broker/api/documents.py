@@ -29,6 +29,7 @@ _MANIFEST: Final = "kind: machine\nname: web01\nlabels: {role: web}\n"
 _MEANINGS: Final = {
     "400": "The request was not understood.",
     "401": "The token is missing or wrong.",
+    "403": "A web page of another site may not ask this.",
     "404": "There is no such thing.",
     "405": "There is nothing to do so at this address.",
     "409": "The mesh refused it; the reason is in `detail`.",
@@ -95,7 +96,7 @@ def _plain(path: str) -> str:
 def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("400", None)  # Litestar's own form of error, which never leaves this house
-    statuses = {*map(str, opt.get("problems", ())), *([] if opt.get("public") else ["401"])}
+    statuses = {*map(str, opt.get("problems", ())), *([] if opt.get("public") else ["401", "403"])}
     if parameters := operation.get("parameters"):
         statuses.add("422")
         # OpenAPI 3.1 §4.8.12.1 has clients ignore a parameter of this name

@@ -7,7 +7,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems
-from muster.broker.api.auth import TokenGuard
+from muster.broker.api.auth import OriginGuard, TokenGuard
 from muster.broker.api.context import Api
 
 PREFIX = "/api/v1"
@@ -36,7 +36,7 @@ def create_app(api: Api) -> Litestar:
         dependencies={"api": Provide(lambda: api, sync_to_thread=False)},
         exception_handlers=problems.HANDLERS,
         before_request=problems.refuse_unknown_parameters,
-        guards=[TokenGuard(settings.token)] if settings.token else [],
+        guards=[TokenGuard(settings.token) if settings.token else OriginGuard(settings.host)],
         request_max_body_size=settings.max_body,
         openapi_config=documents.config(),
         state=State({"max_body": settings.max_body}),

@@ -72,7 +72,8 @@ async def _live(api: Api, order: Order, job: str | None) -> AsyncGenerator[bytes
         async for chunk in chunks:
             yield sse.message(_encode(output_line(chunk)))
     ended = await api.query.order(order.id)
-    yield sse.message(_encode({"order": ended.id, "state": ended.state, "reason": ended.reason}), event="end")
+    if ended.is_final:  # else the broker goes down, and the follower asks another one
+        yield sse.message(_encode({"order": ended.id, "state": ended.state, "reason": ended.reason}), event="end")
 
 
 def output_line(chunk: Chunk) -> OutputLine:

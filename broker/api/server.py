@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +12,9 @@ import structlog
 import uvicorn
 from litestar import Litestar
 
+from muster.broker.api.addresses import bind, is_loopback
 from muster.broker.api.context import ApiSettings
 from muster.broker.api.wait import Finals
-from muster.mesh.errors import RefusedError
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -31,7 +29,7 @@ class HttpServer(Service):
     def __init__(self, app: Litestar, settings: ApiSettings, finals: Finals) -> None:
         super().__init__()
         self._settings, self._finals = settings, finals
-        self._socket = _bind(settings.host, settings.port)
+        self._socket = bind(settings.host, settings.port)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -93,31 +91,6 @@ class _Server(uvicorn.Server):
                     await self._stop.wait()
             except TimeoutError:
                 continue
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise RefusedError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another address with --http"
-        ) from error
-    bound.setblocking(False)
-    return bound
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Bridge(logging.Handler):
