@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP    := $(BIN)/python -m pip install -q --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench clean
+.PHONY: help demo up test lint format docs bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: $(VENV)/dev.stamp ## style, types, import layers, limits
 format: $(VENV)/dev.stamp ## put the code into its one form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/dev.stamp ## write the reference pages that are made of the code's tables
+	@$(BIN)/python -m tests.docs.generated
 
 bench: $(VENV)/bench.stamp ## measure, and write bench/out/
 	@$(BIN)/python -m bench

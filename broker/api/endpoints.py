@@ -104,7 +104,7 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create_orders(api: Api, request: Request) -> OrdersView:
-    """The hot path: one decode, one command, one encode."""
+    """Make work orders.  The hot path: one decode, one command, one encode."""
     wanted = decode(OrderRequest, request.data)
     headers, key = request.headers, None
     if headers:
