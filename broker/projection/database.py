@@ -7,6 +7,8 @@ exactly once.  Calls block: the `Projector` makes them on one thread of its own,
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -31,6 +33,8 @@ EVENTS_KEPT: Final = 100_000
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
+
+_NOT_OURS: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 _PUT_ORDER = """
 INSERT INTO orders (id, state, blueprint, element, pool, parent, created, finished, doc)
@@ -84,11 +88,13 @@ class Database:
 
     def __init__(self, path: Path, durability: Durability) -> None:
         self.path = path
+        self._lock = _lock(path.with_suffix(".lock"))
         self._connection = _open(path, durability)
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded in."""
         self._connection.close()
+        os.close(self._lock)
 
     def kept(self) -> Kept:
         """What the file knows of the state."""
@@ -188,8 +194,10 @@ def _open(path: Path, durability: Durability) -> sqlite3.Connection:
 def _version(connection: sqlite3.Connection) -> int | None:
     try:
         row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except sqlite3.Error:
-        return None
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode in {*_NOT_OURS, sqlite3.SQLITE_ERROR}:  # no such table
+            return None
+        raise UnavailableError(f"the projection cannot be read: {error}") from error
     return row[0] if row else None
 
 
@@ -208,7 +216,23 @@ def _connect(path: Path, durability: Durability) -> sqlite3.Connection | None:
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'safe' else 'NORMAL'}")
         connection.execute("PRAGMA cache_size = -16384")
         connection.execute("PRAGMA busy_timeout = 5000")
-    except sqlite3.DatabaseError:
+    except sqlite3.Error as error:
         connection.close()
-        return None
+        if error.sqlite_errorcode in _NOT_OURS:
+            return None
+        raise UnavailableError(f"the projection {path} cannot be opened: {error}") from error
     return connection
+
+
+def _lock(path: Path) -> int:
+    """Two brokers may not write one file; the kernel lets go when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise UnavailableError(
+            f"another broker uses the folder {path.parent}; give each its own with --data"
+        ) from error
+    return handle

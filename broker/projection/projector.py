@@ -16,7 +16,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from muster.broker.log import Log, follow, moment
+from muster.broker.log import Follower, Log, moment
 from muster.broker.projection.database import Batch, Database
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
@@ -47,6 +47,7 @@ class Projector(Service):
         self._state = state
         self._database = database
         self._log = appended
+        self._follower = Follower(client)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection")
         self._batch = Batch()
         self._records = 0
@@ -80,6 +81,10 @@ class Projector(Service):
         finally:
             self._thread.shutdown()
 
+    def renew(self) -> None:
+        """Ask for the log again after a reconnect."""
+        self._follower.renew()
+
     async def caught_up(self) -> None:
         """Wait until the tables have everything that is applied by now: read your own writes."""
         goal = self._state.seq
@@ -88,7 +93,7 @@ class Projector(Service):
                 await self._advanced.wait_for(lambda: self.committed >= goal)
 
     async def _apply_all(self) -> None:
-        async for messages in follow(self._client, self._state.seq):
+        async for messages in self._follower.batches(self._state.seq):
             for start in range(0, len(messages), MAX_BATCH):
                 while self._records >= MAX_BATCH:
                     self._room.clear()

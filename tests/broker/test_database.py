@@ -117,3 +117,9 @@ def test_a_batch_that_cannot_be_written_leaves_nothing_behind(database: Database
     database._connection.execute("PRAGMA query_only = OFF")
     assert rows(database.path) == before
     assert database.kept().seq == len(log)
+
+
+def test_two_brokers_cannot_write_one_file(database: Database) -> None:
+    with pytest.raises(UnavailableError, match="another broker uses"):
+        Database(database.path, "fast")
+    assert database.kept().seq == 0
