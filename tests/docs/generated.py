@@ -15,7 +15,7 @@ from typing import Any, Final, cast, get_args
 import msgspec
 
 from muster.broker.api.context import Api, ApiSettings
-from muster.broker.api.endpoints import ENDPOINTS
+from muster.broker.api.endpoints import ENDPOINTS, Endpoint
 from muster.broker.api.http import create_app
 from muster.broker.state.table import TABLE, WAITING
 from muster.mesh import names, records
@@ -38,9 +38,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def diagram() -> str:
     """The states of an order and the ways between them, from the table of the state machine."""
     lines = ["stateDiagram-v2", "    [*] --> queued"]
-    lines += [
-        f"    {state} --> {after}" for state in OrderState for after in OrderState if after in TABLE[state].leads_to
-    ]
+    for state in OrderState:
+        lines += [f"    {state} --> {after}" for after in OrderState if after in TABLE[state].leads_to]
     lines += [f"    {state} --> [*]" for state in OrderState if state in FINAL_STATES]
     return "\n".join(["```mermaid", *lines, "```"])
 
@@ -50,7 +49,9 @@ def states() -> str:
     rows = [
         [f"`{state}`", row.meaning, row.entered_by, _words(row.leads_to), row.crash] for state, row in TABLE.items()
     ]
-    jobs = [[f"`{state}`", KINDS[f"job.{state}"].removeprefix("a task ")] for state in JobState]
+    jobs = [
+        [f"`{state}`", KINDS[f"job.{state}"].removeprefix("a task ").replace("a task's", "its")] for state in JobState
+    ]
     return f"""\
 # States
 
@@ -73,16 +74,15 @@ def states() -> str:
 
 ## Records
 
-Everything that changes state is one of these, in the stream `{names.LOG_STREAM}`. The element that holds an order
-writes the ones marked so; all others are the broker's. A message that is no such record, or that stands on a subject
-its writer may not use, changes nothing and is told as the event `record.refused`.
+Everything that changes state is one of these, in the stream `{names.LOG_STREAM}`. A message that is no such record, or
+whose writer may not write it, changes nothing and is told as the event `record.refused`.
 
 {table(["record", "about", "written by", "it says"], _records())}
 """
 
 
 def _words(found: Iterable[OrderState]) -> str:
-    return ", ".join(f"`{state}`" for state in OrderState if state in set(found)) or "–"
+    return ", ".join(f"`{state}`" for state in OrderState if state in set(found)) or "nothing"
 
 
 def _records() -> list[list[str]]:
@@ -133,9 +133,7 @@ def api() -> str:
         for path, item in sorted(_openapi()["paths"].items())
         for method, operation in item.items()
     ]
-    services = [
-        [f"`muster.api.{it.noun}{f'.{it.verb}' if it.verb else ''}`", it.summary.partition(".")[0]] for it in ENDPOINTS
-    ]
+    services = [[f"`{_service(one)}`", one.summary.partition(".")[0]] for one in ENDPOINTS]
     errors = [
         [f"`urn:muster:problem:{code}`", _first_words(kind), str(kind.status), str(kind.exit_code)]
         for code, kind in _errors()
@@ -169,6 +167,10 @@ column where it has one. The command line ends with the exit code.
 
 {table(["`type`", "it means", "status", "exit code"], errors)}
 """
+
+
+def _service(endpoint: Endpoint) -> str:
+    return names.api(endpoint.noun, endpoint.verb) if endpoint.verb else f"muster.api.{endpoint.noun}"
 
 
 def _errors() -> list[tuple[str, type[MusterError]]]:

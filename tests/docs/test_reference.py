@@ -48,8 +48,8 @@ def section(page: Path, title: str) -> str:
 
 def told(text: str) -> set[str]:
     """The names in the first column of a section's first table."""
-    rows = [line for line in text.split("\n\n") if line.startswith("| field |")][0].splitlines()[2:]
-    return {row.split("|")[1].strip().strip("`") for row in rows}
+    table = next(part for part in text.split("\n\n") if part.startswith("| field |"))
+    return {row.split("|")[1].strip().strip("`") for row in table.splitlines()[2:]}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -61,7 +61,7 @@ def test_the_concepts_show_the_states_as_they_are() -> None:
     assert diagram() in (ROOT / "docs" / "concepts.md").read_text(), "put the diagram of docs/reference/states.md here"
 
 
-@pytest.mark.parametrize(("title", "struct"), TABLES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("title", "struct"), TABLES, ids=str)
 def test_every_field_of_a_blueprint_is_told(title: str, struct: type[msgspec.Struct]) -> None:
     assert told(section(BLUEPRINTS, title)) == set(struct.__struct_encode_fields__)
 
