@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import nats
+from msgspec.structs import replace
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from bench.parts.publisher import Publisher
@@ -34,7 +35,8 @@ async def server(folder: Path, durability: Durability) -> AsyncIterator[str]:
         yield running.url
 
 
-async def _streams(url: str) -> None:
+async def make_streams(url: str) -> None:
+    """Work, results, events, and who takes them."""
     client = await nats.connect(url)
     stream = client.jetstream()
     await stream.add_stream(StreamConfig("FLOOR_WORK", subjects=["floor.work"], retention=RetentionPolicy.WORK_QUEUE))
@@ -50,20 +52,25 @@ async def _streams(url: str) -> None:
 
 
 @asynccontextmanager
-async def floor(folder: Path, durability: Durability, *, record: bool, announce: bool = False) -> AsyncIterator[Floor]:
-    """A server with its streams, workers and, if wished, a recorder, all set up and begun."""
+async def floor(folder: Path, durability: Durability, *, record: bool, idle: bool = False) -> AsyncIterator[Floor]:
+    """A server with its streams, workers and, if wished, a recorder, all set up and begun.
+
+    Idle, workers fetch one message at a time and the recorder two (started, done): nats-py's `fetch` waits until a
+    batch is full.
+    """
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(server(folder, durability))
-        await _streams(url)
+        await make_streams(url)
         started = Floor(url, folder)
         if record:
-            recorder = Recorder(
-                url=url, path=str(folder / "record.sqlite"), full_sync=durability == "safe", announce=announce
-            )
+            recorder = Recorder(url=url, path=str(folder / "record.sqlite"), full_sync=durability == "safe")
+            recorder = replace(recorder, announce=True, batch=2, patience=5.0) if idle else recorder
             started.recorder = await stack.enter_async_context(part("recorder", recorder, folder))
             await started.recorder.go()
+        settings = Worker(url=url, record=record)
+        settings = replace(settings, batch=1, loops=1, patience=5.0, stamps=True) if idle else settings
         for _ in range(WORKERS):
-            worker = await stack.enter_async_context(part("worker", Worker(url=url, record=record), folder))
+            worker = await stack.enter_async_context(part("worker", settings, folder))
             started.workers.append(worker)
             await worker.go()
         yield started
@@ -107,7 +114,7 @@ async def _through(ends: list[Process], count: int) -> int:
 async def publish_rate(folder: Path, durability: Durability, count: int, width: int = WIDTH) -> float:
     """Publishes that are acknowledged a second, with nobody there to take them."""
     async with server(folder, durability) as url:
-        await _streams(url)
+        await make_streams(url)
         async with part("publisher", Publisher(url=url, count=count, width=width), folder) as publisher:
             await publisher.go()
             facts = await publisher.told()

@@ -39,7 +39,7 @@ def load(path: Path) -> Results:
     return msgspec.json.decode(path.read_bytes(), type=Results) if path.exists() else Results()
 
 
-def merged(before: Sequence[Finding], now: Sequence[Finding], gates: set[str]) -> list[Finding]:
+def merged(before: Sequence[Finding], now: Sequence[Finding], gates: frozenset[str]) -> list[Finding]:
     """The new findings, and the earlier ones of other gates; G9 goes with the gate that it is about."""
 
     def about(finding: Finding) -> str:

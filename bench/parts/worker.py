@@ -25,6 +25,8 @@ class Worker(Settings, frozen=True, kw_only=True):
     """Messages asked for at a time."""
     loops: int = 2
     """Batches under way at a time."""
+    stamps: bool = False
+    """Tell when each was received."""
     patience: float = 0.05
     """Seconds that `fetch` waits for a batch to be full."""
 
@@ -63,6 +65,7 @@ async def pull(client: Client, settings: Worker) -> None:
             return
         if not batch:
             continue
+        received = time.time_ns()
         handle = recorded if settings.record else plain
         acks = []
         for message in batch:
@@ -72,6 +75,8 @@ async def pull(client: Client, settings: Worker) -> None:
         for message in batch:
             await message.ack()
         tell(count=len(batch), at=time.monotonic_ns())
+        if settings.stamps:
+            tell(received={_work.decode(message.data).id: received for message in batch})
 
 
 def plain(message: Msg) -> list[tuple[str, bytes]]:
