@@ -215,6 +215,7 @@ def _connect(path: Path, durability: Durability) -> sqlite3.Connection | None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'safe' else 'NORMAL'}")
         connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA wal_autocheckpoint = 8000")
         connection.execute("PRAGMA busy_timeout = 5000")
     except sqlite3.Error as error:
         connection.close()

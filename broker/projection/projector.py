@@ -35,6 +35,15 @@ MAX_BATCH: Final = 4000
 """Records in one transaction; while one is written, the next batch grows to at most this."""
 
 
+BUSY: Final = 50
+"""Records in a batch from which on batches are let grow: most orders pass several states within them."""
+
+
+def _pause(records: int) -> float:
+    """Seconds to let a batch grow; none unless the last one was large."""
+    return min(records * 0.0001, 0.02) if records > BUSY else 0.0
+
+
 class Projector(Service):
     """Applies every record once, in order, and keeps the tables up to date.
 
@@ -117,9 +126,12 @@ class Projector(Service):
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
+        records = 0
         while True:
             await self._filled.wait()
             self._filled.clear()
+            await asyncio.sleep(_pause(records))
+            records = self._records
             batch, self._batch, self._records = self._batch, Batch(), 0
             self._room.set()
             while True:
