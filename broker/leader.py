@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BadRequestError, KeyNotFoundError, KeyWrongLastSequenceError
-from nats.js.errors import Error as JetStreamError
+from nats.js.errors import BadRequestError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from muster.mesh.names import LEADER_BUCKET
@@ -36,6 +37,7 @@ class Leader(Service):
         self._client = client
         self._broker = broker.encode()
         self._replicas = replicas
+        self._bucket: KeyValue | None = None
         self._revision: int | None = None
         self._renewed = 0.0
         self.on_elected: list[Callable[[], None]] = []
@@ -49,21 +51,25 @@ class Leader(Service):
 
     async def run(self) -> None:
         """Campaign until cancelled; a leader that leaves gives the key back."""
-        bucket = await self._bucket()
         pause = TERM.total_seconds() / 3
         try:
             while True:
-                await self._campaign(bucket)
+                await self._campaign()
                 self.ready.set()
                 await asyncio.sleep(pause)
         finally:
-            if self._revision is not None and self._client.is_connected:
-                revision, self._revision = self._revision, None
-                await bucket.delete(_KEY, last=revision)
+            await self._resign()
 
-    async def _campaign(self, bucket: KeyValue) -> None:
+    async def _resign(self) -> None:
+        revision, self._revision = self._revision, None
+        if revision is not None and self._bucket is not None and self._client.is_connected:
+            with suppress(nats.errors.Error, OSError):  # then the term runs out by itself
+                await self._bucket.delete(_KEY, last=revision)
+
+    async def _campaign(self) -> None:
         asked = asyncio.get_running_loop().time()
         try:
+            bucket = self._bucket = self._bucket or await self._made()
             if self._revision is None:
                 self._revision = await bucket.create(_KEY, self._broker)
                 self._renewed = asked
@@ -77,12 +83,13 @@ class Leader(Service):
             if self._revision is not None:
                 log.warning("leader.replaced", broker=self._broker.decode())
             self._revision = None
-        except (JetStreamError, KeyNotFoundError, OSError, TimeoutError) as error:
+        except (nats.errors.Error, OSError) as error:
             log.debug("leader.waits", error=repr(error))
+            self._bucket = None  # it is in memory: a server that was started anew has lost it
             if not self.leads:
                 self._revision = None
 
-    async def _bucket(self) -> KeyValue:
+    async def _made(self) -> KeyValue:
         js = self._client.jetstream()
         config = KeyValueConfig(
             bucket=LEADER_BUCKET, ttl=TERM.total_seconds(), storage=StorageType.MEMORY, replicas=self._replicas

@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg
-from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
 from muster.broker.state.changes import Changes
@@ -244,41 +244,61 @@ def _not_seen() -> UnavailableError:
     )
 
 
-async def follow(client: Client, after: int) -> AsyncIterator[list[Msg]]:
-    """Every message of the log from `after` on, in order, none twice and none left out, in batches.
+class Follower:
+    """Every message of the log behind `last`, in order, none twice and none left out, in batches.
 
     The consumer is ours alone and lives in the server's memory.  Whenever it is gone, or a message
     seems to be missing, a new one starts behind the last message handed out.
     """
-    js = client.jetstream()
-    last = after
-    while True:
-        try:
-            info = await js.add_consumer(
-                names.LOG_STREAM,
-                ConsumerConfig(
-                    ack_policy=AckPolicy.NONE,
-                    deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                    opt_start_seq=last + 1,
-                    mem_storage=True,
-                    num_replicas=1,
-                    inactive_threshold=60,
-                ),
-            )
-        except (JetStreamError, TimeoutError, OSError) as error:
-            log.warning("log.waits", error=repr(error))
-            await asyncio.sleep(0.5)
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._puller: Puller | None = None
+
+    def renew(self) -> None:
+        """Ask again after a reconnect: a server that was started anew has lost the consumer."""
+        if self._puller is not None:
+            self._puller.renew()
+
+    async def batches(self, last: int) -> AsyncIterator[list[Msg]]:
+        """What stands behind `last`, and what comes."""
+        while True:
+            try:
+                consumer = await self._consumer(last + 1)
+                async with Puller(self._client, names.LOG_STREAM, consumer, limit=WINDOW) as puller:
+                    self._puller = puller
+                    async for batch in _unbroken(puller, last):
+                        last = stamp(batch[-1])[0]
+                        yield batch
+            except (nats.errors.Error, OSError) as error:
+                log.warning("log.waits", error=repr(error))
+                await asyncio.sleep(0.5)
+            finally:
+                self._puller = None
+
+    async def _consumer(self, start: int) -> str:
+        config = ConsumerConfig(
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=start,
+            mem_storage=True,
+            num_replicas=1,
+            inactive_threshold=60,
+        )
+        return str((await self._client.jetstream().add_consumer(names.LOG_STREAM, config)).name)
+
+
+async def _unbroken(puller: Puller, last: int) -> AsyncIterator[list[Msg]]:
+    """Batches, as long as the consumer is there and nothing is missing between them."""
+    is_first = True
+    while not puller.gone.is_set():
+        batch = await puller.batch()
+        if batch and stamp(batch[0])[0] <= last:
+            batch = [message for message in batch if stamp(message)[0] > last]
+        if not batch:
             continue
-        fresh = True
-        async with Puller(client, names.LOG_STREAM, info.name, limit=WINDOW) as puller:
-            while not puller.gone.is_set():
-                batch = await puller.batch()
-                if batch and stamp(batch[0])[0] <= last:
-                    batch = [message for message in batch if stamp(message)[0] > last]
-                if not batch:
-                    continue
-                if not fresh and stamp(batch[0])[0] != last + 1:
-                    break
-                fresh = False
-                last = stamp(batch[-1])[0]
-                yield batch
+        if not is_first and stamp(batch[0])[0] != last + 1:
+            return
+        is_first = False
+        last = stamp(batch[-1])[0]
+        yield batch

@@ -153,7 +153,10 @@ class Broker:
 
     def _again(self) -> None:
         """The connection is back: what was under way may be lost, so look at everything again."""
+        if not self.services:  # it went away while we were starting: everything is fresh
+            return
         self.publisher.renew()
+        self.projector.renew()
         if self.surfaces is not None:
             self.surfaces.renew()
         if self.leader.leads:

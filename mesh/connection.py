@@ -91,7 +91,7 @@ async def connect(
         yield client
     finally:
         away = True  # on purpose: nobody need be told
-        with suppress(OSError):  # the server may have gone first
+        with suppress(OSError, RuntimeError):  # the server may have gone first; uvloop says that as a RuntimeError
             await client.close()
 
 

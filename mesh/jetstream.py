@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -308,10 +309,12 @@ class Puller(Service):
     async def run(self) -> None:
         """Keep a pull open until cancelled."""
         await self._listen()
-        await settled(self._client)
-        self._last_heard = self._loop.time()
-        self._ask()
-        self.ready.set()
+        while not self.ready.is_set():
+            with suppress(nats.errors.Error, OSError):  # the server went away just now; it will know us when it is back
+                await settled(self._client)
+                self._last_heard = self._loop.time()
+                self._ask()
+                self.ready.set()
         try:
             while True:
                 await asyncio.sleep(self.heartbeat)
