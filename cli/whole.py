@@ -134,6 +134,7 @@ async def run(settings: Settings) -> int:
             else:
                 sys.stdout.write(whole.ready_line + "\n")
                 sys.stdout.flush()
+                _hint(settings)
                 await until_stopped(signals.stop, *whole.parts)
             log.info("up.stops")
         log.info("up.stopped")
@@ -185,3 +186,9 @@ async def _entered(stack: AsyncExitStack, part: Kept, stop: asyncio.Event) -> bo
         return False
     finally:
         stopping.cancel()
+
+
+def _hint(settings: Settings) -> None:
+    """What a person at a terminal may want to do next."""
+    if settings.element is not None and sys.stderr.isatty():
+        sys.stderr.write(f"try, in another terminal: muster run host-report --on {settings.element} --follow\n")
