@@ -90,6 +90,10 @@ class Attempt:
         if self.yields_to is not None and why >= self.yields_to and self.task is not None:
             self.task.cancel()
 
+    def grace(self) -> float:
+        """Seconds that a task has to end by itself; none once somebody else may run the order soon."""
+        return 0.0 if self.why is Why.LOST else self.shop.settings.kill_grace.total_seconds()
+
     def yielding(self, to: Why) -> Yielding:
         """`with attempt.yielding(to=…):` reasons from `to` on cut off the body, and it raises `Interrupted`."""
         return Yielding(self, to)

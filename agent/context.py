@@ -110,8 +110,9 @@ class TaskContext:
         from muster.agent.process import run_process
 
         shop = self._attempt.shop
-        grace = shop.settings.kill_grace.total_seconds() if self._attempt.is_ours else 0.0
-        return await run_process(argv, env=env, cwd=cwd, output=self._out(), warden=shop.warden, grace=grace)
+        return await run_process(
+            argv, env=env, cwd=cwd, output=self._out(), warden=shop.warden, grace=self._attempt.grace
+        )
 
     async def create_orders(self, request: OrderRequest, *, key: str) -> list[str]:
         """Make child orders; the same `key` in the same order makes them only once.

@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -19,6 +20,9 @@ from muster.mesh.errors import MusterError
 from muster.mesh.model import Job, JobState
 
 log = structlog.get_logger()
+
+OUTPUTS_LIMIT = 256 * 1024
+"""Bytes of one job's outputs as JSON: they travel in records, which many read."""
 
 
 async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
@@ -42,7 +46,7 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
     retry = step.task.retry or _ONCE
     tried = 1
     while True:
-        outcome = await _try(attempt, step, job)
+        outcome = _fitting(await _try(attempt, step, job))
         if not isinstance(outcome, Failed) or outcome.final or tried >= retry.attempts:
             _conclude(attempt, attempt.jobs[job.name], outcome)
             return outcome
@@ -107,6 +111,18 @@ def _filled_in(step: Step, values: dict[str, Any]) -> Task:
 
     task = step.task
     return replace(task, with_=render(task.with_, values), files=render(task.files, values))
+
+
+def _fitting(outcome: Outcome) -> Outcome:
+    """The outcome, if its outputs are of a size that records may have."""
+    outputs = outcome.memo if isinstance(outcome, Suspended) else outcome.outputs
+    if not outputs or (size := len(msgspec.json.encode(outputs))) <= OUTPUTS_LIMIT:
+        return outcome
+    return Failed(
+        error=f"its outputs are {size} bytes of JSON; at most {OUTPUTS_LIMIT} can be kept, so print what is large",
+        exit_code=None if isinstance(outcome, Suspended) else outcome.exit_code,
+        final=True,
+    )
 
 
 def _conclude(attempt: Attempt, job: Job, outcome: Outcome) -> None:

@@ -99,10 +99,10 @@ class Lease(Service):
     def look(self) -> None:
         """Renew what is due, give up what is overdue."""
         at = now()
-        for delivery in [held for held in self._held if at - held.asked_at > held.lease / RENEWALS]:
+        for delivery in list(self._held):
             if at - delivery.confirmed_at > delivery.lease * GIVE_UP:
                 self._give_up(delivery)
-            else:
+            elif at - delivery.asked_at > delivery.lease / RENEWALS:
                 self._renew(delivery, at)
         for reply in [reply for reply, (held, asked_at) in self._asked.items() if at - asked_at > held.lease]:
             del self._asked[reply]

@@ -101,9 +101,11 @@ class Reconnected:
 async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) -> Workshop:
     agent = names.new_id()
     place = await stack.enter_async_context(placed(settings.data, settings.elements))
+    warden = await stack.enter_async_context(Warden(settings.data / "groups", agent))
     folder = settings.data / "work" / agent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     stack.callback(_remove, folder)
+    await asyncio.to_thread(_sweep, settings.data)
     publisher = await stack.enter_async_context(Publisher(client))
     counter = itertools.count()
     return Workshop(
@@ -115,10 +117,17 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         lease=await stack.enter_async_context(Lease(client)),
         shelf=Shelf(client),
         outputs=await stack.enter_async_context(Outputs(publisher, settings.output_limit)),
-        warden=await stack.enter_async_context(Warden(settings.data / "groups", agent)),
+        warden=warden,
         folder=folder,
         next_id=lambda: f"{agent}.{next(counter)}",
     )
+
+
+def _sweep(data: Path) -> None:
+    """Remove the working folders of agents that are gone; those that live have a journal."""
+    for folder in (data / "work").iterdir():
+        if not (data / "groups" / folder.name).exists():
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

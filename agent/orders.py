@@ -118,11 +118,13 @@ class Orders:
             if attempt.outputs:
                 for output in attempt.outputs:
                     output.give_up()
-            if attempt.folder is not None:
-                await remove(attempt.folder)
-            slots.freed()
-            if not self.attempts:
-                self.none_left.set()
+            try:
+                if attempt.folder is not None:
+                    await remove(attempt.folder)
+            finally:
+                slots.freed()
+                if not self.attempts:
+                    self.none_left.set()
 
     async def _from_claim_to_end(self, attempt: Attempt) -> None:
         delivery, packet = attempt.delivery, attempt.packet

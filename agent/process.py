@@ -13,7 +13,7 @@ import os
 import signal
 import struct
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -111,11 +111,11 @@ async def run_process(
     cwd: Path,
     output: Output,
     warden: Warden,
-    grace: float,
+    grace: Callable[[], float],
 ) -> int:
     """Run a program to its end; its exit code, negative for a signal.
 
-    Cancelled: SIGTERM to its group, the grace, SIGKILL; cancelled once more: SIGKILL at once.
+    Cancelled: SIGTERM to its group, the grace (asked for then), SIGKILL; cancelled once more: SIGKILL at once.
 
     Raises:
         OSError: it cannot be started.
@@ -135,7 +135,7 @@ async def run_process(
         try:
             await child.ending()
         except asyncio.CancelledError:
-            await _stop(child, grace)
+            await _stop(child, grace())
             raise
         finally:
             kill_group(group, signal.SIGKILL)  # before it is reaped, so the number is still its own

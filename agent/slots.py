@@ -43,7 +43,7 @@ class Slots(Service):
     def __init__(self, shop: Workshop, assignment: Assignment, start: Start) -> None:
         super().__init__()
         self.assignment = assignment
-        self._shop = shop
+        self.shop = shop
         self._start = start
         self._busy = 0
         self._is_closed = False
@@ -87,6 +87,10 @@ class Slots(Service):
         self._is_closed = True
         self._wake.set()
 
+    def changed(self) -> None:
+        """Look again at what to ask for, and of whom."""
+        self._wake.set()
+
     def renew(self) -> None:
         """Ask again after a reconnect."""
         for lane in (self._own, *self._pools.values()):
@@ -121,7 +125,7 @@ class Slots(Service):
         self._ask()
 
     def _give_back(self, delivery: Delivery) -> None:
-        self._shop.lease.release(delivery)
+        self.shop.lease.release(delivery)
         delivery.give_back()
 
     def _begin(self, delivery: Delivery) -> None:
@@ -138,7 +142,7 @@ class Slots(Service):
             lane.ask(free)
 
     def _own_came(self, _lane: Lane, delivery: Delivery) -> None:
-        self._shop.lease.hold(delivery)
+        self.shop.lease.hold(delivery)
         if self.free > 0:
             self._begin(delivery)
         else:
@@ -148,7 +152,7 @@ class Slots(Service):
         self._ask()
 
     def _pool_came(self, lane: Lane, delivery: Delivery) -> None:
-        self._shop.lease.hold(delivery)
+        self.shop.lease.hold(delivery)
         if self.free > 0:
             self._begin(delivery)
             self._ask()
@@ -162,7 +166,7 @@ class Lane(Service):
 
     def __init__(self, slots: Slots, consumer: str, came: Callable[[Lane, Delivery], None]) -> None:
         super().__init__()
-        self._shop = slots._shop  # noqa: SLF001 - the other half of the same thing
+        self._shop = slots.shop
         self._slots = slots
         self._consumer = consumer
         self._came = came
@@ -173,18 +177,24 @@ class Lane(Service):
         """Pull until cancelled; look again for a consumer that is gone."""
         self.ready.set()
         while True:
-            self._lease = await self._found()
-            limit = 0
-            async with Puller(
-                self._shop.client, names.WORK_STREAM, self._consumer, limit=limit, receive=self._received
-            ) as puller:
-                self._puller = puller
-                self._slots._wake.set()  # noqa: SLF001
-                try:
-                    await puller.gone.wait()
-                finally:
-                    self._puller = None
+            try:
+                await self._pull()
+            except (nats.errors.Error, UnavailableError, TimeoutError, OSError) as error:
+                log.debug("consumer.lost", consumer=self._consumer, error=repr(error))
+            except Exception:  # a bug, but no reason to take no work any more
+                log.exception("consumer.bug", consumer=self._consumer)
             await asyncio.sleep(AGAIN)
+
+    async def _pull(self) -> None:
+        self._lease = await self._found()
+        stream, client = names.WORK_STREAM, self._shop.client
+        async with Puller(client, stream, self._consumer, limit=0, receive=self._received) as puller:
+            self._puller = puller
+            self._slots.changed()
+            try:
+                await puller.gone.wait()
+            finally:
+                self._puller = None
 
     async def _found(self) -> float:
         """The consumer's `ack_wait`: the lease of what it hands out."""

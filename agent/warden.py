@@ -81,6 +81,7 @@ class Warden(Service):
                 kill_group(group, signal.SIGKILL)
             path.unlink(missing_ok=True)
             os.close(self._journal)
+            self._journal = -1
 
     async def _keep_journal(self) -> None:
         while True:
