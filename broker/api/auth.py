@@ -1,4 +1,7 @@
-"""Who may speak to the broker: whoever shows its token, and no web page of somebody else's."""
+"""Who may speak to the broker: whoever shows its token, and no web page of somebody else's.
+
+The guards are coroutines that never wait, because Litestar runs plain functions in a thread each.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class TokenGuard:
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
-    def __call__(self, connection: AnyConnection, handler: BaseRouteHandler) -> None:
+    async def __call__(self, connection: AnyConnection, handler: BaseRouteHandler) -> None:
         """Check one request.
 
         Raises:
@@ -56,7 +59,7 @@ class OriginGuard:
     def __init__(self, host: str) -> None:
         self._host = host.lower()
 
-    def __call__(self, connection: AnyConnection, handler: BaseRouteHandler) -> None:  # noqa: ARG002 - a guard's form
+    async def __call__(self, connection: AnyConnection, handler: BaseRouteHandler) -> None:  # noqa: ARG002 - a guard's form
         """Check one request.
 
         Raises:

@@ -98,7 +98,7 @@ def _parameter_problems(error: ValidationException) -> list[Problem]:
     return found or [Problem(message=error.detail)]
 
 
-def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse query parameters that the route does not have: a mistyped filter would list everything.
 
     Raises:
