@@ -116,3 +116,30 @@ def findings(gate: str, what: str, audits: list[Audit]) -> list[Finding]:
             ("difference between sent and on record and log", Audit.differences),
         )
     ]
+
+
+class Marks(msgspec.Struct, frozen=True, kw_only=True):
+    """The traces that tasks left in a file of their own."""
+
+    sent: int
+    tasks: int
+    """Lines in the file: tasks that ran."""
+    orders: int
+    """Different orders among them."""
+
+
+def marks(path: Path, sent: int) -> Marks:
+    """Read the file in which each task wrote its order's id."""
+    lines = path.read_text().split()
+    return Marks(sent=sent, tasks=len(lines), orders=len(set(lines)))
+
+
+def trace_findings(gate: str, traces: list[Marks]) -> list[Finding]:
+    """G9, from the tasks' own side."""
+    again, missing = [float(one.tasks - one.orders) for one in traces], [float(one.sent - one.orders) for one in traces]
+    note = f"{sum(one.sent for one in traces):,} orders whose task adds a line to a file"
+    most = Goal(most=0)
+    return [
+        Finding(gate="G9", what=f"{gate} tasks that ran again", unit="tasks", ours=again, goal=most, note=note),
+        Finding(gate="G9", what=f"{gate} tasks that never ran", unit="tasks", ours=missing, goal=most),
+    ]

@@ -111,11 +111,12 @@ async def _through(ends: list[Process], count: int) -> int:
     return last
 
 
-async def publish_rate(folder: Path, durability: Durability, count: int, width: int = WIDTH) -> float:
+async def publish_rate(folder: Path, durability: Durability, count: int, *, each_awaited: bool) -> float:
     """Publishes that are acknowledged a second, with nobody there to take them."""
     async with server(folder, durability) as url:
         await make_streams(url)
-        async with part("publisher", Publisher(url=url, count=count, width=width), folder) as publisher:
+        settings = Publisher(url=url, count=count, width=WIDTH, each_awaited=each_awaited)
+        async with part("publisher", settings, folder) as publisher:
             await publisher.go()
             facts = await publisher.told()
             return count / ((int(facts["end"]) - int(facts["begin"])) / 1e9)

@@ -17,7 +17,15 @@ from bench.throughput import created
 
 WIDE: Final = 8
 PAUSE: Final = (0.01, 0.03)
+MARKS: Final = "marks"
+"""The file that each task of the blueprint `mark` adds its order's id to."""
 SCRIPT: Final[dict[str, Any]] = {"kind": "blueprint", "name": "script", "tasks": [{"name": "run", "run": ":"}]}
+
+
+def marking(folder: Path) -> dict[str, Any]:
+    """A blueprint whose task leaves a trace outside of all that Muster records."""
+    task = {"name": "mark", "run": f'echo "$MUSTER_ORDER" >> {folder / MARKS}'}
+    return {"kind": "blueprint", "name": "mark", "tasks": [task]}
 
 
 async def spawn_rate(folder: Path, count: int) -> float:
@@ -43,6 +51,15 @@ async def order_rate(subject: Mesh, count: int) -> float:
     return count / ((await subject.recorded(before + count) - begin) / 1e9)
 
 
+async def marked(subject: Mesh, count: int) -> audit.Marks:
+    """Run orders that leave a trace each, and look at the traces."""
+    before = subject.counts()[0]
+    creator = Creator(url=subject.url, count=count, width=WIDE * 8, elements=ELEMENTS[:1], blueprint="mark")
+    await created(subject, creator)
+    await subject.recorded(before + count)
+    return audit.marks(subject.folder / MARKS, count)
+
+
 async def scripts(plan: Plan) -> list[Finding]:
     """Both halves of G6."""
     count, calls = plan.size(3000), plan.size(300)
@@ -50,11 +67,12 @@ async def scripts(plan: Plan) -> list[Finding]:
     ours: list[float] = []
     tasks: list[float] = []
     orders: list[float] = []
-    audits = []
+    audits, traces = [], []
     for run in range(plan.runs):
         with tempfile.TemporaryDirectory() as name:
             bare.append(await spawn_rate(Path(name), count))
-            async with mesh(Path(name), slots=WIDE, agents=ELEMENTS[:1], manifests=[SCRIPT]) as subject:
+            manifests = [SCRIPT, marking(Path(name))]
+            async with mesh(Path(name), slots=WIDE, agents=ELEMENTS[:1], manifests=manifests) as subject:
                 ours.append(await order_rate(subject, count))
                 audits.append(await audit.audit(subject.url, subject.record, count))
                 alone = percentile(await spawn_times(Path(name), calls), 0.5)
@@ -62,6 +80,7 @@ async def scripts(plan: Plan) -> list[Finding]:
                 times = [(end - start) * 1e3 for start, end in list(latency.first_jobs(subject).values())[-calls:]]
                 tasks.append(percentile(times, 0.5) - alone)
                 orders.append(percentile(ends, 0.5) - alone)
+                traces.append(await marked(subject, calls))
         plan.say(
             "G6", f"run {run + 1}: bare {bare[-1]:,.0f}/s, ours {ours[-1]:,.0f}/s; idle +{tasks[-1]:.2f} ms a task"
         )
@@ -86,4 +105,5 @@ async def scripts(plan: Plan) -> list[Finding]:
             note="from the request to the end on the record, seen by the caller, less the same",
         ),
         *audit.findings("G6", "scripts", audits),
+        *audit.trace_findings("G6", traces),
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import nats
+from nats.js import JetStreamContext
 
 from bench.parts.part import Settings, run, started, tell
 
@@ -15,6 +17,8 @@ class Publisher(Settings, frozen=True, kw_only=True):
     count: int
     width: int
     """Publishes under way at a time."""
+    each_awaited: bool = False
+    """Whether each is an awaited `publish` in one of so many tasks, or a `publish_async`, which costs half as much."""
     subject: str = "floor.work"
 
 
@@ -29,11 +33,29 @@ async def work(settings: Publisher) -> None:
     stream = client.jetstream(publish_async_max_pending=settings.width)
     await started()
     begin = time.monotonic_ns()
+    await (each_awaited if settings.each_awaited else together)(stream, settings)
+    tell(begin=begin, end=time.monotonic_ns())
+    await client.close()
+
+
+async def together(stream: JetStreamContext, settings: Publisher) -> None:
+    """One task; nats-py holds it back while too many are unacknowledged."""
     for number in range(settings.count):
         await stream.publish_async(settings.subject, body(number))
     await stream.publish_async_completed()
-    tell(begin=begin, end=time.monotonic_ns())
-    await client.close()
+
+
+async def each_awaited(stream: JetStreamContext, settings: Publisher) -> None:
+    """As many tasks as may be under way."""
+    left = iter(range(settings.count))
+
+    async def one_after_the_other() -> None:
+        for number in left:
+            await stream.publish(settings.subject, body(number))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(settings.width):
+            group.create_task(one_after_the_other())
 
 
 if __name__ == "__main__":
