@@ -121,15 +121,20 @@ async def run_process(
         OSError: it cannot be started.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    mark = warden.start()
     try:
-        child = await spawn(Program(argv=argv, env={**env, MARK: warden.agent}, cwd=cwd, output=writing))
+        child = await spawn(Program(argv=argv, env={**env, MARK: mark}, cwd=cwd, output=writing))
+    except (OSError, ValueError):
+        warden.failed(mark)
+        os.close(reading)
+        raise
     except BaseException:
         os.close(reading)
         raise
     finally:
         os.close(writing)
     group = child.pid
-    warden.hold(group)
+    warden.hold(group, mark)
     tap = Tap(reading, output)
     try:
         try:

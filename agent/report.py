@@ -11,10 +11,12 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
+from msgspec.structs import replace
+
 from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.workshop import write
 from muster.mesh import records
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import LostRaceError, PubAck
 from muster.mesh.model import Job, OrderState
 from muster.mesh.service import Service
@@ -97,7 +99,17 @@ async def done(attempt: Attempt, state: OrderState, reason: str) -> bool:
         jobs=tuple(attempt.untold.values()),
         outputs=attempt.collected(),
     )
-    return await _write(attempt, record)
+    try:
+        return await _write(attempt, record)
+    except TooLargeError as error:
+        return await _write(attempt, _without_outputs(record, error))
+
+
+def _without_outputs(record: records.Done, error: TooLargeError) -> records.Done:
+    jobs = tuple(replace(job, outputs={}) for job in record.jobs)
+    reason = f"{record.reason}; " if record.reason else ""
+    reason = f"{reason}its outputs are lost, for they are too many: {error.detail}"
+    return replace(record, state=OrderState.FAILED, reason=reason, jobs=jobs, outputs={})
 
 
 async def flushed(attempt: Attempt) -> None:

@@ -26,18 +26,31 @@ log = structlog.get_logger()
 
 SCRIPT: Final = """\
 trap '' HUP INT TERM
+without() { rest=; for each in $2; do [ "$each" = "$1" ] || rest="$rest $each"; done; }
 held=
-while read -r line; do
-  group=${line#?}
-  case $line in
-  +*) held="$held $group" ;;
-  -*) rest=
-      for each in $held; do [ "$each" = "$group" ] || rest="$rest $each"; done
-      held=$rest ;;
+starting=
+while read -r verb what mark; do
+  case $verb in
+  start) starting="$starting $what" ;;
+  hold) held="$held $what"; without "$mark" "$starting"; starting=$rest ;;
+  free) without "$what" "$held"; held=$rest ;;
+  failed) without "$what" "$starting"; starting=$rest ;;
   esac
 done
-for each in $held; do kill -s KILL -- "-$each" 2>/dev/null; done
+for each in $held; do kill -s KILL -- "-$each"; done
+[ -n "$starting" ] || exit 0
+for again in 1 2 3 4 5; do
+  for process in /proc/[0-9]*; do
+    for each in $starting; do
+      if tr '\\0' '\\n' < "$process/environ" | grep -qx "MUSTER_AGENT=$each"; then
+        kill -s KILL -- "-${process#/proc/}"
+      fi
+    done
+  done
+  sleep 0.1
+done
 """
+"""A program that was being started when we died has no number that we could have told; it has its mark."""
 
 JOURNAL_SIZE: Final = 256 * 1024
 """Bytes after which the journal is written anew."""
@@ -46,7 +59,7 @@ JOURNAL_DELAY: Final = 0.25
 """Seconds between two looks for groups to note: what ends sooner is the warden's alone."""
 
 MARK: Final = "MUSTER_AGENT"
-"""The environment variable that tells whose process it is."""
+"""The environment variable that tells whose process it is: the agent's id, and a number."""
 
 
 class Warden(Service):
@@ -57,6 +70,8 @@ class Warden(Service):
         self.agent = agent
         self._folder = folder
         self._held: dict[int, int | None] = {}
+        self._starting: set[str] = set()
+        self._count = 0
         self._pipe = -1
         self._journal = -1
         self._written = 0
@@ -106,7 +121,8 @@ class Warden(Service):
         os.close(reading)
         process.returncode = 0  # it is `Child` that reaps it
         shell = Child(process.pid)
-        self._tell("".join(f"+{group}\n" for group in self._held))
+        self._tell("".join([f"start {mark}\n" for mark in self._starting]))
+        self._tell("".join([f"hold {group}\n" for group in self._held]))
         self.ready.set()
         try:
             await shell.ending()
@@ -116,17 +132,31 @@ class Warden(Service):
             await asyncio.shield(shell.ending())
             shell.reap()
 
-    def hold(self, group: int) -> None:
+    def start(self) -> str:
+        """A program is about to be started; the mark to put into its environment as `MARK`."""
+        self._count += 1
+        mark = f"{self.agent}.{self._count}"
+        self._starting.add(mark)
+        self._tell(f"start {mark}\n")
+        return mark
+
+    def failed(self, mark: str) -> None:
+        """The program could not be started."""
+        self._starting.discard(mark)
+        self._tell(f"failed {mark}\n")
+
+    def hold(self, group: int, mark: str) -> None:
         """Kill this group when we are gone."""
+        self._starting.discard(mark)
         self._held[group] = None
-        self._tell(f"+{group}\n")
+        self._tell(f"hold {group} {mark}\n")
         self._fresh.append(group)
 
     def free(self, group: int) -> None:
         """The group has ended."""
         if group not in self._held:
             return
-        self._tell(f"-{group}\n")
+        self._tell(f"free {group}\n")
         if self._held.pop(group) is not None:
             self._note(f"-{group} 0\n")
 
@@ -215,6 +245,6 @@ def _members(group: int) -> Iterator[int]:
 
 def _is_marked(pid: int, agent: str) -> bool:
     try:
-        return f"{MARK}={agent}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return f"\0{MARK}={agent}.".encode() in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False

@@ -14,7 +14,7 @@ from muster.agent.plan import Shelf
 from muster.agent.settings import AgentSettings
 from muster.agent.warden import Warden
 from muster.mesh import records
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import MSG_ID, PubAck, Publisher
 
 
@@ -52,8 +52,11 @@ async def write(
 
     Raises:
         LostRaceError: a compare-and-set in `headers` failed.
+        TooLargeError: no NATS server of this mesh takes a record of its size.
     """
     subject, data = records.subject(record, actor), records.encode(record)
+    if len(data) > shop.client.max_payload - HEADERS:
+        raise TooLargeError(f"a record of {len(data)} bytes is more than the NATS server takes")
     marked = {MSG_ID: shop.next_id(), **headers} if headers else None
     while True:
         try:
@@ -73,6 +76,9 @@ async def back_off(record: records.OrderRecord, error: UnavailableError) -> None
     structlog.get_logger().debug("record.again", order=record.order, type=type(record).__name__, error=str(error))
     await asyncio.sleep(RETRY)
 
+
+HEADERS = 4096
+"""Bytes of a message that its headers may take."""
 
 RETRY = 0.25
 """Seconds between two tries to write a record."""

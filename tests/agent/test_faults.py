@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
 from muster.mesh.embedded_nats import EmbeddedNats
@@ -22,7 +23,7 @@ from muster.mesh.model import Job, JobState, OrderState, ResumeReply, ResumeRequ
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.processes import Program
-from tests.kit.waiting import eventually
+from tests.kit.waiting import deadline, eventually
 
 
 @pytest.fixture
@@ -148,8 +149,9 @@ async def test_a_refused_claim_may_be_told_to_wait(broker: StandIn, agent: async
 async def test_an_agent_that_cannot_renew_its_lease_kills_its_tasks(
     broker: StandIn, agent_settings: AgentSettings, fresh_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
-    async with running_agent(agent_settings):
-        order = await broker.order([waiting_task(tmp_path / "pid")])
+    async with running_agent(agent_settings, kill_grace=timedelta(seconds=60)):
+        deaf = {"name": "a", "run": f"trap '' TERM; echo $$ > {tmp_path}/pid; sleep 300"}
+        order = await broker.order([deaf])
         task = await pid_in(tmp_path / "pid")
         assert fresh_nats.pid is not None
         os.kill(fresh_nats.pid, signal.SIGSTOP)
@@ -218,3 +220,43 @@ async def test_a_pools_order_beyond_the_slots_goes_to_another_member(
             claimed = await broker.first(order, records.Claimed)
             assert claimed.element == "e2"
             await broker.done(order)
+
+
+async def test_working_folders_of_a_killed_agent_are_swept_up(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async with agent_process(agent_settings) as agent:
+        await broker.order([waiting_task(tmp_path / "pid")])
+        await pid_in(tmp_path / "pid")
+        agent.process.send_signal(signal.SIGKILL)
+        await agent.ended()
+    (left,) = (agent_settings.data / "work").iterdir()
+    async with running_agent(agent_settings):
+        assert not left.exists()
+
+
+async def test_one_daemon_acts_for_an_element_in_a_folder(broker: StandIn, agent_settings: AgentSettings) -> None:
+    async with agent_process(agent_settings) as first:
+        second = asyncio.create_task(run_agent(agent_settings, asyncio.Event(), ready := asyncio.Event()))
+        try:
+            await eventually(lambda: len(broker.presence) > 3)
+            assert not ready.is_set()
+            await first.stop()
+            async with deadline(10, "the second agent"):
+                await ready.wait()
+        finally:
+            second.cancel()
+            await asyncio.wait({second})
+
+
+async def test_killing_an_agent_that_is_starting_tasks_leaves_none(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    await broker.element("e1", slots=40)
+    async with agent_process(agent_settings) as agent:
+        for _ in range(40):
+            await broker.order([{"name": "a", "run": f"echo $$ > {tmp_path}/pid-$$; sleep 300"}])
+        await eventually(lambda: len(list(tmp_path.glob("pid-*"))) > 3)
+        agent.process.send_signal(signal.SIGKILL)
+        await agent.ended()
+        await eventually(lambda: not any(is_running(int(path.name[4:])) for path in tmp_path.glob("pid-*")))

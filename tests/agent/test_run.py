@@ -164,3 +164,20 @@ async def test_more_orders_than_slots_wait_their_turn(broker: StandIn) -> None:
         assert (await broker.done(order)).state is OrderState.FINISHED
     assert len(broker.of(orders[0], records.Claimed)) == 1
     await broker.settled()
+
+
+async def test_outputs_too_large_for_a_record_fail_their_task_in_words(broker: StandIn) -> None:
+    run = "python3 -c \"print('x=' + 300_000 * 'y')\" >> \"$MUSTER_OUTPUTS\""
+    done = await broker.done(await broker.order([{"name": "a", "run": run}]))
+    assert done.state is OrderState.FAILED
+    assert "at most 262144 can be kept" in done.reason
+
+
+async def test_outputs_too_many_for_a_record_end_the_order_in_words(broker: StandIn) -> None:
+    tasks = [{"name": f"t{n}", "uses": "noop", "with": {"outputs": {f"n{n}": "y" * 200_000}}} for n in range(24)]
+    blueprint = await broker.blueprint({"tasks": tasks})
+    packet = await broker.create(blueprint, element="e1")
+    await broker.offer(packet)
+    done = await broker.done(packet.order)
+    assert done.state is OrderState.FAILED
+    assert "too many" in done.reason
