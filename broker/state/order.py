@@ -123,7 +123,8 @@ def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
     state = record.state
     if state is OrderState.CANCELLED and order.state is not OrderState.CANCELLING:
         return Refused("nobody asked to cancel it")
-    return ended(replace(order, jobs=jobs, outputs=record.outputs), state, record.reason, stamp)
+    reason = record.reason or (order.reason if state is OrderState.CANCELLED else "")  # by whom, the broker knows
+    return ended(replace(order, jobs=jobs, outputs=record.outputs), state, reason, stamp)
 
 
 def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
