@@ -17,6 +17,13 @@ from tests.kit.waiting import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
+    """A mesh of this file's own, since it breaks it."""
+    async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1") as mesh:
+        yield mesh
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def blueprints(mesh: Roles) -> None:
     """What the tests here run."""

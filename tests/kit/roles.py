@@ -70,7 +70,7 @@ class Client:
                 return found
             return None
 
-        found = await eventually(look, within, f"order {order} as wanted")
+        found: dict[str, Any] | None = await eventually(look, within, f"order {order} as wanted")
         assert found is not None
         return found
 
@@ -86,7 +86,7 @@ class Client:
 
     async def events(self, kind: str, after: str = "0") -> list[dict[str, Any]]:
         """Events of a kind so far."""
-        params = {"kind": kind, "after": after, "limit": 1000}
+        params = {"kind": kind, "after": after, "limit": "1000"}
         answer = await self.http.get("/api/v1/events", params=params, headers={"Accept": "application/json"})
         found: list[dict[str, Any]] = _checked(answer)["items"]
         return found

@@ -1,0 +1,148 @@
+"""What a task may say: retry, timeout, env, cwd, files, when, outputs, on_failure, always."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.blueprints import blueprint, script, words
+from tests.kit.roles import Roles
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def ran(mesh: Roles, *tasks: dict[str, Any], inputs: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """An order of a blueprint with these tasks, at its end."""
+    given = inputs or {}
+    schema = {name: {} for name in given}
+    await mesh.apply(blueprint("tasks", *tasks, inputs=schema, **more))
+    return await mesh.run("tasks", inputs=given)
+
+
+def jobs(order: dict[str, Any]) -> dict[str, str]:
+    """Each job's state."""
+    return {job["name"]: job["state"] for job in order["jobs"]}
+
+
+async def test_a_failed_task_is_tried_again_later_and_later(mesh: Roles, tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    text = f'date +%s.%N >> {times}; [ "$MUSTER_ATTEMPT" -ge 4 ]'
+    order = await ran(mesh, script("flaky", text, retry={"attempts": 4, "delay": "100ms", "backoff": 2}))
+    assert (order["state"], order["jobs"][0]["attempt"]) == ("finished", 4)
+    at = [float(line) for line in words(times)]
+    pauses = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    assert [pause > least for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
+    assert sum(pauses) < 3
+
+
+async def test_the_last_failed_try_fails_the_order(mesh: Roles) -> None:
+    order = await ran(mesh, script("bad", "exit 7", retry={"attempts": 2, "delay": "0s"}), script("never", "true"))
+    assert order["state"] == "failed"
+    assert order["reason"] == "task 'bad' failed: exit code 7"
+    assert (order["jobs"][0]["attempt"], order["jobs"][0]["exit_code"]) == (2, 7)
+    assert "never" not in jobs(order)
+
+
+async def test_a_task_out_of_time_is_ended_with_all_its_children(mesh: Roles, tmp_path: Path) -> None:
+    order = await ran(mesh, script("long", f"sleep 300 & echo $! > {tmp_path}/pid; wait", timeout="300ms"))
+    assert order["reason"] == "task 'long' failed: timed out after 300ms"
+    assert not Path("/proc", words(tmp_path / "pid")[0]).exists()
+
+
+async def test_env_cwd_and_inputs_reach_a_script(mesh: Roles, tmp_path: Path) -> None:
+    text = 'printf "%s|" "$COLOUR" "$PWD" "$INPUT_TEXT" "$INPUT_LIST" "$MUSTER_ELEMENT"; jq=$MUSTER_INPUTS; cat "$jq"'
+    inputs = {"text": "$(touch /tmp/x) 'ü\n", "list": [1, {"a": None}]}
+    order = await ran(mesh, script("tell", text, env={"COLOUR": "blue"}, cwd=str(tmp_path)), inputs=inputs)
+    parts = (await mesh.output(order["id"])).decode().split("|")
+    assert parts[:5] == ["blue", str(tmp_path), inputs["text"], '[1,{"a":null}]', "e1"]
+    assert '"text"' in parts[5]
+
+
+async def test_files_are_templates_of_inputs_and_earlier_outputs(mesh: Roles) -> None:
+    order = await ran(
+        mesh,
+        script("first", 'echo "port=8080" >> "$MUSTER_OUTPUTS"; echo \'{"hosts": ["a", "b"]}\' >> "$MUSTER_OUTPUTS"'),
+        script(
+            "second",
+            "cat etc/app.conf",
+            files={"etc/app.conf": "{% for h in tasks.first.outputs.hosts %}{{ h }}:{{ tasks.first.outputs.port }};"
+                   "{% endfor %}{{ inputs.name }}"},
+        ),
+        inputs={"name": "web"},
+    )  # fmt: skip
+    assert await mesh.output(order["id"], job="second") == b"a:8080;b:8080;web"
+    assert order["outputs"] == {"port": 8080, "hosts": ["a", "b"]}
+
+
+async def test_a_task_is_skipped_where_its_condition_does_not_hold(mesh: Roles) -> None:
+    order = await ran(
+        mesh,
+        script("count", 'echo "n=3" >> "$MUSTER_OUTPUTS"'),
+        script("many", "true", when="tasks.count.outputs.n > 2"),
+        script("few", "true", when="tasks.count.outputs.n <= 2"),
+    )
+    assert jobs(order) == {"count": "finished", "many": "finished", "few": "skipped"}
+
+
+async def test_a_condition_on_what_is_not_there_fails_with_words(mesh: Roles) -> None:
+    order = await ran(mesh, script("none", "true"), script("then", "true", when="tasks.none.outputs.n > 2"))
+    assert order["state"] == "failed"
+    assert "when:" in order["reason"]
+
+
+async def test_on_failure_runs_only_after_one_and_always_runs_always(mesh: Roles) -> None:
+    ends = {"on_failure": [script("mend", "true")], "always": [script("tidy", "true")]}
+    well = await ran(mesh, script("work", "true"), **ends)
+    assert jobs(well) == {"work": "finished", "tidy": "finished"}
+    badly = await ran(mesh, script("work", "false"), script("next", "true"), **ends)
+    assert jobs(badly) == {"work": "failed", "mend": "finished", "tidy": "finished"}
+    assert badly["reason"] == "task 'work' failed: exit code 1"
+
+
+async def test_a_retried_order_goes_on_at_its_first_unfinished_task(mesh: Roles, tmp_path: Path) -> None:
+    file, mended = tmp_path / "ran", tmp_path / "mended"
+    order = await ran(
+        mesh,
+        script("first", f"echo first >> {file}; echo x=1 >> $MUSTER_OUTPUTS"),
+        script("second", f"echo second >> {file}; [ -e {mended} ]"),
+        script("third", f"echo third >> {file}"),
+        always=[script("tidy", f"echo tidy >> {file}")],
+    )
+    assert order["state"] == "failed"
+    mended.touch()
+    assert (await mesh.cli("retry", order["id"][:8])).code == 0
+    order = await mesh.final(order["id"])
+    assert order["state"] == "finished"
+    assert words(file) == ["first", "second", "tidy", "second", "third", "tidy"]
+    assert order["outputs"] == {"x": 1}
+
+
+async def test_a_finished_order_cannot_be_retried(mesh: Roles) -> None:
+    order = await ran(mesh, script("work", "true"))
+    refused = await mesh.cli("retry", order["id"])
+    assert refused.code == 3
+    assert "finished well" in refused.stderr
+
+
+async def test_what_a_task_needs_and_is_not_there_is_said(mesh: Roles, tmp_path: Path) -> None:
+    for task, said in (
+        ({"name": "a", "file": f"{tmp_path}/none.sh"}, "none.sh"),
+        ({"name": "a", "run": "#!/no/such/interpreter\nhello"}, "/no/such/interpreter"),
+        ({"name": "a", "run": "true", "cwd": f"{tmp_path}/none"}, "is no folder on e1"),
+        ({"name": "a", "run": "no-such-command"}, "exit code 127 (a command was not found)"),
+    ):
+        order = await ran(mesh, task)
+        assert order["state"] == "failed"
+        assert said in order["reason"], order["reason"]
+
+
+async def test_an_input_of_10_mb_is_refused_with_words(mesh: Roles, tmp_path: Path) -> None:
+    await ran(mesh, script("first", "true"), inputs={"text": "small"})
+    huge = tmp_path / "inputs.json"
+    huge.write_text('{"text": "' + "x" * 10 * 1024 * 1024 + '"}')
+    told = await mesh.cli("run", "tasks", "--on", "e1", "--inputs", str(huge))
+    assert told.code == 2, told
+    assert "larger" in told.stderr or "8 MiB" in told.stderr, told.stderr
+    assert len(told.stderr) < 1000
