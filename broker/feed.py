@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from muster.mesh.events import Event
@@ -41,12 +41,24 @@ class Feed:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self._hearers: list[Callable[[Sequence[Event]], None]] = []
 
     def publish(self, events: Sequence[Event]) -> None:
         """Hand events out."""
+        for hear in self._hearers:
+            hear(events)
         for listener in self._listeners:
             for event in events:
                 listener.offer(event)
+
+    @contextmanager
+    def heard_by(self, hear: Callable[[Sequence[Event]], None]) -> Iterator[None]:
+        """Call a function of this process with each batch: it must be short and must not wait."""
+        self._hearers.append(hear)
+        try:
+            yield
+        finally:
+            self._hearers.remove(hear)
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:

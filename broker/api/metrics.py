@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections import Counter as Counts
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from muster.broker.feed import Feed
-from muster.mesh.events import KINDS
+from muster.mesh.events import KINDS, Event
 from muster.mesh.model import FINAL_STATES, OrderState
 from muster.mesh.service import Service
 
 if TYPE_CHECKING:
     from muster.broker.api.context import Status
-
-log = structlog.get_logger()
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,13 +38,14 @@ class Meter(Service):
 
     async def run(self) -> None:
         """Count until cancelled."""
-        while True:
-            async with self._feed.listen() as events:
-                self.ready.set()
-                async for event in events:
-                    if counter := self._events.get(event.kind):
-                        counter.inc()
-            log.warning("metrics.fell_behind")
+        with self._feed.heard_by(self._count):
+            self.ready.set()
+            await asyncio.get_running_loop().create_future()
+
+    def _count(self, events: Sequence[Event]) -> None:
+        for kind, count in Counts(event.kind for event in events).items():
+            if counter := self._events.get(kind):
+                counter.inc(count)
 
     def exposition(self, status: Status) -> bytes:
         """All metrics as Prometheus reads them."""

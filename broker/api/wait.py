@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from muster.broker.feed import Feed
 from muster.broker.query import Query
+from muster.mesh.events import Event
 from muster.mesh.model import Order
 from muster.mesh.service import Service
 
@@ -34,13 +35,13 @@ class Finals(Service):
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        while True:
-            async with self._feed.listen() as events:
-                self._wake(*self._waiters)  # what they missed while nobody listened, they see for themselves
-                self.ready.set()
-                async for event in events:
-                    if event.kind in ENDS:
-                        self._wake(event.subject)
+        with self._feed.heard_by(self._heard):
+            self.ready.set()
+            await asyncio.get_running_loop().create_future()
+
+    def _heard(self, events: Sequence[Event]) -> None:
+        if self._waiters:
+            self._wake(*(event.subject for event in events if event.kind in ENDS))
 
     def close(self) -> None:
         """End all waits: the broker goes down."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from base64 import b64decode
@@ -175,12 +174,17 @@ async def test_a_reader_that_leaves_leaves_nothing_behind(mesh: Mesh) -> None:
         return (await js.stream_info(names.OUTPUT_STREAM)).state.consumer_count
 
     before = await consumers()
+
+    async def reads() -> bool:
+        return await consumers() > before
+
+    async def reads_no_more() -> bool:
+        return await consumers() <= before
+
     params = {"follow": "true"}
     async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params):
-        assert await consumers() >= before
-    async with deadline():
-        while await consumers() > before:
-            await asyncio.to_thread(lambda: None)
+        await eventually(reads, what="the reader has no consumer")
+    await eventually(reads_no_more, what="the reader's consumer stays")
 
 
 async def test_a_follower_outlives_its_servers_restart(tmp_path: Path) -> None:
