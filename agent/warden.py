@@ -39,13 +39,11 @@ while read -r verb what mark; do
 done
 for each in $held; do kill -s KILL -- "-$each"; done
 [ -n "$starting" ] || exit 0
+marks=$(printf 'MUSTER_AGENT=%s\\n' $starting)
 for again in 1 2 3 4 5; do
-  for process in /proc/[0-9]*; do
-    for each in $starting; do
-      if tr '\\0' '\\n' < "$process/environ" | grep -qx "MUSTER_AGENT=$each"; then
-        kill -s KILL -- "-${process#/proc/}"
-      fi
-    done
+  for process in $(grep -lsxzF "$marks" /proc/[0-9]*/environ); do
+    process=${process#/proc/}
+    kill -s KILL -- "-${process%/environ}"
   done
   sleep 0.1
 done
