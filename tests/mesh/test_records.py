@@ -1,0 +1,73 @@
+"""What may stand in the log: anything else is noise, whoever made it land there."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.mesh import names, records
+
+CLAIM = records.Claimed(order="o1", attempt=1, element="web01", agent="a")
+CANCEL = records.CancelRequested(order="o1", by="me")
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    record, place = records.decode(records.subject(CLAIM, "web01"), records.encode(CLAIM))
+    assert record == CLAIM
+    assert place == ("order", "o1", "web01")
+
+
+@pytest.mark.parametrize(
+    ("subject", "record", "why"),
+    [
+        (names.log("order", "o1", "db01"), CLAIM, "may not claim for 'web01'"),
+        (names.log("order", "o1"), CLAIM, "'broker' may not write a Claimed"),
+        (names.log("order", "o1", "web01"), CANCEL, "'web01' may not write a CancelRequested"),
+        (names.log("order", "o2", "web01"), CLAIM, "about 'o1' may not stand on"),
+        (names.log("element", "o1", "web01"), CLAIM, "may not stand on"),
+        ("muster.log.order.o1", CLAIM, "not a log subject"),
+        ("muster.log.order.o1.web01.more", CLAIM, "not a log subject"),
+    ],
+)
+def test_a_record_in_the_wrong_place_is_refused(subject: str, record: records.Record, why: str) -> None:
+    answer, _ = records.decode(subject, records.encode(record))
+    assert isinstance(answer, str)
+    assert why in answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b'{"stream":"MUSTER_WORK","seq":3}',
+        b'{"type":"done","order":"o1"}',
+        b'{"type":"cancel_requested","order":"o1","by":"me","more":1}',
+        b'{"type":"nonsense"}',
+        b"[]",
+        b"\xff\xfe",
+    ],
+    ids=["nothing", "a PubAck", "a part", "more than a record", "no type of ours", "a list", "no text"],
+)
+def test_what_is_no_record_is_told_apart(data: bytes) -> None:
+    answer, place = records.decode(names.log("order", "o1", "web01"), data)
+    assert isinstance(answer, str)
+    assert place is not None
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_reader(data: bytes) -> None:
+    answer, _ = records.decode(names.log("order", "o1", "web01"), data)
+    assert isinstance(answer, str)
+
+
+@given(st.text(max_size=80))
+def test_no_subject_breaks_the_reader(subject: str) -> None:
+    answer, _ = records.decode(subject, records.encode(CANCEL))
+    assert isinstance(answer, str) or subject == names.log("order", "o1")
+
+
+def test_ids_are_names_that_fit_in_a_subject() -> None:
+    ids = {names.new_id() for _ in range(10_000)}
+    assert len(ids) == 10_000
+    assert all(len(ident) == 16 and ident.isalnum() and names.is_name(ident) for ident in ids)
