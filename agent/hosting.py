@@ -17,9 +17,9 @@ from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import RefusedError, UnavailableError, UnreachableError, from_problem
-from muster.mesh.jetstream import post, subscribe, unsubscribe
 from muster.mesh.model import Assignment, Control, JoinRequest, Presence
 from muster.mesh.service import Service
+from muster.mesh.wire import post, subscribe, unsubscribe
 
 log = structlog.get_logger()
 

@@ -18,8 +18,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import post, subscribe, unsubscribe
 from muster.mesh.service import Service
+from muster.mesh.wire import post, subscribe, unsubscribe
 
 log = structlog.get_logger()
 

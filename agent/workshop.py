@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import structlog
 from nats.aio.client import Client
 
 from muster.agent.lease import Lease
@@ -16,6 +19,14 @@ from muster.agent.warden import Warden
 from muster.mesh import records
 from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import MSG_ID, PubAck, Publisher
+
+log = structlog.get_logger()
+
+HEADERS: Final = 4096
+"""Bytes of a message that its headers may take."""
+
+RETRY: Final = 0.25
+"""Seconds between two tries to write a record."""
 
 
 class Workshop(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,16 +80,5 @@ async def write(
 
 async def back_off(record: records.OrderRecord, error: UnavailableError) -> None:
     """A moment's rest before the next try."""
-    import asyncio
-
-    import structlog
-
-    structlog.get_logger().debug("record.again", order=record.order, type=type(record).__name__, error=str(error))
+    log.debug("record.again", order=record.order, type=type(record).__name__, error=str(error))
     await asyncio.sleep(RETRY)
-
-
-HEADERS = 4096
-"""Bytes of a message that its headers may take."""
-
-RETRY = 0.25
-"""Seconds between two tries to write a record."""

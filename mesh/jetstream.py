@@ -22,8 +22,30 @@ from nats.aio.subscription import Subscription
 from muster.mesh.connection import settled
 from muster.mesh.errors import UnavailableError
 from muster.mesh.service import Service
+from muster.mesh.wire import leave, post, subscribe, unsubscribe
 
 log = structlog.get_logger()
+
+__all__ = [
+    "ACK_TIMEOUT",
+    "BATCH_COMMIT",
+    "BATCH_ID",
+    "BATCH_SEQUENCE",
+    "EXPECTED_SEQUENCE",
+    "EXPECTED_SUBJECT",
+    "MSG_ID",
+    "WRONG_LAST_SEQUENCE",
+    "LostRaceError",
+    "PubAck",
+    "Publisher",
+    "Puller",
+    "acknowledge",
+    "compare_and_set",
+    "place",
+    "post",
+    "sequence",
+    "stamp",
+]
 
 MSG_ID: Final = "Nats-Msg-Id"
 BATCH_ID: Final = "Nats-Batch-Id"
@@ -37,9 +59,6 @@ WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 
 ACK_TIMEOUT: Final = 5.0
 """Seconds to wait for an acknowledgement; a cluster that lost its leader needs about six to have one again."""
-
-LATE: Final = 2.0
-"""Seconds for which a message may still be under way after an unsubscription."""
 
 
 class _ApiError(msgspec.Struct):
@@ -67,83 +86,6 @@ _ack = msgspec.json.Decoder(PubAck)
 def compare_and_set(subject: str, sequence: int) -> dict[str, str]:
     """Headers that let a publish pass only if `sequence` is the last one on `subject` (a filter)."""
     return {EXPECTED_SEQUENCE: str(sequence), EXPECTED_SUBJECT: subject}
-
-
-def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-    """Hand a message to the connection, now and without waiting.
-
-    It is nats-py's `publish` less what cannot happen here: subjects and headers are made from names and ids,
-    never from what somebody typed, so they need no check a second time.
-
-    Raises:
-        UnavailableError: there is no connection, or the message is too large for the server.
-    """
-    if not client.is_connected:
-        raise UnavailableError(f"there is no connection to NATS to publish on {subject}")
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
-    start = f"NATS/1.0\r\n{lines}\r\n" if headers else ""
-    size = len(data) + len(start)
-    if size > client.max_payload:
-        raise UnavailableError(f"a message of {size} bytes for {subject} is more than the NATS server takes")
-    verb, sizes = ("HPUB", f"{len(start)} {size}") if headers else ("PUB", f"{size}")
-    command = b"%b%b\r\n" % (f"{verb} {subject} {reply} {sizes}\r\n{start}".encode(), data)
-    client._pending.append(command)  # noqa: SLF001 - as Client._send_command does
-    client._pending_data_size += len(command)  # noqa: SLF001
-    queue = client._flush_queue  # noqa: SLF001 - the flusher writes all that is pending at once
-    if queue is not None and queue.empty():
-        queue.put_nowait(_flushed)  # type: ignore[arg-type]  # it only asks whether it is done
-
-
-class _Flushed:
-    """What the flusher is given in place of a future: nobody waits."""
-
-    def done(self) -> bool:
-        return True
-
-
-_flushed = _Flushed()
-
-
-class _Direct:
-    """Stands in for a subscription's queue: hands each message on at once, without a task to wake up."""
-
-    def __init__(self, receive: Callable[[Msg], None]) -> None:
-        self._receive = receive
-
-    def put_nowait(self, message: Msg) -> None:
-        try:
-            self._receive(message)
-        except Exception:  # the caller is nats-py's read loop, which an exception would end
-            log.exception("nats.receiver_failed", subject=message.subject)
-
-    def empty(self) -> bool:
-        return True
-
-    def qsize(self) -> int:
-        return 0
-
-
-async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None]) -> Subscription:
-    """Subscribe with a plain function, called in the read loop: it must be short and must not wait."""
-    subscription = await client.subscribe(subject, pending_bytes_limit=0)
-    subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001 - saves a wake-up a message
-    return subscription
-
-
-async def _leave(subscription: Subscription, receive: Callable[[Msg], None]) -> None:
-    """Tell the server that nobody listens, but still receive what is under way: JetStream would redeliver it late."""
-    client: Client = subscription._conn  # noqa: SLF001 - Subscription.unsubscribe drops what is under way
-    subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001
-    await client._send_unsubscribe(subscription._id)  # noqa: SLF001
-    asyncio.get_running_loop().call_later(LATE, client._remove_sub, subscription._id)  # noqa: SLF001
-
-
-async def unsubscribe(subscription: Subscription) -> None:
-    """End a subscription, also of a connection that is gone."""
-    try:
-        await subscription.unsubscribe()
-    except nats.errors.Error:
-        return
 
 
 class Publisher(Service):
@@ -303,7 +245,7 @@ class Puller(Service):
         self._limit = 0
         if self._subscription is None or not self._asked:
             return
-        await _leave(self._subscription, self._receive)  # the server drops a pull that nobody listens for
+        await leave(self._subscription, self._receive)  # the server drops a pull that nobody listens for
         await self._listen()
 
     async def run(self) -> None:
