@@ -34,12 +34,14 @@ async def blueprints(mesh: Roles) -> None:
             "parent",
             child("first", "add", inputs={"a": 20, "b": 20}),
             child("second", "add", inputs={"a": "{{ tasks.first.outputs.sum }}", "b": 2}),
-            script("then", 'echo "answer=$(cat sum)" >> "$MUSTER_OUTPUTS"', files={"sum": "{{ tasks.second.outputs.sum }}"}),
+            script(
+                "then", 'echo "answer=$(cat s)" >> "$MUSTER_OUTPUTS"', files={"s": "{{ tasks.second.outputs.sum }}"}
+            ),
         ),
         blueprint("grandparent", child("down", "parent")),
         blueprint("of-failure", child("down", "fails"), script("never", "true")),
         blueprint("of-long", child("down", "long")),
-    )  # fmt: skip
+    )
 
 
 async def test_a_child_on_the_same_single_slot_is_no_deadlock(mesh: Roles) -> None:

@@ -179,16 +179,7 @@ async def test_all_may_die_at_once(mesh: Roles, file: Path) -> None:
 
 async def test_deleted_tables_are_rebuilt_row_for_row(mesh: Roles) -> None:
     """The last test here: after all that has happened above."""
-    await mesh.stop(*[name for name in mesh.programs if name not in {"server", "broker"}])
-
-    async def all_offline() -> bool:
-        return not any(machine["online"] for machine in (await mesh.get("machines"))["items"])
-
-    await eventually(all_offline, what="agents that said good-bye")
-    await mesh.stop("broker")
-    before = record.rows(mesh.projection)
-    record.remove(mesh.projection)
-    await mesh.start("broker")
-    await mesh.stop("broker")
-    assert record.rows(mesh.projection) == before
+    await mesh.quiet()
+    before, after = await mesh.rebuilt()
+    assert after == before
     assert len(before["orders"]) >= 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ async def test_a_failed_task_is_tried_again_later_and_later(mesh: Roles, tmp_pat
     order = await ran(mesh, script("flaky", text, retry={"attempts": 4, "delay": "100ms", "backoff": 2}))
     assert (order["state"], order["jobs"][0]["attempt"]) == ("finished", 4)
     at = [float(line) for line in words(times)]
-    pauses = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(at)]
     assert [pause > least for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True)] == [True] * 3
     assert sum(pauses) < 3
 

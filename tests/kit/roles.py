@@ -14,12 +14,14 @@ import httpx
 import msgspec
 import psutil
 
+from tests.kit import record
 from tests.kit.leaks import MARK, marked
 from tests.kit.ports import free_port
 from tests.kit.processes import MUSTER, Program, Ran, clean_env, muster
 from tests.kit.waiting import eventually
 
 Manifest = dict[str, Any]
+Tables = dict[str, list[tuple[Any, ...]]]
 
 ENDS = frozenset({"finished", "failed", "cancelled"})
 
@@ -194,6 +196,24 @@ class Roles(Client):
         for name in names or list(reversed(self.programs)):
             if self.programs[name].process.returncode is None:
                 await self.programs[name].stop()
+
+    async def quiet(self) -> None:
+        """Let all agents go, and wait until the record has it: nothing writes any more."""
+        await self.stop(*[name for name in self.programs if name not in {"server", "broker"}])
+
+        async def all_offline() -> bool:
+            return not any(machine["online"] for machine in (await self.get("machines"))["items"])
+
+        await eventually(all_offline, what="agents that said good-bye")
+
+    async def rebuilt(self) -> tuple[Tables, Tables]:
+        """The tables as they are, and as they are made anew from the log once the file is deleted."""
+        await self.stop("broker")
+        before = record.rows(self.projection)
+        record.remove(self.projection)
+        await self.start("broker")
+        await self.stop("broker")
+        return before, record.rows(self.projection)
 
     def keep_logs(self) -> None:
         """Put what each process said into its folder, for whoever asks why a test failed."""
