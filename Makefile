@@ -37,8 +37,8 @@ format: $(VENV)/dev.stamp ## put the code into its one form
 docs: $(VENV)/dev.stamp ## write the reference pages that are made of the code's tables
 	@$(BIN)/python -m tests.docs.generated
 
-bench: $(VENV)/bench.stamp ## measure, and write bench/out/
-	@$(BIN)/python -m bench
+bench: $(VENV)/bench.stamp ## measure beside floors, and write bench/RESULTS.md (BENCH="--only G1,G4")
+	@$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove what was made: .venv, caches, build products
 	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
