@@ -52,7 +52,7 @@ def server(
     set_up(log_level, "nats")
     host, port = address(nats, "--nats")
     settings = NatsSettings(
-        folder=(data or data_home()) / "nats", host=host, port=port, durability=durability, token=nats_token()
+        folder=folder(data) / "nats", host=host, port=port, durability=durability, token=nats_token()
     )
 
     async def serve() -> None:
@@ -85,7 +85,7 @@ def broker(
     host, port = address(http, "--http")
     settings = BrokerSettings(
         server=server or setting("server", DEFAULT_SERVER),
-        data=(data or data_home()) / "broker",
+        data=folder(data) / "broker",
         api=ApiSettings(host=host, port=port, token=setting("token", "") or None),
         durability=durability,
         lease=timedelta(seconds=seconds(lease)),
@@ -116,10 +116,15 @@ def agent(
     settings = AgentSettings(
         elements=tuple(checked_element(name) for name in element) or (default_element(),),
         server=server or setting("server", DEFAULT_SERVER),
-        data=(data or data_home()) / "agent",
+        data=folder(data) / "agent",
         token=nats_token(),
     )
     asyncio.run(serve(settings))
+
+
+def folder(data: Path | None) -> Path:
+    """The data folder; absolute, for scripts are told of files in it and start somewhere else."""
+    return (data or data_home()).absolute()
 
 
 def address(text: str, option: str) -> tuple[str, int]:
