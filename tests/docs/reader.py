@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+import pytest
 import yaml
 
 from muster.blueprints.definition import Blueprint
@@ -62,7 +63,7 @@ class Reader:
         self.folder = folder
         self.shelf = shelf
         self.env = mesh.env | {"PATH": f"{_HERE / 'programs'}:{mesh.env['PATH']}", "DOCS_PYTHON": sys.executable}
-        self.env |= {"PYTHONPATH": f"{ROOT}:{folder / 'site'}", "COLUMNS": "120"}
+        self.env |= {"PYTHONPATH": f"{ROOT}:{folder / 'site'}", "COLUMNS": "200"}
         self._ports = {"8642": mesh.api.rpartition(":")[2], "4222": mesh.nats.rpartition(":")[2]}
         self._stack = AsyncExitStack()
         self._daemons: list[tuple[Block, Program, str]] = []
@@ -115,7 +116,8 @@ class Reader:
             return
         printed = await self._bash(block, f"exec 2>&1\nset -e\n{self._here(commands)}")
         line = missing(self._here(shown), printed)
-        assert line is None, f"{block}: this was not printed: {line!r}\n--- but this was:\n{printed}"
+        if line is not None:
+            pytest.fail(f"{block}: this was not printed: {line!r}\n--- but this was:\n{printed}", pytrace=False)
 
     async def _bash(self, block: Block, script: str) -> str:
         """In one shell a block; what was exported is there in the next one."""
@@ -127,7 +129,8 @@ class Reader:
             program.feed(b"")
             code = await program.ended(WITHIN)
         wanted = int(block.options.get("exit", "0"))
-        assert code == wanted, f"{block}: exit code {code}, not {wanted}\n{program.stdout}\n{program.stderr}"
+        if code != wanted:
+            pytest.fail(f"{block}: exit code {code}, not {wanted}\n{program.stdout}\n{program.stderr}", pytrace=False)
         return program.stdout
 
     async def _daemon(self, block: Block, commands: str, shown: str) -> None:
@@ -142,7 +145,9 @@ class Reader:
             Program.start(["bash", "-c", script], env=self.env, cwd=self.folder)
         )
         self._daemons.append((block, program, self._here(shown)))
-        await eventually(lambda: "ready" in program.stdout + program.stderr, 30, f"{block}: ready, from {program}")
+        ready = next((line for line in self._here(shown).splitlines() if line.startswith("ready ")), None)
+        is_ready = partial(_has_said, program, ready) if ready else partial(_has_logged, program, "agent.ready")
+        await eventually(is_ready, 40, f"{block}: ready, from {program}")
 
     # -- data -------------------------------------------------------------------------------------
 
@@ -159,7 +164,8 @@ class Reader:
             self.shelf.add(loaded)
         except InvalidError as error:
             problems = str(error)
-        assert bool(problems) == ("invalid" in block.options), f"{block}: {problems or 'it is valid'}"
+        if bool(problems) != ("invalid" in block.options):
+            pytest.fail(f"{block}: {problems or 'it is valid'}", pytrace=False)
 
     async def _json(self, block: Block) -> None:
         json.loads(block.text)
@@ -213,6 +219,10 @@ _OPTIONS: Final[dict[str, set[str]]] = {
 
 def _has_said(program: Program, shown: str) -> bool:
     return missing(shown, program.stdout + program.stderr) is None
+
+
+def _has_logged(program: Program, event: str) -> bool:
+    return event in program.stderr
 
 
 def _ready_line(mesh: Mesh) -> str:
