@@ -39,50 +39,13 @@ async def connect(
     Raises:
         UnreachableError: no server answered within `patience` seconds.
     """
-    away = False
-
-    async def disconnected() -> None:
-        nonlocal away
-        if not away:
-            away = True
-            log.warning("nats.away", server=server)
-
-    async def reconnected() -> None:
-        nonlocal away
-        away = False
-        log.info("nats.back", server=server)
-        if on_reconnect is not None:
-            on_reconnect()
-
-    async def complained(error: Exception) -> None:
-        log.debug("nats.error", error=repr(error))
-
+    watch = _Watch(server, on_reconnect)
     client = Client()
-    urls = [url.strip() for url in server.split(",") if url.strip()]
     try:
         async with asyncio.timeout(patience):
-            while True:
-                try:
-                    await client.connect(
-                        urls,
-                        name=name,
-                        token=token,
-                        allow_reconnect=True,
-                        max_reconnect_attempts=-1,
-                        reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds as a float serve as well
-                        connect_timeout=2,
-                        ping_interval=10,
-                        max_outstanding_pings=2,
-                        pending_size=-1,
-                        flusher_queue_size=8192,
-                        disconnected_cb=disconnected,
-                        reconnected_cb=reconnected,
-                        error_cb=complained,
-                    )
-                    break
-                except (TimeoutError, OSError, nats.errors.Error):
-                    await asyncio.sleep(RECONNECT_WAIT)
+            await _dial(client, server, watch, name=name, token=token)
     except TimeoutError:
+        watch.away = True
         await client.close()
         raise UnreachableError(
             f"no NATS server answers at {server}; is `muster up` or `muster server` running, and is the address right?"
@@ -90,9 +53,59 @@ async def connect(
     try:
         yield client
     finally:
-        away = True  # on purpose: nobody need be told
+        watch.away = True  # on purpose: nobody need be told
         with suppress(OSError, RuntimeError):  # the server may have gone first; uvloop says that as a RuntimeError
             await client.close()
+
+
+class _Watch:
+    """Tells when the server goes and comes, once each time."""
+
+    def __init__(self, server: str, on_reconnect: Callable[[], None] | None) -> None:
+        self.away = False
+        self._server = server
+        self._on_reconnect = on_reconnect
+
+    async def disconnected(self) -> None:
+        if not self.away:
+            self.away = True
+            log.warning("nats.away", server=self._server)
+
+    async def reconnected(self) -> None:
+        self.away = False
+        log.info("nats.back", server=self._server)
+        if self._on_reconnect is not None:
+            self._on_reconnect()
+
+    async def complained(self, error: Exception) -> None:
+        log.debug("nats.error", error=repr(error))
+
+
+async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token: str | None) -> None:
+    """Try until a server answers."""
+    urls = [url.strip() for url in server.split(",") if url.strip()]
+    while True:
+        try:
+            await client.connect(
+                urls,
+                name=name,
+                token=token,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds as a float serve as well
+                connect_timeout=2,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=-1,
+                flusher_queue_size=8192,
+                disconnected_cb=watch.disconnected,
+                reconnected_cb=watch.reconnected,
+                error_cb=watch.complained,
+            )
+        except (TimeoutError, OSError, nats.errors.Error):
+            await asyncio.sleep(RECONNECT_WAIT)
+        else:
+            return
 
 
 async def settled(client: Client) -> None:
