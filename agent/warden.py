@@ -53,6 +53,9 @@ done
 JOURNAL_SIZE: Final = 256 * 1024
 """Bytes after which the journal is written anew."""
 
+TELL_DELAY: Final = 0.05
+"""Seconds that the warden may wait to hear what is not urgent."""
+
 JOURNAL_DELAY: Final = 0.25
 """Seconds between two looks for groups to note: what ends sooner is the warden's alone."""
 
@@ -69,6 +72,7 @@ class Warden(Service):
         self._folder = folder
         self._held: dict[int, int | None] = {}
         self._starting: set[str] = set()
+        self._later = ""
         self._count = 0
         self._pipe = -1
         self._journal = -1
@@ -119,12 +123,14 @@ class Warden(Service):
         os.close(reading)
         process.returncode = 0  # it is `Child` that reaps it
         shell = Child(process.pid)
+        self._later = ""
         self._tell("".join([f"start {mark}\n" for mark in self._starting]))
         self._tell("".join([f"hold {group}\n" for group in self._held]))
         self.ready.set()
         try:
             await shell.ending()
         finally:
+            self._tell("")
             os.close(self._pipe)
             self._pipe = -1
             await asyncio.shield(shell.ending())
@@ -141,24 +147,31 @@ class Warden(Service):
     def failed(self, mark: str) -> None:
         """The program could not be started."""
         self._starting.discard(mark)
-        self._tell(f"failed {mark}\n")
+        self._tell_soon(f"failed {mark}\n")
 
     def hold(self, group: int, mark: str) -> None:
         """Kill this group when we are gone."""
         self._starting.discard(mark)
         self._held[group] = None
-        self._tell(f"hold {group} {mark}\n")
+        self._tell_soon(f"hold {group} {mark}\n")
         self._fresh.append(group)
 
     def free(self, group: int) -> None:
         """The group has ended."""
         if group not in self._held:
             return
-        self._tell(f"free {group}\n")
+        self._tell_soon(f"free {group}\n")
         if self._held.pop(group) is not None:
             self._note(f"-{group} 0\n")
 
+    def _tell_soon(self, line: str) -> None:
+        """With the next one or in a moment: each telling wakes the warden up, and the mark is known to it already."""
+        if not self._later:
+            asyncio.get_running_loop().call_later(TELL_DELAY, self._tell, "")
+        self._later += line
+
     def _tell(self, lines: str) -> None:
+        lines, self._later = self._later + lines, ""
         if not lines or self._pipe < 0:
             return
         try:
