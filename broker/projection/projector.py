@@ -129,8 +129,8 @@ class Projector(Service):
         records = 0
         while True:
             await self._filled.wait()
-            self._filled.clear()
             await asyncio.sleep(_pause(records))
+            self._filled.clear()  # only now: what came during the pause is in this batch, and no batch may be empty
             records = self._records
             batch, self._batch, self._records = self._batch, Batch(), 0
             self._room.set()
