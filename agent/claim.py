@@ -6,6 +6,8 @@ cancelled), the broker is asked what is to be done with the message.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import nats.errors
 import structlog
@@ -118,6 +120,15 @@ def _with_params(packet: Packet, assignment: Assignment, plan: Plan) -> tuple[Pa
 
 def _is_given(source: str) -> bool:
     return source.partition(":")[0] in {"order", "trigger"}
+
+
+async def give_up(shop: Workshop, order: str, element: str) -> None:
+    """Tell the broker that we hold an order no longer, until it has heard so.
+
+    Its message may go to another member of the pool, who cannot know whether we still run it.
+    """
+    while isinstance(await _ask(shop, order, element), Wait):  # noqa: ASYNC110 - it asks each time
+        await asyncio.sleep(ASK_AGAIN)
 
 
 async def _ask(shop: Workshop, order: str, element: str) -> Packet | Drop | Wait:

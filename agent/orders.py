@@ -10,7 +10,7 @@ import structlog
 
 from muster.agent import report
 from muster.agent.attempt import Attempt, Interrupted, Why
-from muster.agent.claim import Claim, Drop, Wait, claim, read
+from muster.agent.claim import Claim, Drop, Wait, claim, give_up, read
 from muster.agent.context import remove
 from muster.agent.lease import Delivery
 from muster.agent.run import End, run
@@ -107,11 +107,14 @@ class Orders:
             await self._from_claim_to_end(attempt)
         except Interrupted:
             log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
-            if attempt.why is not Why.LOST:
+            if attempt.why is Why.LOST:
+                await give_up(self._shop, attempt.packet.order, attempt.assignment.element)
+            else:
                 attempt.delivery.give_back()
         except Exception:
             log.exception("order.bug", order=attempt.packet.order)
             attempt.delivery.give_back(BUG_PAUSE)
+            await give_up(self._shop, attempt.packet.order, attempt.assignment.element)
         finally:
             del self.attempts[attempt.packet.order]
             self._put_down(attempt.delivery)

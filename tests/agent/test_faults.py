@@ -163,6 +163,22 @@ async def test_an_agent_that_cannot_renew_its_lease_kills_its_tasks(
         assert not broker.of(order, records.Done), "an attempt that was given up reports nothing"
 
 
+async def test_an_agent_that_gave_an_order_up_says_so(
+    broker: StandIn, agent_settings: AgentSettings, fresh_nats: EmbeddedNats, tmp_path: Path
+) -> None:
+    """Its message may go to another member of the pool, who cannot know whether we still run it."""
+    async with running_agent(agent_settings):
+        order = await broker.order([{"name": "a", "run": f"echo $$ > {tmp_path}/pid; sleep 300"}])
+        task = await pid_in(tmp_path / "pid")
+        assert fresh_nats.pid is not None
+        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        try:
+            await eventually(lambda: not is_running(task), within=5)
+        finally:
+            os.kill(fresh_nats.pid, signal.SIGCONT)
+        await eventually(lambda: order in [request.order for request in broker.resumes])
+
+
 async def test_a_task_longer_than_the_lease_is_not_disturbed(broker: StandIn, agent: asyncio.Event) -> None:
     order = await broker.order([{"name": "a", "run": "sleep 4"}])
     done = await broker.done(order)
