@@ -1,5 +1,8 @@
 # What a clone needs: make demo, make test.  `make help` tells the rest.
-PYTHON ?= python3
+# The first Python that is new enough; `make PYTHON=...` names another one.
+NEW    := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	    $$name -c '$(NEW)' 2>/dev/null && echo $$name && exit; done; echo python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 TESTS  ?= tests
@@ -46,7 +49,7 @@ clean: ## remove what was made: .venv, caches, build products
 
 # The environment is made anew when the project's needs change; each stamp is a set of them.
 $(VENV)/base.stamp: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	@$(PYTHON) -c '$(NEW)' 2>/dev/null || { \
 	  echo "Muster needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
 	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up $(VENV) (once, some 20 s) ..."
