@@ -14,7 +14,7 @@ from muster.broker.log import Log
 from muster.broker.presence import Presences
 from muster.broker.query import Query
 from muster.broker.state.machine import State
-from muster.broker.streams import StreamSettings, work_consumer
+from muster.broker.streams import StreamSettings, drop_consumer, work_consumer
 from muster.broker.targets import suggestion
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, TooLargeError, UnavailableError
@@ -108,6 +108,8 @@ class Objects:
         self._may_join(request)
         consumer, subject = names.element_consumer(element), names.work_element(element)
         js = self._client.jetstream()
+        if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
+            await drop_consumer(js, names.WORK_STREAM, consumer)
         await work_consumer(js, names.WORK_STREAM, consumer, subject, self._settings.lease)
         if self._state.fleet.elements[element].agent != request.agent:
             await self._change(records.Joined(element=element, agent=request.agent, place=request.place))
@@ -130,6 +132,11 @@ class Objects:
                 f"another agent acts for {element.name} (in {element.place or 'an unknown place'}); "
                 "this one waits until that one is gone"
             )
+
+    def _succeeds(self, request: JoinRequest) -> bool:
+        """Whether the daemon follows one that died in its place: the place's lock tells that it is dead."""
+        element = self._state.fleet.elements[request.element]
+        return element.agent not in {None, request.agent} and bool(request.place) and element.place == request.place
 
     async def leave(self, request: JoinRequest) -> None:
         """An agent gives an element up."""
