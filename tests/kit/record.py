@@ -32,6 +32,7 @@ class Told(msgspec.Struct, kw_only=True):
     """The whole log, replayed."""
 
     state: State
+    open: set[str] = set()
     created: list[str] = []
     endings: list[Ending] = []
     retries: dict[str, int] = {}
@@ -70,11 +71,12 @@ def _take(told: Told, seq: int, time: datetime, subject: str, data: bytes) -> No
         for job in record.jobs:
             if job.state is JobState.FINISHED:
                 told.finished_jobs.setdefault((record.order, job.name), time)
-    told.endings += [
-        Ending(order=order.id, state=order.state, seq=seq)
-        for order in changes.orders.values()
-        if order.state in FINAL_STATES and order.rev == seq
-    ]
+    for order in changes.orders.values():
+        if order.state not in FINAL_STATES:
+            told.open.add(order.id)
+        elif order.id in told.open:  # a parent ends with its last child, by the child's record
+            told.open.remove(order.id)
+            told.endings.append(Ending(order=order.id, state=order.state, seq=seq))
 
 
 def check_endings(told: Told, accepted: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ import psutil
 from tests.kit import record
 from tests.kit.leaks import MARK, marked
 from tests.kit.ports import free_port
-from tests.kit.processes import MUSTER, Program, Ran, clean_env, muster
+from tests.kit.processes import MUSTER, ROOT, Program, Ran, clean_env, muster, running
 from tests.kit.waiting import eventually
 
 Manifest = dict[str, Any]
@@ -37,6 +37,12 @@ class Client:
     async def cli(self, *args: str, stdin: bytes = b"", within: float = 30.0) -> Ran:
         """Run `muster ARGS…` against it."""
         return await muster(*args, env=self.env, stdin=stdin, within=within)
+
+    @asynccontextmanager
+    async def background(self, *args: str) -> AsyncIterator[Program]:
+        """`muster ARGS…` against it, in the background."""
+        async with running(*args, env=self.env) as program:
+            yield program
 
     async def get(self, path: str, **params: Any) -> Any:
         """What stands at a path, at once."""
@@ -123,11 +129,19 @@ class Roles(Client):
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, folder: Path, *agents: str, lease: str = "2s") -> AsyncIterator[Self]:
-        """A running mesh with an agent for each of these elements; nothing of it is left afterwards."""
+    async def started(cls, folder: Path, *agents: str, lease: str = "2s", path: str = str(ROOT)) -> AsyncIterator[Self]:
+        """A running mesh with an agent for each of these elements; nothing of it is left afterwards.
+
+        Args:
+            folder: where everything of it lies.
+            agents: elements.
+            lease: after how long a silent agent has lost its orders.
+            path: where Python finds modules.
+        """
         (folder / "home").mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             mesh = cls(folder, lease, stack)
+            mesh.env["PYTHONPATH"] = path
             stack.push_async_callback(mesh.http.aclose)
             await mesh.start("server")
             await mesh.start("broker")

@@ -1,0 +1,52 @@
+"""No room for the tables: it is said, nothing is lost, and all goes on once there is room."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.kit import record
+from tests.kit.blueprints import blueprint, script, words
+from tests.kit.roles import Roles
+from tests.kit.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+
+def room(pid: int, size: int) -> None:
+    """Let a process write files no larger than this; beyond, each write fails, as on a full disk."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+async def test_orders_go_on_while_the_tables_cannot_be_written(tmp_path: Path) -> None:
+    async with Roles.started(tmp_path, "e1", lease="30s") as mesh:
+        file = tmp_path / "ran"
+        await mesh.apply(blueprint("work", script("work", f"echo $MUSTER_ORDER >> {file}")))
+        first = await mesh.run("work")
+        broker = mesh.programs["broker"].pid
+        room(broker, 1)
+        orders = [await mesh.order("work") for _ in range(3)]
+        await eventually(lambda: words(file) == [first["id"], *orders], what="three more orders that ran")
+
+        async def told() -> str:
+            answer = await mesh.http.get("/readyz")
+            assert answer.status_code == 503
+            return answer.text
+
+        said = await eventually(told, what="a broker that says it is stuck")
+        assert "cannot be written" in said
+        assert "nothing is lost" in said
+        assert (await mesh.http.get("/healthz")).status_code == 200
+        assert "cannot be written" in (await mesh.cli("doctor")).stdout
+        await mesh.restart("e1")  # an agent needs no tables
+        room(broker, resource.RLIM_INFINITY)
+        for order in orders:
+            assert (await mesh.final(order))["state"] == "finished"
+        assert (await mesh.http.get("/readyz")).status_code == 200
+        await mesh.quiet()
+        before, after = await mesh.rebuilt()
+        assert before == after
+        record.check_endings(await record.replay(mesh.server_url), [first["id"], *orders])

@@ -1,0 +1,36 @@
+"""`muster up`, all of it killed in the middle, and started again on the same folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tests.kit import record
+from tests.kit.blueprints import machine, witness, words
+from tests.kit.meshes import mesh_of_its_own
+from tests.kit.waiting import eventually
+
+
+async def test_a_power_cut_costs_no_order(tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    inputs = ["-i", f"file={file}", "-i", f"gate={tmp_path}/gate"]
+    async with mesh_of_its_own(tmp_path) as (program, mesh):
+        manifests = [machine("testbox", slots=2), witness("gated", "before", "held", "after", gated="held")]
+        text = b"\n---\n".join(msgspec.json.encode(manifest) for manifest in manifests)
+        await mesh.ok("apply", "-f", "-", stdin=text)
+        orders = []
+        for _ in range(4):  # two run, two wait
+            made = await mesh.ok("run", "gated", "--on", "testbox", *inputs, "-o", "json")
+            orders.append(msgspec.json.decode(made)["orders"][0]["id"])
+        await eventually(lambda: len({line.split()[1] for line in words(file) if "tick" in line}) == 2, what="two run")
+        await program.kill_tree()
+    (tmp_path / "gate").touch()
+    async with mesh_of_its_own(tmp_path) as (_, mesh):
+        for order in orders:
+            ended = await mesh.ok("logs", order, "--follow")
+            assert ended == ""
+            assert "finished" in await mesh.ok("get", "order", order)
+        told = await record.replay(mesh.nats)
+        record.check_endings(told, orders)
+        record.check_lines(record.read_lines(file), told)
