@@ -16,6 +16,11 @@ import msgspec
 from bench.measure import Finding
 
 PLOT: Final = "results.svg"
+GOOD: Final = "#2a7f62"
+BAD: Final = "#b3423a"
+LEAST: Final = 1 / 8
+MOST: Final = 16.0
+TICKS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 INTRODUCTION: Final = """\
 # How fast Muster is
@@ -98,23 +103,23 @@ def plot(findings: Sequence[Finding], path: Path) -> bool:
     except ImportError:
         return False
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "muster"
+    mpl.rcParams.update({"svg.hashsalt": "muster", "svg.fonttype": "none"})  # the same figures, the same file
     from matplotlib import pyplot as plt
 
     judged = [finding for finding in findings if str(finding.goal) != "shown" and finding.gate != "G9"]
     if not judged:
         return False
-    figure, axes = plt.subplots(figsize=(9, 0.42 * len(judged) + 1.3))
+    figure, axes = plt.subplots(figsize=(10, 0.36 * len(judged) + 1.1))
     shares = [share(finding) for finding in judged]
-    colours = ["#2a7f62" if finding.is_met else "#b3423a" for finding in judged]
-    bars: Any = axes.barh([f"{finding.gate} {finding.what}" for finding in judged], shares, color=colours)
-    labels = [f"{number(finding.judged)}{'x' if finding.floor else ' ' + finding.unit}" for finding in judged]
-    axes.bar_label(bars, labels, padding=3, fontsize=8)
+    titles = [f"{finding.gate} {finding.what}" for finding in judged]
+    bars: Any = axes.barh(titles, shares, color=[GOOD if finding.is_met else BAD for finding in judged])
+    axes.bar_label(bars, [label(finding) for finding in judged], padding=4, fontsize=8)
     axes.axvline(1, color="black", linewidth=1)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlim(min(0.25, *shares) / 1.5, max(4.0, *shares) * 3)
-    axes.set_xlabel("how far beyond what was asked (1 = just as asked, further right is better)", fontsize=8)
+    axes.set_ylim(len(judged) - 0.4, -0.6)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(LEAST, MOST * 4)
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.set_xlabel("how far beyond what was asked: 1 is just as asked, further right is better", fontsize=8)
     axes.tick_params(labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -124,9 +129,13 @@ def plot(findings: Sequence[Finding], path: Path) -> bool:
     return True
 
 
+def label(finding: Finding) -> str:
+    """`0.62x (asked: >= 0.5)`."""
+    return f"{number(finding.judged)}{'x' if finding.floor else ' ' + finding.unit} (asked: {finding.goal})"
+
+
 def share(finding: Finding) -> float:
-    """How many times better than asked."""
-    value = max(finding.judged, 1e-9)
-    if finding.goal.least is not None:
-        return value / finding.goal.least
-    return max(finding.goal.most or 0.0, 1e-9) / value
+    """How many times better than asked, as far as it can be drawn."""
+    goal, value = finding.goal, max(finding.judged, 1e-9)
+    found = value / goal.least if goal.least is not None else (goal.most or 0.0) / value
+    return min(max(found, LEAST * 1.1), MOST)
