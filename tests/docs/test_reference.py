@@ -48,7 +48,7 @@ def section(page: Path, title: str) -> str:
 
 def told(text: str) -> set[str]:
     """The names in the first column of a section's first table."""
-    table = next(part for part in text.split("\n\n") if part.startswith("| field |"))
+    table = next(part.strip() for part in text.split("\n\n") if part.strip().startswith("| field |"))
     return {row.split("|")[1].strip().strip("`") for row in table.splitlines()[2:]}
 
 
