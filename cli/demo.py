@@ -12,6 +12,7 @@ from typing import Final
 
 from muster.cli.options import Common
 from muster.cli.output import say
+from muster.mesh.child import dies_with_parent
 from muster.mesh.errors import UnavailableError
 
 BLUEPRINT: Final = "host-report"
@@ -26,7 +27,12 @@ def demo() -> int:
         _step("Starting NATS, a broker and an agent for this machine, in a temporary folder")
         with (Path(folder) / "up.log").open("wb") as log:
             mesh = subprocess.Popen(
-                _command(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                _command(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=dies_with_parent(),  # noqa: PLW1509 - no thread is running yet
             )
         try:
             api = _ready(mesh, Path(folder) / "up.log")

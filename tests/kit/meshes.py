@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from muster.mesh.child import dies_with_parent
 from tests.kit.processes import MUSTER, ROOT, Program, Ran, clean_env, muster, running
 
 OBEY = ROOT / "tests" / "blueprints" / "obey.yaml"
@@ -93,6 +94,7 @@ def _started(home: Path, log: object) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.PIPE,
         stderr=log,  # type: ignore[call-overload]  # an open file
         start_new_session=True,
+        preexec_fn=dies_with_parent(),  # noqa: PLW1509 - should somebody kill the test run
     )
     try:
         yield process

@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 import psutil
 
+from muster.mesh.child import dies_with_parent
 from tests.kit.waiting import deadline
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +83,7 @@ class Program:
             env=dict(env) if env is not None else {**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=cwd,
             start_new_session=True,
+            preexec_fn=dies_with_parent(),  # should somebody kill the test run
             limit=16 * 1024 * 1024,
         )
         self = cls(process)
