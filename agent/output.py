@@ -36,6 +36,8 @@ AGENT_WINDOW: Final = 96
 RESEND: Final = 0.5
 """Seconds between two tries to send what was not acknowledged."""
 
+CLAIM: Final = "Muster-Claim"
+"""Which attempt at the order printed it: whoever reads puts a later one's output behind an earlier one's."""
 ATTEMPT: Final = "Muster-Attempt"
 OFFSET: Final = "Muster-Offset"
 
@@ -98,6 +100,7 @@ class Output:
         "_attempt",
         "_buffer",
         "_chunks",
+        "_claim",
         "_dropping",
         "_given_up",
         "_headers_id",
@@ -113,7 +116,7 @@ class Output:
     def __init__(self, outputs: Outputs, order: str, job: str, *, claim: int, attempt: int) -> None:
         self._outputs = outputs
         self._subject = names.output(order, job)
-        self._attempt = attempt
+        self._claim, self._attempt = claim, attempt
         # The claim is part of the id: a lost attempt may have sent output of a try that it never reported.
         self._headers_id = f"{order}.{claim}.{names.token(job)}.{attempt}"
         self._buffer = bytearray()
@@ -221,6 +224,7 @@ class Output:
     def _publish(self, chunk: Chunk) -> None:
         headers = {
             MSG_ID: f"{self._headers_id}.{chunk.offset}",
+            CLAIM: str(self._claim),
             ATTEMPT: str(self._attempt),
             OFFSET: str(chunk.offset),
         }

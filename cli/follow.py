@@ -28,11 +28,16 @@ AWAIT: Final = 2.0
 """Seconds of silence after which we look why an order does not run."""
 
 
+Place = tuple[int, int, int]
+"""Attempt at the order, try of the task, offset: a later one is behind an earlier one."""
+
+
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
     """Something that a job printed."""
 
     order: str
     job: str
+    claim: int
     attempt: int
     offset: int
     data: bytes
@@ -52,7 +57,7 @@ def pieces(api: Api, order: str, job: str | None = None) -> Iterator[Piece | End
     """
     from muster.cli.api import segment
 
-    seen: dict[str, tuple[int, int]] = {}
+    seen: dict[str, Place] = {}
     lost_at: float | None = None
     while True:
         try:
@@ -72,13 +77,13 @@ def pieces(api: Api, order: str, job: str | None = None) -> Iterator[Piece | End
         time.sleep(0.5)
 
 
-def _fresh(order: str, data: dict[str, Any], seen: dict[str, tuple[int, int]]) -> Piece | None:
-    place = (int(data["attempt"]), int(data["offset"]))
-    if place <= seen.get(data["job"], (-1, -1)):
+def _fresh(order: str, data: dict[str, Any], seen: dict[str, Place]) -> Piece | None:
+    place = (int(data.get("claim", 0)), int(data["attempt"]), int(data["offset"]))
+    if place <= seen.get(data["job"], (-1, -1, -1)):
         return None
     seen[data["job"]] = place
     text = b64decode(data["data"]) if data.get("encoding") == "base64" else data["data"].encode()
-    return Piece(order=order, job=data["job"], attempt=place[0], offset=place[1], data=text)
+    return Piece(order=order, job=data["job"], claim=place[0], attempt=place[1], offset=place[2], data=text)
 
 
 class Printer:
@@ -89,7 +94,7 @@ class Printer:
         self._labels = labels
         self._several = len(labels) > 1
         self._width = max((len(label) for label in labels.values()), default=0)
-        self._last: tuple[str, str, int] | None = None
+        self._last: tuple[str, str, int, int] | None = None
         self._at_start = True
         self._rest: dict[tuple[str, str], bytes] = {}
 
@@ -101,18 +106,18 @@ class Printer:
         elif self._several:
             self._whole_lines(piece)
         else:
-            self._heading((piece.order, piece.job, piece.attempt))
+            self._heading((piece.order, piece.job, piece.attempt, piece.claim))
             self._write(piece.data)
 
     def heading(self, job: str) -> None:
         """Begin a job's output."""
-        self._heading(("", job, 1))
+        self._heading(("", job, 1, 1))
 
     def text(self, data: bytes) -> None:
         """Print plain output."""
         self._write(data)
 
-    def _heading(self, place: tuple[str, str, int]) -> None:
+    def _heading(self, place: tuple[str, str, int, int]) -> None:
         if place == self._last:
             return
         self._last = place

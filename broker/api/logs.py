@@ -24,7 +24,10 @@ class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of the live form."""
 
     job: str
+    claim: int
+    """Which attempt at the order printed it; a retried or lost order is claimed again."""
     attempt: int
+    """Which try of the task."""
     offset: int
     """Where in this attempt's output the piece starts, in bytes."""
     data: str
@@ -40,8 +43,8 @@ _encode = msgspec.json.Encoder().encode
     "/{order:str}/output",
     summary="What an order's tasks print",
     description="All that was printed so far, as plain bytes. With `follow=true`, server-sent events: each message is "
-    '`{"job", "attempt", "offset", "data"}` (with `"encoding": "base64"` where the bytes are no text), and after the '
-    "last one, when the order is final, comes the event `end` with the order's state.",
+    '`{"job", "claim", "attempt", "offset", "data"}` (with `"encoding": "base64"` where the bytes are no text), and '
+    "after the last one, when the order is final, comes the event `end` with the order's state.",
     media_type="application/octet-stream",
     opt={"problems": (404, 409, 503)},
 )
@@ -86,4 +89,11 @@ def output_line(chunk: Chunk) -> OutputLine:
         data, encoding = b64encode(chunk.data).decode(), "base64"
     else:
         data, encoding = chunk.data.decode(errors="backslashreplace"), ""
-    return OutputLine(job=chunk.job, attempt=chunk.attempt, offset=chunk.offset, data=data, encoding=encoding)
+    return OutputLine(
+        job=chunk.job,
+        claim=chunk.claim,
+        attempt=chunk.attempt,
+        offset=chunk.offset,
+        data=data,
+        encoding=encoding,
+    )

@@ -25,6 +25,7 @@ from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Puller
 from muster.mesh.model import Order
 
+CLAIM_HEADER = "Muster-Claim"
 ATTEMPT_HEADER = "Muster-Attempt"
 OFFSET_HEADER = "Muster-Offset"
 
@@ -44,11 +45,18 @@ SILENCE = 1.0
 """Seconds without a message after which a reader that should be through asks what is left."""
 
 
+Try = tuple[int, int]
+"""The attempt at the order, and within it the try of the task."""
+
+
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of one job's output."""
 
     job: str
+    claim: int
+    """Which attempt at the order it is of."""
     attempt: int
+    """Which try of the task."""
     offset: int
     """Where in this attempt's output the piece starts, in bytes."""
     data: bytes
@@ -74,7 +82,7 @@ class Output:
         """
         subject = names.output(order, job) if job else names.output_of(order)
         ended = asyncio.ensure_future(self._finals.final(order)) if follow else None
-        seen: dict[str, tuple[int, int]] = {}
+        seen: dict[str, tuple[Try, int]] = {}
         last = 0
         try:
             while True:
@@ -90,26 +98,27 @@ class Output:
                 ended.cancel()
 
 
-def _fresh(message: Msg, seen: dict[str, tuple[int, int]]) -> Chunk | None:
+def _fresh(message: Msg, seen: dict[str, tuple[Try, int]]) -> Chunk | None:
     """The part of a chunk that was not there before; an agent that got no answer sends a chunk twice."""
     headers = message.headers or {}
     job = names.untoken(message.subject.rpartition(".")[2])
     try:
-        attempt, offset = int(headers.get(ATTEMPT_HEADER, "1")), int(headers.get(OFFSET_HEADER, "-1"))
+        this = int(headers.get(CLAIM_HEADER, "0")), int(headers.get(ATTEMPT_HEADER, "1"))
+        offset = int(headers.get(OFFSET_HEADER, "-1"))
     except ValueError:
         return None
-    known_attempt, end = seen.get(job, (attempt, 0))
-    if attempt < known_attempt:
+    known, end = seen.get(job, (this, 0))
+    if this < known:
         return None
-    if attempt > known_attempt:
+    if this > known:
         end = 0
     offset = end if offset < 0 else offset
     data = message.data[max(0, end - offset) :]
     if not data:
         return None
     start = max(offset, end)
-    seen[job] = (attempt, start + len(data))
-    return Chunk(job=job, attempt=attempt, offset=start, data=data)
+    seen[job] = (this, start + len(data))
+    return Chunk(job=job, claim=this[0], attempt=this[1], offset=start, data=data)
 
 
 class _Tail:

@@ -34,10 +34,11 @@ class Printer:
         self._publisher, self._subject = publisher, names.output(order, job)
         self.offset = 0
 
-    async def say(self, data: bytes, *, attempt: int = 1, offset: int | None = None) -> None:
+    async def say(self, data: bytes, *, claim: int = 0, attempt: int = 1, offset: int | None = None) -> None:
         """Send one chunk, and wait until it is stored."""
         at = self.offset if offset is None else offset
-        await self._publisher.publish(self._subject, data, {"Muster-Attempt": str(attempt), "Muster-Offset": str(at)})
+        headers = {"Muster-Claim": str(claim), "Muster-Attempt": str(attempt), "Muster-Offset": str(at)}
+        await self._publisher.publish(self._subject, data, headers)
         self.offset = at + len(data)
 
 
@@ -70,6 +71,18 @@ async def test_what_was_sent_twice_is_read_once(mesh: Mesh) -> None:
     assert (await mesh.http.get(f"/api/v1/orders/{order['id']}/output")).content == b"abcdefagain"
 
 
+async def test_an_order_that_was_retried_or_lost_tells_what_its_next_attempt_prints(mesh: Mesh) -> None:
+    """The tries of a task are counted anew by each attempt at the order."""
+    order = await mesh.order()
+    async with Publisher(mesh.nats) as publisher:
+        printer = Printer(publisher, order["id"])
+        await printer.say(b"one ", claim=1, offset=0)
+        await printer.say(b"two ", claim=1, attempt=2, offset=0)
+        await printer.say(b"three", claim=2, offset=0)
+        await printer.say(b"late", claim=1, attempt=3, offset=0)
+    assert (await mesh.http.get(f"/api/v1/orders/{order['id']}/output")).content == b"one two three"
+
+
 async def test_one_jobs_output_is_read_alone(mesh: Mesh) -> None:
     order = await mesh.order()
     async with Publisher(mesh.nats) as publisher:
@@ -89,7 +102,7 @@ async def test_a_follower_sees_everything_and_then_the_end(mesh: Mesh) -> None:
         await printer.say(b"before\n")
         async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params) as stream:
             first = (await anext(stream)).data
-            assert first == {"job": "greet", "attempt": 1, "offset": 0, "data": "before\n"}
+            assert first == {"job": "greet", "claim": 0, "attempt": 1, "offset": 0, "data": "before\n"}
             await printer.say("naïve\n".encode())
             assert (await anext(stream)).data["data"] == "naïve\n"
             await printer.say(b"\xc3")
