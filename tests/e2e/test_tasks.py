@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def ran(mesh: Roles, *tasks: dict[str, Any], inputs: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """An order of a blueprint with these tasks, at its end."""
     given = inputs or {}
-    schema = {name: {} for name in given}
+    schema: dict[str, Any] = {name: {} for name in given}
     await mesh.apply(blueprint("tasks", *tasks, inputs=schema, **more))
     return await mesh.run("tasks", inputs=given)
 
@@ -94,7 +94,7 @@ async def test_a_condition_on_what_is_not_there_fails_with_words(mesh: Roles) ->
 
 
 async def test_on_failure_runs_only_after_one_and_always_runs_always(mesh: Roles) -> None:
-    ends = {"on_failure": [script("mend", "true")], "always": [script("tidy", "true")]}
+    ends: dict[str, Any] = {"on_failure": [script("mend", "true")], "always": [script("tidy", "true")]}
     well = await ran(mesh, script("work", "true"), **ends)
     assert jobs(well) == {"work": "finished", "tidy": "finished"}
     badly = await ran(mesh, script("work", "false"), script("next", "true"), **ends)
