@@ -42,6 +42,10 @@ class Mesh:
         """The broker's SQLite file."""
         return self.folder / "broker" / "projection.sqlite"
 
+    def seconds(self) -> float:
+        """Processor time that broker and agents have used."""
+        return sum(process.seconds() for process in (self.broker, *self.agents.values()))
+
     async def apply(self, *manifests: Mapping[str, Any]) -> None:
         """Make objects."""
         async with httpx.AsyncClient(base_url=self.api, timeout=30) as client:

@@ -22,7 +22,7 @@ AN_ORDER: Final = 3
 async def replay(plan: Plan) -> list[Finding]:
     """G8: from the start of the process until it is ready, which it is with the log's end on the record."""
     orders = -(-(RECORDS // 10 if plan.quick else RECORDS) // AN_ORDER)
-    rates, sizes = [], []
+    rates, sizes, times = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with server(folder, "fast") as url:
@@ -40,11 +40,13 @@ async def replay(plan: Plan) -> list[Finding]:
                 async with broker(subject) as running:
                     rates.append(records / (time.monotonic() - begin))
                     sizes.append(running.memory())
+                    times.append(running.seconds() / records * 1e6)
                     if subject.counts() != (orders, 0):
                         raise RuntimeError(f"the record has {subject.counts()} instead of {orders} ended orders")
                 plan.say("G8", f"run {run + 1}: {rates[-1]:,.0f} records/s, {sizes[-1]:.0f} MB")
     what = f"replay of {records:,} records into an empty record, with the broker's start"
     return [
         Finding(gate="G8", what=what, unit="records/s", ours=rates, goal=Goal(least=20_000)),
+        Finding(gate="G8", what="processor time of it", unit="us a record", ours=times),
         Finding(gate="G8", what="memory of the broker after it", unit="MB", ours=sizes),
     ]

@@ -29,7 +29,7 @@ async def created(subject: Mesh, settings: Creator) -> tuple[float, int]:
 async def recorded(plan: Plan, gate: str, durability: Durability) -> list[Finding]:
     """No-op orders a second, created to full record, beside raw and raw+record."""
     count = plan.size(20_000 if durability == "fast" else 5_000)
-    raw, record, ours, audits = [], [], [], []
+    raw, record, ours, audits, times = [], [], [], [], []
     for run in range(plan.runs):
         with tempfile.TemporaryDirectory() as name:
             async with floors.floor(Path(name), durability, record=False) as floor:
@@ -40,14 +40,17 @@ async def recorded(plan: Plan, gate: str, durability: Durability) -> list[Findin
         with tempfile.TemporaryDirectory() as name:
             async with mesh(Path(name), durability) as subject:
                 settings = Creator(url=subject.url, count=count, width=floors.WIDTH, elements=ELEMENTS)
+                used = subject.seconds()
                 _, begin = await created(subject, settings)
                 ours.append(count / ((await subject.recorded(count) - begin) / 1e9))
+                times.append((subject.seconds() - used) / count * 1e6)
                 audits.append(await audit.audit(subject.url, subject.record, count))
         plan.say(gate, f"run {run + 1}: raw {raw[-1]:,.0f}/s, raw+record {record[-1]:,.0f}/s, ours {ours[-1]:,.0f}/s")
     what = f"no-op orders, created to full record, {durability}"
     return [
         Finding(gate=gate, what=what, unit="orders/s", ours=ours, floor=record, against="raw+record", goal=GOAL),
         Finding(gate=gate, what=f"{what}, beside raw", unit="orders/s", ours=ours, floor=raw, against="raw"),
+        Finding(gate=gate, what="processor time of broker and agents", unit="us an order", ours=times),
         *audit.findings(gate, durability, audits),
     ]
 
