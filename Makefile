@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP    := $(BIN)/python -m pip install -q --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format docs bench clean
+.PHONY: help demo up test soak lint format docs bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ up: $(VENV)/demo.stamp ## start a mesh that stays, for this machine (Ctrl-C ends
 
 test: $(VENV)/dev.stamp ## run every test (TESTS=tests/cli for some)
 	@$(BIN)/python -m pytest $(TESTS)
+
+SOAK   ?= 600
+soak: $(VENV)/dev.stamp ## kill everything at random while orders run (SOAK=600 seconds of it)
+	@$(BIN)/python -m tests.chaos.driver --seconds $(SOAK)
 
 lint: $(VENV)/dev.stamp ## style, types, import layers, limits
 	@$(BIN)/ruff check .

@@ -141,6 +141,9 @@ class Driver:
         if fate < 0.2:
             await self._pause(fate * 10)
             await self._insist(f"orders/{self._accepted[key]}/cancel", None, "")
+        if fate < 0.1 or fate > 0.8:
+            await self._pause(fate * 10)
+            await self._insist(f"orders/{self._accepted[key]}/retry", None, "")
 
     async def _insist(self, path: str, body: Any, key: str) -> dict[str, Any] | None:
         """Ask until somebody answers; the key makes it one order. None if it was refused."""
@@ -201,7 +204,8 @@ class Driver:
         record.check_endings(told, accepted)
         lines = record.read_lines(self._file)
         record.check_lines(lines, told)
-        starts = Counter(line.order for line in lines if line.word == "start" and line.job == "only")
+        first = [line for line in lines if line.word == "start" and line.order not in told.retries]
+        starts = Counter(line.order for line in first if line.job == "only")
         assert all(count == 1 for count in starts.values()), f"what may not run twice did: {starts.most_common(3)}"
         await self._mesh.quiet()
         before, after = await self._mesh.rebuilt()

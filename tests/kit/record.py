@@ -61,22 +61,31 @@ async def replay(server: str) -> Told:
 def _take(told: Told, seq: int, time: datetime, subject: str, data: bytes) -> None:
     changes = told.state.apply(seq, time, subject, data)
     record, _ = records.decode(subject, data)
-    if changes.refused is not None or isinstance(record, str):
-        return
-    if isinstance(record, records.Created):
-        told.created.append(record.order)
-    if isinstance(record, records.Retried):
-        told.retries[record.order] = told.retries.get(record.order, 0) + 1
-    if isinstance(record, records.Reported | records.Suspended | records.Done):
-        for job in record.jobs:
-            if job.state is JobState.FINISHED:
-                told.finished_jobs.setdefault((record.order, job.name), time)
+    if changes.refused is None and not isinstance(record, str):
+        _note(told, record, time)
     for order in changes.orders.values():
         if order.state not in FINAL_STATES:
             told.open.add(order.id)
         elif order.id in told.open:  # a parent ends with its last child, by the child's record
             told.open.remove(order.id)
             told.endings.append(Ending(order=order.id, state=order.state, seq=seq))
+
+
+def _note(told: Told, record: records.AnyRecord, time: datetime) -> None:
+    match record:
+        case records.Created():
+            told.created.append(record.order)
+        case records.Retried():
+            told.retries[record.order] = told.retries.get(record.order, 0) + 1
+            kept = {job.name for job in record.snapshot.jobs}
+            for place in [it for it in told.finished_jobs if it[0] == record.order and it[1] not in kept]:
+                del told.finished_jobs[place]  # `always` runs again
+        case records.Reported() | records.Suspended() | records.Done():
+            for job in record.jobs:
+                if job.state is JobState.FINISHED:
+                    told.finished_jobs.setdefault((record.order, job.name), time)
+        case _:
+            return
 
 
 def check_endings(told: Told, accepted: Iterable[str]) -> None:
