@@ -12,7 +12,7 @@ import pytest
 MARK = "MUSTER_TEST_MARK"
 """Children inherit it, daemons that left their session too, so nobody escapes."""
 
-FOLDERS = {"agent", "chaos", "cli", "e2e", "story"}
+FOLDERS = {"agent", "chaos", "cli", "docs", "e2e", "story"}
 """Tests that start processes; in the others the check would only cost time."""
 
 
