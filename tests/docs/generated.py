@@ -113,6 +113,9 @@ events) is the same on every broker and after every replay.
 
 {table(["kind", "it means", "counter in `/metrics`"], rows)}
 
+A job that starts and ends within a quarter of a second is on the record with the end of its order, and makes no `job.…`
+events of its own in this version; `order.finished` and `order.failed` are always told.
+
 ## Where to hear them
 
 * `muster events`, also `--kind order.failed`, `--kind order`, and `-o json` with one event a line.
