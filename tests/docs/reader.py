@@ -147,7 +147,7 @@ class Reader:
         self._daemons.append((block, program, self._here(shown)))
         ready = next((line for line in self._here(shown).splitlines() if line.startswith("ready ")), None)
         is_ready = partial(_has_said, program, ready) if ready else partial(_has_logged, program, "agent.ready")
-        await eventually(is_ready, 40, f"{block}: ready, from {program}")
+        await eventually(is_ready, WITHIN, f"{block}: ready, from {program}")
 
     # -- data -------------------------------------------------------------------------------------
 
