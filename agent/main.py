@@ -24,7 +24,7 @@ from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.connection import connect
 from muster.mesh.jetstream import Publisher
-from muster.mesh.service import stop_signals, until_stopped
+from muster.mesh.service import rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
 
@@ -73,6 +73,7 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event, ready: asyncio
         try:
             if await _started(hosts, stack, stop):
                 ready.set()
+                rest_the_collector()
                 log.info("agent.ready", agent=shop.agent, elements=list(settings.elements))
                 await until_stopped(stop, shop.warden, shop.publisher, shop.lease, *hosts)
         finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -49,12 +49,10 @@ SWEEP: Final = 0.5
 WINDOW: Final = 2000
 """Log messages asked for and not yet applied."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def moment(nanoseconds: int) -> datetime:
     """A JetStream time, to the microsecond."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    return datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC)
 
 
 class _Appender(msgspec.Struct, eq=False):

@@ -37,7 +37,7 @@ from muster.mesh.connection import connect
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
-from muster.mesh.service import Service, stop_signals, until_stopped
+from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
 
@@ -70,6 +70,7 @@ async def serve(settings: BrokerSettings) -> None:
     broker = Broker(settings)
     async with stop_signals() as stop, AsyncExitStack() as stack:
         await broker.start(stack)
+        rest_the_collector()
         await until_stopped(stop, *broker.services)
 
 

@@ -12,6 +12,7 @@ import structlog
 from nats.aio.client import Client
 
 from muster.mesh.errors import UnreachableError
+from muster.mesh.wire import Connection
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ async def connect(
         UnreachableError: no server answered within `patience` seconds.
     """
     watch = _Watch(server, on_reconnect)
-    client = Client()
+    client = Connection()
     try:
         async with asyncio.timeout(patience):
             await _dial(client, server, watch, name=name, token=token)

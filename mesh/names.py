@@ -75,9 +75,9 @@ def new_id() -> str:
 def _ids() -> Iterator[str]:
     """Ids without end; one call to the system serves many."""
     while True:
-        block = secrets.token_bytes(4000)
-        for start in range(0, len(block), 10):
-            yield b32encode(block[start : start + 10]).decode().lower()
+        block = b32encode(secrets.token_bytes(4000)).decode().lower()
+        for start in range(0, len(block), 16):
+            yield block[start : start + 16]
 
 
 _fresh_ids = _ids()

@@ -23,6 +23,22 @@ LATE: Final = 2.0
 """Seconds for which a message may still be under way after an unsubscription."""
 
 
+class Connection(Client):
+    """nats-py's client, less the checks of header names: ours come from our own servers and processes."""
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        if not headers:
+            return None
+        first, _, rest = headers.partition(b"\r\n")
+        if len(first) > _PLAIN:  # a status stands beside the version
+            return await super()._process_headers(headers)
+        pairs = (line.partition(":") for line in rest.decode("utf-8", "replace").split("\r\n") if line)
+        return {name: value.strip() for name, _, value in pairs}
+
+
+_PLAIN: Final = len("NATS/1.0")
+
+
 def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
     """Hand a message to the connection, now and without waiting.
 

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from muster.broker.log import Follower, Log, moment
-from muster.broker.projection.database import Batch, Database
+from muster.broker.projection.database import EVENTS_KEPT, Batch, Database
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh.errors import UnavailableError
@@ -116,6 +116,8 @@ class Projector(Service):
         for message in messages:
             seq, time = stamp(message)
             changes = state.apply(seq, moment(time), message.subject, message.data)
+            if seq <= self._goal - EVENTS_KEPT:
+                changes.events.clear()  # a replay need not write what it would delete again
             batch.add(changes)
             applied.append(changes)
             if appended.has_appenders:
