@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 
 from tests.kit.blueprints import machine
+from tests.kit.ports import free_port
+from tests.kit.processes import Program, clean_env, running
 from tests.kit.roles import Roles
 
 
@@ -17,3 +19,12 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]
     async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1", "e2") as mesh:
         await mesh.apply(machine("e1", slots=8))
         yield mesh
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)
+async def lonely_agent(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Program]:
+    """An agent without a server; it is started before all else, for it takes its time to give up."""
+    folder = tmp_path_factory.mktemp("lonely")
+    options = ["--server", f"nats://127.0.0.1:{free_port()}", "--data", str(folder), "--element", "lonely"]
+    async with running("agent", *options, env=clean_env(folder)) as program:
+        yield program

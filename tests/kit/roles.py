@@ -174,9 +174,17 @@ class Roles(Client):
         self.options[name] = [option for element in elements for option in ("--element", element)]
         return await self.start(name, ready=ready)
 
+    async def another_broker(self, name: str = "broker2") -> int:
+        """Start one more broker, with tables of its own; its port."""
+        port = free_port()
+        mine, its = f"127.0.0.1:{self.http_port}", f"127.0.0.1:{port}"
+        self.options[name] = [its if option == mine else option for option in self.options["broker"]]
+        await self.start(name)
+        return port
+
     async def start(self, name: str, *, ready: bool = True, env: dict[str, str] | None = None) -> Program:
         """Start a role, or start it again after it has ended."""
-        role = name if name in {"server", "broker"} else "agent"
+        role = name.rstrip("2") if name in {"server", "broker", "broker2"} else "agent"
         argv = [*MUSTER, role, *self.options[name], "--data", str(self.folder / name)]
         program = await self._stack.enter_async_context(Program.start(argv, env={**self.env, **(env or {})}))
         self.programs[name] = program
