@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
 from tests.kit import record
 from tests.kit.blueprints import blueprint, machine, script, witness, words
+from tests.kit.processes import is_alive
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
@@ -81,7 +81,7 @@ async def test_a_killed_agent_takes_its_tasks_along_and_the_next_one_goes_on(mes
     order = await held(mesh, file)
     pid = record.read_lines(file)[-1].pid
     await mesh.kill("e1")
-    await eventually(lambda: not psutil.pid_exists(pid), 2, "the end of the task of a dead agent")
+    await eventually(lambda: not is_alive(pid), 2, "the end of the task of a dead agent")
     await mesh.start("e1")
     open_gate(file)
     assert starts(await checked(mesh, file, order)) == ["before", "held", "held", "after"]
@@ -162,7 +162,7 @@ async def test_nats_may_stay_away_for_longer_than_a_lease(mesh: Roles, file: Pat
     order = await held(mesh, file)
     pid = record.read_lines(file)[-1].pid
     await mesh.kill("server")
-    await eventually(lambda: not psutil.pid_exists(pid), 5, "the end of a task whose lease is over")
+    await eventually(lambda: not is_alive(pid), 5, "the end of a task whose lease is over")
     open_gate(file)
     await mesh.start("server")
     assert starts(await checked(mesh, file, order))[-1] == "after"

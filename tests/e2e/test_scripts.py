@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.kit.blueprints import blueprint, machine, script, witness, words
+from tests.kit.processes import is_alive
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
@@ -41,14 +42,6 @@ async def deaf(mesh: Roles, tmp_path_factory: pytest.TempPathFactory) -> Deaf:
     pid = int((await eventually(lambda: words(file), what="a task that runs"))[0])
     await mesh.post(f"orders/{order}/cancel")
     return Deaf(order, pid, time.monotonic())
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs (an orphan may stay a zombie where nobody reaps it)."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 async def test_a_daemon_lives_on_and_does_not_hold_its_order(mesh: Roles, tmp_path: Path) -> None:

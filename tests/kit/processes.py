@@ -42,6 +42,14 @@ def clean_env(home: Path, **more: str) -> dict[str, str]:
     }
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; an orphan may stay a zombie for as long as nobody reaps it."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def muster(
     *args: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", within: float = 30.0, cwd: Path = ROOT
 ) -> Ran:
