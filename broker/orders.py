@@ -131,7 +131,8 @@ class Orders:
         if order is not None and is_held(order) and order.element is not None:
             holder = self._state.fleet.elements.get(order.element)
             if order.agent == request.agent or holder is None or holder.agent != order.agent:
-                reason = f"the agent on {order.element} gave it up"
+                gone = order.agent != request.agent
+                reason = f"the agent on {order.element} {'is gone' if gone else 'gave it up'}"
                 await self._log.append(records.Lost(order=order.id, attempt=order.attempt, reason=reason))
         return ResumeReply(drop=True)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from muster.cli.options import COMMON, AnyOrder, Common
 from muster.cli.orders import target
-from muster.cli.output import STYLES, Column, brief, clock, fields, plain, say, show, table, took
+from muster.cli.output import STYLES, Column, brief, clock, fields, say, show, table, took
 
 
 def explain(order: AnyOrder, /, *, common: Common = COMMON) -> None:
@@ -30,7 +31,7 @@ def _tell(found: dict[str, Any]) -> None:
         found.get("inputs") or [],
         (
             Column(title="INPUT", value=lambda item: item["name"]),
-            Column(title="VALUE", value=lambda item: plain(item["value"]), flexible=True),
+            Column(title="VALUE", value=lambda item: json.dumps(item["value"], ensure_ascii=False), flexible=True),
             Column(title="FROM", value=lambda item: item["source"]),
         ),
         empty="none",

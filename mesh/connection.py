@@ -11,7 +11,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from muster.mesh.errors import UnreachableError
+from muster.mesh.errors import UnauthorizedError, UnreachableError
 from muster.mesh.wire import Connection
 
 log = structlog.get_logger()
@@ -39,12 +39,17 @@ async def connect(
 
     Raises:
         UnreachableError: no server answered within `patience` seconds.
+        UnauthorizedError: a server answered, and refuses the token.
     """
     watch = _Watch(server, on_reconnect)
     client = Connection()
     try:
         async with asyncio.timeout(patience):
-            await _dial(client, server, watch, name=name, token=token)
+            await _dial_unless_refused(client, server, watch, name=name, token=token)
+    except UnauthorizedError:
+        watch.away = True
+        await client.close()
+        raise
     except TimeoutError:
         watch.away = True
         await client.close()
@@ -64,6 +69,8 @@ class _Watch:
 
     def __init__(self, server: str, on_reconnect: Callable[[], None] | None) -> None:
         self.away = False
+        self.refused = asyncio.Event()
+        """Set when the server does not take the token."""
         self._server = server
         self._on_reconnect = on_reconnect
 
@@ -79,7 +86,25 @@ class _Watch:
             self._on_reconnect()
 
     async def complained(self, error: Exception) -> None:
+        if "authorization violation" in str(error).lower():
+            self.refused.set()
         log.debug("nats.error", error=repr(error))
+
+
+async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, name: str, token: str | None) -> None:
+    """nats-py tries a refused token for ever, and only mentions it."""
+    dialling = asyncio.ensure_future(_dial(client, server, watch, name=name, token=token))
+    refused = asyncio.ensure_future(watch.refused.wait())
+    try:
+        await asyncio.wait({dialling, refused}, return_when=asyncio.FIRST_COMPLETED)
+        if dialling.done():
+            return dialling.result()
+        given = "this token" if token else "a connection without a token"
+        raise UnauthorizedError(f"the NATS server at {server} refuses {given}; set MUSTER_NATS_TOKEN to the mesh's")
+    finally:
+        for task in (dialling, refused):
+            task.cancel()
+        await asyncio.wait({dialling, refused})
 
 
 async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token: str | None) -> None:

@@ -17,7 +17,7 @@ from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
-from muster.mesh.model import Child, Mode, Order, OrderState
+from muster.mesh.model import Child, Job, Mode, Order, OrderState
 
 
 class State:
@@ -69,11 +69,11 @@ class State:
             changes.refused = after
             self._touch_rev(changes, record.order)
             return
+        if (jobs := getattr(record, "jobs", ())) and before is not None:
+            _tell_jobs(jobs, before, changes)
         self._change(before, replace(after, rev=changes.stamp.seq), changes)
         kind = type(record)
-        if kind is records.Reported:
-            _tell_jobs(record, changes)
-        elif kind in _ALSO_TOLD:
+        if kind in _ALSO_TOLD:
             changes.event(_ALSO_TOLD[kind], record.order, _summary(after))
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
@@ -288,10 +288,13 @@ OTHERS: Final[dict[type[records.Record], Callable[[State, Any, Changes], None]]]
 }
 
 
-def _tell_jobs(record: Any, changes: Changes) -> None:
-    for job in record.jobs:
-        data = {"order": record.order, "job": job.name, "exit_code": job.exit_code, "error": job.error}
-        changes.event(f"job.{job.state}", record.order, data)
+def _tell_jobs(jobs: tuple[Job, ...], before: Order, changes: Changes) -> None:
+    """Short jobs are told of only with the order's end; each change of a job is still one event."""
+    known = {job.name: job.state for job in before.jobs}
+    for job in jobs:
+        if known.get(job.name) is not job.state:
+            data = {"order": before.id, "job": job.name, "exit_code": job.exit_code, "error": job.error}
+            changes.event(f"job.{job.state}", before.id, data)
 
 
 def _summary(order: Order) -> dict[str, Any]:

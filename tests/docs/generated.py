@@ -113,8 +113,8 @@ events) is the same on every broker and after every replay.
 
 {table(["kind", "it means", "counter in `/metrics`"], rows)}
 
-A job that starts and ends within a quarter of a second is on the record with the end of its order, and makes no `job.…`
-events of its own in this version; `order.finished` and `order.failed` are always told.
+A job that starts and ends within a quarter of a second is told of with its order's end: it makes one `job.…` event, of
+its own end, and no `job.running`.
 
 ## Where to hear them
 

@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings, find_server
-from muster.mesh.errors import UnavailableError, UnreachableError
+from muster.mesh.errors import UnauthorizedError, UnavailableError
 from tests.kit.ports import free_port
 from tests.kit.processes import Program
 from tests.kit.waiting import deadline, eventually
@@ -31,7 +31,7 @@ async def test_the_folder_is_private_and_has_the_token_in_it_and_nowhere_else(tm
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
         assert "s3cret" in config.read_text()
         assert "s3cret" not in Path(f"/proc/{server.pid}/cmdline").read_text()
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnauthorizedError):
             async with connect(server.url, name="stranger", patience=0.5):
                 pass
         async with connect(server.url, name="friend", token="s3cret") as client:
