@@ -103,6 +103,7 @@ class Output:
         "_claim",
         "_dropping",
         "_given_up",
+        "_has_failed",
         "_headers_id",
         "_offset",
         "_outputs",
@@ -124,6 +125,8 @@ class Output:
         self._offset = 0
         self._dropping = False
         self._given_up = False
+        self._has_failed = False
+        """Something is to be sent again; what comes behind it waits, for readers take output in the stream's order."""
         self._timer: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._waits_for_room = False
@@ -203,7 +206,7 @@ class Output:
             self._timer = None
 
     def _has_room(self) -> bool:
-        if len(self._chunks) >= JOB_WINDOW:
+        if self._has_failed or len(self._chunks) >= JOB_WINDOW:
             return False
         if self._outputs.has_room:
             return True
@@ -232,8 +235,7 @@ class Output:
         try:
             future = self._outputs.publisher.send(self._subject, chunk.data, headers)
         except UnavailableError:
-            chunk.failed = True
-            self._outputs.failed(self)
+            self._fail(chunk)
             return
         future.add_done_callback(lambda done: self._answered(chunk, done))
 
@@ -241,8 +243,7 @@ class Output:
         if self._given_up or done.cancelled():
             return
         if done.exception() is not None:
-            chunk.failed = True
-            self._outputs.failed(self)
+            self._fail(chunk)
             return
         try:
             self._chunks.remove(chunk)  # the first one, unless one before it failed
@@ -251,11 +252,17 @@ class Output:
         self._outputs.acknowledged()
         self.flow()
 
+    def _fail(self, chunk: Chunk) -> None:
+        chunk.failed = self._has_failed = True
+        self._outputs.failed(self)
+
     def resend(self) -> None:
-        """Send what failed once more, in order."""
+        """Send what failed once more, in order, and then what waited behind it."""
+        self._has_failed = False
         for chunk in self._chunks:
             if chunk.failed:
                 self._publish(chunk)
+        self.flow()
 
     async def _changed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
