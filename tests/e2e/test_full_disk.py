@@ -48,5 +48,5 @@ async def test_orders_go_on_while_the_tables_cannot_be_written(tmp_path: Path) -
         assert (await mesh.http.get("/readyz")).status_code == 200
         await mesh.quiet()
         before, after = await mesh.rebuilt()
-        assert before == after
+        assert not record.difference(before, after)
         record.check_endings(await record.replay(mesh.server_url), [first["id"], *orders])

@@ -114,7 +114,8 @@ async def test_events_are_heard_as_cloud_events(mesh: Roles, client: Client) -> 
                 assert event["specversion"] == "1.0"
                 assert event["on"] == f"{event['type'].replace('muster.', 'muster.event.', 1)}.{order}"
     await subscription.unsubscribe()
-    assert types == ["muster.order.created", "muster.order.running", "muster.order.finished"]
+    orders = [kind for kind in types if kind.startswith("muster.order.")]
+    assert orders == ["muster.order.created", "muster.order.running", "muster.order.finished"]
 
 
 async def test_noise_on_the_log_changes_nothing_and_is_told(mesh: Roles, client: Client) -> None:

@@ -150,6 +150,16 @@ def rows(projection: Path) -> dict[str, list[tuple[Any, ...]]]:
         connection.close()
 
 
+def difference(before: dict[str, list[tuple[Any, ...]]], after: dict[str, list[tuple[Any, ...]]]) -> list[str]:
+    """What is not the same, the first few of it."""
+    found = [f"tables {sorted(before)} and {sorted(after)}"] if before.keys() != after.keys() else []
+    for table in before.keys() & after.keys():
+        old, new = set(before[table]), set(after[table])
+        found += [f"{table}, only before: {row}" for row in sorted(old - new, key=str)[:3]]
+        found += [f"{table}, only after: {row}" for row in sorted(new - old, key=str)[:3]]
+    return found
+
+
 def remove(projection: Path) -> None:
     """Delete the file, as somebody might."""
     for suffix in ("", "-wal", "-shm"):
