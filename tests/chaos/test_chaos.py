@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.driver import chaos
 
-SECONDS = 20.0
+SECONDS = 15.0
 
 
 @pytest.mark.timeout(150)
@@ -18,5 +18,5 @@ async def test_random_kills_break_no_promise(tmp_path: Path) -> None:
     seed = int(os.environ.get("MUSTER_TEST_SEED") or random.SystemRandom().randrange(10**6))
     print(f"chaos seed {seed}; MUSTER_TEST_SEED={seed} makes the same choices again")  # noqa: T201
     report = await chaos(tmp_path, seed, SECONDS)
-    assert report.orders > 15
-    assert report.states.get("finished", 0) > 10
+    assert report.orders > 10
+    assert report.states.get("finished", 0) > 5

@@ -29,7 +29,7 @@ async def blueprints(mesh: Roles) -> None:
         ),
         blueprint("fails", script("fail", "exit 4")),
         blueprint("long", script("work", "sleep 300")),
-        blueprint("pause", {"name": "pause", "uses": "wait", "with": {"for": "6s"}}, script("then", "true")),
+        blueprint("pause", {"name": "pause", "uses": "wait", "with": {"for": "5200ms"}}, script("then", "true")),
         blueprint(
             "parent",
             child("first", "add", inputs={"a": 20, "b": 20}),

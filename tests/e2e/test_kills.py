@@ -31,7 +31,7 @@ async def blueprints(mesh: Roles) -> None:
         machine("e1", slots=4),
         machine("absent"),
         witness("gated", "before", "held", "after", gated="held"),
-        blueprint("waits", script("before", "true"), {"name": "pause", "uses": "wait", "with": {"for": "6s"}}),
+        blueprint("waits", script("before", "true"), {"name": "pause", "uses": "wait", "with": {"for": "5200ms"}}),
         witness("once", "held", gated="held", idempotent=False),
         blueprint("count", script("count", "for i in $(seq 40); do echo line $i; sleep 0.05; done")),
     )
