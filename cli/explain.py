@@ -31,7 +31,7 @@ def _tell(found: dict[str, Any]) -> None:
         found.get("inputs") or [],
         (
             Column(title="INPUT", value=lambda item: item["name"]),
-            Column(title="VALUE", value=lambda item: json.dumps(item["value"], ensure_ascii=False), flexible=True),
+            Column(title="VALUE", value=lambda item: _as_given(item["value"]), flexible=True),
             Column(title="FROM", value=lambda item: item["source"]),
         ),
         empty="none",
@@ -117,3 +117,13 @@ def _detail(item: dict[str, Any]) -> str:
     told = [f"{name} {value}" for name, value in known.items() if value not in (None, "", item.get("actor"))]
     told += [f"{job['name']} {job['state']}" for job in data.get("jobs") or () if isinstance(job, dict)]
     return ", ".join(told)
+
+
+def _as_given(value: Any) -> str:
+    """A value as `-i NAME=…` takes it: text as it is, unless it would be read as JSON."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, ensure_ascii=False)
