@@ -27,14 +27,15 @@ from muster.broker.leader import Leader
 from muster.broker.log import Log
 from muster.broker.offer import Offers
 from muster.broker.presence import Presences
-from muster.broker.projection.database import Database
+from muster.broker.projection.database import Batch, Database
 from muster.broker.projection.projector import Projector
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
-from muster.mesh import events, names
+from muster.mesh import names
 from muster.mesh.connection import connect
 from muster.mesh.errors import UnavailableError
+from muster.mesh.events import nats_subject
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
 from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
@@ -143,10 +144,10 @@ class Broker:
                 self.offers.look(applied)
                 self.assignments.look(applied)
 
-        def tell(happened: Sequence[events.Event]) -> None:
-            self.feed.publish(happened)
+        def tell(batch: Batch) -> None:
+            self.feed.publish(batch.events)
             if self.leader.leads:
-                _broadcast(self.client, happened)
+                _broadcast(self.client, batch)
 
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
@@ -189,10 +190,10 @@ class Broker:
         )
 
 
-def _broadcast(client: Client, happened: Sequence[events.Event]) -> None:
+def _broadcast(client: Client, batch: Batch) -> None:
     """Tell whoever listens on NATS; events are in the record anyway."""
     try:
-        for event in happened:
-            post(client, events.nats_subject(event), events.cloud_event(event))
+        for _, _, kind, subject, told in batch.event_rows:
+            post(client, nats_subject(kind, subject), told)
     except UnavailableError:
         return

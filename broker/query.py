@@ -20,7 +20,7 @@ from muster.broker.state.fleet import is_element_kind
 from muster.broker.state.machine import State
 from muster.broker.targets import suggestion
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
-from muster.mesh.events import Event
+from muster.mesh.events import Event, from_cloud_event
 from muster.mesh.model import Order, OrderState, Wire
 
 PATIENCE: Final = 10.0
@@ -30,7 +30,6 @@ CANDIDATES: Final = 5
 """Ids shown when a prefix fits several."""
 
 _order = msgspec.json.Decoder(Order)
-_event = msgspec.json.Decoder(Event)
 
 T = TypeVar("T")
 
@@ -194,7 +193,7 @@ class Query:
             sql += " AND kind GLOB ?"
             values.append(kind if "." in kind or "*" in kind else f"{kind}.*")
         rows = await self._rows(f"{sql} ORDER BY seq, place LIMIT ?", (*values, limit))
-        return [_event.decode(row[0]) for row in rows]
+        return [from_cloud_event(row[0]) for row in rows]
 
     # -- inside ---------------------------------------------------------------------------------
 

@@ -57,23 +57,39 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     data: dict[str, Any] = {}
 
 
-def nats_subject(event: Event) -> str:
-    """Where the event is published: `muster.event.<kind>.<action>.<id>`."""
-    kind, _, action = event.kind.partition(".")
-    return names.event(kind, action, event.subject)
+class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """CloudEvents 1.0, structured mode."""
+
+    specversion: str = "1.0"
+    id: str
+    source: str = "muster"
+    type: str
+    subject: str
+    time: datetime
+    datacontenttype: str = "application/json"
+    data: dict[str, Any]
+
+
+_PREFIX: Final = "muster."
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(_CloudEvent)
+
+
+def nats_subject(kind: str, subject: str) -> str:
+    """Where an event is published: `muster.event.<kind>.<action>.<id>`."""
+    noun, _, action = kind.partition(".")
+    return names.event(noun, action, subject)
 
 
 def cloud_event(event: Event) -> bytes:
-    """The event as CloudEvents 1.0 JSON (structured mode)."""
-    return msgspec.json.encode(
-        {
-            "specversion": "1.0",
-            "id": event.id,
-            "source": "muster",
-            "type": f"muster.{event.kind}",
-            "subject": event.subject,
-            "time": event.time,
-            "datacontenttype": "application/json",
-            "data": event.data,
-        }
+    """The event as CloudEvents JSON: what is kept in the record, and what NATS carries."""
+    return _encode(
+        _CloudEvent(id=event.id, type=_PREFIX + event.kind, subject=event.subject, time=event.time, data=event.data)
     )
+
+
+def from_cloud_event(data: bytes) -> Event:
+    """The event that `cloud_event` wrote."""
+    told = _decoder.decode(data)
+    kind = told.type.removeprefix(_PREFIX)
+    return Event(id=told.id, kind=kind, subject=told.subject, time=told.time, data=told.data)

@@ -24,7 +24,22 @@ LATE: Final = 2.0
 
 
 class Connection(Client):
-    """nats-py's client, less the checks of header names: ours come from our own servers and processes."""
+    """nats-py's client, shorter where a message is received.
+
+    Header names are not checked (they come from our own servers and processes), and a message for a
+    plain function goes there without the accounting of a queue that it does not have.
+    """
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        subscription = self._subs.get(sid)
+        direct = subscription._pending_queue if subscription is not None else None  # noqa: SLF001
+        if not isinstance(direct, _Direct):
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        known = await self._process_headers(headers) if headers else None
+        message = Msg(self, subject.decode(), reply.decode(), data, known)
+        message._sid = sid  # noqa: SLF001
+        direct.put_nowait(message)
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         if not headers:

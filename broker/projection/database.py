@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,11 +20,11 @@ import msgspec
 from muster.broker.state.changes import Changes
 from muster.broker.state.element import Element, StoredObject
 from muster.mesh.errors import UnavailableError
-from muster.mesh.events import Event
+from muster.mesh.events import Event, cloud_event
 from muster.mesh.model import Order
 from muster.mesh.settings import Durability
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """A file of another version is set aside and rebuilt from the log."""
 
 EVENTS_KEPT: Final = 100_000
@@ -53,10 +53,14 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     orders: list[Order]
 
 
+EventRow = tuple[int, int, str, str, bytes]
+"""Sequence, place, kind, subject, and the event as CloudEvents JSON."""
+
+
 class Batch:
     """The changes of many records, the last one of each thing only."""
 
-    __slots__ = ("deleted", "elements", "events", "objects", "orders", "seq")
+    __slots__ = ("elements", "event_rows", "events", "objects", "orders", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -64,6 +68,7 @@ class Batch:
         self.elements: dict[str, Element | None] = {}
         self.objects: dict[tuple[str, str], StoredObject | None] = {}
         self.events: list[Event] = []
+        self.event_rows: list[EventRow] = []
 
     def add(self, changes: Changes) -> None:
         """Take in what one record changed."""
@@ -76,7 +81,9 @@ class Batch:
             self.objects[stored.kind, stored.name] = stored
         for key in changes.deleted:
             self.objects[key] = None
-        self.events += changes.events
+        for place, event in enumerate(changes.events):
+            self.events.append(event)
+            self.event_rows.append((self.seq, place, event.kind, event.subject, cloud_event(event)))
 
 
 class Database:
@@ -116,7 +123,7 @@ class Database:
                 self._write_objects(batch)
             if batch.elements:
                 self._write_elements(batch)
-            connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", _event_rows(batch.events))
+            connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", batch.event_rows)
             connection.execute("DELETE FROM events WHERE seq <= ?", (batch.seq - EVENTS_KEPT,))
             connection.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (batch.seq,))
             connection.execute("COMMIT")
@@ -156,12 +163,6 @@ def _order_row(order: Order) -> tuple[object, ...]:
         order.finished_at.timestamp() if order.finished_at else None,
         _encode(order),
     )
-
-
-def _event_rows(events: Sequence[Event]) -> Iterable[tuple[object, ...]]:
-    for event in events:
-        seq, _, place = event.id.partition(".")
-        yield int(seq), int(place), event.kind, event.subject, _encode(event)
 
 
 def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:

@@ -21,7 +21,6 @@ from muster.broker.projection.database import EVENTS_KEPT, Batch, Database
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh.errors import UnavailableError
-from muster.mesh.events import Event
 from muster.mesh.jetstream import stamp
 from muster.mesh.names import LOG_STREAM
 from muster.mesh.service import Service
@@ -41,7 +40,7 @@ BUSY: Final = 50
 
 def _pause(records: int) -> float:
     """Seconds to let a batch grow; none unless the last one was large."""
-    return min(records * 0.0001, 0.02) if records > BUSY else 0.0
+    return min(records * 0.0001, 0.05) if records > BUSY else 0.0
 
 
 class Projector(Service):
@@ -70,8 +69,8 @@ class Projector(Service):
         """Why the tables cannot be written just now."""
         self.on_changes: list[Callable[[Sequence[Changes]], None]] = []
         """Called with what each batch of records changed, as soon as it is applied; must not block."""
-        self.on_events: list[Callable[[Sequence[Event]], None]] = []
-        """Called with the events of each committed batch."""
+        self.on_events: list[Callable[[Batch], None]] = []
+        """Called with each committed batch."""
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
@@ -154,7 +153,7 @@ class Projector(Service):
             self._advanced.notify_all()
         self._note_ready()
         for tell in self.on_events:
-            tell(batch.events)
+            tell(batch)
 
     def _note_ready(self) -> None:
         if self.committed >= self._goal:
