@@ -38,9 +38,13 @@ BUSY: Final = 50
 """Records in a batch from which on batches are let grow: most orders pass several states within them."""
 
 
-def _pause(records: int) -> float:
-    """Seconds to let a batch grow; none unless the last one was large."""
-    return min(records * 0.0001, 0.05) if records > BUSY else 0.0
+GAP: Final = 0.002
+"""Least seconds between two transactions: an order alone passes its states in a few of these."""
+
+
+def _pause(records: int, since: float) -> float:
+    """Seconds to let a batch grow: none if the last one was long ago, more if it was large."""
+    return max(min(records * 0.0001, 0.05) if records > BUSY else GAP - since, 0.0)
 
 
 class Projector(Service):
@@ -127,10 +131,10 @@ class Projector(Service):
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
-        records = 0
+        records, ended = 0, 0.0
         while True:
             await self._filled.wait()
-            await asyncio.sleep(_pause(records))
+            await asyncio.sleep(_pause(records, loop.time() - ended))
             self._filled.clear()  # only now: what came during the pause is in this batch, and no batch may be empty
             records = self._records
             batch, self._batch, self._records = self._batch, Batch(), 0
@@ -145,6 +149,7 @@ class Projector(Service):
                         log.error("projection.stuck", error=str(error))  # noqa: TRY400 - the reason says it all
                     self.trouble = str(error)
                     await asyncio.sleep(RETRY)
+            ended = loop.time()
             await self._committed(batch)
 
     async def _committed(self, batch: Batch) -> None:
