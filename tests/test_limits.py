@@ -92,7 +92,7 @@ def test_no_test_sleeps() -> None:
             if isinstance(called, ast.Attribute) and called.attr == "sleep":
                 argument = node.args[0] if isinstance(node, ast.Call) and node.args else None
                 if not (isinstance(argument, ast.Constant) and argument.value == 0):  # sleep(0) only yields
-                    sleepers.append(f"{name(path)}:{node.lineno}")
+                    sleepers.append(f"{name(path)}:{called.lineno}")
     assert not sleepers
 
 

@@ -121,7 +121,7 @@ its own end, and no `job.running`.
 * `muster events`, also `--kind order.failed`, `--kind order`, and `-o json` with one event a line.
 * `GET /api/v1/events`: server-sent events; `Last-Event-ID` resumes after the event of that id.
 * NATS: `muster.event.<kind>.<action>.<id>`, published by the leading broker, for who listens just then. Dots in names
-  are written `=`. The event below stands on `{nats_subject(example)}`:
+  are written `=`. The event below stands on `{nats_subject(example.kind, example.subject)}`:
 
 ```json
 {shown}
