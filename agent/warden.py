@@ -112,6 +112,9 @@ class Warden(Service):
     async def _watch(self) -> None:
         reading, self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
+        self._later = ""  # what follows tells all, and before the shell is there: it finds it when it starts to read
+        self._tell("".join([f"start {mark}\n" for mark in self._starting]))
+        self._tell("".join([f"hold {group}\n" for group in self._held]))
         process = subprocess.Popen(  # noqa: ASYNC220 - as long as any task of ours takes to start
             ["/bin/sh", "-c", SCRIPT],
             stdin=reading,
@@ -123,9 +126,6 @@ class Warden(Service):
         os.close(reading)
         process.returncode = 0  # it is `Child` that reaps it
         shell = Child(process.pid)
-        self._later = ""
-        self._tell("".join([f"start {mark}\n" for mark in self._starting]))
-        self._tell("".join([f"hold {group}\n" for group in self._held]))
         self.ready.set()
         try:
             await shell.ending()

@@ -258,7 +258,7 @@ async def test_one_daemon_acts_for_an_element_in_a_folder(broker: StandIn, agent
             await eventually(lambda: len(broker.presence) > 3)
             assert not ready.is_set()
             await first.stop()
-            async with deadline(10, "the second agent"):
+            async with deadline(20, "the second agent"):
                 await ready.wait()
         finally:
             second.cancel()
