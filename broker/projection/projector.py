@@ -39,12 +39,17 @@ BUSY: Final = 50
 
 
 GAP: Final = 0.002
-"""Least seconds between two transactions: an order alone passes its states in a few of these."""
+"""Least seconds between two transactions while one follows another."""
+
+STREAK: Final = 10
+"""Transactions close upon each other from which on there is a gap: an order alone makes fewer."""
 
 
-def _pause(records: int, since: float) -> float:
-    """Seconds to let a batch grow: none if the last one was long ago, more if it was large."""
-    return max(min(records * 0.0001, 0.05) if records > BUSY else GAP - since, 0.0)
+def _pause(records: int, streak: int) -> float:
+    """Seconds to let a batch grow: none for a lone order, more if the last batch was large."""
+    if records > BUSY:
+        return min(records * 0.0001, 0.05)
+    return GAP if streak > STREAK else 0.0
 
 
 class Projector(Service):
@@ -131,10 +136,11 @@ class Projector(Service):
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
-        records, ended = 0, 0.0
+        records, streak, ended = 0, 0, 0.0
         while True:
             await self._filled.wait()
-            await asyncio.sleep(_pause(records, loop.time() - ended))
+            streak = streak + 1 if loop.time() - ended < 2 * GAP else 0
+            await asyncio.sleep(_pause(records, streak))
             self._filled.clear()  # only now: what came during the pause is in this batch, and no batch may be empty
             records = self._records
             batch, self._batch, self._records = self._batch, Batch(), 0
