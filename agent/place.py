@@ -7,7 +7,6 @@ the earlier one is gone.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from muster.mesh import names
 from muster.mesh.errors import RefusedError
+from muster.mesh.lock import taken
 
 PATIENCE = 15.0
 """Seconds for an earlier daemon to be gone."""
@@ -45,20 +45,12 @@ async def placed(folder: Path, elements: Sequence[str]) -> AsyncIterator[str]:
 async def _lock(file: int, element: str, folder: Path) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
-            while not _taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
+            while not taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise RefusedError(
             f"another agent already acts for {element} from {folder}; stop it, or choose another folder (--data)"
         ) from None
-
-
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _named(folder: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import nats.js.errors
 
 from muster.mesh.child import dies_with_parent, end, how_it_ended
 from muster.mesh.errors import UnavailableError
+from muster.mesh.lock import taken
 from muster.mesh.service import Service
 from muster.mesh.settings import MAX_BODY, Durability
 
@@ -222,7 +222,7 @@ async def _locked(folder: Path, patience: float) -> AsyncIterator[int]:
     try:
         try:
             async with asyncio.timeout(patience):
-                while not _taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
+                while not taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise UnavailableError(
@@ -242,14 +242,6 @@ def _open_lock(folder: Path) -> int:
         raise UnavailableError(
             f"cannot write in {folder}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
         ) from error
-
-
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _write_private(path: Path, text: str) -> None:

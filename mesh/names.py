@@ -37,7 +37,6 @@ LOG_SUBJECTS: Final = "muster.log.>"
 WORK_SUBJECTS: Final = "muster.work.>"
 OUTPUT_SUBJECTS: Final = "muster.output.>"
 INBOX_SUBJECTS: Final = "muster.inbox.>"
-EVENT_SUBJECTS: Final = "muster.event.>"
 PRESENCE_SUBJECTS: Final = "muster.presence.*"
 
 INBOX_ORDERS: Final = "muster.inbox.orders"

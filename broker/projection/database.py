@@ -7,7 +7,6 @@ exactly once.  Calls block: the `Projector` makes them on one thread of its own,
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from muster.broker.state.changes import Changes
 from muster.broker.state.element import Element, StoredObject
 from muster.mesh.errors import UnavailableError
 from muster.mesh.events import Event, cloud_event
+from muster.mesh.lock import taken
 from muster.mesh.model import Order
 from muster.mesh.settings import Durability
 
@@ -230,11 +230,7 @@ def _lock(path: Path) -> int:
     """Two brokers may not write one file; the kernel lets go when the process ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    if not taken(handle):
         os.close(handle)
-        raise UnavailableError(
-            f"another broker uses the folder {path.parent}; give each its own with --data"
-        ) from error
+        raise UnavailableError(f"another broker uses the folder {path.parent}; give each its own with --data")
     return handle

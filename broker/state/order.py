@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from muster.broker.state.table import TABLE
 from muster.mesh import records
 from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
 
@@ -248,8 +247,3 @@ def _waiting_words(record: records.Suspended) -> str:
     if record.children:
         return "waits for its child orders"
     return f"waits until {record.until:%Y-%m-%dT%H:%M:%SZ}" if record.until else "waits"
-
-
-def is_legal(before: OrderState, after: OrderState) -> bool:
-    """Whether the table lets an order go from one state to the other."""
-    return after is before or after in TABLE[before].leads_to
