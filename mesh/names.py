@@ -6,6 +6,7 @@ allows or ids that Muster made, so no subject can be widened by what somebody ty
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from base64 import b32encode
@@ -33,6 +34,12 @@ ASSIGNMENT_BUCKET: Final = "MUSTER_ASSIGNMENTS"
 LEADER_BUCKET: Final = "MUSTER_LEADER"
 """One key with a time to live: which broker does the side effects."""
 
+TRIGGER_BUCKET: Final = "MUSTER_TRIGGERS"
+"""One key a trigger: its definition; trigger services watch them."""
+
+CURSOR_BUCKET: Final = "MUSTER_CURSORS"
+"""How far trigger services have read what they read: one key a reader."""
+
 LOG_SUBJECTS: Final = "muster.log.>"
 WORK_SUBJECTS: Final = "muster.work.>"
 OUTPUT_SUBJECTS: Final = "muster.output.>"
@@ -41,6 +48,9 @@ PRESENCE_SUBJECTS: Final = "muster.presence.*"
 
 INBOX_ORDERS: Final = "muster.inbox.orders"
 """Orders to create, as the JSON of `POST /api/v1/orders`."""
+
+INBOX_EVENTS: Final = "muster.inbox.events.>"
+"""Things that users tell of, by name: each becomes an event, and may fire `event` triggers."""
 
 BROKER: Final = "broker"
 """The actor that writes for the control plane."""
@@ -120,6 +130,17 @@ def element_consumer(element: str) -> str:
 def pool_consumer(pool: str) -> str:
     """The durable pull consumer that a pool's members share."""
     return f"pool-{token(pool)}"
+
+
+def queue_pool(where: str) -> str:
+    """The pool that a filter alone defines (`queue: true`); the colon keeps it apart from pools with a name."""
+    return "queue:" + digest_id(where)
+
+
+def digest_id(*parts: str) -> str:
+    """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
+    joined = "\n".join(parts).encode()
+    return b32encode(hashlib.sha256(joined).digest()[:10]).decode().lower()
 
 
 def output(order: str, job: str) -> str:

@@ -207,6 +207,50 @@ class Rejected(OtherRecord, tag="rejected"):
     """The message's start, as text."""
 
 
+class Announced(OtherRecord, tag="announced"):
+    """Somebody told of something by name, on `muster.inbox.events.<name>`."""
+
+    kind = "inbox"
+    name: str
+    body: Any = None
+
+
+class Planned(Wire, omit_defaults=True):
+    """One order of a firing."""
+
+    id: str
+    element: str | None = None
+    pool: str | None = None
+    where: str | None = None
+    """The filter that defines `pool`, if the pool has no name."""
+    inputs: dict[str, Any] | None = None
+    """If its element makes them others than the firing's."""
+    sources: dict[str, str] | None = None
+
+
+class Fired(OtherRecord, tag="fired"):
+    """A trigger went off.  The record makes the firing's orders itself, so none is without its firing."""
+
+    kind = "firing"
+    trigger: str
+    version: int
+    """The trigger's."""
+    by: str
+    event: dict[str, Any] = {}
+    key: str = ""
+    due: datetime | None = None
+    depth: int = 0
+    rejected: str = ""
+    """Why there can be no orders."""
+    blueprint: str = ""
+    blueprint_version: int = 0
+    digest: str = ""
+    inputs: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    orders: tuple[Planned, ...] = ()
+
+
 AnyRecord = (
     Created
     | Due
@@ -224,6 +268,8 @@ AnyRecord = (
     | Applied
     | Deleted
     | Rejected
+    | Announced
+    | Fired
 )
 
 _encoder = msgspec.json.Encoder()

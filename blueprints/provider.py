@@ -1,0 +1,142 @@
+"""The seam between a kind of trigger and the service that runs it.
+
+A provider is a strict struct found by its entry point in the group `muster.triggers`; its fields are
+what the trigger's `with:` may say.  It is one of three: a `Schedule` knows when, a `Hook` understands
+what is sent to `/hooks/<trigger>`, a `Source` listens somewhere itself.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import msgspec
+from nats.aio.client import Client
+
+from muster.blueprints.secret import Secret
+from muster.mesh.errors import Problem
+from muster.mesh.firing import FireReply
+from muster.mesh.model import Wire
+
+
+class Happening(Wire):
+    """One event, as a provider understood it."""
+
+    event: dict[str, Any]
+    """What `when` and templates see as `event`."""
+    key: str = ""
+    """What tells a redelivery; empty if nothing does."""
+    depth: int = 0
+    """How many firings stand above it."""
+
+
+class Provider(Wire, rename=lambda name: name.rstrip("_")):
+    """Base of all settings."""
+
+    def problems(self) -> Iterable[Problem]:
+        """What is wrong beyond the types, told when the trigger is applied; paths count from `with`."""
+        return ()
+
+
+class Schedule(Provider):
+    """Base of what goes off by the clock."""
+
+    jitter: str | None = None
+    """Up to this long (`30s`) later, each time another while."""
+    missed: Literal["skip", "once", "all"] = "once"
+    """What becomes of the times at which no trigger service ran: none, the last, or each of them."""
+    missed_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    """How many of the latest missed times `all` makes good."""
+
+    @abstractmethod
+    def following(self, after: datetime, start: datetime) -> datetime | None:
+        """The first due time after `after`; `start` is when the trigger was applied.  None: there is no more."""
+
+
+class HookRequest(Wire):
+    """What was sent to `/hooks/<trigger>`."""
+
+    method: str
+    headers: Mapping[str, str]
+    """Names in lower case; the last of several counts."""
+    query: Mapping[str, str]
+    body: bytes
+    received_at: datetime
+
+
+class Ignored(Wire):
+    """A genuine delivery that does not concern the trigger."""
+
+    reason: str
+
+
+class Hook(Provider):
+    """Base of what is sent to us over HTTP."""
+
+    secret: Secret | None = None
+    max_body: Annotated[int, msgspec.Meta(ge=1, le=4 * 1024**2)] = 1024**2
+    """Bytes; a larger body is answered with 413."""
+
+    @abstractmethod
+    def receive(self, request: HookRequest) -> Happening | Ignored:
+        """Check who sent it, then understand it; blocks for nothing but a secret's file.
+
+        Raises:
+            UnauthorizedError: the signature or token is missing or wrong.
+            InvalidError: it cannot be parsed (told with status 400).
+            UnavailableError: the secret is not there.
+        """
+
+
+class Mesh(Protocol):
+    """What a source is given."""
+
+    @property
+    def client(self) -> Client:
+        """The connection to NATS."""
+        ...
+
+    @property
+    def trigger(self) -> str:
+        """The trigger's name."""
+        ...
+
+    @property
+    def changed_at(self) -> datetime:
+        """When the trigger was applied: what happened before does not concern it."""
+        ...
+
+    async def fire(self, happening: Happening) -> FireReply:
+        """Hand an event over; it is on the log, ignored or stale when this returns.  Tries until it is.
+
+        Raises:
+            NotFoundError: the trigger is gone.
+        """
+        ...
+
+    def events(self, kinds: tuple[str, ...]) -> AsyncIterator[Any]:
+        """Muster's own events of some kinds, none lost and in order."""
+        ...
+
+
+class Source(Provider):
+    """Base of what listens somewhere itself."""
+
+    at_once: ClassVar[int] = 64
+    """Firings under way at a time."""
+
+    @abstractmethod
+    async def run(self, mesh: Mesh) -> None:
+        """Listen and fire until cancelled; whatever it raises is told, and it is started again."""
+
+
+@lru_cache(maxsize=1)
+def provider_kinds() -> Mapping[str, type[Provider]]:
+    """Every kind of trigger that is installed, by the name that `provider:` says."""
+    found = {point.name: point.load() for point in entry_points(group="muster.triggers")}
+    return MappingProxyType(found)

@@ -1,0 +1,97 @@
+"""What trigger services and brokers say to each other: definitions one way, firings the other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from muster.mesh.model import Wire
+
+
+class FiringState(StrEnum):
+    """What came of a firing."""
+
+    FIRED = "fired"
+    """It made its orders."""
+    SKIPPED = "skipped"
+    """It made none on purpose: too many are open (`max_open`), or it comes too soon (`cooldown`)."""
+    REJECTED = "rejected"
+    """It could make none: a template failed, the blueprint is gone, nothing matches; the reason says."""
+
+
+class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
+    """A trigger as a trigger service needs it: one key of `names.TRIGGER_BUCKET`."""
+
+    name: str
+    version: int
+    provider: str
+    changed_at: datetime
+    """When this version was applied: nothing before it counts."""
+    with_: dict[str, Any] = {}
+    enabled: bool = True
+
+
+class FireRequest(Wire, omit_defaults=True):
+    """An event met a trigger: `muster.api.firings.create`."""
+
+    trigger: str
+    event: dict[str, Any]
+    """What `when` and templates see as `event`: body, headers, provider, kind, id, time and the provider's own."""
+    key: str = ""
+    """What makes it the same event as before (delivery id, due time, event id); empty: it is never the same."""
+    version: int | None = None
+    """The definition's version that it was matched with; if that is not the present one, nothing happens."""
+    due: datetime | None = None
+    """For a schedule: the time it was due."""
+    depth: int = 0
+    """How many firings stand above it, each having caused the next."""
+
+
+class FireReply(Wire, omit_defaults=True):
+    """What came of it.  Exactly one of `firing`, `ignored` and `stale` is set."""
+
+    firing: str = ""
+    """The firing's id: it is on the log."""
+    state: FiringState | None = None
+    reason: str = ""
+    """Why there are no orders."""
+    orders: tuple[str, ...] = ()
+    duplicate: bool = False
+    """The event had come before; the rest tells of that firing."""
+    ignored: str = ""
+    """Why the event does not concern the trigger (`when` does not hold); nothing was written."""
+    stale: bool = False
+    """The trigger has changed meanwhile: look at its definition again."""
+
+
+class Firing(Wire, omit_defaults=True):
+    """One time a trigger went off, and the orders it made."""
+
+    id: str
+    trigger: str
+    version: int
+    state: FiringState
+    time: datetime
+    """When it came on the log."""
+    reason: str = ""
+    key: str = ""
+    due: datetime | None = None
+    depth: int = 0
+    by: str = ""
+    event: dict[str, Any] = {}
+    orders: tuple[str, ...] = ()
+
+
+class DueQuery(Wire, omit_defaults=True):
+    """Which schedules' last due times to tell: `muster.api.triggers.due`, in pages by name."""
+
+    after: str = ""
+    limit: int = 5000
+
+
+class DueReply(Wire):
+    """The last due time that is on the log, by trigger; triggers that never fired are left out."""
+
+    last: dict[str, datetime]
+    next: str | None = None

@@ -1,0 +1,1 @@
+"""The kinds of trigger, one a file, each found by its entry point in the group `muster.triggers`."""
