@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from muster.mesh.asking import PATIENCE, Asker
 from muster.mesh.connection import settled
 from muster.mesh.errors import UnavailableError
 from muster.mesh.service import Service
@@ -41,6 +42,7 @@ __all__ = [
     "Puller",
     "acknowledge",
     "compare_and_set",
+    "pending",
     "place",
     "post",
     "sequence",
@@ -57,8 +59,8 @@ EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """JetStream's err_code when a compare-and-set lost (10164: several subjects matched the filter)."""
 
-ACK_TIMEOUT: Final = 5.0
-"""Seconds to wait for an acknowledgement; a cluster that lost its leader needs about six to have one again."""
+ACK_TIMEOUT: Final = PATIENCE
+"""Seconds to wait for an acknowledgement."""
 
 
 class _ApiError(msgspec.Struct):
@@ -88,81 +90,24 @@ def compare_and_set(subject: str, sequence: int) -> dict[str, str]:
     return {EXPECTED_SEQUENCE: str(sequence), EXPECTED_SUBJECT: subject}
 
 
-class Publisher(Service):
+class Publisher(Asker[PubAck]):
     """Publishes to JetStream and waits for the acknowledgement, any number at a time."""
 
-    SWEEP: Final = 0.25
-    """Seconds between two looks for acknowledgements that are overdue: one timer for all."""
+    LATE = "JetStream did not acknowledge a message in time"
 
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._client = client
-        self._inbox = client.new_inbox()
-        self._waiting: dict[str, tuple[asyncio.Future[PubAck], float]] = {}
-        self._count = 0
-        self._loop = asyncio.get_running_loop()
-
-    async def run(self) -> None:
-        """Listen for acknowledgements until cancelled."""
-        subscription = await subscribe(self._client, f"{self._inbox}.*", self._acknowledged)
-        await settled(self._client)
-        self.ready.set()
-        try:
-            while True:
-                await asyncio.sleep(self.SWEEP)
-                self._fail(before=self._loop.time())
-        finally:
-            self.renew()
-            await unsubscribe(subscription)
-
-    def renew(self) -> None:
-        """After a reconnect: no acknowledgement of what was sent before will come any more."""
-        self._fail(before=float("inf"))
-
-    def _fail(self, before: float) -> None:
-        overdue = [reply for reply, (_, deadline) in self._waiting.items() if deadline < before]
-        for reply in overdue:
-            waiting, _ = self._waiting.pop(reply)
-            if not waiting.done():
-                waiting.set_exception(UnavailableError("JetStream did not acknowledge a message in time"))
-                waiting.exception()  # whoever gave up waiting need not be told
-
-    def _acknowledged(self, message: Msg) -> None:
-        waiting, _ = self._waiting.pop(message.subject, (None, 0.0))
-        if waiting is None or waiting.done():
-            return
-        if not message.data:
-            waiting.set_exception(
-                UnavailableError("no stream takes this subject; is the mesh set up, and JetStream on?")
-            )
-            waiting.exception()
-            return
-        ack = _ack.decode(message.data)
-        if ack.error is None:
-            waiting.set_result(ack)
-            return
-        waiting.set_exception(_refusal(ack.error))
-        waiting.exception()
-
-    def send(
-        self,
-        subject: str,
-        data: bytes,
-        headers: Mapping[str, str] | None = None,
-        *,
-        patience: float = ACK_TIMEOUT,
-    ) -> asyncio.Future[PubAck]:
-        """Publish now, without waiting; the future has the acknowledgement, or raises as `publish` does.
+    def read(self, message: Msg) -> PubAck:
+        """The acknowledgement.
 
         Raises:
-            UnavailableError: there is no connection, or the message is too large for the server.
+            LostRaceError: a compare-and-set failed.
+            UnavailableError: it is none.
         """
-        self._count += 1
-        reply = f"{self._inbox}.{self._count}"
-        post(self._client, subject, data, reply, headers)
-        waiting: asyncio.Future[PubAck] = self._loop.create_future()
-        self._waiting[reply] = waiting, self._loop.time() + patience
-        return waiting
+        if not message.data:
+            raise UnavailableError("no stream takes this subject; is the mesh set up, and JetStream on?")
+        ack = _ack.decode(message.data)
+        if ack.error is None:
+            return ack
+        raise _refusal(ack.error)
 
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = ACK_TIMEOUT
@@ -194,9 +139,13 @@ class Puller(Service):
     `batch` and `one` hand them out.
     """
 
-    heartbeat = 5.0
-    """Seconds; the server says it is alive at this interval while it has nothing to send."""
-    expires = 60.0
+    heartbeat = 15.0
+    """Seconds; the server says it is alive at this interval while it has nothing to send.
+
+    A server that goes away ends the connection, so this only finds a consumer that is gone without a word;
+    every 5 s, it cost the server more than all else of a thousand idle agents.
+    """
+    expires = 120.0
     """Seconds until an idle pull is renewed."""
 
     def __init__(
@@ -362,6 +311,13 @@ def stamp(message: Msg) -> tuple[int, int]:
 def sequence(message: Msg) -> int:
     """The stream sequence of a delivered message."""
     return stamp(message)[0]
+
+
+def pending(message: Msg) -> int:
+    """How many messages its consumer has still to deliver after this one."""
+    parts = message.reply.split(".")
+    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
+    return int(parts[first + 6])
 
 
 def place(message: Msg) -> int:

@@ -20,8 +20,10 @@ class Creator(Settings, frozen=True, kw_only=True):
     count: int
     width: int
     """Requests under way at a time."""
-    elements: tuple[str, ...]
+    elements: tuple[str, ...] = ()
     """For whom, in turn."""
+    where: str = ""
+    """Instead: for whoever matches this filter and is free."""
     blueprint: str = "noop"
 
 
@@ -59,7 +61,9 @@ async def work(settings: Creator) -> None:
 
     await client.subscribe(inbox, cb=answered)
     await client.flush()
-    bodies = [b'{"blueprint":"%b","on":"%b"}' % (settings.blueprint.encode(), on.encode()) for on in settings.elements]
+    whom: list[dict[str, str | bool]] = [{"on": element} for element in settings.elements]
+    whom = whom or [{"where": settings.where, "queue": True}]
+    bodies = [msgspec.json.encode({"blueprint": settings.blueprint, **target}) for target in whom]
     await started()
     begin = time.monotonic_ns()
     for number in range(settings.count):
