@@ -1,0 +1,139 @@
+"""Messages that are answered, any number of them under way at a time.
+
+nats-py's own `request` costs a task and a timer a message; this costs a dictionary entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from muster.mesh import names
+from muster.mesh.connection import settled
+from muster.mesh.errors import MusterError, RefusedError, UnavailableError, from_problem
+from muster.mesh.service import Service
+from muster.mesh.wire import post, subscribe, unsubscribe
+
+Answer = TypeVar("Answer")
+Told = TypeVar("Told")
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for an answer; a cluster that lost its leader needs about six to have one again."""
+
+
+class Asker(Service, Generic[Answer]):
+    """Sends messages and waits for what comes back."""
+
+    SWEEP: ClassVar = 0.25
+    """Seconds between two looks for answers that are overdue: one timer for all."""
+
+    LATE: ClassVar[str]
+    """What is told when no answer came in time."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+        self._inbox = client.new_inbox()
+        self._waiting: dict[str, tuple[asyncio.Future[Answer], float]] = {}
+        self._count = 0
+        self._loop = asyncio.get_running_loop()
+
+    @abstractmethod
+    def read(self, message: Msg) -> Answer:
+        """What an answer says; whatever this raises is told to who asked."""
+
+    async def run(self) -> None:
+        """Listen for answers until cancelled."""
+        subscription = await subscribe(self._client, f"{self._inbox}.*", self._answered)
+        await settled(self._client)
+        self.ready.set()
+        try:
+            while True:
+                await asyncio.sleep(self.SWEEP)
+                self._fail(before=self._loop.time())
+        finally:
+            self.renew()
+            await unsubscribe(subscription)
+
+    def renew(self) -> None:
+        """After a reconnect: no answer to what was sent before will come any more."""
+        self._fail(before=float("inf"))
+
+    def send(
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = PATIENCE
+    ) -> asyncio.Future[Answer]:
+        """Send now, without waiting; the future has the answer, or raises what `read` raised.
+
+        Raises:
+            UnavailableError: there is no connection, or the message is too large for the server.
+        """
+        self._count += 1
+        reply = f"{self._inbox}.{self._count}"
+        post(self._client, subject, data, reply, headers)
+        waiting: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting[reply] = waiting, self._loop.time() + patience
+        return waiting
+
+    def _fail(self, before: float) -> None:
+        overdue = [reply for reply, (_, deadline) in self._waiting.items() if deadline < before]
+        for reply in overdue:
+            waiting, _ = self._waiting.pop(reply)
+            if not waiting.done():
+                waiting.set_exception(UnavailableError(self.LATE))
+                waiting.exception()  # whoever gave up waiting need not be told
+
+    def _answered(self, message: Msg) -> None:
+        waiting, _ = self._waiting.pop(message.subject, (None, 0.0))
+        if waiting is None or waiting.done():
+            return
+        try:
+            waiting.set_result(self.read(message))
+        except Exception as error:  # noqa: BLE001 - it is the asker's
+            waiting.set_exception(error)
+            waiting.exception()
+
+
+class Requests(Asker[bytes]):
+    """Asks brokers: `muster.api.<noun>.<verb>`."""
+
+    LATE = "the broker did not answer in time; it may have done what it was asked for"
+
+    def read(self, message: Msg) -> bytes:
+        """The answer's JSON.
+
+        Raises:
+            MusterError: what the broker refused, or that none listens.
+        """
+        headers = message.headers or {}
+        if not message.data and headers.get("Status") == "503":
+            raise UnavailableError("no broker answers")
+        if "Nats-Service-Error-Code" in headers:
+            raise _refusal(message.data)
+        return message.data
+
+    async def ask(self, noun: str, verb: str, question: Any, answer: type[Told], *, patience: float = PATIENCE) -> Told:
+        """Ask, and wait for the answer.
+
+        Raises:
+            MusterError: what the broker refused.
+            UnavailableError: none answered in time.
+        """
+        body = msgspec.json.encode(question)
+        told = await self.send(names.api(noun, verb), body, patience=patience)
+        try:
+            return msgspec.json.decode(told, type=answer)
+        except msgspec.MsgspecError as error:
+            raise RefusedError(f"the broker gave an answer that cannot be read: {error}") from error
+
+
+def _refusal(data: bytes) -> MusterError:
+    try:
+        return from_problem(msgspec.json.decode(data)["error"])
+    except (msgspec.MsgspecError, LookupError, TypeError):
+        return RefusedError("the broker refused, in words that cannot be read")
