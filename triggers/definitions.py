@@ -1,0 +1,261 @@
+"""Which triggers there are: kept as the bucket tells of them, and asked for where the bucket is too slow.
+
+The bucket lags behind the log by milliseconds.  So a trigger that is missing here, or that turned out
+to have changed, is asked for before anybody is told that it does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import Error as JetStreamError
+
+from muster.blueprints.provider import Provider, provider_kinds
+from muster.mesh import names
+from muster.mesh.asking import Requests
+from muster.mesh.errors import NotFoundError
+from muster.mesh.firing import Definition
+from muster.mesh.jetstream import Puller, pending, stamp
+from muster.mesh.model import Wire
+from muster.mesh.service import Service
+
+log = structlog.get_logger()
+
+STREAM: Final = f"KV_{names.TRIGGER_BUCKET}"
+PREFIX: Final = f"$KV.{names.TRIGGER_BUCKET}."
+
+AGAIN: Final = 0.5
+"""Seconds until a bucket that could not be read is read again."""
+
+AT_ONCE: Final = 1024
+"""Definitions on their way to us at a time."""
+
+FORGOTTEN: Final = 60.0
+"""Seconds after which the server drops our place in the bucket, should we be gone."""
+
+
+class TriggerRef(Wire):
+    """Which trigger: `muster.api.triggers.get`."""
+
+    name: str
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition whose settings are understood."""
+
+    name: str
+    version: int
+    provider: str
+    changed_at: datetime
+    enabled: bool
+    settings: Provider | None = None
+    """None: this service cannot run it; `trouble` says why."""
+    trouble: str = ""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it may go off."""
+        return self.enabled and self.settings is not None
+
+    def is_older(self, other: Trigger) -> bool:
+        """Whether `other` was applied after this."""
+        return (self.changed_at, self.version) < (other.changed_at, other.version)
+
+
+Listener = Callable[[str, Trigger | None], None]
+"""Told of each trigger that is to work from now on, or that has changed; with None, of one that is not to work."""
+
+
+def understood(definition: Definition) -> Trigger:
+    """The trigger that a definition tells of."""
+    settings, trouble = None, ""
+    kind = provider_kinds().get(definition.provider)
+    if kind is None:
+        trouble = f"the provider {definition.provider!r} is not installed where this trigger service runs"
+    else:
+        try:
+            settings = msgspec.convert(definition.with_, kind)
+        except msgspec.ValidationError as error:
+            trouble = f"this trigger service does not understand its settings: {error}"
+    return Trigger(
+        name=definition.name,
+        version=definition.version,
+        provider=definition.provider,
+        changed_at=definition.changed_at,
+        enabled=definition.enabled,
+        settings=settings,
+        trouble=trouble,
+    )
+
+
+_decode = msgspec.json.Decoder(Definition).decode
+
+
+class Definitions(Service):
+    """All triggers by name; `listeners` are told of every change, at once and in order."""
+
+    def __init__(self, client: Client, requests: Requests) -> None:
+        super().__init__()
+        self.listeners: list[Listener] = []
+        self._client = client
+        self._requests = requests
+        self._known: dict[str, Trigger] = {}
+        self._puller: Puller | None = None
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def all(self) -> Iterable[Trigger]:
+        """Every trigger that is known, also those that are not to work."""
+        return self._known.values()
+
+    def known(self, name: str) -> Trigger | None:
+        """The trigger, if it is known here and may go off; nobody is asked."""
+        trigger = self._known.get(name)
+        return trigger if trigger is not None and trigger.is_active else None
+
+    async def get(self, name: str) -> Trigger:
+        """The trigger of this name that may go off; a broker is asked if it is not known here.
+
+        Raises:
+            NotFoundError: there is none, it is disabled, or it cannot run here.
+            UnavailableError: no broker answers.
+        """
+        trigger = self.known(name) or await self.refreshed(name)
+        if not trigger.enabled:
+            raise NotFoundError(f"trigger {name!r} is disabled")
+        if trigger.settings is None:
+            raise NotFoundError(f"trigger {name!r} cannot run here: {trigger.trouble}")
+        return trigger
+
+    async def refreshed(self, name: str) -> Trigger:
+        """The trigger as a broker knows it now, whatever is known here.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: no broker answers.
+        """
+        if not names.is_name(name):
+            raise NotFoundError(f"there is no trigger {name!r}")
+        before = self._known.get(name)
+        try:
+            definition = await self._requests.ask("triggers", "get", TriggerRef(name=name), Definition)
+        except NotFoundError:
+            if before is not None and self._known.get(name) is before:
+                self._drop(name)
+            raise
+        trigger = understood(definition)
+        self._put(trigger)
+        return self._known.get(name, trigger)
+
+    def renew(self) -> None:
+        """The connection is back: the server may have forgotten our place."""
+        if self._puller is not None:
+            self._puller.renew()
+
+    async def run(self) -> None:
+        """Follow the bucket until cancelled; ready once all of it was read."""
+        while True:
+            try:
+                await self._follow()
+            except (nats.errors.Error, JetStreamError, TimeoutError, OSError) as error:
+                log.debug("definitions.wait", error=repr(error))
+            await asyncio.sleep(AGAIN)
+
+    async def _follow(self) -> None:
+        """Read the whole bucket, then each change, until the server has forgotten our place."""
+        js = self._client.jetstream(timeout=5)
+        consumer = f"triggers-{names.new_id()}"
+        config = ConsumerConfig(
+            name=consumer,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            filter_subject=f"{PREFIX}>",
+            ack_policy=AckPolicy.NONE,
+            mem_storage=True,
+            num_replicas=1,
+            inactive_threshold=FORGOTTEN,
+        )
+        info = await js.add_consumer(STREAM, config)
+        try:
+            async with Puller(self._client, STREAM, consumer, limit=AT_ONCE) as puller:
+                self._puller = puller
+                await self._read(puller, whole=not info.num_pending)
+        finally:
+            self._puller = None
+            if self._client.is_connected:
+                with suppress(nats.errors.Error, JetStreamError, TimeoutError, OSError):
+                    await js.delete_consumer(STREAM, consumer)
+
+    async def _read(self, puller: Puller, *, whole: bool) -> None:
+        seen: set[str] = set()
+        if whole:
+            self._is_whole(seen)
+        while not puller.gone.is_set():
+            for message in await puller.batch():
+                name = names.untoken(message.subject.removeprefix(PREFIX))
+                self._take(name, message)
+                if not whole:
+                    seen.add(name)
+                    whole = pending(message) == 0
+                    if whole:
+                        self._is_whole(seen)
+
+    def _is_whole(self, seen: set[str]) -> None:
+        """All of the bucket was read: what is not in it any more is gone."""
+        for name in [name for name in self._known if name not in seen]:
+            self._drop(name)
+        if not self.ready.is_set():
+            log.info("definitions.ready", triggers=len(self._known))
+            self.ready.set()
+
+    def _take(self, name: str, message: Msg) -> None:
+        if (message.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}:
+            known = self._known.get(name)
+            if known is not None and known.changed_at <= _stored_at(message):  # else it was made anew meanwhile
+                self._drop(name)
+            return
+        try:
+            trigger = understood(_decode(message.data))
+        except msgspec.MsgspecError as error:
+            log.warning("definition.unreadable", trigger=name, error=str(error))
+            return
+        self._put(trigger)
+
+    def _put(self, trigger: Trigger) -> None:
+        before = self._known.get(trigger.name)
+        if before is not None and not before.is_older(trigger):
+            return
+        self._known[trigger.name] = trigger
+        if trigger.trouble and trigger.enabled:
+            log.warning("trigger.unusable", trigger=trigger.name, why=trigger.trouble)
+        if trigger.is_active:
+            self._tell(trigger.name, trigger)
+        elif before is not None and before.is_active:
+            self._tell(trigger.name, None)
+
+    def _drop(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known is not None and known.is_active:
+            self._tell(name, None)
+
+    def _tell(self, name: str, trigger: Trigger | None) -> None:
+        for listener in self.listeners:
+            try:
+                listener(name, trigger)
+            except Exception:  # a bug with one trigger may not stop the others
+                log.exception("trigger.bug", trigger=name)
+
+
+def _stored_at(message: Msg) -> datetime:
+    _, nanoseconds = stamp(message)
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
