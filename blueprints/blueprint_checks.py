@@ -46,7 +46,7 @@ def _tasks(blueprint: Blueprint) -> Iterator[tuple[str, Task, Scope, bool]]:
     before: set[str] = set()
     for section in ("tasks", "on_failure", "always"):
         for place, task in enumerate(getattr(blueprint, section)):
-            scope = Scope(frozenset(blueprint.inputs), frozenset(before), frozenset(every) - before)
+            scope = Scope(inputs=frozenset(blueprint.inputs), tasks=frozenset(before), later=frozenset(every) - before)
             yield join(section, place), task, scope, task.name in before
             before.add(task.name)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
-from muster.blueprints.references import VARIABLES, Scope, check_references
+from muster.blueprints.references import EVENT_SCOPE, VARIABLES, Scope, check_references, missing_in
 from muster.blueprints.suggest import did_you_mean
 from muster.blueprints.templates import TemplateError, check_template, render
 from muster.mesh.errors import InvalidError, MusterError, Problem
@@ -19,6 +19,7 @@ from muster.mesh.errors import InvalidError, MusterError, Problem
 __all__ = [
     "Condition",
     "EvaluationError",
+    "EventCondition",
     "Filter",
     "Scope",
     "TemplateError",
@@ -73,6 +74,8 @@ class Filter:
 class Condition:
     """A task's `when`."""
 
+    variables: ClassVar[tuple[str, ...]] = VARIABLES
+
     def __init__(self, text: str) -> None:
         """Compile it.
 
@@ -80,7 +83,10 @@ class Condition:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = _compiled(text, _condition_environment(), VARIABLES)
+        self._expression = _compiled(text, self._environment(), self.variables)
+
+    def _environment(self) -> Any:
+        return _condition_environment()
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it holds.
@@ -88,11 +94,24 @@ class Condition:
         Raises:
             EvaluationError: it reads something that is not there, or compares what cannot be compared.
         """
-        result = self._expression.eval(data={name: values.get(name, {}) for name in VARIABLES})
+        result = self._expression.eval(data={name: values.get(name, {}) for name in self.variables})
         value = result.value()
         if isinstance(value, bool):
             return value
-        raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {_told(str(value))}")
+        error = str(value)
+        if missing := _MISSING.search(error):
+            path = missing_in(self.text, values, missing[1]) or missing[1]
+            raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: there is no `{path}`")
+        raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {_told(error)}")
+
+
+class EventCondition(Condition):
+    """A trigger's `when`, over `event`."""
+
+    variables = EVENT_SCOPE.variables
+
+    def _environment(self) -> Any:
+        return _event_environment()
 
 
 def check_filter(text: str, path: str) -> list[Problem]:
@@ -107,7 +126,7 @@ def check_filter(text: str, path: str) -> list[Problem]:
 def check_condition(text: str, path: str, scope: Scope) -> list[Problem]:
     """What is wrong with a `when` that stands at `path` and may read what `scope` says."""
     try:
-        Condition(text)
+        (EventCondition if scope.variables == EVENT_SCOPE.variables else Condition)(text)
     except InvalidError as error:
         return [_at(problem, path) for problem in error.problems]
     return [_at(problem, path) for problem in check_references(text, scope)]
@@ -129,6 +148,11 @@ def _filter_environment() -> Any:
 def _condition_environment() -> Any:
     any_map = "map<string, dyn>"
     return _environment({"inputs": any_map, "tasks": f"map<string, {any_map}>", "element": any_map, "order": any_map})
+
+
+@lru_cache(maxsize=1)
+def _event_environment() -> Any:
+    return _environment({"event": "map<string, dyn>"})
 
 
 def _environment(variables: Mapping[str, str]) -> Any:
@@ -172,6 +196,7 @@ def _compiled(text: str, environment: Any, known: tuple[str, ...]) -> Any:
     return expression
 
 
+_MISSING = re.compile(r'Key not found in map : "(.*)"')
 _ERROR = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _OVERLOAD = re.compile(
@@ -201,7 +226,7 @@ def _problems(text: str, error: str, known: tuple[str, ...]) -> Iterator[Problem
 def _mend(reference: str, known: tuple[str, ...]) -> str:
     if reference == "element":
         return "read one of its fields: " + ", ".join(known)
-    return did_you_mean(reference, known)
+    return did_you_mean(reference if "." in known[0] else reference.partition(".")[0], known)
 
 
 _OPERATORS = re.compile(r"^_?([^_]+)_?$")
@@ -213,8 +238,6 @@ def _told(message: str) -> str:
     if overload := _OVERLOAD.match(message):
         operator = _OPERATORS.sub(r"\1", overload[1])
         return f"`{operator}` cannot be used on {overload[2]}"
-    if missing := re.match(r'Key not found in map : "(.*)"', message):
-        return f"there is no {missing[1]!r}"
     if select := re.match(r"expression of type '(.*)' cannot be the operand of a select", message):
         return f"{_type_words(select[1].upper())} has no fields"
     return message.replace(" (in container '')", "").replace("mismatched input '<EOF>'", "the end comes too early;")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
+from muster.blueprints.paths import join
 from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import Problem
 
@@ -22,11 +23,17 @@ ORDER_FIELDS = ("id", "blueprint", "attempt", "labels", "pool", "element")
 class Scope(NamedTuple):
     """What an expression may read."""
 
+    variables: tuple[str, ...] = VARIABLES
+
     inputs: frozenset[str] = frozenset()
     tasks: frozenset[str] = frozenset()
     """Tasks that stand before it."""
     later: frozenset[str] = frozenset()
     """Tasks of the same blueprint that do not."""
+
+
+EVENT_SCOPE: Final = Scope(variables=("event",))
+"""What a trigger's `when` and `inputs` may read: the event, whose fields are the sender's."""
 
 
 # Strings whole, names with dots around them, and brackets with a text in them; anything else is skipped.
@@ -44,13 +51,9 @@ class _Token(NamedTuple):
 
 def check_references(text: str, scope: Scope) -> Iterator[Problem]:
     """Each `inputs.NAME` and `tasks.NAME` that `scope` does not have; line and column are counted in the text."""
-    tokens = [
-        _Token(str(found.lastgroup), found.group(), found.start())
-        for found in _TOKEN.finditer(text)
-        if found.lastgroup != "space"
-    ]
+    tokens = _tokens(text)
     for place, token in enumerate(tokens):
-        if token.kind != "name" or token.text not in VARIABLES or (place and tokens[place - 1].text == "."):
+        if not _is_variable(tokens, place, scope.variables):
             continue
         member, after = _member(tokens, place + 1)
         if member is None:
@@ -61,6 +64,39 @@ def check_references(text: str, scope: Scope) -> Iterator[Problem]:
             line = text.count("\n", 0, token.start) + 1
             column = token.start - text.rfind("\n", 0, token.start)
             yield Problem(message=problem[0], mend=problem[1], line=line, column=column)
+
+
+def missing_in(text: str, values: Mapping[str, Any], name: str) -> str | None:
+    """The path that `text` reads and that ends with a `name` which `values` do not have there: `event.body.ref`."""
+    tokens = _tokens(text)
+    for place in range(len(tokens)):
+        if not _is_variable(tokens, place, tuple(values)):
+            continue
+        path, value, after = tokens[place].text, values[tokens[place].text], place + 1
+        while isinstance(value, Mapping):
+            member, after = _member(tokens, after)
+            if member is None:
+                break
+            path = join(path, member)
+            if member not in value:
+                if member == name:
+                    return path
+                break
+            value = value[member]
+    return None
+
+
+def _tokens(text: str) -> list[_Token]:
+    return [
+        _Token(str(found.lastgroup), found.group(), found.start())
+        for found in _TOKEN.finditer(text)
+        if found.lastgroup != "space"
+    ]
+
+
+def _is_variable(tokens: list[_Token], place: int, variables: tuple[str, ...]) -> bool:
+    token = tokens[place]
+    return token.kind == "name" and token.text in variables and (place == 0 or tokens[place - 1].text != ".")
 
 
 def _member(tokens: list[_Token], place: int) -> tuple[str | None, int]:
@@ -80,6 +116,8 @@ def _member(tokens: list[_Token], place: int) -> tuple[str | None, int]:
 
 def unknown(scope: Scope, variable: str, member: str, field: str | None) -> tuple[str, str] | None:
     """What is wrong with `variable.member.field`, and the mend; None if it may be there."""
+    if variable == "event":
+        return None
     if variable == "inputs":
         return _unknown_input(member, scope)
     if variable == "tasks":

@@ -21,7 +21,7 @@ from jinja2.visitor import NodeTransformer
 from muster.blueprints import limits
 from muster.blueprints.limits import must_be_there
 from muster.blueprints.paths import join
-from muster.blueprints.references import VARIABLES, Scope, unknown
+from muster.blueprints.references import Scope, unknown
 from muster.blueprints.suggest import did_you_mean
 
 FAILURES = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
@@ -211,13 +211,13 @@ def _unknown_variables(text: str, scope: Scope) -> Iterator[tuple[str, int, str]
     tree = _environment().parse(text)
     free = meta.find_undeclared_variables(tree) - {"range"}
     for name in tree.find_all(nodes.Name):
-        if name.name in free and name.name not in VARIABLES:
+        if name.name in free and name.name not in scope.variables:
             free.discard(name.name)
-            yield f"there is no `{name.name}`", name.lineno, did_you_mean(name.name, VARIABLES)
+            yield f"there is no `{name.name}`", name.lineno, did_you_mean(name.name, scope.variables)
     seen: set[int] = set()
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):  # outer ones first
         chain = _chain(node, seen)
-        if len(chain) > 1 and chain[0] in VARIABLES and chain[0] in free:
+        if len(chain) > 1 and chain[0] in scope.variables and chain[0] in free:
             problem = unknown(scope, chain[0], chain[1], chain[2] if len(chain) > 2 else None)  # noqa: PLR2004
             if problem is not None:
                 yield problem[0], node.lineno, problem[1]

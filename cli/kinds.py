@@ -66,6 +66,15 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         _SUMMARY,
     ),
     "pool": (_NAME, Column(title="WHERE", value=lambda item: item.get("where"), flexible=True), _AGE),
+    "trigger": (
+        _NAME,
+        Column(title="PROVIDER", value=lambda item: item.get("provider")),
+        Column(title="STATE", value=lambda item: "disabled" if item.get("enabled") is False else "enabled"),
+        Column(title="BLUEPRINT", value=lambda item: item.get("blueprint")),
+        Column(title="TARGET", value=lambda item: item.get("target"), optional=1, flexible=True),
+        Column(title="FIRED", value=lambda item: age(item.get("last_fired")), optional=2),
+        _AGE,
+    ),
     "profile": (_NAME, Column(title="PARAMS", value=lambda item: item.get("params"), flexible=True), _AGE),
     "param": (
         _NAME,

@@ -149,6 +149,8 @@ class OrderRequest(Wire, omit_defaults=True):
     """A CEL filter over `element`."""
     count: int | None = None
     all: bool = False
+    queue: bool = False
+    """The filter defines a pool: one order, for whichever element that matches is free first, now or later."""
     inputs: dict[str, Any] = {}
     not_before: datetime | None = None
     labels: dict[str, str] = {}

@@ -128,8 +128,8 @@ def test_a_condition_holds(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tasks.disk.outputs.nope > 1", "there is no 'nope'"),
-        ("tasks.nope.outputs.x > 1", "there is no 'nope'"),
+        ("tasks.disk.outputs.nope > 1", "there is no `tasks.disk.outputs.nope`"),
+        ("tasks.nope.outputs.x > 1", "there is no `tasks.nope`"),
         ("inputs.limit > 'a'", "`>` cannot be used on"),
         ("inputs.limit", "cannot be worked out"),
         ("inputs.limit / 0 == 1", "divide by zero"),

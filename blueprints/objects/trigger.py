@@ -1,0 +1,70 @@
+"""`kind: trigger`: what turns an event into work orders."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from muster.blueprints.objects.base import Manifest, ObjectKind
+from muster.blueprints.trigger_checks import check_trigger
+from muster.mesh.model import OrderRequest, Wire
+
+
+class TriggerTarget(Wire, omit_defaults=True):
+    """For whom the orders are: exactly one of `on`, `where` and `pool`."""
+
+    on: str | None = None
+    """One element."""
+    where: str | None = None
+    """A filter (CEL over `element`): the first element that matches."""
+    count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
+    """With `where`: so many of those that match."""
+    all: bool = False
+    """With `where`: every one that matches."""
+    queue: bool = False
+    """With `where`: one order, for whichever element that matches is free first, now or later."""
+    pool: str | None = None
+    """The same for a pool that has a name."""
+
+
+class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
+    """Provider, settings, target and blueprint."""
+
+    kind: Literal["trigger"] = "trigger"
+    provider: str
+    """Where its events come from: an entry point of `muster.triggers`."""
+    with_: dict[str, Any] = {}
+    """The provider's own fields."""
+    when: str | None = None
+    """A condition (CEL over `event`); an event for which it does not hold is ignored."""
+    blueprint: str
+    target: TriggerTarget
+    inputs: dict[str, Any] = {}
+    """For the orders; text in them is a template (Jinja2 over `event`)."""
+    merge_event: bool = False
+    """Whether fields of the event's body become the inputs of their name, where `inputs` does not say them."""
+    enabled: bool = True
+    max_open: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    """How many of its orders may be under way at a time."""
+    on_overlap: Literal["queue", "skip", "replace"] = "queue"
+    """What becomes of a firing beyond `max_open`: its orders wait, it makes none, or open ones are cancelled for it."""
+    cooldown: str | None = None
+    """How long after a firing further ones make no orders: `30s`."""
+
+    def request(self) -> OrderRequest:
+        """The orders it asks for, but for their inputs."""
+        chosen = self.target
+        return OrderRequest(
+            blueprint=self.blueprint,
+            on=chosen.on,
+            pool=chosen.pool,
+            where=chosen.where,
+            count=chosen.count,
+            all=chosen.all,
+            queue=chosen.queue,
+            labels=self.labels,
+        )
+
+
+TRIGGER = ObjectKind(kind="trigger", manifest=Trigger, check=check_trigger)

@@ -1,0 +1,120 @@
+"""What is checked on a trigger when it is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from muster.blueprints import provider as providers
+from muster.blueprints.definition import Blueprint, duration
+from muster.blueprints.expressions import check_condition, check_filter, check_template
+from muster.blueprints.objects.base import Catalog
+from muster.blueprints.paths import join
+from muster.blueprints.references import EVENT_SCOPE
+from muster.blueprints.schemas import schema_problems
+from muster.blueprints.secret_fields import secret_problems
+from muster.blueprints.strict import build
+from muster.blueprints.suggest import did_you_mean
+from muster.blueprints.templates import is_template
+from muster.mesh.errors import Problem
+
+if TYPE_CHECKING:
+    from muster.blueprints.objects.trigger import Trigger, TriggerTarget
+
+ELEMENT_KINDS = ("machine", "cluster", "resource_broker")
+
+
+def check_trigger(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
+    """Everything beyond types."""
+    yield from _check_provider(trigger)
+    if trigger.when is not None:
+        yield from check_condition(trigger.when, "when", EVENT_SCOPE)
+    yield from _check_target(trigger.target, catalog)
+    yield from check_template(trigger.inputs, "inputs", EVENT_SCOPE)
+    yield from _check_blueprint(trigger, catalog)
+    if trigger.on_overlap != "queue" and trigger.max_open is None:
+        yield Problem(path="on_overlap", message="it says nothing without max_open", mend="say max_open too")
+    yield from _check_cooldown(trigger.cooldown)
+
+
+def _check_provider(trigger: Trigger) -> Iterator[Problem]:
+    kinds = providers.provider_kinds()
+    kind = kinds.get(trigger.provider)
+    if kind is None:
+        message = f"there is no provider {trigger.provider!r}"
+        yield Problem(path="provider", message=message, mend=did_you_mean(trigger.provider, kinds))
+        return
+    in_clear = list(secret_problems(kind, trigger.with_))
+    yield from in_clear
+    told = {problem.path for problem in in_clear}
+    settings, faults = build(kind, trigger.with_)
+    for fault in faults:
+        path = join("with", *fault.path)
+        if not any(path.startswith(place) for place in told):  # its message would show the secret
+            yield Problem(path=path, message=fault.message, mend=fault.mend)
+    if settings is not None:
+        for problem in settings.problems():
+            inner = problem.path if problem.path.startswith("[") else f".{problem.path}" if problem.path else ""
+            yield msgspec.structs.replace(problem, path=f"with{inner}")
+
+
+def _check_target(target: TriggerTarget, catalog: Catalog) -> Iterator[Problem]:
+    ways = [way for way in ("on", "where", "pool") if getattr(target, way) is not None]
+    if len(ways) != 1:
+        said = f"; got {' and '.join(ways)}" if ways else ""
+        message = f"say exactly one of on (an element), where (a filter) and pool{said}"
+        yield Problem(path="target", message=message)
+    amounts = [name for name in ("count", "all", "queue") if getattr(target, name)]
+    if len(amounts) > 1:
+        yield Problem(path=f"target.{amounts[1]}", message=f"say at most one of {' and '.join(amounts)}")
+    if amounts and target.where is None:
+        yield Problem(path=f"target.{amounts[0]}", message=f"{amounts[0]} goes with where")
+    if target.where is not None:
+        yield from check_filter(target.where, "target.where")
+    if target.on is not None and all(catalog.get(kind, target.on) is None for kind in ELEMENT_KINDS):
+        known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
+        message = f"there is no element {target.on!r}"
+        yield Problem(path="target.on", message=message, mend=did_you_mean(target.on, known))
+    if target.pool is not None and catalog.get("pool", target.pool) is None:
+        known = [pool.name for pool in catalog.all("pool")]
+        message = f"there is no pool {target.pool!r}"
+        yield Problem(path="target.pool", message=message, mend=did_you_mean(target.pool, known))
+
+
+def _check_blueprint(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
+    blueprint = catalog.get("blueprint", trigger.blueprint)
+    if not isinstance(blueprint, Blueprint):
+        known = [other.name for other in catalog.all("blueprint")]
+        message = f"there is no blueprint {trigger.blueprint!r}"
+        yield Problem(path="blueprint", message=message, mend=did_you_mean(trigger.blueprint, known))
+        return
+    for name, value in trigger.inputs.items():
+        path = join("inputs", name)
+        if name not in blueprint.inputs:
+            mend = did_you_mean(name, blueprint.inputs) or "the blueprint declares no inputs"
+            yield Problem(path=path, message=f"blueprint {blueprint.name!r} has no input {name!r}", mend=mend)
+        elif not _has_template(value):
+            yield from schema_problems(blueprint.inputs[name], value, path)
+
+
+def _has_template(value: Any) -> bool:
+    if isinstance(value, str):
+        return is_template(value)
+    if isinstance(value, dict):
+        return any(_has_template(inner) for inner in value.values())
+    return isinstance(value, list) and any(_has_template(inner) for inner in value)
+
+
+def _check_cooldown(text: str | None) -> Iterable[Problem]:
+    if text is None:
+        return
+    try:
+        span = duration(text)
+    except (ValueError, OverflowError) as error:
+        yield Problem(path="cooldown", message=str(error))
+        return
+    if span == timedelta(0):
+        yield Problem(path="cooldown", message="it must be longer than nothing")
