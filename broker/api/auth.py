@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from muster.broker.api.addresses import is_loopback
+from muster.mesh.addresses import is_loopback
 from muster.mesh.errors import RefusedError, UnauthorizedError
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
+import structlog
 from nats.aio.client import Client
 
 from muster.broker.api.context import Api, ApiSettings, StatusSource
@@ -14,12 +15,16 @@ from muster.broker.api.inbox import Inbox
 from muster.broker.api.metrics import Meter
 from muster.broker.api.nats import NatsApi
 from muster.broker.api.output import Output
-from muster.broker.api.server import HttpServer
 from muster.broker.api.wait import Finals
 from muster.broker.commands import Commands
 from muster.broker.feed import Feed
 from muster.broker.query import Query
+from muster.mesh.addresses import is_loopback
+from muster.mesh.asgi import App, mounted
+from muster.mesh.http import HttpServer
 from muster.mesh.service import Service
+
+log = structlog.get_logger()
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +35,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     query: Query
     feed: Feed
     status: StatusSource
+    mounts: Mapping[str, App] = {}
+    """What else is served on the HTTP port, by the start of its paths (`/hooks/`)."""
 
 
 class Surfaces(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +80,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
         settings=settings,
     )
     running = Surfaces(
-        http=HttpServer(create_app(api), settings, finals),
+        http=_http(api, parts.mounts),
         nats=NatsApi(parts.client, api),
         inbox=Inbox(parts.client, parts.commands),
         finals=finals,
@@ -84,3 +91,23 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
         for service in running.services:
             await stack.enter_async_context(service)
         yield running
+
+
+def _http(api: Api, mounts: Mapping[str, App]) -> HttpServer:
+    """The server of the HTTP surface, bound."""
+    settings = api.settings
+    app = create_app(api)
+    server = HttpServer(
+        mounted(app, mounts) if mounts else app,
+        settings.host,
+        settings.port,
+        grace=settings.grace,
+        stopping=api.finals.close,
+    )
+    if not is_loopback(settings.host) and not settings.token:
+        log.warning(
+            "http.open",
+            url=server.url,
+            mend="everybody who reaches this port may do everything; set MUSTER_TOKEN, or bind 127.0.0.1",
+        )
+    return server

@@ -14,10 +14,10 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from muster.broker.api.context import ApiSettings
-from muster.broker.api.server import HttpServer
 from muster.broker.main import Broker, BrokerSettings
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+from muster.mesh.http import HttpServer
 
 BLUEPRINT = {
     "kind": "blueprint",

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from muster.broker.api.addresses import is_loopback
+from muster.mesh.addresses import is_loopback
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from tests.broker.api.conftest import Mesh, running
 from tests.broker.api.test_problems import problem

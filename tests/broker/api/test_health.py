@@ -9,10 +9,10 @@ import time
 import pytest
 
 from muster import __version__
-from muster.broker.api.server import HttpServer
 from muster.broker.api.wait import Finals
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.events import KINDS
+from muster.mesh.http import HttpServer
 from tests.broker.api.conftest import Mesh
 from tests.broker.api.streams import events
 from tests.broker.api.test_problems import problem

@@ -1,43 +1,66 @@
-"""Serves the HTTP surface in the broker's own event loop."""
+"""An HTTP server in the process's own event loop: the broker's surface, and the triggers' hooks.
+
+Agents do without: nothing that they load may import this file.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvicorn
-from litestar import Litestar
 
-from muster.broker.api.addresses import bind, is_loopback
-from muster.broker.api.context import ApiSettings
-from muster.broker.api.wait import Finals
+from muster.mesh.addresses import bind
+from muster.mesh.asgi import App
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-TICK = 1.0
+TICK: Final = 1.0
 """Seconds between two looks at the clock for the Date header."""
+
+GRACE: Final = 3.0
+"""Seconds that running requests have when the server stops."""
+
+WAITING: Final = 4096
+"""Connections that the kernel holds until they are accepted; a burst of more is told to try again."""
 
 
 class HttpServer(Service):
     """Uvicorn without its signal handlers, on a socket that is bound before it starts."""
 
-    def __init__(self, app: Litestar, settings: ApiSettings, finals: Finals) -> None:
+    def __init__(
+        self, app: App, host: str, port: int, *, grace: float = GRACE, stopping: Callable[[], None] | None = None
+    ) -> None:
+        """Bind.
+
+        Args:
+            app: what answers.
+            host: an address of this machine.
+            port: 0 for any free port; `url` tells which.
+            grace: seconds that running requests have at the end.
+            stopping: called before they are waited for, to end those that would go on for ever.
+
+        Raises:
+            RefusedError: the address is taken, or is not this machine's.
+        """
         super().__init__()
-        self._settings, self._finals = settings, finals
-        self._socket = bind(settings.host, settings.port)
+        self._grace, self._stopping = grace, stopping
+        self._socket = bind(host, port)
         config = uvicorn.Config(
             app,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             ws="none",
-            timeout_graceful_shutdown=max(1, round(settings.grace)),
+            backlog=WAITING,
+            timeout_graceful_shutdown=max(1, round(grace)),
             timeout_keep_alive=30,
         )
         self._server = _Server(config, self.ready)
@@ -51,19 +74,14 @@ class HttpServer(Service):
     async def run(self) -> None:
         """Serve until cancelled, then let running requests end."""
         _bridge_logging()
-        if not is_loopback(self._settings.host) and not self._settings.token:
-            log.warning(
-                "http.open",
-                url=self.url,
-                mend="everybody who reaches this port may do everything; set MUSTER_TOKEN, or bind 127.0.0.1",
-            )
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         try:
             await asyncio.shield(serving)
         finally:
-            self._finals.close()
+            if self._stopping is not None:
+                self._stopping()
             self._server.stop()
-            await asyncio.wait({serving}, timeout=self._settings.grace + 2)
+            await asyncio.wait({serving}, timeout=self._grace + 2)
             serving.cancel()
             self._socket.close()
 
