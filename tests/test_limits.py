@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("mesh", "blueprints", "broker", "agent", "triggers", "cli")
-CHECKED = (*ROOMS, "tests", "bench")
+CHECKED = (*ROOMS, "tests", "bench", "examples")
 
 MOST_LINES = 500
 MOST_LINES_P90 = 300

@@ -1,0 +1,1 @@
+"""Whole examples that run; README.md tells of them."""
