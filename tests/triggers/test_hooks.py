@@ -1,0 +1,325 @@
+"""What is sent to `/hooks/<trigger>`, and how it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from muster.blueprints.provider import Provider
+from muster.mesh.errors import NotFoundError, UnavailableError
+from muster.mesh.firing import FireReply, FireRequest, FiringState
+from muster.triggers.upload import Uploads
+from tests.kit.waiting import deadline
+from tests.triggers.hook_server import SECRET, Served, made, problem, serving
+
+MEGABYTE = 1024**2
+
+
+async def test_a_delivery_is_answered_once_it_fired(served: Served) -> None:
+    served.known.add("any", "webhook")
+    answer = await served.post("any", '{"a": 1}', {"content-type": "application/json"})
+    assert answer.status_code == 202
+    assert set(answer.json()) == {"firing", "orders"}
+    (request,) = served.fired.requests
+    assert (request.trigger, request.version) == ("any", 1)
+    assert {name: request.event[name] for name in ("body", "provider", "kind")} == {
+        "body": {"a": 1},
+        "provider": "webhook",
+        "kind": "webhook",
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", request.event["time"])
+    assert request.event["id"]
+    assert request.event["headers"]["content-type"] == "application/json"
+
+
+async def test_a_redelivery_is_told_so(served: Served) -> None:
+    served.known.add("any", "webhook")
+    first = await served.post("any", headers={"idempotency-key": "one"})
+    again = await served.post("any", headers={"idempotency-key": "one"})
+    other = await served.post("any", headers={"idempotency-key": "two"})
+    assert (first.status_code, again.status_code, other.status_code) == (202, 200, 202)
+    assert again.json() == first.json() | {"duplicate": True}
+
+
+@pytest.mark.parametrize("state", [FiringState.SKIPPED, FiringState.REJECTED])
+async def test_a_firing_without_orders_says_why(served: Served, state: FiringState) -> None:
+    async def without(_: FireRequest) -> FireReply:
+        return FireReply(firing="f", state=state, reason="too many are open")
+
+    served.fired.answer = without
+    served.known.add("any", "webhook")
+    answer = await served.post("any")
+    assert answer.status_code == 202
+    assert answer.json() == {"firing": "f", "orders": [], "state": state, "reason": "too many are open"}
+
+
+async def test_an_event_that_when_does_not_want_is_ignored(served: Served) -> None:
+    async def ignored(_: FireRequest) -> FireReply:
+        return FireReply(ignored="`when` does not hold")
+
+    served.fired.answer = ignored
+    served.known.add("any", "webhook")
+    answer = await served.post("any")
+    assert (answer.status_code, answer.json()) == (200, {"ignored": "`when` does not hold"})
+
+
+async def test_a_trigger_that_changed_is_looked_up_afresh(served: Served) -> None:
+    async def stale(request: FireRequest) -> FireReply:
+        return FireReply(stale=True) if request.version == 1 else FireReply(firing=f"v{request.version}", orders=("o",))
+
+    served.fired.answer = stale
+    served.known.add("any", "webhook")
+    served.known.newer["any"] = made("any", "webhook", 2)
+    answer = await served.post("any")
+    assert (answer.status_code, answer.json()) == (202, {"firing": "v2", "orders": ["o"]})
+
+
+async def test_a_trigger_that_changed_checks_with_its_new_settings(served: Served) -> None:
+    async def stale(_: FireRequest) -> FireReply:
+        return FireReply(stale=True)
+
+    served.fired.answer = stale
+    served.known.add("any", "webhook")
+    served.known.newer["any"] = made("any", "webhook", 2, auth="token", secret={"env": "HOOK_SECRET"})
+    problem(await served.post("any"), 401)
+    answer = await served.post("any", headers={"authorization": f"Bearer {SECRET}"})
+    assert "being changed" in problem(answer, 503)["detail"]
+
+
+@pytest.mark.parametrize("path", ["nobody", "", "Not/A/Name", "..%2Fany", "any/", "x" * 300])
+async def test_an_unknown_hook_is_not_found(served: Served, path: str) -> None:
+    served.known.add("any", "webhook")
+    problem(await served.http.post(f"/hooks/{path}"), 404)
+
+
+async def test_a_trigger_of_another_kind_takes_no_deliveries(served: Served) -> None:
+    served.known.triggers["hourly"] = msgspec.structs.replace(made("hourly", "webhook"), settings=Provider())
+    problem(await served.post("hourly"), 404)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "OPTIONS", "DELETE"])
+async def test_only_post_delivers(served: Served, method: str) -> None:
+    served.known.add("any", "webhook")
+    answer = await served.http.request(method, "/hooks/any")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Served) -> None:
+    served.known.add("any", "webhook")
+    async with deadline(5):
+        reader, writer = await served.sent(
+            b"POST /hooks/any HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n" + bytes(100)
+        )
+        assert (await reader.readline()).split()[1] == b"413"
+        writer.close()
+
+
+async def test_a_sender_of_five_megabytes_gets_to_read_that_it_is_too_much(served: Served) -> None:
+    served.known.add("any", "webhook")
+    told = problem(await served.post("any", bytes(5 * MEGABYTE)), 413)
+    assert str(MEGABYTE) in told["detail"]
+    served.known.add("large", "webhook", max_body=4 * MEGABYTE)
+    assert (await served.post("large", b" " * (4 * MEGABYTE - 2) + b"{}")).status_code == 202
+
+
+async def test_a_chunked_body_over_the_limit_is_refused(served: Served) -> None:
+    served.known.add("small", "webhook", max_body=1000)
+
+    async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * size
+
+    assert (await served.http.post("/hooks/small", content=chunks(10, 100))).status_code == 202
+    problem(await served.http.post("/hooks/small", content=chunks(11, 100)), 413)
+    problem(await served.http.post("/hooks/small", content=chunks(80, 65536)), 413)
+    assert served.hooks._uploads.held == 0
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"content-length: 100\r\n\r\n{",
+        b"content-length: 100\r\n\r\n",
+        b'transfer-encoding: chunked\r\n\r\n5\r\n{"a":\r\n',
+        b"transfer-encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_an_upload_that_stalls_is_told_so(served: Served, start: bytes) -> None:
+    served.known.add("any", "webhook")
+    async with deadline(5):
+        reader, writer = await served.sent(b"POST /hooks/any HTTP/1.1\r\nhost: x\r\n" + start)
+        assert (await reader.readline()).split()[1] == b"408"
+        rest = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" in rest
+        assert b"did not arrive within 0.5 s" in await reader.read()
+        writer.close()
+    assert not served.fired.requests
+    assert served.hooks._uploads.held == 0
+
+
+async def test_a_sender_that_hangs_up_fires_nothing(served: Served) -> None:
+    served.known.add("any", "webhook")
+    _, writer = await served.sent(b"POST /hooks/any HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+    writer.transport.abort()
+    assert (await served.post("any")).status_code == 202
+    assert len(served.fired.requests) == 1
+
+
+@pytest.mark.parametrize("body", ['{"a": 1', "", "{'a': 1}", "[1,]", '{"a": NaN}', '{"a": "\\ud800"}', "[" * 100_000])
+async def test_what_is_no_json_is_told_so(served: Served, body: str) -> None:
+    served.known.add("lab", "gitlab", secret={"env": "HOOK_SECRET"})
+    told = problem(await served.post("lab", body, {"x-gitlab-token": SECRET, "x-gitlab-event": "Push Hook"}), 400)
+    assert "JSON" in told["detail"] or "nested" in told["detail"]
+
+
+async def test_without_a_mesh_senders_are_told_to_come_back(served: Served) -> None:
+    async def away(_: FireRequest) -> FireReply:
+        raise UnavailableError("no broker answers")
+
+    served.fired.answer = away
+    served.known.add("any", "webhook")
+    answer = await served.post("any")
+    assert problem(answer, 503)["detail"] == "no broker answers"
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_trigger_that_went_meanwhile_is_not_found(served: Served) -> None:
+    async def gone(_: FireRequest) -> FireReply:
+        raise NotFoundError("there is no trigger 'any'")
+
+    served.fired.answer = gone
+    served.known.add("any", "webhook")
+    problem(await served.post("any"), 404)
+
+
+async def test_a_bug_answers_too_and_tells_no_secret(served: Served) -> None:
+    async def broken(_: FireRequest) -> FireReply:
+        raise RuntimeError(SECRET)
+
+    served.fired.answer = broken
+    served.known.add("any", "webhook")
+    assert SECRET not in str(problem(await served.post("any"), 500))
+    served.fired.answer = None
+    assert (await served.post("any")).status_code == 202
+
+
+async def test_beyond_the_bound_senders_are_told_to_come_back() -> None:
+    async with serving(at_once=2) as served:
+        go = asyncio.Event()
+
+        async def slow(_: FireRequest) -> FireReply:
+            await go.wait()
+            return FireReply(firing="f", orders=("o",))
+
+        served.fired.answer = slow
+        served.known.add("any", "webhook")
+        async with asyncio.TaskGroup() as group:
+            held = [group.create_task(served.post("any")) for _ in range(2)]
+            async with deadline(5):
+                while served.hooks.under_way < 2:
+                    await asyncio.sleep(0)
+            answer = await served.post("any")
+            assert "under way" in problem(answer, 503)["detail"]
+            assert answer.headers["retry-after"] == "1"
+            go.set()
+        assert [task.result().status_code for task in held] == [202, 202]
+        assert (await served.post("any")).status_code == 202
+
+
+async def test_bodies_under_way_are_bounded_together(served: Served) -> None:
+    served.known.add("any", "webhook")
+    served.hooks._uploads = Uploads(most=1000)
+    served.hooks._uploads.held = 950
+    problem(await served.post("any", bytes(100)), 503)
+    served.hooks._uploads.held = 0
+    assert (await served.post("any", "x" * 1000)).status_code == 202
+    assert served.hooks._uploads.held == 0
+
+
+async def test_a_thousand_deliveries_at_once_are_all_answered(served: Served) -> None:
+    served.known.add("any", "webhook", auth="token", header="X-Token", secret={"env": "HOOK_SECRET"})
+    body = msgspec.json.encode({"text": "x" * 500})
+
+    async def deliver(number: int) -> int:
+        head = f"POST /hooks/any HTTP/1.1\r\nhost: x\r\nx-token: {SECRET}\r\nidempotency-key: {number % 900}\r\n"
+        reader, writer = await served.sent(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        status = int((await reader.readline()).split()[1])
+        writer.close()
+        return status
+
+    async with deadline(30), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(deliver(number)) for number in range(1000)]
+    answers = [task.result() for task in tasks]
+    assert (answers.count(202), answers.count(200)) == (900, 100)
+    assert len(served.fired.requests) == 900
+
+
+async def test_a_refusal_with_its_body_read_keeps_the_connection(served: Served) -> None:
+    served.known.add("any", "webhook", auth="token", secret={"env": "HOOK_SECRET"})
+    request = b"POST /hooks/any HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-length: 2\r\n\r\n{}"
+    async with deadline(5):
+        reader, writer = await served.sent(request % b"wrong" + request % SECRET.encode())
+        assert (await reader.readline()).split()[1] == b"401"
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"www-authenticate: Bearer" in head
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length
+        await reader.readexactly(int(length[1]))
+        assert (await reader.readline()).split()[1] == b"202"
+        writer.close()
+
+
+async def test_a_page_of_another_site_reaches_no_hook_without_a_secret(served: Served) -> None:
+    served.known.add("open", "webhook")
+    served.known.add("closed", "webhook", auth="token", secret={"env": "HOOK_SECRET"})
+    problem(await served.post("open", headers={"origin": "https://elsewhere.example"}), 403)
+    assert (await served.post("open", headers={"origin": served.url})).status_code == 202
+    both = {"origin": "https://elsewhere.example", "authorization": f"Bearer {SECRET}"}
+    assert (await served.post("closed", headers=both)).status_code == 202
+
+
+async def test_a_secret_that_is_not_there_is_not_the_senders_business(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.known.add("any", "webhook", auth="token", secret={"env": "HOOK_SECRET"})
+    monkeypatch.delenv("HOOK_SECRET")
+    told = problem(await served.post("any", headers={"authorization": "Bearer x"}), 503)
+    assert "HOOK_SECRET" not in str(told)
+
+
+SECRETS = {
+    "authorization": "Basic c2VjcmV0",
+    "proxy-authorization": "s",
+    "cookie": "session=s",
+    "x-gitlab-token": "s",
+    "x-hub-signature": "s",
+    "x-hub-signature-256": "s",
+    "webhook-signature": "s",
+    "x-api-key": "s",
+    "x-vault-token": "s",
+    "x-amz-security-token": "s",
+}
+
+
+async def test_secrets_do_not_get_into_the_event(served: Served) -> None:
+    served.known.add("any", "webhook", auth="token", header="X-Special", secret={"env": "HOOK_SECRET"})
+    shown = {"user-agent": "test", "x-request-id": "7"}
+    query = "/hooks/any?access_token=s&page=2"
+    answer = await served.http.post(query, headers=SECRETS | shown | {"x-special": SECRET})
+    assert answer.status_code == 202
+    event = served.fired.last
+    assert not (set(SECRETS) | {"x-special"}) & set(event["headers"])
+    assert event["headers"].items() >= shown.items()
+    assert event["query"] == {"page": "2"}
+    assert SECRET not in str(event)
+
+
+async def test_answers_are_counted_by_status(served: Served) -> None:
+    served.known.add("any", "webhook")
+    await served.post("any")
+    await served.post("nobody")
+    assert served.hooks.answered == {202: 1, 404: 1}

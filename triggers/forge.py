@@ -1,0 +1,227 @@
+"""What deliveries of Git forges have in common: the same fields beside the body, and the same filters."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, Literal, NamedTuple
+
+import msgspec
+
+from muster.blueprints.provider import Happening, Hook, HookRequest, Ignored
+from muster.blueprints.suggest import did_you_mean
+from muster.mesh.errors import InvalidError, Problem, UnavailableError
+from muster.triggers.deliveries import event
+from muster.triggers.globs import glob_fault, globs
+
+HEADS: Final = "refs/heads/"
+TAGS: Final = "refs/tags/"
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in `event` beside the body; what an event does not have is empty, so conditions need no `has`."""
+
+    ref: str = ""
+    """The whole ref: `refs/heads/main`, `refs/tags/v1`, `refs/merge-requests/7/head`, `refs/pull/7/head`."""
+    branch: str = ""
+    """Its branch; of a merge request the source's."""
+    tag: str = ""
+    commit: str = ""
+    """The commit to check out; empty if there is none, as after a branch was deleted."""
+    project: str = ""
+    """With its groups or owner: `group/project`."""
+    user: str = ""
+    """The login name of who did it."""
+    files: tuple[str, ...] = ()
+    """Added, modified or removed by the commits that the delivery lists."""
+    labels: tuple[str, ...] = ()
+    source_branch: str = ""
+    """Of a merge request."""
+    target_branch: str = ""
+    action: str = ""
+    """What was done: `open`, `merge`, `create` …; of a push `created`, `deleted` or `updated`."""
+    status: str = ""
+    """Of a pipeline, job, deployment …, or the state of an issue or merge request."""
+
+
+class Understood(NamedTuple):
+    """What a body is about."""
+
+    facts: Facts
+    against: str = ""
+    """The branch that `branches` is about: a merge request's target, else the branch itself."""
+    all_files: bool = True
+    """Whether `files` has all of them; a forge lists only so many commits."""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery, understood."""
+
+    kind: str
+    names: frozenset[str]
+    """What `events` may call it: its kind, and narrower."""
+    body: Any
+    about: Understood
+
+
+class Forge(Hook):
+    """Base of their settings.  A filter that an event has nothing for does not match it."""
+
+    auth: Literal["secret", "none"] = "secret"
+    """`none`: deliveries from anybody are taken."""
+    events: tuple[str, ...] = ()
+    """Which events count; unless said, all."""
+    branches: tuple[str, ...] = ()
+    """Globs; of merge requests, the target branch counts."""
+    paths: tuple[str, ...] = ()
+    """Globs over the files that a push changes; if the forge does not list all of its commits, the push counts."""
+    labels: tuple[str, ...] = ()
+    """One of them is on the issue or merge request; globs."""
+    users: tuple[str, ...] = ()
+    """Who did it, by login name; globs."""
+    projects: tuple[str, ...] = ()
+    """Globs over `group/project`."""
+
+    name: ClassVar[str]
+    """As `provider:` says it."""
+    known: ClassVar[Mapping[str, str]]
+    """What `events` may say, and what it means."""
+
+    def problems(self) -> Iterator[Problem]:
+        """No secret, unknown events, globs that are none."""
+        if self.auth == "secret" and self.secret is None:
+            mend = "say secret: {env: NAME} or {file: PATH}, or auth: none to take deliveries from anybody"
+            yield Problem(path="secret", message="without a secret, anybody could fire this trigger", mend=mend)
+        if self.auth == "none" and self.secret is not None:
+            yield Problem(path="auth", message="nothing checks the secret: auth is 'none'")
+        for place, name in enumerate(self.events):
+            if name not in self.known:
+                mend = did_you_mean(name, self.known)
+                yield Problem(path=f"events[{place}]", message=f"{self.name} has no event {name!r}", mend=mend)
+        for field in ("branches", "paths", "labels", "users", "projects"):
+            for place, text in enumerate(getattr(self, field)):
+                if fault := glob_fault(text):
+                    yield Problem(path=f"{field}[{place}]", message=f"{text!r}: {fault}")
+                elif field == "labels" and text.startswith("!"):
+                    mend = "say in `when` which label may not be there"
+                    yield Problem(path=f"{field}[{place}]", message=f"{text!r}: labels take no '!'", mend=mend)
+
+    def receive(self, request: HookRequest) -> Happening | Ignored:
+        """Check who sent it, understand it, and see whether it is wanted."""
+        ident = self.check(self._secret(), request)
+        delivery = self.understand(request)
+        if isinstance(delivery, Ignored):
+            return delivery
+        if reason := self._unwanted(delivery):
+            return Ignored(reason=reason)
+        told = event(request, self.name, delivery.kind, delivery.body, ident)
+        told |= msgspec.structs.asdict(delivery.about.facts)
+        return Happening(event=told, key=ident)
+
+    def _secret(self) -> bytes | None:
+        if self.auth == "none":
+            return None
+        if self.secret is None:
+            raise UnavailableError("the trigger has no secret to check with")
+        return self.secret.read()
+
+    @abstractmethod
+    def check(self, secret: bytes | None, request: HookRequest) -> str:
+        """What tells the delivery when it comes again.
+
+        Raises:
+            UnauthorizedError: it does not show the secret, if there is one.
+        """
+
+    @abstractmethod
+    def understand(self, request: HookRequest) -> Delivery | Ignored:
+        """What it says.
+
+        Raises:
+            InvalidError: it cannot be parsed.
+        """
+
+    def _unwanted(self, delivery: Delivery) -> str:
+        """Why the trigger does not want it; empty if it does."""
+        facts, against, has_all_files = delivery.about
+        if self.events and delivery.names.isdisjoint(self.events):
+            return f"the event is {delivery.kind}, not {' or '.join(self.events)}"
+        questions = (
+            (self.branches, (against,) if against else (), f"its branch is {against!r}"),
+            (self.projects, (facts.project,), f"its project is {facts.project!r}"),
+            (self.users, (facts.user,), f"its user is {facts.user!r}"),
+            (self.labels, facts.labels, "it has none of the labels"),
+            (self.paths if has_all_files else (), facts.files, "it changes none of the paths"),
+        )
+        for patterns, values, otherwise in questions:
+            if patterns and not any(map(globs(patterns).matches, values)):
+                return otherwise
+        return ""
+
+
+def record(body: Any) -> dict[str, Any]:
+    """A delivery's body, which is an object.
+
+    Raises:
+        InvalidError: it is something else.
+    """
+    if not isinstance(body, dict):
+        raise InvalidError("the body is JSON, but no object")
+    return body
+
+
+def at(value: Any, *path: str) -> Any:
+    """What stands at a path; None if there is nothing."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def text(value: Any, *path: str) -> str:
+    """The text at a path; empty if there is none."""
+    found = at(value, *path)
+    return found if isinstance(found, str) else ""
+
+
+def listed(value: Any, *path: str) -> list[Any]:
+    """The list at a path; empty if there is none."""
+    found = at(value, *path)
+    return found if isinstance(found, list) else []
+
+
+def first(*texts: str) -> str:
+    """The first that is not empty."""
+    return next(filter(None, texts), "")
+
+
+def commit(text: str) -> str:
+    """A commit's id; empty if it is the one of all zeros, which stands for none."""
+    return text if text.strip("0") else ""
+
+
+def whole_ref(name: str, *, is_tag: bool = False) -> str:
+    """A branch's or tag's name as a ref; a ref stays what it is."""
+    if not name or name.startswith("refs/"):
+        return name
+    return (TAGS if is_tag else HEADS) + name
+
+
+def branch_of(ref: str) -> str:
+    """The branch that a ref is; empty if it is none."""
+    return ref[len(HEADS) :] if ref.startswith(HEADS) else ""
+
+
+def tag_of(ref: str) -> str:
+    """The tag that a ref is; empty if it is none."""
+    return ref[len(TAGS) :] if ref.startswith(TAGS) else ""
+
+
+def changed_files(commits: Iterable[Any]) -> tuple[str, ...]:
+    """The files that commits touch, each once."""
+    found: dict[str, None] = {}
+    for one in commits:
+        for how in ("added", "modified", "removed"):
+            for path in listed(one, how):
+                if isinstance(path, str):
+                    found[path] = None
+    return tuple(found)

@@ -1,0 +1,283 @@
+"""`POST /hooks/<trigger>`: a delivery is checked, understood, put on the log, and only then answered.
+
+A raw ASGI application, because each delivery passes here: no routing, no middleware, no tasks of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from typing import Final, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+import structlog
+
+from muster.blueprints.provider import Happening, Hook, HookRequest, Ignored
+from muster.mesh import names
+from muster.mesh.asgi import Receive, Scope, Send
+from muster.mesh.errors import (
+    InvalidError,
+    MusterError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+    UnavailableError,
+    UsageError,
+)
+from muster.mesh.firing import FireReply, FireRequest
+from muster.triggers.definitions import Trigger
+from muster.triggers.deliveries import is_secret, shown
+from muster.triggers.fire import Fire
+from muster.triggers.upload import Drain, GoneError, StalledError, Uploads
+
+log = structlog.get_logger()
+
+PREFIX: Final = "/hooks/"
+"""Where the hooks are."""
+
+HTTP_BAD_REQUEST: Final = 400
+HTTP_BUG: Final = 500
+"""From here on it is not the sender's fault."""
+
+JSON: Final = b"application/json"
+PROBLEM: Final = b"application/problem+json"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Triggers(Protocol):
+    """Where triggers are looked up: `Definitions`."""
+
+    def known(self, name: str) -> Trigger | None:
+        """The trigger, if it is known here and may go off; nobody is asked."""
+        ...
+
+    async def get(self, name: str) -> Trigger:
+        """The trigger that may go off; a broker is asked if it is not known here.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: no broker answers.
+        """
+        ...
+
+    async def refreshed(self, name: str) -> Trigger:
+        """The trigger as a broker knows it now."""
+        ...
+
+
+class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What bounds the deliveries."""
+
+    at_once: int = 8192
+    """Deliveries under way; more are told to come back."""
+    patience: float = 10.0
+    """Seconds for a body to arrive."""
+    drain: Drain = Drain()
+    """How far a body that was refused is still read."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a delivery is answered with if it was genuine (surface.md)."""
+
+    firing: str | msgspec.UnsetType = msgspec.UNSET
+    orders: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    state: str = ""
+    reason: str = ""
+    duplicate: bool = False
+    ignored: str = ""
+
+
+class MethodNotAllowedError(UsageError):
+    """Deliveries are sent with POST."""
+
+    status = 405
+    code = "method-not-allowed"
+
+
+class ForbiddenError(RefusedError):
+    """This may not be sent from there."""
+
+    status = 403
+    code = "forbidden"
+
+
+class BugError(MusterError):
+    """This is a bug of Muster."""
+
+    code = "bug"
+
+
+class Hooks:
+    """The application."""
+
+    def __init__(self, triggers: Triggers, fire: Fire, settings: HookSettings | None = None) -> None:
+        self.answered: Counter[int] = Counter()
+        """Deliveries by the status of their answer."""
+        self.under_way = 0
+        self._triggers, self._fire = triggers, fire
+        self._settings = settings or HookSettings()
+        self._uploads = Uploads()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        unread = True
+        body = b""
+        self.under_way += 1
+        try:
+            headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+            trigger, hook = await self._admitted(scope, headers)
+            body = await self._read(receive, hook.max_body)
+            unread = False
+            status, content = await self._fired(trigger, hook, _request(scope, headers, body))
+        except MusterError as error:
+            await self._refuse(error, scope, receive if unread else None, send)
+        except GoneError:
+            return
+        except Exception:  # one delivery's bug may not end the others
+            log.exception("hook.bug", path=scope["path"][:200])
+            await self._refuse(BugError("the trigger service's log has more"), scope, receive if unread else None, send)
+        else:
+            self.answered[status] += 1
+            await _respond(send, status, content, [(b"content-type", JSON)])
+        finally:
+            self.under_way -= 1
+            self._uploads.forget(len(body))
+
+    async def _admitted(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Trigger, Hook]:
+        """Whom it is for, before anything of its body is read."""
+        if scope["method"] != "POST":
+            raise MethodNotAllowedError(f"deliveries are sent with POST, not {scope['method']}")
+        if self.under_way > self._settings.at_once:
+            raise UnavailableError("too many deliveries are under way")
+        name = scope["path"].removeprefix(PREFIX)
+        if not names.is_name(name):
+            raise NotFoundError(f"there is no hook at {scope['path'][:200]}")
+        trigger = self._triggers.known(name) or await self._triggers.get(name)
+        hook = _hook_of(trigger)
+        if hook.secret is None and "origin" in headers:
+            _refuse_foreign_page(headers)
+        if int(headers.get("content-length") or 0) > hook.max_body:
+            raise TooLargeError(f"the body is larger than this trigger takes: {hook.max_body} bytes")
+        return trigger, hook
+
+    async def _read(self, receive: Receive, limit: int) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.patience):
+                return await self._uploads.read(receive, limit)
+        except TimeoutError:
+            raise StalledError(f"the body did not arrive within {self._settings.patience:g} s") from None
+
+    async def _fired(self, trigger: Trigger, hook: Hook, request: HookRequest) -> tuple[int, bytes]:
+        """Understand it and put it on the log; once more if the trigger turns out to have changed."""
+        for _ in range(2):
+            happening = _received(hook, request)
+            if isinstance(happening, Ignored):
+                return 200, _encode(Answer(ignored=happening.reason))
+            reply = await self._fire(
+                FireRequest(
+                    trigger=trigger.name,
+                    event=happening.event,
+                    key=happening.key,
+                    version=trigger.version,
+                    depth=happening.depth,
+                )
+            )
+            if not reply.stale:
+                return _answer(reply)
+            trigger = await self._triggers.refreshed(trigger.name)
+            hook = _hook_of(trigger)
+        raise UnavailableError("the trigger is being changed")
+
+    async def _refuse(self, error: MusterError, scope: Scope, unread: Receive | None, send: Send) -> None:
+        """Answer with a problem (RFC 9457); a body that was not read goes by, within bounds."""
+        problem = error.as_problem()
+        if isinstance(error, InvalidError):
+            problem["status"] = HTTP_BAD_REQUEST  # surface.md: not parseable
+        status: int = problem["status"]
+        self.answered[status] += 1
+        note = log.warning if status >= HTTP_BUG else log.info
+        note("hook.refused", path=scope["path"][:200], status=status, reason=error.detail)
+        headers = [(b"content-type", PROBLEM), *_HEADERS.get(status, ())]
+        if unread is None:
+            await _respond(send, status, _encode(problem), headers)
+            return
+        headers.append((b"connection", b"close"))
+        stalled = isinstance(error, StalledError)  # nothing comes any more
+        await _respond(send, status, _encode(problem), headers, None if stalled else self._settings.drain(unread))
+
+
+def _hook_of(trigger: Trigger) -> Hook:
+    if not isinstance(trigger.settings, Hook) or not trigger.enabled:
+        raise NotFoundError(f"trigger {trigger.name!r} takes no deliveries")
+    return trigger.settings
+
+
+def _request(scope: Scope, headers: Mapping[str, str], body: bytes) -> HookRequest:
+    query = scope["query_string"]
+    return HookRequest(
+        method="POST",
+        headers=headers,
+        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        body=body,
+        received_at=datetime.now(UTC),
+    )
+
+
+def _received(hook: Hook, request: HookRequest) -> Happening | Ignored:
+    """What the provider says of it; secrets are left out, should it have forgotten that."""
+    try:
+        found = hook.receive(request)
+    except UnavailableError as error:  # it names places on this host, which a sender need not know
+        log.warning("hook.secret", why=error.detail)
+        raise UnavailableError("this trigger's secret is not at hand; the trigger service's log says why") from None
+    if isinstance(found, Happening):
+        headers = found.event.get("headers")
+        if isinstance(headers, dict) and any(map(is_secret, headers)):
+            found.event["headers"] = shown(headers)
+    return found
+
+
+def _answer(reply: FireReply) -> tuple[int, bytes]:
+    if reply.ignored:
+        return 200, _encode(Answer(ignored=reply.ignored))
+    answer = Answer(
+        firing=reply.firing,
+        orders=reply.orders,
+        state=reply.state or "" if not reply.orders else "",
+        reason=reply.reason,
+        duplicate=reply.duplicate,
+    )
+    return 200 if reply.duplicate else 202, _encode(answer)
+
+
+def _refuse_foreign_page(headers: Mapping[str, str]) -> None:
+    """A browser says where its page is from; a page of another site may not use it to reach a hook without a secret."""
+    origin = headers["origin"]
+    if origin.partition("://")[2].lower() != headers.get("host", "").lower():
+        raise ForbiddenError(f"a page of {origin[:200]!r} may not send this")
+
+
+async def _respond(
+    send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]], rest: Awaitable[None] | None = None
+) -> None:
+    headers.append((b"content-length", b"%d" % len(content)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if rest is not None:
+        await send({"type": "http.response.body", "body": content, "more_body": True})
+        await rest
+        content = b""
+    await send({"type": "http.response.body", "body": content})
+
+
+_HEADERS: Final[Mapping[int, tuple[tuple[bytes, bytes], ...]]] = {
+    401: ((b"www-authenticate", b'Bearer realm="muster"'),),
+    405: ((b"allow", b"POST"),),
+    503: ((b"retry-after", b"1"),),
+}
+"""What some answers say besides."""
