@@ -33,6 +33,8 @@ class Happening(Wire):
     """What tells a redelivery; empty if nothing does."""
     depth: int = 0
     """How many firings stand above it."""
+    rejected: str = ""
+    """Why it can make no orders (it is too large, say); it is put on the log with this reason, and not lost."""
 
 
 class Provider(Wire, rename=lambda name: name.rstrip("_")):
@@ -133,6 +135,9 @@ class Source(Provider):
     @abstractmethod
     async def run(self, mesh: Mesh) -> None:
         """Listen and fire until cancelled; whatever it raises is told, and it is started again."""
+
+    async def forget(self, mesh: Mesh) -> None:
+        """The trigger was deleted, disabled or given other settings: remove what `run` left elsewhere, if it does."""
 
 
 @lru_cache(maxsize=1)

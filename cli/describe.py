@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from muster.cli import explain, kinds, objects
+from muster.cli import explain, kinds, objects, triggers
 from muster.cli.options import COMMON, AnyKind, Common
 from muster.cli.orders import COLUMNS
 from muster.cli.output import Column, brief, cell, clock, fields, plain, say, show, table
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
 
 RECENT: Final = 5
 
@@ -27,6 +31,9 @@ def describe(
     """Look closely at one object, or at an order."""
     from muster.cli.api import segment
 
+    if kinds.singular(kind) == "firing":
+        triggers.closely(name, common)
+        return
     with common.connect() as api:
         if kinds.singular(kind) == "order":
             order = api.get(f"/api/v1/orders/{segment(name)}")
@@ -34,7 +41,10 @@ def describe(
             return
         found = objects.one(api, kind, name)
         recent = _recent(api, found) if common.output == "table" else []
+        goes_off = _trigger(api, found) if common.output == "table" and found["kind"] == "trigger" else None
     show(found, common.output, lambda: _object(found, recent))
+    if goes_off is not None:
+        goes_off()
 
 
 def _recent(api: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,6 +56,21 @@ def _recent(api: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     page: list[dict[str, Any]] = api.items("/api/v1/orders", limit=RECENT, **filters)["items"]
     return page
+
+
+def _trigger(api: Api, found: dict[str, Any]) -> Callable[[], None]:
+    """What a trigger has done and will do; asked now, printed later."""
+    latest = triggers.recent(api, found["name"], RECENT)["items"]
+    coming = triggers.coming(api, found["name"], RECENT) if found.get("enabled", True) else []
+
+    def tell() -> None:
+        if coming:
+            explain.section("Next")
+            triggers.times(coming)
+        explain.section("Recent firings")
+        table(latest, triggers.FIRINGS, empty="it has not gone off yet")
+
+    return tell
 
 
 def _order(order: dict[str, Any]) -> None:

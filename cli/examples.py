@@ -36,6 +36,9 @@ Environment:
     "agent": """
   muster agent --server nats://10.0.0.5:4222 --element web01
   muster agent --element web01 --element web02     one daemon, two elements""",
+    "triggers": """
+  muster triggers --server nats://10.0.0.5:4222 --http 0.0.0.0:8643
+  muster triggers --server nats://a:4222,nats://b:4222,nats://c:4222""",
     "demo": """
   muster demo""",
     "doctor": """
@@ -52,6 +55,7 @@ Environment:
     "describe": """
   muster describe machine web01
   muster describe blueprint heartbeat
+  muster describe trigger nightly
   muster describe order 3f6a""",
     "delete": """
   muster delete pool builders""",
@@ -77,6 +81,17 @@ Environment:
   muster events
   muster events --kind order.failed
   muster events -o json | jq .subject""",
+    "fire": """
+  muster fire nightly --follow
+  muster fire rebuild-on-push --event push.json
+  echo '{"ref": "refs/heads/main"}' | muster fire rebuild-on-push --event -""",
+    "next": """
+  muster next nightly
+  muster next nightly -n 20 -o json""",
+    "firings": """
+  muster firings nightly
+  muster get firing 3f6a
+  muster describe firing 3f6a                its event and its orders""",
     "mode": """
   muster mode web01 workflow
   muster mode web01 work_order""",

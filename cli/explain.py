@@ -24,6 +24,8 @@ def _tell(found: dict[str, Any]) -> None:
     headline(order)
     if found.get("meaning"):
         say(f"  {order['state']} means: {found['meaning']}")
+    if order.get("trigger"):
+        say(("  made by: ", "bold"), f"trigger {order['trigger']}, firing {order.get('firing')}")
     if found.get("waits"):
         say(("  waits: ", "bold"), str(found["waits"]))
     section("Inputs")
@@ -102,6 +104,9 @@ def facts(order: dict[str, Any]) -> None:
             ("Goes on at", order.get("wake_at") and clock(order["wake_at"])),
             ("Pool", order.get("pool")),
             ("Attempt", order.get("attempt")),
+            ("Trigger", order.get("trigger")),
+            ("Firing", order.get("firing")),
+            ("Where", order.get("where")),
             ("Labels", order.get("labels")),
             ("Parent", order.get("parent")),
             ("Children", {key[:10]: child["state"] for key, child in (order.get("children") or {}).items()}),

@@ -23,6 +23,7 @@ COMMANDS: Final = {
         "server": "muster.cli.roles:server",
         "broker": "muster.cli.roles:broker",
         "agent": "muster.cli.roles:agent",
+        "triggers": "muster.cli.roles:triggers",
         "demo": "muster.cli.demo:demo",
         "doctor": "muster.cli.doctor:doctor",
     },
@@ -40,6 +41,11 @@ COMMANDS: Final = {
         "cancel": "muster.cli.orders:cancel",
         "retry": "muster.cli.orders:retry",
         "events": "muster.cli.events:events",
+    },
+    "Triggers": {
+        "fire": "muster.cli.triggers:fire",
+        "next": "muster.cli.triggers:next_",
+        "firings": "muster.cli.triggers:firings",
     },
     "Elements": {
         "mode": "muster.cli.elements:mode",

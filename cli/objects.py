@@ -22,7 +22,7 @@ def get(
     common: Common = COMMON,
 ) -> None:
     """Look at objects: all of a kind, or one."""
-    from muster.cli import orders
+    from muster.cli import orders, triggers
 
     if name is not None and (where is not None or limit is not None):
         raise UsageError("--where and --limit are for lists; leave them out, or leave the name out")
@@ -31,6 +31,11 @@ def get(
             orders.orders(limit=limit or orders.PAGE, common=common)
         else:
             orders.one(name, common)
+        return
+    if kinds.singular(kind) == "firing":
+        if name is None:
+            raise UsageError("whose firings? `muster firings TRIGGER` lists a trigger's")
+        triggers.one(name, common)
         return
     with common.connect() as api:
         if name is not None:

@@ -29,6 +29,8 @@ STYLES: Final[Mapping[str, str]] = {
     "failed": "bold red",
     "cancelled": "red",
     "skipped": "dim",
+    "fired": "green",
+    "rejected": "bold red",
     "online": "green",
     "offline": "red",
     "drained": "yellow",
@@ -218,6 +220,12 @@ def age(text: str | None, now: datetime | None = None) -> str:
     """How long ago: `12s`, `5m`, `3h`, `2d`."""
     at = when(text)
     return "-" if at is None else long((now or datetime.now(UTC)).timestamp() - at.timestamp())
+
+
+def until(text: str | None, now: datetime | None = None) -> str:
+    """How long until then."""
+    at = when(text)
+    return "-" if at is None else long(at.timestamp() - (now or datetime.now(UTC)).timestamp())
 
 
 def took(start: str | None, end: str | None) -> str:

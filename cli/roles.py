@@ -1,4 +1,4 @@
-"""`muster server`, `muster broker`, `muster agent`: one role alone.
+"""`muster server`, `muster broker`, `muster agent`, `muster triggers`: one role alone.
 
 An agent's process imports neither an HTTP server or client nor a table: it has to be small.
 """
@@ -94,6 +94,28 @@ def broker(
         nats_token=nats_token(),
     )
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve(settings))
+
+
+def triggers(
+    *,
+    server: Server = None,
+    http: Annotated[str, Parameter(help="HOST:PORT of the hooks; port 0 takes a free one.")] = "127.0.0.1:8643",
+    log_level: Level = "info",
+) -> None:
+    """Run a trigger service alone: the clock, the hooks, and what listens.  Several share the work of one."""
+    import asyncio
+
+    set_up(log_level, "triggers")
+    from uvloop import new_event_loop
+
+    from muster.triggers.main import TriggerSettings, serve
+
+    host, port = address(http, "--http")
+    settings = TriggerSettings(
+        server=server or setting("server", DEFAULT_SERVER), host=host, port=port, token=nats_token()
+    )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(settings))
 

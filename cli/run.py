@@ -57,9 +57,9 @@ def run(
             return 0
         made = _create(api, body)
         try:
-            return _then(api, made, common, follow=follow, wait=wait, limit=limit)
+            return then(api, made, common, follow=follow, wait=wait, limit=limit)
         except KeyboardInterrupt:
-            return _interrupted(made)
+            return interrupted(made)
 
 
 def request(
@@ -86,21 +86,31 @@ def request(
 def _file(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
+    found = read(path)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        name = "standard input" if path == "-" else path
+        raise UsageError(f"{name} has to be a mapping of inputs, not {type(found).__name__}")
+    return found
+
+
+def read(path: str) -> Any:
+    """What a YAML or JSON file says; `-` is standard input.
+
+    Raises:
+        UsageError: it cannot be read, or is neither.
+    """
     import yaml
 
     name = "standard input" if path == "-" else path
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
-        found = _parsed(text)
+        return _parsed(text)
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is neither YAML nor JSON: {error}") from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise UsageError(f"{name} has to be a mapping of inputs, not {type(found).__name__}")
-    return found
 
 
 def _parsed(text: str) -> Any:
@@ -121,9 +131,8 @@ def _create(api: Api, body: dict[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def _then(
-    api: Api, made: list[dict[str, Any]], common: Common, *, follow: bool, wait: bool, limit: float | None
-) -> int:
+def then(api: Api, made: list[dict[str, Any]], common: Common, *, follow: bool, wait: bool, limit: float | None) -> int:
+    """Wait for the orders or watch them, if wanted; the exit code."""
     from muster.cli import follow as watching
 
     if not (follow or wait or limit is not None):
@@ -191,7 +200,8 @@ def _preview(answer: dict[str, Any], common: Common) -> None:
     say(("nothing was made: this was a dry run", "dim"), errors=True)
 
 
-def _interrupted(made: list[dict[str, Any]]) -> int:
+def interrupted(made: list[dict[str, Any]]) -> int:
+    """Tell what goes on although nobody watches any more; the exit code."""
     first = made[0]["id"]
     which = f"order {first} goes on" if len(made) == 1 else f"{len(made)} orders go on"
     sys.stderr.write(

@@ -19,7 +19,7 @@ from muster.cli.roles import url
 from muster.cli.supervisor import Child, Kept, Nats
 from muster.mesh.embedded_nats import NatsSettings
 from muster.mesh.errors import MusterError
-from muster.mesh.service import until_stopped
+from muster.mesh.service import entered, until_stopped
 from muster.mesh.settings import Durability, setting
 
 log = structlog.get_logger()
@@ -126,7 +126,7 @@ async def run(settings: Settings) -> int:
     async with _signals(whole) as signals:
         async with AsyncExitStack() as stack:
             for part in whole.parts:
-                if not await _entered(stack, part, signals.stop):
+                if not await entered(stack, part, signals.stop):
                     break
                 log.info("part.ready", name=part.name)
                 if part is whole.broker:
@@ -170,22 +170,6 @@ async def _signals(whole: Whole) -> AsyncIterator[_Signals]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-async def _entered(stack: AsyncExitStack, part: Kept, stop: asyncio.Event) -> bool:
-    """Start a part; False if the signal to stop came first."""
-    entering = asyncio.ensure_future(stack.enter_async_context(part))
-    stopping = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if entering.done():
-            entering.result()
-            return True
-        entering.cancel()
-        await asyncio.wait({entering})
-        return False
-    finally:
-        stopping.cancel()
 
 
 def _hint(settings: Settings) -> None:

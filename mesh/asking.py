@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from muster.mesh import names
 from muster.mesh.connection import settled
-from muster.mesh.errors import MusterError, RefusedError, UnavailableError, from_problem
+from muster.mesh.errors import MusterError, RefusedError, TooLargeError, UnavailableError, from_problem
 from muster.mesh.service import Service
 from muster.mesh.wire import post, subscribe, unsubscribe
 
@@ -122,9 +122,12 @@ class Requests(Asker[bytes]):
 
         Raises:
             MusterError: what the broker refused.
+            TooLargeError: the question is larger than NATS takes.
             UnavailableError: none answered in time.
         """
         body = msgspec.json.encode(question)
+        if len(body) > self._client.max_payload:
+            raise TooLargeError(f"{len(body)} bytes are more than the NATS server takes in a message")
         told = await self.send(names.api(noun, verb), body, patience=patience)
         try:
             return msgspec.json.decode(told, type=answer)

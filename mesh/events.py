@@ -7,7 +7,7 @@ the same on every broker and after every replay.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -55,6 +55,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The name or id of what it happened to."""
     time: datetime
     data: dict[str, Any] = {}
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which events to tell, oldest first: `muster.api.events.list`."""
+
+    after: str | None = None
+    """Those behind this event; else those since a time, else all that are kept."""
+    since: datetime | None = None
+    kinds: tuple[str, ...] = ()
+    """Only these; a noun alone stands for all of its kinds."""
+    limit: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 100
+    """0: only tell where the record ends."""
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events, and how far the record was looked through."""
+
+    items: list[Event]
+    next: str | None = None
+    """What to go on behind; None where nothing has happened yet."""
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True):

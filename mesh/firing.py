@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -46,6 +47,8 @@ class FireRequest(Wire, omit_defaults=True):
     """For a schedule: the time it was due."""
     depth: int = 0
     """How many firings stand above it, each having caused the next."""
+    rejected: str = ""
+    """Why it can make no orders, if the trigger service knows that already: it is put on the log with this reason."""
 
 
 class FireReply(Wire, omit_defaults=True):
@@ -81,6 +84,13 @@ class Firing(Wire, omit_defaults=True):
     by: str = ""
     event: dict[str, Any] = {}
     orders: tuple[str, ...] = ()
+
+
+Fire = Callable[[FireRequest], Awaitable[FireReply]]
+"""Puts a firing on the log, by NATS or in the broker's own process.
+
+Raises NotFoundError (no such trigger, or disabled), InvalidError, or UnavailableError (it may be on the log, or not).
+"""
 
 
 class DueQuery(Wire, omit_defaults=True):

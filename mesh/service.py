@@ -7,7 +7,7 @@ import gc
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -98,6 +98,22 @@ async def stop_signals() -> AsyncIterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def entered(stack: AsyncExitStack, service: Service, stop: asyncio.Event) -> bool:
+    """Start a service; False if the signal to stop came before it was ready."""
+    entering = asyncio.ensure_future(stack.enter_async_context(service))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if entering.done():
+            entering.result()
+            return True
+        entering.cancel()
+        await asyncio.wait({entering})
+        return False
+    finally:
+        stopping.cancel()
 
 
 async def until_stopped(stop: asyncio.Event, *services: Service) -> None:

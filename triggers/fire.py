@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -12,15 +11,11 @@ import structlog
 from muster.mesh import names
 from muster.mesh.asking import Requests
 from muster.mesh.errors import UnreachableError
-from muster.mesh.firing import FireReply, FireRequest
+from muster.mesh.firing import Fire, FireReply, FireRequest
+
+__all__ = ["Fire", "by_request", "insist"]
 
 log = structlog.get_logger()
-
-Fire = Callable[[FireRequest], Awaitable[FireReply]]
-"""Puts a firing on the log, by NATS or in the broker's own process.  Raises what the broker refuses:
-
-`NotFoundError` (no such trigger, or disabled), `InvalidError`, or `UnavailableError` (it may be on the log, or not).
-"""
 
 PATIENCE: Final = 10.0
 """Seconds that a broker may take for one firing."""

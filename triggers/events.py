@@ -1,0 +1,257 @@
+"""Muster's own events, read once from the record for every trigger of this service that wants some.
+
+Events on NATS only say that there is something to read: the record alone has all of them, in order.
+How far they were dealt with is kept in a bucket, so a service that starts goes on where the last one
+ended.  It may read some twice (the place is written once a second, and another service reads too);
+a firing's key is the event's id, so none counts twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import KeyNotFoundError
+
+from muster.mesh import names
+from muster.mesh.asking import Requests
+from muster.mesh.errors import MusterError, UnreachableError
+from muster.mesh.events import Event, EventPage, EventQuery
+from muster.mesh.model import Wire
+from muster.mesh.service import Service
+from muster.mesh.wire import subscribe, unsubscribe
+
+log = structlog.get_logger()
+
+KEY: Final = "events"
+"""Where the place is kept in `names.CURSOR_BUCKET`: one for all services, for each deals with every event."""
+
+LOOK: Final = 5.0
+"""Seconds after which the record is read again, whatever was heard."""
+
+AGAIN: Final = 0.5
+"""Seconds until a record that could not be read is read again."""
+
+SAVE: Final = 1.0
+"""Seconds between two writings of the place."""
+
+PAGE: Final = 200
+"""Events read at a time, and kept for a trigger that is busy."""
+
+GRACE: Final = timedelta(seconds=30)
+"""A trigger this much older than the kept place may have become known only after that place was passed."""
+
+
+class Cursor(Wire):
+    """How far events were dealt with."""
+
+    after: str
+    time: datetime
+
+
+class Reader:
+    """One trigger's events, on their way to it.  It outlives a failure of whoever reads them."""
+
+    def __init__(self, kinds: tuple[str, ...], wants: Callable[[Event], bool], since: datetime) -> None:
+        self.kinds = kinds
+        self.since = since
+        self.place: str | None = None
+        """How far the record was read for it; None: not at all."""
+        self.drained: Callable[[], None] = _nothing
+        """Called when it has dealt with all that it was given."""
+        self.last: datetime | None = None
+        """When the last event happened that was dealt with."""
+        self._wants = wants
+        self._waiting: deque[Event] = deque()
+        self._came = asyncio.Event()
+        self._handled: str | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another page may be given to it."""
+        return not self._waiting
+
+    @property
+    def handled(self) -> str | None:
+        """The place up to which everything is dealt with."""
+        return self._handled if self._waiting else self.place
+
+    def give(self, events: Iterable[Event], place: str | None) -> None:
+        """Hand over the events behind its own place, up to another place."""
+        start = order(self.place)
+        if order(place) <= start:
+            return
+        self._handled, self.place = self.place, place
+        self._waiting.extend(
+            event for event in events if order(event.id) > start and event.time > self.since and self._wants(event)
+        )
+        if self._waiting:
+            self._came.set()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Events without end; asking for the next one says that this one is dealt with."""
+        while True:
+            while not self._waiting:
+                self._came.clear()
+                await self._came.wait()
+            event = self._waiting[0]
+            yield event
+            self._waiting.popleft()
+            self._handled, self.last = event.id, event.time
+            if not self._waiting:
+                self.drained()
+
+
+class Events(Service):
+    """Reads the record of events while anybody wants some."""
+
+    def __init__(self, client: Client, requests: Requests) -> None:
+        super().__init__()
+        self._client = client
+        self._requests = requests
+        self._readers: set[Reader] = set()
+        self._heard: dict[str, Subscription] = {}
+        self._news = asyncio.Event()
+        self._kept: Cursor | None = None
+
+    def open(self, reader: Reader) -> None:
+        """Read for it from now on."""
+        kept = self._kept
+        if kept is not None and reader.since < kept.time - GRACE:
+            reader.place = kept.after
+        reader.drained = self._news.set
+        self._readers.add(reader)
+        self._news.set()
+
+    def renew(self) -> None:
+        """The connection is back: whatever was told meanwhile was not heard."""
+        self._news.set()
+
+    def close(self, reader: Reader) -> None:
+        """Read for it no more."""
+        self._readers.discard(reader)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        loop = asyncio.get_running_loop()
+        self._kept = await self._load()
+        self.ready.set()
+        saved = loop.time()
+        try:
+            while True:
+                await self._listen()
+                self._news.clear()
+                pause = LOOK
+                try:
+                    while await self._read():
+                        pass
+                except UnreachableError as error:
+                    log.debug("events.wait", why=error.detail)
+                    pause = AGAIN
+                except MusterError as error:
+                    log.warning("events.refused", why=str(error))
+                if loop.time() - saved > SAVE:
+                    saved = loop.time()
+                    await self._save()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(pause, SAVE) if self._unsaved() else pause):
+                        await self._news.wait()
+        finally:
+            for subscription in self._heard.values():
+                await unsubscribe(subscription)
+
+    async def _read(self) -> bool:
+        """Read one page for those that have room; whether there may be more."""
+        hungry = [reader for reader in self._readers if reader.has_room]
+        if not hungry:
+            return False
+        fresh = [reader for reader in hungry if reader.place is None]
+        chosen = fresh or hungry
+        kinds = tuple(sorted({kind for reader in chosen for kind in reader.kinds}))
+        if fresh:
+            query = EventQuery(since=min(reader.since for reader in fresh), kinds=kinds, limit=PAGE)
+        else:
+            query = EventQuery(after=min((reader.place for reader in chosen), key=order), kinds=kinds, limit=PAGE)
+        page = await self._requests.ask("events", "list", query, EventPage)
+        for reader in chosen:
+            reader.give(page.items, page.next)
+        return len(page.items) >= PAGE or (bool(fresh) and page.next is not None)
+
+    async def _listen(self) -> None:
+        """Be told on NATS when there is something to read."""
+        nouns = {kind.partition(".")[0] for reader in self._readers for kind in reader.kinds}
+        wanted = {_subjects(noun) for noun in nouns}
+        for subject in [subject for subject in self._heard if subject not in wanted]:
+            await unsubscribe(self._heard.pop(subject))
+        for subject in wanted - set(self._heard):
+            with suppress(nats.errors.Error, OSError):  # then the next look finds what we did not hear of
+                self._heard[subject] = await subscribe(self._client, subject, self._hear)
+
+    def _hear(self, _: Msg) -> None:
+        self._news.set()
+
+    def _cursor(self) -> Cursor | None:
+        """The place up to which every reader has dealt with everything."""
+        places = [reader.handled for reader in self._readers]
+        known = [place for place in places if place is not None]
+        if not known or len(known) < len(places):
+            return None
+        time = max(reader.last or reader.since for reader in self._readers)
+        cursor = Cursor(after=min(known, key=order), time=time)
+        behind = self._kept is not None and order(cursor.after) <= order(self._kept.after)
+        return None if behind else cursor
+
+    def _unsaved(self) -> bool:
+        return self._cursor() is not None
+
+    async def _save(self) -> None:
+        cursor = self._cursor()
+        if cursor is None:
+            return
+        try:
+            bucket = await self._client.jetstream(timeout=5).key_value(names.CURSOR_BUCKET)
+            await bucket.put(KEY, msgspec.json.encode(cursor))
+        except (nats.errors.Error, JetStreamError, TimeoutError, OSError) as error:
+            log.debug("cursor.unsaved", error=repr(error))
+        else:
+            self._kept = cursor
+
+    async def _load(self) -> Cursor | None:
+        while True:
+            try:
+                bucket = await self._client.jetstream(timeout=5).key_value(names.CURSOR_BUCKET)
+                entry = await bucket.get(KEY)
+                return msgspec.json.decode(entry.value or b"", type=Cursor)
+            except (KeyNotFoundError, msgspec.MsgspecError):
+                return None
+            except (nats.errors.Error, JetStreamError, TimeoutError, OSError) as error:
+                log.debug("cursor.unread", error=repr(error))
+                await asyncio.sleep(AGAIN)
+
+
+def order(ident: str | None) -> tuple[int, int]:
+    """An event's id, or the end of a page, as something that compares."""
+    if ident is None:
+        return (-1, -1)
+    sequence, _, place = ident.partition(".")
+    return int(sequence), int(place or -1)
+
+
+def _subjects(noun: str) -> str:
+    return "muster.event.>" if set(noun) & set("*?[") else f"muster.event.{noun}.>"
+
+
+def _nothing() -> None:
+    """Nobody need be told yet."""

@@ -1,0 +1,74 @@
+"""`/metrics` of a trigger service: which triggers it knows, what runs, and what came of firing."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from muster.mesh.errors import MusterError
+from muster.mesh.firing import FireReply, FireRequest
+from muster.triggers.fire import Fire
+
+if TYPE_CHECKING:
+    from muster.triggers.service import Triggers
+
+
+class Meter:
+    """Counts; a counter starts at zero when its service does."""
+
+    def __init__(self, service: Triggers) -> None:
+        self._service = service
+        self.registry = registry = CollectorRegistry(auto_describe=True)
+        self._fired = Counter("muster_trigger_events", "Events handed to brokers.", ["result"], registry=registry)
+        self._known = Gauge("muster_triggers", "Triggers that may go off.", ["provider"], registry=registry)
+        self._unusable = Gauge("muster_triggers_unusable", "Enabled, but not for this service.", registry=registry)
+        self._sources = Gauge("muster_trigger_sources", "Triggers that listen.", registry=registry)
+        self._failing = Gauge("muster_trigger_sources_failing", "Of these, wait after a failure.", registry=registry)
+        self._hooks = Gauge("muster_trigger_deliveries", "Deliveries so far.", ["status"], registry=registry)
+        self._results = {
+            result: self._fired.labels(result=result)
+            for result in ("fired", "skipped", "rejected", "duplicate", "ignored", "stale", "failed")
+        }
+
+    def counting(self, fire: Fire) -> Fire:
+        """`fire`, its outcomes counted."""
+
+        async def counted(request: FireRequest) -> FireReply:
+            try:
+                reply = await fire(request)
+            except MusterError:
+                self._results["failed"].inc()
+                raise
+            self._results[_result(reply)].inc()
+            return reply
+
+        return counted
+
+    def exposition(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        service = self._service
+        triggers = list(service.definitions.all())
+        _set(self._known, Counts(trigger.provider for trigger in triggers if trigger.is_active), "provider")
+        self._unusable.set(sum(trigger.enabled and not trigger.is_active for trigger in triggers))
+        self._sources.set(len(service.sources))
+        self._failing.set(len(service.sources.trouble))
+        _set(self._hooks, Counts({str(status): count for status, count in service.hooks.answered.items()}), "status")
+        return generate_latest(self.registry)
+
+
+def _result(reply: FireReply) -> str:
+    if reply.stale:
+        return "stale"
+    if reply.ignored:
+        return "ignored"
+    if reply.duplicate:
+        return "duplicate"
+    return str(reply.state or "fired")
+
+
+def _set(gauge: Gauge, counts: Counts[str], label: str) -> None:
+    gauge.clear()
+    for value, count in counts.items():
+        gauge.labels(**{label: value}).set(count)

@@ -1,0 +1,223 @@
+"""`provider: nats`: messages on any subject that is not Muster's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError as NoSuchThingError
+
+from muster.blueprints.provider import Happening, Mesh, Source
+from muster.mesh import names
+from muster.mesh.errors import NotFoundError, Problem, UnavailableError
+from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, sequence, stamp
+from muster.mesh.wire import unsubscribe
+
+log = structlog.get_logger()
+
+ACK_WAIT: Final = 60.0
+"""Seconds until a message whose firing is not on the log comes again, to whichever service asks."""
+
+WAITING: Final = 10_000
+"""Messages of a core subscription that may wait here; NATS drops what comes beyond."""
+
+AGAIN: Final = 0.5
+LONGEST_KEY: Final = 255
+SHOWN: Final = 4096
+"""Bytes of a message that is too large which are kept."""
+
+
+class NatsTrigger(Source):
+    """Goes off for each message on a subject: of a stream, if one is named, else as they come."""
+
+    at_once: ClassVar[int] = 64
+
+    subject: str
+    """What to listen to; `*` and `>` as NATS has them."""
+    stream: str | None = None
+    """A JetStream stream: nothing is lost while no trigger service runs.  Without, what nobody hears is gone."""
+    max_body: Annotated[int, msgspec.Meta(ge=1, le=4 * 1024**2)] = 1024**2
+    """Bytes; a larger message makes a firing that is rejected."""
+
+    def problems(self) -> Iterator[Problem]:
+        """A subject that is none, or that is Muster's or NATS's own."""
+        if problem := subject_problem(self.subject):
+            yield problem
+        if self.stream is not None and (not self.stream or set(self.stream) & set(" \t\r\n.*>/\\")):
+            yield Problem(path="stream", message=f"{self.stream!r} is no name of a stream")
+        elif self.stream is not None and self.stream.startswith("MUSTER_"):
+            message = f"{self.stream} is Muster's own"
+            yield Problem(path="stream", message=message, mend="what happens in the mesh is heard by provider event")
+
+    async def run(self, mesh: Mesh) -> None:
+        """Listen until cancelled."""
+        if self.stream is None:
+            await self._core(mesh)
+        else:
+            await self._durable(mesh, self.stream)
+
+    async def forget(self, mesh: Mesh) -> None:
+        """Remove the consumer."""
+        if self.stream is None:
+            return
+        try:
+            await mesh.client.jetstream(timeout=5).delete_consumer(self.stream, self._consumer(mesh.trigger))
+        except NoSuchThingError:
+            return
+
+    async def _core(self, mesh: Mesh) -> None:
+        """One of all the services that listen has each message."""
+        subscription = await mesh.client.subscribe(
+            self.subject,
+            queue=f"muster-trigger-{names.token(mesh.trigger)}",
+            pending_msgs_limit=WAITING,
+            pending_bytes_limit=self.max_body * self.at_once,
+        )
+        room = asyncio.Semaphore(self.at_once)
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for message in subscription.messages:
+                    await room.acquire()
+                    key = (message.headers or {}).get(MSG_ID, "")[:LONGEST_KEY]
+                    task = group.create_task(_fired(mesh, self._happening(message, key, datetime.now(UTC))))
+                    task.add_done_callback(lambda _: room.release())
+        finally:
+            await unsubscribe(subscription)
+
+    async def _durable(self, mesh: Mesh, stream: str) -> None:
+        """A durable consumer that all services share; a message is acknowledged when its firing is on the log."""
+        consumer = self._consumer(mesh.trigger)
+        while True:
+            await self._ensure(mesh.client.jetstream(timeout=5), stream, consumer, mesh.changed_at)
+            async with Puller(mesh.client, stream, consumer, limit=self.at_once) as puller:
+                await self._read(mesh, puller)
+            await asyncio.sleep(AGAIN)
+
+    async def _read(self, mesh: Mesh, puller: Puller) -> None:
+        """Fire for messages until the consumer is gone."""
+        room = asyncio.Semaphore(self.at_once)
+        under_way: dict[int, Msg] = {}
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(_renew(mesh.client, puller))
+            while not puller.gone.is_set():
+                for message in await puller.batch():
+                    place = sequence(message)
+                    is_again = place in under_way  # it takes us longer than the server waits
+                    under_way[place] = message
+                    if not is_again:
+                        await room.acquire()
+                        task = group.create_task(self._take(mesh, puller.stream, place, under_way))
+                        task.add_done_callback(lambda _: room.release())
+            renewing.cancel()
+
+    async def _ensure(self, js: JetStreamContext, stream: str, consumer: str, since: datetime) -> None:
+        config = ConsumerConfig(
+            durable_name=consumer,
+            filter_subject=self.subject,
+            deliver_policy=DeliverPolicy.BY_START_TIME,
+            opt_start_time=since,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT,
+            max_ack_pending=4 * self.at_once,
+            max_deliver=-1,
+        )
+        try:
+            try:
+                await js.consumer_info(stream, consumer)
+            except NoSuchThingError:
+                await js.add_consumer(stream, config)
+        except NoSuchThingError as error:
+            raise UnavailableError(f"there is no stream {stream!r} on the mesh's NATS server") from error
+        except (JetStreamError, nats.errors.Error, TimeoutError) as error:
+            raise UnavailableError(f"the stream {stream!r} cannot be read: {error}") from error
+
+    async def _take(self, mesh: Mesh, stream: str, place: int, under_way: dict[int, Msg]) -> None:
+        _, nanoseconds = stamp(under_way[place])
+        stored = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
+        key = f"{stream}:{place}:{nanoseconds}"  # a stream that is made anew counts from 1 again
+        try:
+            taken = await _fired(mesh, self._happening(under_way[place], key, stored))
+        finally:
+            message = under_way.pop(place)
+        if taken:
+            with suppress(UnavailableError):  # then it comes again, and its firing is there already
+                await acknowledge(message)
+
+    def _consumer(self, trigger: str) -> str:
+        """Its name; other settings make another one."""
+        return f"muster-{names.token(trigger)}-{names.digest_id(self.subject, self.stream or '')[:8]}"
+
+    def _happening(self, message: Msg, key: str, time: datetime) -> Happening:
+        too_large = len(message.data) > self.max_body
+        event: dict[str, Any] = {
+            "provider": "nats",
+            "kind": "message",
+            "id": key,
+            "time": msgspec.to_builtins(time),
+            "subject": message.subject,
+            "headers": _lower(message.headers or {}),
+            "body": body(message.data[:SHOWN] if too_large else message.data),
+        }
+        rejected = f"{len(message.data)} bytes are more than max_body ({self.max_body})" if too_large else ""
+        return Happening(event=event, key=key, rejected=rejected)
+
+
+async def _fired(mesh: Mesh, happening: Happening) -> bool:
+    """Whether the event is dealt with; if not, the trigger has changed and its next source has to take it."""
+    try:
+        reply = await mesh.fire(happening)
+    except NotFoundError:
+        return False
+    return not reply.stale
+
+
+async def _renew(client: Client, puller: Puller) -> None:
+    """Ask anew as soon as the connection is back, not only when the silence has become long."""
+    seen = client.stats["reconnects"]
+    while True:
+        await asyncio.sleep(AGAIN)
+        if client.stats["reconnects"] != seen:
+            seen = client.stats["reconnects"]
+            puller.renew()
+
+
+def subject_problem(subject: str) -> Problem | None:
+    """Why a trigger may not listen there."""
+    tokens = subject.split(".")
+    wild = any(set(token) & {"*", ">"} and token not in {"*", ">"} for token in tokens) or ">" in tokens[:-1]
+    if not all(tokens) or wild or any(char.isspace() or not char.isprintable() for char in subject):
+        mend = "tokens with dots between, `*` for one of them and `>` for all that follow: shop.orders.>"
+        return Problem(path="subject", message=f"{subject!r} is no subject", mend=mend)
+    first = tokens[0]
+    if first in {"*", ">"}:
+        message = f"{subject!r} would hear Muster's and NATS's own messages too"
+        return Problem(path="subject", message=message, mend="begin with a word of your own: shop.>")
+    if first == "muster":
+        mend = "what happens in the mesh, and what is told on muster.inbox.events.<name>, is heard by provider event"
+        return Problem(path="subject", message=f"{subject!r} is Muster's own", mend=mend)
+    if first.startswith(("$", "_INBOX")):
+        return Problem(path="subject", message=f"{subject!r} is NATS's own", mend="listen to a subject of yours")
+    return None
+
+
+def body(data: bytes) -> Any:
+    """JSON where it parses as JSON, else text."""
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return data.decode(errors="backslashreplace") or None
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,70 @@
+"""The trigger service: who knows, who waits, who listens, and how all of them fire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from nats.aio.client import Client
+
+from muster.mesh.asgi import App
+from muster.mesh.asking import Requests
+from muster.mesh.companion import Companion
+from muster.mesh.service import until_stopped
+from muster.triggers.definitions import Definitions
+from muster.triggers.events import Events
+from muster.triggers.fire import Fire, by_request
+from muster.triggers.hooks import PREFIX, Hooks
+from muster.triggers.metrics import Meter
+from muster.triggers.source_mesh import Desk
+from muster.triggers.sources import Sources
+
+
+class Triggers(Companion):
+    """Everything that starts work, in a process of its own or beside a broker.
+
+    Any number of them may run: each fires for everything, and a firing that is on the log already is
+    not made again.
+    """
+
+    def __init__(self, client: Client, fire: Fire | None = None) -> None:
+        """Put it together.
+
+        Args:
+            client: the connection to NATS.
+            fire: how to fire, in a broker's own process; by asking brokers if it is not given.
+        """
+        super().__init__()
+        self._requests = Requests(client)
+        self.meter = Meter(self)
+        counted = self.meter.counting(fire or by_request(self._requests))
+        self.definitions = Definitions(client, self._requests)
+        self._events = Events(client, self._requests)
+        self.sources = Sources(Desk(client=client, definitions=self.definitions, events=self._events, fire=counted))
+        self.hooks = Hooks(self.definitions, counted)
+        self.definitions.listeners += [self.sources.changed]
+
+    @property
+    def mounts(self) -> Mapping[str, App]:
+        """The hooks."""
+        return {PREFIX: self.hooks}
+
+    async def run(self) -> None:
+        """Run until cancelled; ready once every trigger is known."""
+        services = (self._requests, self._events, self.sources, self.definitions)
+        async with AsyncExitStack() as stack:
+            for service in services:
+                await stack.enter_async_context(service)
+            self.ready.set()
+            await until_stopped(asyncio.Event(), *services)
+
+    def renew(self) -> None:
+        """The connection to NATS is back: what was under way may be lost."""
+        self._requests.renew()
+        self.definitions.renew()
+        self._events.renew()
+
+    def exposition(self) -> bytes:
+        """What is counted here."""
+        return self.meter.exposition()
