@@ -81,6 +81,7 @@ class Orders:
                 "version": record.version,
                 "element": record.element,
                 "pool": record.pool,
+                "where": record.where,
                 "inputs": record.inputs,
                 "sources": record.sources,
             }
@@ -155,7 +156,7 @@ class Orders:
     def _prepare(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
         pinned = self._pin(request.blueprint)
         targets = chosen(request, self._state)
-        depth = self._depth(request)
+        depth, chain = self._depth(request)
         prepared = []
         for place, target in enumerate(targets):
             inputs = self._inputs(pinned, request, target)
@@ -173,6 +174,8 @@ class Orders:
                     labels=request.labels,
                     parent=request.parent,
                     depth=depth,
+                    chain=chain,
+                    where=target.where,
                     by=by,
                 )
             )
@@ -189,15 +192,16 @@ class Orders:
             pinned = self._pinned[name] = _Pinned(blueprint, stored.version, blueprint.digest())
         return pinned
 
-    def _depth(self, request: OrderRequest) -> int:
+    def _depth(self, request: OrderRequest) -> tuple[int, int]:
+        """How many orders stand above it, and how many firings."""
         if request.parent is None:
-            return 0
+            return 0, 0
         parent = self._state.orders.get(request.parent)
         if parent is None or parent.state is OrderState.CANCELLING:
             raise RefusedError(f"the parent order {request.parent} is over or being cancelled")
         if parent.depth >= MAX_DEPTH:
             raise RefusedError(f"{MAX_DEPTH} orders stand above one another already; do blueprints order each other?")
-        return parent.depth + 1
+        return parent.depth + 1, parent.chain
 
     def _inputs(self, pinned: _Pinned, request: OrderRequest, target: Target) -> Resolved:
         if not pinned.blueprint.inputs and not request.inputs:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
+from heapq import nsmallest
+from typing import Final
 
 from muster.blueprints.expressions import Filter
 from muster.broker.state.machine import State
+from muster.mesh import names
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, UsageError
 from muster.mesh.model import OrderRequest, Wire
 
@@ -15,6 +19,8 @@ class Target(Wire):
 
     element: str | None = None
     pool: str | None = None
+    where: str | None = None
+    """The filter that defines the pool, if it has no name."""
 
 
 def chosen(request: OrderRequest, state: State) -> list[Target]:
@@ -32,9 +38,16 @@ def chosen(request: OrderRequest, state: State) -> list[Target]:
             raise NotFoundError(f"there is no element {request.on!r}{suggestion(request.on, state.fleet.elements)}")
         return [Target(element=request.on)]
     if request.pool is not None:
-        if request.pool not in state.fleet.members:
-            raise NotFoundError(f"there is no pool {request.pool!r}{suggestion(request.pool, state.fleet.members)}")
+        if ("pool", request.pool) not in state.fleet.stored:
+            known = [name for kind, name in state.fleet.stored if kind == "pool"]
+            raise NotFoundError(f"there is no pool {request.pool!r}{suggestion(request.pool, known)}")
         return [Target(pool=request.pool)]
+    if request.queue:
+        where = request.where or ""
+        pool = names.queue_pool(where)
+        if not state.fleet.is_queue(pool):
+            Filter(where)
+        return [Target(pool=pool, where=where)]
     return [Target(element=name) for name in _matching(request, state)]
 
 
@@ -43,28 +56,33 @@ def _check_form(request: OrderRequest) -> None:
     if len(ways) != 1:
         said = f"got {' and '.join(ways)}" if ways else "got none"
         raise UsageError(f"say for whom: exactly one of on (an element), pool, or where (a filter); {said}")
-    if (request.count is not None or request.all) and request.where is None:
-        raise UsageError("count and all go with where")
-    if request.count is not None and request.all:
-        raise UsageError("say count or all, not both")
+    amounts = [amount for amount in ("count", "all", "queue") if getattr(request, amount)]
+    if request.count is not None and "count" not in amounts:
+        amounts.append("count")
+    if amounts and request.where is None:
+        raise UsageError(f"{' and '.join(amounts)} {'goes' if len(amounts) == 1 else 'go'} with where")
+    if len(amounts) > 1:
+        raise UsageError(f"say only one of {' and '.join(amounts)}")
     if request.count is not None and request.count < 1:
         problem = Problem(message=f"{request.count} is less than 1", path="count")
         raise InvalidError("the request is not valid", problem)
 
 
-def _matching(request: OrderRequest, state: State) -> list[str]:
+def _matching(request: OrderRequest, state: State) -> Sequence[str]:
     """Matches by name; for a part of them, those that can start soonest come first."""
-    chosen_by = Filter(request.where or "")
-    names = sorted(name for name in state.fleet.elements if chosen_by.matches(state.fleet.view(name)))
+    found = state.fleet.matching(request.where or "")
+    wanted = len(found) if request.all else request.count or 1
+    if not found or len(found) < wanted:
+        told = f"only {len(found)} of {wanted} elements match" if found else "no element matches"
+        raise RefusedError(f"{told}: {request.where}", Problem(message="see `muster get machine`", path="where"))
     if request.all:
-        wanted = len(names)
-    else:
-        wanted = request.count or 1
-        names.sort(key=lambda name: _readiness(name, state))
-    if not names or len(names) < wanted:
-        found = f"only {len(names)} of {wanted} elements match" if names else "no element matches"
-        raise RefusedError(f"{found}: {request.where}", Problem(message="see `muster get machine`", path="where"))
-    return names[:wanted]
+        return found
+    if wanted == 1 and (idle := next((name for name in found if _readiness(name, state) == _IDLE), None)) is not None:
+        return (idle,)
+    return nsmallest(wanted, found, key=lambda name: _readiness(name, state))
+
+
+_IDLE: Final = (False, False, 0)
 
 
 def _readiness(name: str, state: State) -> tuple[bool, bool, int]:

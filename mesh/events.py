@@ -39,6 +39,11 @@ KINDS: Final[dict[str, str]] = {
     "object.created": "an object was made",
     "object.changed": "an object was changed",
     "object.deleted": "an object was deleted",
+    "firing.fired": "a trigger went off",
+    "firing.skipped": "a trigger went off and made no orders: too many are open, or it was too soon",
+    "firing.rejected": "a trigger went off and could make no orders",
+    "firing.stopped": "triggers set each other off again and again, and were stopped",
+    "inbox.event": "somebody told of something by name",
     "inbox.rejected": "a message on the inbox could not be used",
     "record.refused": "something on the log was no record its writer may write; it changed nothing",
 }

@@ -130,8 +130,16 @@ class Order(Wire):
     depth: int = 0
     """How many orders stand above it."""
     children: dict[str, Child] = {}
+    trigger: str | None = None
+    """The trigger that made it."""
+    firing: str | None = None
+    """The firing that made it."""
+    chain: int = 0
+    """How many firings stand above one another up to it, each having caused the next."""
+    where: str | None = None
+    """The filter that defines its pool, if the pool has no name."""
     rev: int = 0
-    """The log sequence of its last record: what a claim is compared with."""
+    """The log sequence of its last record: what a claim is compared with; 0 while only its firing's tells of it."""
 
     @property
     def is_final(self) -> bool:

@@ -57,6 +57,10 @@ class Created(OrderRecord, tag="created"):
     labels: dict[str, str] = {}
     parent: str | None = None
     depth: int = 0
+    chain: int = 0
+    """How many firings stand above it."""
+    where: str | None = None
+    """The filter that defines `pool`, if the pool has no name."""
 
 
 class Due(OrderRecord, tag="due"):

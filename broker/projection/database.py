@@ -18,13 +18,16 @@ import msgspec
 
 from muster.broker.state.changes import Changes
 from muster.broker.state.element import Element, StoredObject
+from muster.broker.state.kept import Kept
+from muster.broker.state.standing import Standing
 from muster.mesh.errors import UnavailableError
 from muster.mesh.events import Event, cloud_event
+from muster.mesh.firing import Firing
 from muster.mesh.lock import taken
 from muster.mesh.model import Order
 from muster.mesh.settings import Durability
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """A file of another version is set aside and rebuilt from the log."""
 
 EVENTS_KEPT: Final = 100_000
@@ -44,29 +47,25 @@ ON CONFLICT (id) DO UPDATE SET
 """
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What a projection knows of the state at its sequence: enough to go on without replaying the log."""
-
-    seq: int
-    objects: list[StoredObject]
-    elements: list[Element]
-    orders: list[Order]
-
-
 EventRow = tuple[int, int, str, str, bytes]
 """Sequence, place, kind, subject, and the event as CloudEvents JSON."""
+
+_PUT_FIRING = "INSERT OR REPLACE INTO firings (seq, id, trigger_name, state, doc) VALUES (?, ?, ?, ?, ?)"
 
 
 class Batch:
     """The changes of many records, the last one of each thing only."""
 
-    __slots__ = ("elements", "event_rows", "events", "objects", "orders", "seq")
+    __slots__ = ("elements", "event_rows", "events", "firings", "objects", "orders", "seq", "standings")
 
     def __init__(self) -> None:
         self.seq = 0
         self.orders: dict[str, Order] = {}
         self.elements: dict[str, Element | None] = {}
         self.objects: dict[tuple[str, str], StoredObject | None] = {}
+        self.firings: list[tuple[int, Firing]] = []
+        """Each with its sequence."""
+        self.standings: dict[str, Standing | None] = {}
         self.events: list[Event] = []
         self.event_rows: list[EventRow] = []
 
@@ -81,6 +80,10 @@ class Batch:
             self.objects[stored.kind, stored.name] = stored
         for key in changes.deleted:
             self.objects[key] = None
+        if changes.firings:
+            self.firings += [(self.seq, firing) for firing in changes.firings.values()]
+        if changes.standings:
+            self.standings.update(changes.standings)
         for place, event in enumerate(changes.events):
             self.events.append(event)
             self.event_rows.append((self.seq, place, event.kind, event.subject, cloud_event(event)))
@@ -111,6 +114,7 @@ class Database:
             objects=_docs(rows("SELECT doc FROM objects ORDER BY kind, name"), StoredObject),
             elements=_docs(rows("SELECT doc FROM elements ORDER BY name"), Element),
             orders=_docs(rows("SELECT doc FROM orders WHERE finished IS NULL ORDER BY n"), Order),
+            standings=_docs(rows("SELECT doc FROM standings ORDER BY name"), Standing),
         )
 
     def write(self, batch: Batch) -> None:
@@ -123,6 +127,10 @@ class Database:
                 self._write_objects(batch)
             if batch.elements:
                 self._write_elements(batch)
+            if batch.firings:
+                connection.executemany(_PUT_FIRING, map(_firing_row, batch.firings))
+            if batch.standings:
+                self._write_standings(batch)
             connection.executemany("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", batch.event_rows)
             connection.execute("DELETE FROM events WHERE seq <= ?", (batch.seq - EVENTS_KEPT,))
             connection.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (batch.seq,))
@@ -149,6 +157,18 @@ class Database:
                 self._connection.execute("DELETE FROM elements WHERE name = ?", (name,))
             else:
                 self._connection.execute("INSERT OR REPLACE INTO elements VALUES (?, ?)", (name, _encode(element)))
+
+    def _write_standings(self, batch: Batch) -> None:
+        for name, standing in batch.standings.items():
+            if standing is None:
+                self._connection.execute("DELETE FROM standings WHERE name = ?", (name,))
+            else:
+                self._connection.execute("INSERT OR REPLACE INTO standings VALUES (?, ?)", (name, _encode(standing)))
+
+
+def _firing_row(kept: tuple[int, Firing]) -> tuple[object, ...]:
+    seq, firing = kept
+    return seq, firing.id, firing.trigger, firing.state, _encode(firing)
 
 
 def _order_row(order: Order) -> tuple[object, ...]:

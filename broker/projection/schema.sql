@@ -22,6 +22,17 @@ CREATE INDEX orders_ended_badly ON orders (state, n) WHERE state IN ('failed', '
 CREATE TABLE elements (name TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE objects (kind TEXT, name TEXT, doc BLOB NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 
+-- seq is the log's; the whole firing, with its event and its orders' ids, is in doc (JSON).
+CREATE TABLE firings (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  trigger_name TEXT NOT NULL,
+  state TEXT NOT NULL,
+  doc BLOB NOT NULL
+);
+CREATE INDEX firings_of_trigger ON firings (trigger_name, seq);
+CREATE TABLE standings (name TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+
 CREATE TABLE events (
   seq INTEGER, place INTEGER, kind TEXT NOT NULL, subject TEXT NOT NULL, doc BLOB NOT NULL,
   PRIMARY KEY (seq, place)

@@ -6,14 +6,28 @@ from typing import Any
 
 from muster.broker.state.element import Element, StoredObject
 from muster.broker.state.order import Refused, Stamp
+from muster.broker.state.standing import Standing
 from muster.mesh.events import Event
+from muster.mesh.firing import Firing
 from muster.mesh.model import Order
 
 
 class Changes:
     """Collects what `State.apply` does.  A record that was refused changes nothing but says why."""
 
-    __slots__ = ("assignments", "deleted", "elements", "events", "objects", "orders", "refused", "stamp")
+    __slots__ = (
+        "assignments",
+        "deleted",
+        "elements",
+        "events",
+        "firings",
+        "objects",
+        "orders",
+        "queues",
+        "refused",
+        "stamp",
+        "standings",
+    )
 
     def __init__(self, stamp: Stamp) -> None:
         self.stamp = stamp
@@ -24,6 +38,11 @@ class Changes:
         self.deleted: list[tuple[str, str]] = []
         self.assignments: set[str] = set()
         """Elements whose agents must be told something new."""
+        self.queues: set[str] = set()
+        """Pools without a name that are used now, or are not any more."""
+        self.firings: dict[str, Firing] = {}
+        self.standings: dict[str, Standing | None] = {}
+        """Triggers as they stand now; None for one that does not any more."""
         self.events: list[Event] = []
         self.refused: Refused | None = None
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 from muster.blueprints.expressions import Filter
 from muster.blueprints.manifest import decode, object_kinds
 from muster.blueprints.objects.base import ElementManifest, Manifest
 from muster.blueprints.objects.pool import Pool
 from muster.blueprints.objects.profile import Profile
+from muster.blueprints.objects.trigger import Trigger
 from muster.broker.state.element import Element, StoredObject
+from muster.mesh.errors import InvalidError
 from muster.mesh.model import Assignment
+from muster.mesh.names import queue_pool
+
+MOST_MATCHES: Final = 1000
+"""Filters whose matches are remembered."""
+
+
+class _Matches(NamedTuple):
+    version: int
+    filter: Filter
+    names: tuple[str, ...]
 
 
 class Fleet:
@@ -24,6 +37,13 @@ class Fleet:
         """Pool to the elements that its filter matches."""
         self._manifests: dict[tuple[str, str], Manifest] = {}
         self._filters: dict[str, Filter] = {}
+        self._uses: dict[str, int] = {}
+        """Pools without a name, and by how many triggers and open orders each is used."""
+        self._version = 0
+        """Another one whenever a filter may match others."""
+        self._matches: dict[str, _Matches] = {}
+        self.queue_news: dict[str, set[str]] = {}
+        """Pools without a name that came or went, and who was a member, since somebody looked."""
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """One manifest, decoded."""
@@ -40,18 +60,26 @@ class Fleet:
             InvalidError: its manifest does not decode.
         """
         key = (stored.kind, stored.name)
-        manifest = decode(stored.manifest)
+        manifest, before = decode(stored.manifest), self._manifests.get(key)
+        self._version += 1
         self._manifests[key] = manifest
         self.stored[key] = stored
         if isinstance(manifest, Pool):
             chosen = Filter(manifest.where)
             self._filters[stored.name] = chosen
             self.members[stored.name] = {name for name in self.elements if chosen.matches(self.view(name))}
+        elif isinstance(manifest, Trigger):
+            self._use_for(manifest)
+            if isinstance(before, Trigger):
+                self._leave_for(before)
 
     def drop(self, kind: str, name: str) -> None:
         """Forget an object."""
         self.stored.pop((kind, name), None)
-        self._manifests.pop((kind, name), None)
+        manifest = self._manifests.pop((kind, name), None)
+        self._version += 1
+        if isinstance(manifest, Trigger):
+            self._leave_for(manifest)
         if kind == "pool":
             self._filters.pop(name, None)
             self.members.pop(name, None)
@@ -60,8 +88,52 @@ class Fleet:
             for members in self.members.values():
                 members.discard(name)
 
+    # -- pools without a name -------------------------------------------------------------------
+
+    def use_queue(self, pool: str, where: str) -> None:
+        """One more needs the pool that a filter defines."""
+        uses = self._uses.get(pool, 0)
+        self._uses[pool] = uses + 1
+        if uses:
+            return
+        members: set[str] = set()
+        with suppress(InvalidError):  # it was checked before it was written; nobody matches what is no filter
+            chosen = self._filters[pool] = Filter(where)
+            members = {name for name in self.elements if chosen.matches(self.view(name))}
+        self.members[pool] = members
+        self.queue_news[pool] = set(members)
+
+    def leave_queue(self, pool: str) -> None:
+        """One fewer needs it; it is gone with the last."""
+        uses = self._uses.get(pool, 0) - 1
+        if uses > 0:
+            self._uses[pool] = uses
+            return
+        self._uses.pop(pool, None)
+        self._filters.pop(pool, None)
+        self.queue_news[pool] = self.members.pop(pool, set())
+
+    def is_queue(self, pool: str) -> bool:
+        """Whether it is a pool without a name that somebody needs."""
+        return pool in self._uses
+
+    def queues(self) -> Iterator[str]:
+        """All pools without a name."""
+        return iter(self._uses)
+
+    def _use_for(self, trigger: Trigger) -> None:
+        if trigger.target.queue and (where := trigger.target.where) is not None:
+            self.use_queue(queue_pool(where), where)
+
+    def _leave_for(self, trigger: Trigger) -> None:
+        if trigger.target.queue and (where := trigger.target.where) is not None:
+            self.leave_queue(queue_pool(where))
+
+    # -------------------------------------------------------------------------------------------
+
     def regroup(self, element: str) -> set[str]:
         """Work out anew which pools an element is in; the pools it joined or left."""
+        self._version += 1
         changed = set()
         view = self.view(element)
         for pool, chosen in self._filters.items():
@@ -71,6 +143,22 @@ class Fleet:
             members.symmetric_difference_update({element})
             changed.add(pool)
         return changed
+
+    def matching(self, where: str) -> tuple[str, ...]:
+        """The elements that a filter matches, by name; remembered until something changes.
+
+        Raises:
+            InvalidError: it is no filter.
+        """
+        known = self._matches.get(where)
+        if known is not None and known.version == self._version:
+            return known.names
+        chosen = known.filter if known is not None else Filter(where)
+        names = tuple(sorted(name for name in self.elements if chosen.matches(self.view(name))))
+        if len(self._matches) >= MOST_MATCHES:
+            self._matches.clear()
+        self._matches[where] = _Matches(self._version, chosen, names)
+        return names
 
     def manifest_of(self, element: str) -> ElementManifest | None:
         """An element's manifest."""

@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from muster.broker.state import firing, triggers
 from muster.broker.state import order as transitions
 from muster.broker.state.changes import Changes
 from muster.broker.state.element import Element, StoredObject
 from muster.broker.state.fleet import Fleet, is_element_kind
-from muster.broker.state.order import Refused, Stamp
+from muster.broker.state.kept import Kept
+from muster.broker.state.order import Refused, Stamp, origin
 from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
+from muster.broker.state.standing import Triggers
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
 from muster.mesh.model import Child, Job, Mode, Order, OrderState
@@ -29,20 +32,30 @@ class State:
         self.fleet = Fleet()
         self.orders: dict[str, Order] = {}
         self.shelves = Shelves()
+        self.triggers = Triggers()
         self.timers: dict[str, datetime] = {}
         """Open orders that wait for a time."""
         self.refused = 0
         """Records that changed nothing because they may not stand where they stand."""
 
-    def load(self, seq: int, objects: list[StoredObject], elements: list[Element], orders: list[Order]) -> None:
-        """Take up what a projection kept, as it was at `seq`; only on a new state."""
-        self.seq = seq
-        for element in elements:
+    def load(self, kept: Kept) -> None:
+        """Take up what a projection kept, as it was at its sequence; only on a new state."""
+        self.seq = kept.seq
+        for element in kept.elements:
             self.fleet.elements[element.name] = element
-        for stored in sorted(objects, key=lambda it: it.kind == "pool"):
+        for standing in kept.standings:
+            self.triggers.standing[standing.name] = standing
+            self.triggers.limit(standing.name, standing.max_open)
+        for stored in sorted(kept.objects, key=lambda it: it.kind in {"pool", "trigger"}):
             self.fleet.put(stored)
-        for order in orders:
+            if stored.kind == "trigger":
+                triggers.heed(self, stored.name)
+        for order in kept.orders:
+            if order.where is not None and order.pool is not None:
+                self.fleet.use_queue(order.pool, order.where)
             self._keep(None, order)
+        self.fleet.queue_news.clear()
+        self.triggers.touched.clear()
 
     def apply(self, seq: int, time: datetime, subject: str, data: bytes) -> Changes:
         """What one message of the log does."""
@@ -58,6 +71,10 @@ class State:
             self._apply_to_order(record, changes)
         else:
             OTHERS[type(record)](self, record, changes)
+        if self.triggers.touched:
+            triggers.let_in(self, changes)
+        if self.fleet.queue_news:
+            self._tell_of_queues(changes)
         return changes
 
     # -- orders ---------------------------------------------------------------------------------
@@ -71,7 +88,7 @@ class State:
             return
         if (jobs := getattr(record, "jobs", ())) and before is not None:
             _tell_jobs(jobs, before, changes)
-        self._change(before, replace(after, rev=changes.stamp.seq), changes)
+        self.change(before, replace(after, rev=changes.stamp.seq), changes)
         kind = type(record)
         if kind in _ALSO_TOLD:
             changes.event(_ALSO_TOLD[kind], record.order, _summary(after))
@@ -91,10 +108,13 @@ class State:
             self._keep(order, replace(order, rev=changes.stamp.seq))
             changes.orders[order.id] = self.orders[order.id]
 
-    def _change(self, before: Order | None, after: Order, changes: Changes) -> None:
+    def change(self, before: Order | None, after: Order, changes: Changes) -> None:
+        """Put an order where it is now, settle whether it may go, and tell."""
+        if before is None and after.where is not None and after.pool is not None:
+            self.fleet.use_queue(after.pool, after.where)
         if after.state is OrderState.SUSPENDED and after.waits_for_children and transitions.children_are_through(after):
             after = transitions.going_on(after)
-        after = settled(after, self.fleet)
+        after = settled(after, self.fleet, self.triggers)
         self._keep(before, after)
         changes.orders[after.id] = after
         if before is None or before.state is not after.state:
@@ -114,13 +134,17 @@ class State:
             and transitions.children_are_through(after)
         ):
             after = transitions.ended(after, OrderState.CANCELLED, after.reason, changes.stamp)
-        self._change(parent, after, changes)
+        self.change(parent, after, changes)
 
     def _keep(self, before: Order | None, after: Order) -> None:
         gone = after.is_final
         self.shelves.move(before, None if gone else after)
+        if after.trigger is not None:
+            self.triggers.move(before, after)
         if gone:
             self.orders.pop(after.id, None)
+            if after.where is not None and after.pool is not None:
+                self.fleet.leave_queue(after.pool)
         else:
             self.orders[after.id] = after
         time = None if gone else (after.not_before or after.wake_at)
@@ -130,12 +154,12 @@ class State:
             self.timers.pop(after.id, None)
 
     def _release(self, shelf: str, changes: Changes) -> None:
-        """Look again at what waits on a shelf."""
-        for ident in self.shelves.waiting(shelf):
-            before = self.orders[ident]
-            after = settled(before, self.fleet)
+        """Look again at what waits on a shelf, the oldest first: all brokers have to let the same ones in."""
+        waiting = [self.orders[ident] for ident in self.shelves.waiting(shelf)]
+        for before in sorted(waiting, key=lambda order: (order.created_at, order.id)):
+            after = settled(before, self.fleet, self.triggers)
             if after is not before:
-                self._change(before, after, changes)
+                self.change(before, after, changes)
 
     # -- elements and objects -------------------------------------------------------------------
 
@@ -186,8 +210,15 @@ class State:
     def _reassign(self, element: str, changes: Changes) -> None:
         """An element changed: its pools may be others now, and orders there may go."""
         changes.assignments.add(element)
-        for pool in self.fleet.regroup(element):
+        for pool in sorted(self.fleet.regroup(element)):
             self._release(pool_shelf(pool), changes)
+
+    def _tell_of_queues(self, changes: Changes) -> None:
+        """Pools without a name came or went: consumers and assignments have to follow."""
+        for pool, members in self.fleet.queue_news.items():
+            changes.queues.add(pool)
+            changes.assignments |= members
+        self.fleet.queue_news.clear()
 
     def _applied(self, record: records.Applied, changes: Changes) -> None:
         for manifest in record.manifests:
@@ -238,8 +269,10 @@ class State:
             changes.assignments |= before_members ^ self.fleet.members[name]
             self._release(pool_shelf(name), changes)
         elif kind == "profile":
-            for element in self.fleet.using(name):
+            for element in sorted(self.fleet.using(name)):
                 self._reassign(element, changes)
+        elif kind == "trigger":
+            triggers.applied(self, name, changes)
 
     def _deleted(self, record: records.Deleted, changes: Changes) -> None:
         kind, name = record.object_kind, record.name
@@ -259,6 +292,8 @@ class State:
         self.fleet.drop(kind, name)
         if is_element_kind(kind):
             changes.elements[name] = None
+        elif kind == "trigger":
+            triggers.deleted(self, name, changes)
         changes.deleted.append((kind, name))
         changes.event("object.deleted", name, {"kind": kind, "by": record.by})
 
@@ -285,6 +320,8 @@ OTHERS: Final[dict[type[records.Record], Callable[[State, Any, Changes], None]]]
     records.Applied: State._applied,  # noqa: SLF001
     records.Deleted: State._deleted,  # noqa: SLF001
     records.Rejected: State._rejected,  # noqa: SLF001
+    records.Announced: firing.announced,
+    records.Fired: firing.fired,
 }
 
 
@@ -294,11 +331,12 @@ def _tell_jobs(jobs: tuple[Job, ...], before: Order, changes: Changes) -> None:
     for job in jobs:
         if known.get(job.name) is not job.state:
             data = {"order": before.id, "job": job.name, "exit_code": job.exit_code, "error": job.error}
+            data |= origin(before) if before.chain else {}
             changes.event(f"job.{job.state}", before.id, data)
 
 
 def _summary(order: Order) -> dict[str, Any]:
-    return {
+    told = {
         "blueprint": order.blueprint,
         "element": order.element,
         "pool": order.pool,
@@ -306,3 +344,4 @@ def _summary(order: Order) -> dict[str, Any]:
         "reason": order.reason,
         "attempt": order.attempt,
     }
+    return told | origin(order) if order.chain else told

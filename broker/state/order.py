@@ -50,6 +50,8 @@ def created(record: records.Created, stamp: Stamp) -> Order:
         labels=record.labels,
         parent=record.parent,
         depth=record.depth,
+        chain=record.chain,
+        where=record.where,
     )
 
 
@@ -203,6 +205,13 @@ def ended(order: Order, state: OrderState, reason: str, stamp: Stamp) -> Order:
 def children_are_through(order: Order) -> bool:
     """Whether no child order is open any more."""
     return all(child.state in FINAL_STATES for child in order.children.values())
+
+
+def origin(order: Order) -> dict[str, Any]:
+    """Which firing an order comes of, for its events; a child order knows only how many there were."""
+    if order.trigger is None:
+        return {"chain": order.chain}
+    return {"trigger": order.trigger, "firing": order.firing, "chain": order.chain}
 
 
 def may_go_on(order: Order) -> bool:

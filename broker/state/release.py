@@ -5,11 +5,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from muster.broker.state.fleet import Fleet
+from muster.broker.state.standing import OVERLAP, Triggers
 from muster.mesh.model import Order, OrderState
 
 
-def hindrance(order: Order, fleet: Fleet) -> str:
+def hindrance(order: Order, fleet: Fleet, triggers: Triggers) -> str:
     """Why an order cannot be released yet, as a key of `table.WAITING`; empty if it can."""
+    return _nobody_to_run_it(order, fleet) or (OVERLAP if triggers.is_full(order) else "")
+
+
+def _nobody_to_run_it(order: Order, fleet: Fleet) -> str:
     if order.not_before is not None:
         return "schedule"
     if order.element is not None and (only := fleet.elements.get(order.element)) is not None and only.takes_work:
@@ -23,11 +28,11 @@ def hindrance(order: Order, fleet: Fleet) -> str:
     return "drained" if any(element.drained for element in candidates) else "mode"
 
 
-def settled(order: Order, fleet: Fleet) -> Order:
+def settled(order: Order, fleet: Fleet, triggers: Triggers) -> Order:
     """A queued order with its reason to wait, or offered."""
     if order.state is not OrderState.QUEUED:
         return order
-    reason = hindrance(order, fleet)
+    reason = hindrance(order, fleet, triggers)
     if reason:
         return order if order.reason == reason else replace(order, reason=reason)
     return replace(order, state=OrderState.OFFERED, reason="")

@@ -28,7 +28,7 @@ TABLE: Final[dict[OrderState, Row]] = {
     _S.QUEUED: Row(
         meaning="accepted; waits for the reason given",
         leads_to=frozenset({_S.OFFERED, _S.CANCELLED, _S.CANCELLING}),
-        entered_by="Created; Due, Lost, Retried or a child's end, while something is in the way",
+        entered_by="Created; Fired; Due, Lost, Retried or a child's end, while something is in the way",
         crash="nothing: it is on the log, and any broker releases it when it may go",
     ),
     _S.OFFERED: Row(
@@ -74,6 +74,7 @@ WAITING: Final[dict[str, str]] = {
     "schedule": "its time has not come",
     "mode": "its element is in workflow mode",
     "drained": "its element takes nothing new",
+    "overlap": "its trigger has as many orders under way as it may (`max_open`)",
     "no matching element": "no element that may run it is there and takes work",
 }
 """Why an order is queued."""

@@ -47,6 +47,13 @@ def snapshot(state: State) -> bytes:
             "objects": [state.fleet.stored[key] for key in sorted(state.fleet.stored)],
             "members": {pool: sorted(members) for pool, members in state.fleet.members.items()},
             "timers": state.timers,
+            "standing": state.triggers.standing,
+            "limits": state.triggers.limits,
+            "queues": {pool: state.fleet._uses[pool] for pool in state.fleet.queues()},
+            "lines": {
+                name: [sorted(line.open), sorted(line.released), line.waiting]
+                for name, line in state.triggers._lines.items()
+            },
         },
         order="deterministic",
     )
@@ -284,7 +291,7 @@ class Mesh(RuleBasedStateMachine):
         self.commit()
         kept = self.database.kept()
         fresh = State()
-        fresh.load(kept.seq, kept.objects, kept.elements, kept.orders)
+        fresh.load(kept)
         fresh.refused = self.state.refused
         if kept.seq == self.state.seq:
             assert snapshot(fresh) == snapshot(self.state)
@@ -304,7 +311,7 @@ class Mesh(RuleBasedStateMachine):
     @invariant()
     def a_claim_is_compared_with_the_last_thing_on_its_subjects(self) -> None:
         for ident, order in self.state.orders.items():
-            assert order.rev == self.last_on[ident]
+            assert order.rev == self.last_on.get(ident, 0)
 
     @invariant()
     def shelves_hold_what_they_say(self) -> None:

@@ -1,0 +1,53 @@
+"""What becomes of a trigger's orders when the trigger changes, is deleted, or has room for more of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from muster.blueprints.objects.trigger import Trigger
+from muster.broker.state.standing import Standing
+
+if TYPE_CHECKING:
+    from muster.broker.state.changes import Changes
+    from muster.broker.state.machine import State
+
+
+def heed(state: State, trigger: str) -> None:
+    """From now on its manifest says how many of its orders may be under way."""
+    manifest = state.fleet.get("trigger", trigger)
+    state.triggers.limit(trigger, manifest.max_open if isinstance(manifest, Trigger) else None)
+
+
+def applied(state: State, trigger: str, changes: Changes) -> None:
+    """It is new, or changed; of one that was deleted before, nothing is left."""
+    standing = state.triggers.standing.get(trigger)
+    if standing is not None and standing.max_open is not None:
+        _forget(state, trigger, changes)
+    heed(state, trigger)
+
+
+def deleted(state: State, trigger: str, changes: Changes) -> None:
+    """It is gone; what its open orders have to heed still holds until they are through."""
+    most = state.triggers.limits.get(trigger)
+    _forget(state, trigger, changes)
+    if most is not None and state.triggers.count(trigger):
+        standing = Standing(name=trigger, max_open=most)
+        state.triggers.standing[trigger] = changes.standings[trigger] = standing
+        state.triggers.limit(trigger, most)
+
+
+def let_in(state: State, changes: Changes) -> None:
+    """Release orders that waited for others of their trigger, as far as there is room."""
+    while state.triggers.touched:
+        trigger, _ = state.triggers.touched.popitem()
+        while (ident := state.triggers.next_in(trigger)) is not None:
+            state.change(state.orders[ident], state.orders[ident], changes)
+        if ("trigger", trigger) not in state.fleet.stored and not state.triggers.count(trigger):
+            _forget(state, trigger, changes)
+            state.triggers.touched.pop(trigger, None)
+
+
+def _forget(state: State, trigger: str, changes: Changes) -> None:
+    state.triggers.limit(trigger, None)
+    if state.triggers.standing.pop(trigger, None) is not None:
+        changes.standings[trigger] = None
