@@ -30,7 +30,8 @@ ACK_WAIT: Final = 60.0
 """Seconds until a message whose firing is not on the log comes again, to whichever service asks."""
 
 WAITING: Final = 10_000
-"""Messages of a core subscription that may wait here; NATS drops what comes beyond."""
+WAITING_BYTES: Final = 64 * 1024**2
+"""Messages of a core subscription that may wait here, and their bytes; NATS drops what comes beyond."""
 
 AGAIN: Final = 0.5
 LONGEST_KEY: Final = 255
@@ -82,7 +83,7 @@ class NatsTrigger(Source):
             self.subject,
             queue=f"muster-trigger-{names.token(mesh.trigger)}",
             pending_msgs_limit=WAITING,
-            pending_bytes_limit=self.max_body * self.at_once,
+            pending_bytes_limit=WAITING_BYTES,
         )
         room = asyncio.Semaphore(self.at_once)
         try:

@@ -1,0 +1,154 @@
+"""A broker as far as a trigger service sees one: definitions in the bucket, firings taken, events told.
+
+It decides nothing: every event makes a firing, and an event that came before is a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import KeyValueConfig
+
+from muster.mesh import names
+from muster.mesh.connection import connect, settled
+from muster.mesh.errors import InvalidError, MusterError, NotFoundError
+from muster.mesh.events import Event, EventPage, EventQuery, cloud_event, nats_subject
+from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
+from muster.triggers.events import order
+
+
+class ControlPlane:
+    """The stand-in, and what it was asked for."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.js = client.jetstream(timeout=5)
+        self.definitions: dict[str, Definition] = {}
+        self.fired: list[FireRequest] = []
+        """What was new."""
+        self.attempts: list[FireRequest] = []
+        self.events: list[Event] = []
+        self.pages: list[EventQuery] = []
+        self._subscriptions: list[Subscription] = []
+        self.refuse: Callable[[FireRequest], MusterError | None] = lambda _: None
+
+    async def open(self) -> None:
+        """Make the buckets and answer."""
+        for bucket in (names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
+            await self.js.create_key_value(KeyValueConfig(bucket=bucket))
+        await self.reopen()
+
+    async def _answer(self, noun: str, verb: str, handle: Callable[[bytes], Any]) -> None:
+        async def answer(message: Msg) -> None:
+            headers = None
+            try:
+                told = msgspec.json.encode(handle(message.data))
+            except MusterError as error:
+                told = msgspec.json.encode({"error": error.as_problem()})
+                headers = {"Nats-Service-Error": "refused", "Nats-Service-Error-Code": str(error.status)}
+            await self.client.publish(message.reply, told, headers=headers)
+
+        self._subscriptions.append(await self.client.subscribe(names.api(noun, verb), cb=answer))
+
+    async def close(self) -> None:
+        """Answer no more."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        self._subscriptions.clear()
+        await settled(self.client)
+
+    async def reopen(self) -> None:
+        """Answer again."""
+        await self._answer("firings", "create", self._fire)
+        await self._answer("triggers", "get", self._get)
+        await self._answer("events", "list", self._list)
+        await settled(self.client)
+
+    def _fire(self, data: bytes) -> FireReply:
+        request = msgspec.json.decode(data, type=FireRequest)
+        self.attempts.append(request)
+        known = self.definitions.get(request.trigger)
+        if known is None or not known.enabled:
+            raise NotFoundError(f"there is no trigger {request.trigger!r}")
+        if request.version is not None and request.version != known.version:
+            return FireReply(stale=True)
+        if (error := self.refuse(request)) is not None:
+            raise error
+        firing = names.digest_id(request.trigger, request.key)
+        duplicate = any((it.trigger, it.key) == (request.trigger, request.key) for it in self.fired)
+        if not duplicate:
+            self.fired.append(request)
+        state = FiringState.REJECTED if request.rejected else FiringState.FIRED
+        return FireReply(firing=firing, state=state, duplicate=duplicate)
+
+    def _get(self, data: bytes) -> Definition:
+        name = msgspec.json.decode(data)["name"]
+        if name not in self.definitions:
+            raise NotFoundError(f"there is no trigger {name!r}")
+        return self.definitions[name]
+
+    def _list(self, data: bytes) -> EventPage:
+        query = msgspec.json.decode(data, type=EventQuery)
+        self.pages.append(query)
+        if query.limit > 1000:
+            raise InvalidError("too many")
+        found = [
+            event
+            for event in self.events
+            if (order(event.id) > order(query.after) if query.after else not query.since or event.time >= query.since)
+        ]
+        items = [event for event in found if event.kind in query.kinds][: query.limit]
+        last = items[-1].id if len(items) == query.limit else found[-1].id if found else query.after
+        return EventPage(items=items, next=last)
+
+    async def apply(self, name: str, provider: str, *, bucket: bool = True, **fields: Any) -> Definition:
+        """Define a trigger, or change it; with or without telling the bucket."""
+        version = self.definitions[name].version + 1 if name in self.definitions else 1
+        enabled = fields.pop("enabled", True)
+        told = Definition(
+            name=name,
+            version=version,
+            provider=provider,
+            changed_at=datetime.now(UTC),
+            with_=fields,
+            enabled=enabled,
+        )
+        self.definitions[name] = told
+        if bucket:
+            store = await self.js.key_value(names.TRIGGER_BUCKET)
+            await store.put(names.key(name), msgspec.json.encode(told))
+        return told
+
+    async def delete(self, name: str) -> None:
+        """Remove a trigger."""
+        del self.definitions[name]
+        await (await self.js.key_value(names.TRIGGER_BUCKET)).delete(names.key(name))
+
+    async def happen(self, kind: str, subject: str = "it", *, heard: bool = True, **data: Any) -> Event:
+        """Put an event on the record, and tell of it."""
+        event = Event(id=f"{len(self.events) + 1}.0", kind=kind, subject=subject, time=datetime.now(UTC), data=data)
+        self.events.append(event)
+        if heard:
+            await self.client.publish(nats_subject(kind, subject), cloud_event(event))
+        return event
+
+    def keys(self, trigger: str) -> list[str]:
+        """The keys of a trigger's firings, in their order."""
+        return [request.key for request in self.fired if request.trigger == trigger]
+
+
+@asynccontextmanager
+async def control_plane(server: str, *, opened: bool = True) -> AsyncIterator[ControlPlane]:
+    """A stand-in on this server."""
+    async with connect(server, name="control plane") as client:
+        plane = ControlPlane(client)
+        if opened:
+            await plane.open()
+        yield plane
