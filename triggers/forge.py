@@ -32,9 +32,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """With its groups or owner: `group/project`."""
     user: str = ""
     """The login name of who did it."""
-    files: tuple[str, ...] = ()
+    files: list[str] = []
     """Added, modified or removed by the commits that the delivery lists."""
-    labels: tuple[str, ...] = ()
+    labels: list[str] = []
     source_branch: str = ""
     """Of a merge request."""
     target_branch: str = ""
@@ -216,7 +216,7 @@ def tag_of(ref: str) -> str:
     return ref[len(TAGS) :] if ref.startswith(TAGS) else ""
 
 
-def changed_files(commits: Iterable[Any]) -> tuple[str, ...]:
+def changed_files(commits: Iterable[Any]) -> list[str]:
     """The files that commits touch, each once."""
     found: dict[str, None] = {}
     for one in commits:
@@ -224,4 +224,4 @@ def changed_files(commits: Iterable[Any]) -> tuple[str, ...]:
             for path in listed(one, how):
                 if isinstance(path, str):
                     found[path] = None
-    return tuple(found)
+    return list(found)

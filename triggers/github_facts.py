@@ -40,7 +40,7 @@ def _common(body: Body) -> dict[str, Any]:
     return {
         "project": first(text(body, "repository", "full_name"), text(body, "organization", "login")),
         "user": text(body, "sender", "login"),
-        "labels": tuple(filter(None, labels)),
+        "labels": list(filter(None, labels)),
         "action": text(body, "action"),
     }
 

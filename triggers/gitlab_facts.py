@@ -48,10 +48,10 @@ def _common(body: Body) -> dict[str, Any]:
     }
 
 
-def _labels(body: Body) -> tuple[str, ...]:
+def _labels(body: Body) -> list[str]:
     places = (("labels",), ("object_attributes", "labels"), ("issue", "labels"), ("merge_request", "labels"))
     found = [text(label, "title") for place in places for label in listed(body, *place)]
-    return tuple(dict.fromkeys(filter(None, found)))
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def _other(body: Body) -> Understood:

@@ -94,7 +94,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         self, name: str, body: bytes | str = b"{}", headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """Deliver."""
-        return await self.http.post(f"/hooks/{name}", content=body, headers=dict(headers or {}))
+        raw = {name.encode(): value.encode() for name, value in (headers or {}).items()}
+        return await self.http.post(f"/hooks/{name}", content=body, headers=raw)
 
     async def sent(self, data: bytes, *, end: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection of its own, with these bytes on their way."""

@@ -1,0 +1,157 @@
+"""Properties of signatures and globs: what is right always passes, what was touched never does."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.blueprints.provider import HookRequest
+from muster.mesh.errors import UnauthorizedError, UnavailableError
+from muster.triggers.globs import Globs
+from muster.triggers.signatures import (
+    Scheme,
+    check_signature,
+    check_standard,
+    check_token,
+    signature,
+    standard_key,
+)
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+TOLERANCE = timedelta(minutes=5)
+
+keys = st.binary(min_size=1, max_size=100)
+bodies = st.binary(max_size=300)
+schemes = st.builds(
+    Scheme,
+    algorithm=st.sampled_from(["sha1", "sha256", "sha512"]),
+    encoding=st.sampled_from(["hex", "base64"]),
+    prefix=st.sampled_from(["", "sha256=", "v0="]),
+)
+idents = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+
+
+@given(keys, bodies, schemes, st.booleans())
+def test_a_right_signature_passes(key: bytes, body: bytes, scheme: Scheme, prefixed: bool) -> None:
+    right = signature(key, body, scheme)
+    check_signature((scheme.prefix if prefixed else "") + right.decode(), right, scheme, "X")
+
+
+@given(keys, keys, bodies, bodies, schemes)
+def test_a_signature_of_something_else_is_refused(
+    key: bytes, other_key: bytes, body: bytes, other_body: bytes, scheme: Scheme
+) -> None:
+    if body != other_body:
+        given_one = signature(key, other_body, scheme).decode()
+        with pytest.raises(UnauthorizedError):
+            check_signature(given_one, signature(key, body, scheme), scheme, "X")
+    given_one = signature(other_key, body, scheme).decode()
+    if given_one.encode() != signature(key, body, scheme):  # HMAC fills keys up with zeros
+        with pytest.raises(UnauthorizedError):
+            check_signature(given_one, signature(key, body, scheme), scheme, "X")
+
+
+@given(keys, bodies, schemes, st.text(max_size=100))
+def test_no_text_but_the_signature_passes(key: bytes, body: bytes, scheme: Scheme, text: str) -> None:
+    right = signature(key, body, scheme)
+    if text.removeprefix(scheme.prefix).lower() != right.decode().lower():
+        with pytest.raises(UnauthorizedError):
+            check_signature(text, right, scheme, "X")
+
+
+def request(body: bytes, ident: str, at: datetime, given_one: str) -> HookRequest:
+    """A delivery signed as Standard Webhooks has it, received now."""
+    headers = {"webhook-id": ident, "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": given_one}
+    return HookRequest(method="POST", headers=headers, query={}, body=body, received_at=NOW)
+
+
+def made(key: bytes, body: bytes, ident: str, at: datetime) -> str:
+    """Its signature."""
+    content = f"{ident}.{int(at.timestamp())}.".encode() + body
+    return "v1," + signature(key, content, Scheme(encoding="base64")).decode()
+
+
+@given(keys, bodies, idents, st.integers(-600, 600), st.lists(st.sampled_from(["v1,AAAA", "v2,x", "", "v1a,b"])))
+def test_a_standard_delivery_passes_within_its_time(
+    key: bytes, body: bytes, ident: str, age: int, others: list[str]
+) -> None:
+    secret = b"whsec_" + base64.b64encode(key)
+    at = NOW - timedelta(seconds=age)
+    found = request(body, ident, at, " ".join([*others, made(key, body, ident, at)]))
+    if abs(age) <= TOLERANCE.total_seconds():
+        assert check_standard(secret, found, TOLERANCE) == ident
+    else:
+        with pytest.raises(UnauthorizedError):
+            check_standard(secret, found, TOLERANCE)
+
+
+@given(keys, bodies, bodies, idents, idents)
+def test_a_standard_delivery_covers_id_and_body(
+    key: bytes, body: bytes, other_body: bytes, ident: str, other_ident: str
+) -> None:
+    secret = b"whsec_" + base64.b64encode(key)
+    mine = made(key, body, ident, NOW)
+    if (ident, body) != (other_ident, other_body):
+        with pytest.raises(UnauthorizedError):
+            check_standard(secret, request(other_body, other_ident, NOW, mine), TOLERANCE)
+
+
+def test_a_key_may_be_written_in_three_ways() -> None:
+    assert standard_key(b"whsec_" + base64.b64encode(b"key!")) == b"key!"
+    assert standard_key(base64.b64encode(b"key!")) == b"key!"
+    assert standard_key(b"plain text!") == b"plain text!"
+    with pytest.raises(UnavailableError):
+        standard_key(b"whsec_plain text!")
+
+
+@given(keys, st.text(max_size=40))
+def test_no_text_but_the_token_passes(key: bytes, text: str) -> None:
+    if text.encode() != key and not text.lower().startswith("bearer"):
+        with pytest.raises(UnauthorizedError):
+            check_token(key, text, "X")
+
+
+@given(st.text("ab/*?", max_size=8).filter(lambda text: "**" not in text and text), st.text("ab/", max_size=8))
+def test_a_glob_is_as_the_shell_has_it_but_for_slashes(pattern: str, text: str) -> None:
+    pattern = pattern.rstrip("/") or "a"
+    parts, names = pattern.split("/"), text.split("/")
+    expected = len(parts) == len(names) and all(map(fnmatchcase, names, parts))
+    assert Globs([pattern]).matches(text) == expected
+
+
+@given(st.text(max_size=10), st.text(max_size=10))
+def test_any_glob_is_a_question_or_a_fault(pattern: str, text: str) -> None:
+    try:
+        Globs([pattern]).matches(text)
+    except re.error:
+        assert "[" in pattern
+
+
+@pytest.mark.parametrize(
+    ("patterns", "yes", "no"),
+    [
+        (["src/**"], ["src/a", "src/a/b.py"], ["src", "lib/src/a"]),
+        (["**/test_*.py"], ["test_a.py", "x/y/test_b.py"], ["x/test.py", "xtest_a.py"]),
+        (["docs/"], ["docs/a", "docs/b/c"], ["docs"]),
+        (["a/**/z"], ["a/z", "a/b/z", "a/b/c/z"], ["az", "a/bz"]),
+        (["**.py"], ["a.py", "b/c.py"], ["a.pyc"]),
+        (["*"], ["main", ""], ["a/b"]),
+        (["release-[0-9]"], ["release-1"], ["release-x", "release-10"]),
+        (["[!ab]x"], ["cx"], ["ax", "/x"]),
+        (["**", "!docs/**"], ["src/a"], ["docs/a"]),
+        (["!docs/**"], ["src/a"], ["docs/a"]),
+        (["!docs/**", "docs/keep"], ["docs/keep"], ["src/a", "docs/a"]),
+        (["a.b"], ["a.b"], ["axb"]),
+        (["[a"], ["[a"], ["a"]),
+    ],
+)
+def test_globs_by_example(patterns: list[str], yes: list[str], no: list[str]) -> None:
+    asked = Globs(patterns)
+    assert [text for text in yes if not asked.matches(text)] == []
+    assert [text for text in no if asked.matches(text)] == []
