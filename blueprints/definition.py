@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -27,6 +27,24 @@ def duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is no duration; write 90s, 5m, 1h30m, 250ms or 2d")
     days, hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+
+
+def moment(text: str) -> datetime:
+    """An RFC 3339 time.
+
+    Raises:
+        ValueError: the text is none, or says no time zone.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError(f"{text!r} is no time; write 2030-01-31T12:00:00Z") from None
+    if found.tzinfo is None:
+        raise ValueError(f"{text!r} says no time zone; write 2030-01-31T12:00:00Z")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is beyond the years 1 to 9999") from None
 
 
 class Retry(Wire, omit_defaults=True):

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 from nats.aio.client import Client
 
+from muster.blueprints.definition import duration
 from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem
 from muster.mesh.firing import FireReply
@@ -45,6 +46,20 @@ class Provider(Wire, rename=lambda name: name.rstrip("_")):
         return ()
 
 
+MOST_JITTER: Final = timedelta(days=1)
+
+
+def span_problems(path: str, text: str, *, least: timedelta = timedelta(0), most: timedelta) -> Iterable[Problem]:
+    """What is wrong with a duration that stands at `path`."""
+    try:
+        span = duration(text)
+    except (ValueError, OverflowError) as error:
+        yield Problem(path=path, message=str(error))
+        return
+    if not least <= span <= most:
+        yield Problem(path=path, message=f"{text} is not between {least.total_seconds():g} s and {most.days} days")
+
+
 class Schedule(Provider):
     """Base of what goes off by the clock."""
 
@@ -54,6 +69,15 @@ class Schedule(Provider):
     """What becomes of the times at which no trigger service ran: none, the last, or each of them."""
     missed_limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     """How many of the latest missed times `all` makes good."""
+
+    def problems(self) -> Iterable[Problem]:
+        """What is wrong with the common fields."""
+        if self.jitter is not None:
+            yield from span_problems("jitter", self.jitter, most=MOST_JITTER)
+
+    def zone(self) -> tzinfo:
+        """In which its times are shown to people."""
+        return UTC
 
     @abstractmethod
     def following(self, after: datetime, start: datetime) -> datetime | None:

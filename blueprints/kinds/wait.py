@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from muster.blueprints.definition import Task, duration
+from muster.blueprints.definition import Task, duration, moment
 from muster.blueprints.kinds.fields import Fields, check_fields, read_fields
 from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome, Suspended
@@ -60,21 +60,6 @@ class Wait:
         if left > timedelta(0):
             await asyncio.sleep(left.total_seconds())
         return Done(outputs={"until": until.isoformat().replace("+00:00", "Z")})
-
-
-def moment(text: str) -> datetime:
-    """An RFC 3339 time.
-
-    Raises:
-        ValueError: the text is none, or says no time zone.
-    """
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} is no time; write 2030-01-31T12:00:00Z") from None
-    if found.tzinfo is None:
-        raise ValueError(f"{text!r} says no time zone; write 2030-01-31T12:00:00Z")
-    return found.astimezone(UTC)
 
 
 def _end(fields: WaitFields, now: datetime) -> datetime:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from muster.blueprints.definition import Task, duration
 from muster.blueprints.kinds import task_kinds
-from muster.blueprints.kinds.wait import moment
+from muster.blueprints.definition import moment
 from muster.blueprints.task import Done, Failed, Suspended
 from muster.mesh.errors import InvalidError, NotFoundError, RefusedError
 from muster.mesh.model import Child, OrderState

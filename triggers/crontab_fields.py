@@ -1,0 +1,200 @@
+"""The fields of a crontab line, each as numbers and as APScheduler writes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from muster.blueprints.suggest import did_you_mean
+
+WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+NTH: Final = ("1st", "2nd", "3rd", "4th", "5th", "last")
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """What may stand in one place of the line."""
+
+    name: str
+    low: int
+    high: int
+    names: tuple[str, ...] = ()
+    """Words for the numbers from `first` on."""
+    first: int = 0
+
+    @property
+    def is_day(self) -> bool:
+        """Whether it is one of the two that say the day."""
+        return self.name in {"day", "weekday"}
+
+
+FIELDS: Final = (
+    Field(name="second", low=0, high=59),
+    Field(name="minute", low=0, high=59),
+    Field(name="hour", low=0, high=23),
+    Field(name="day", low=1, high=31),
+    Field(name="month", low=1, high=12, names=MONTHS, first=1),
+    Field(name="weekday", low=0, high=7, names=WEEKDAYS),
+)
+
+
+class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a problem
+    """Something in the line, and its place there."""
+
+    def __init__(self, place: int, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.place, self.message, self.mend = place, message, mend
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a field chooses."""
+
+    field: Field
+    place: int
+    numbers: frozenset[int]
+    """Weekdays are counted from Monday = 0 here, as Python and APScheduler do."""
+    special: tuple[str, ...]
+    """`last`, `2nd fri`: APScheduler's words for days that no number says."""
+    is_star: bool
+    """Whether it starts with `*`: then it does not restrict the day by itself (crontab(5))."""
+    plain: str
+    """The numbers as APScheduler writes them."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self.plain == "*"
+
+    def text(self) -> str:
+        """All of it as APScheduler writes it."""
+        return ",".join(part for part in (self.plain, *self.special) if part)
+
+
+def choice(field: Field, text: str, place: int) -> Choice:
+    """What the text chooses.
+
+    Raises:
+        Wrong: with its place in the line.
+    """
+    numbers: set[int] = set()
+    special: list[str] = []
+    plain: list[str] = []
+    start = place
+    for item in text.lower().split(","):
+        word = _special(field, item, start)
+        if word:
+            special.append(word)
+        else:
+            found, written = _numbers(field, item, start)
+            numbers |= found
+            plain.append(written)
+        start += len(item) + 1
+    if field.name == "weekday":
+        numbers = {(number - 1) % 7 for number in numbers}
+        plain = ["*"] if len(numbers) == 7 else [str(number) for number in sorted(numbers)]  # noqa: PLR2004
+    return Choice(
+        field=field,
+        place=place,
+        numbers=frozenset(numbers),
+        special=tuple(special),
+        is_star=text.startswith(("*", "?")),
+        plain="*" if "*" in plain else ",".join(plain),
+    )
+
+
+_ITEM: Final = re.compile(r"(?:(?P<star>\*|\?)|(?P<first>\w+)(?:-(?P<last>\w+))?)(?:/(?P<step>\w+))?")
+_DAY: Final = "|".join((*WEEKDAYS, "[0-7]"))
+_NTH_DAY: Final = re.compile(rf"(?P<nth>{'|'.join(NTH)})\s+(?P<day>{_DAY})")
+_HASH_DAY: Final = re.compile(rf"(?P<day>{_DAY})#(?P<nth>\w+)")
+_LAST_DAY: Final = re.compile(rf"(?P<day>{_DAY})l")
+
+
+def _special(field: Field, item: str, place: int) -> str:
+    """APScheduler's words for a day that no number says; empty if it is none."""
+    if field.name == "day" and item in {"l", "last"}:
+        return "last"
+    if field.is_day and (found := _NTH_DAY.fullmatch(item)):
+        return f"{found['nth']} {_weekday(found['day'])}"
+    if field.name == "weekday" and (found := _HASH_DAY.fullmatch(item)):
+        if found["nth"] not in {"1", "2", "3", "4", "5", "l"}:
+            raise Wrong(place + item.index("#") + 1, f"no month has a {found['nth']}. weekday", "write #1 to #5, or #L")
+        return f"{NTH[-1] if found['nth'] == 'l' else NTH[int(found['nth']) - 1]} {_weekday(found['day'])}"
+    if field.name == "weekday" and (found := _LAST_DAY.fullmatch(item)):
+        return f"last {_weekday(found['day'])}"
+    return ""
+
+
+def _weekday(text: str) -> str:
+    return WEEKDAYS[int(text) % 7] if text.isdigit() else text
+
+
+def _numbers(field: Field, item: str, place: int) -> tuple[set[int], str]:
+    """What `*/5`, `mon-fri`, `1-10/3` or `7` chooses, and how APScheduler writes it."""
+    found = _ITEM.fullmatch(item)
+    if found is None or (found["star"] == "?" and not field.is_day):
+        raise _unknown(field, item, place)
+    step = _step(field, found, place)
+    if found["star"]:
+        last = 6 if field.name == "weekday" else field.high
+        return set(range(field.low, last + 1, step)), "*" if step == 1 else f"*/{step}"
+    first = _number(field, found["first"], place)
+    last = _last(field, found, first, place)
+    if last < first:
+        if field.name != "weekday":
+            mend = f"write {found['last']}-{found['first']}, or two parts with a comma"
+            raise Wrong(place, f"{found['first']}-{found['last']} ends before it begins", mend)
+        last += 7
+    chosen = list(range(first, last + 1, step))
+    numbers = {number % 7 for number in chosen} if field.name == "weekday" else set(chosen)
+    if len(chosen) == 1:
+        return numbers, str(first)
+    return numbers, f"{first}-{last}" if step == 1 else f"{first}-{last}/{step}"
+
+
+def _last(field: Field, found: re.Match[str], first: int, place: int) -> int:
+    if found["last"] is not None:
+        return _number(field, found["last"], place + found.start("last"))
+    if found["step"] is not None:  # `5/15`: from 5 on
+        return 6 if field.name == "weekday" else field.high
+    return first
+
+
+def _step(field: Field, found: re.Match[str], place: int) -> int:
+    if found["step"] is None:
+        return 1
+    at = place + found.start("step")
+    if not found["step"].isdecimal() or int(found["step"]) == 0:
+        raise Wrong(at, f"{found['step']!r} is no step", "write a whole number from 1 on")
+    step = int(found["step"])
+    if step > field.high - field.low:
+        mend = "a step starts anew with each turn of its field; for a longer span take the provider interval"
+        raise Wrong(at, f"a step of {step} leaves the {field.name} ({field.low}-{field.high})", mend)
+    return step
+
+
+def _number(field: Field, word: str, place: int) -> int:
+    if word in field.names:
+        return field.names.index(word) + field.first
+    if not word.isdecimal() or not word.isascii():
+        raise _unknown(field, word, place)
+    if not field.low <= int(word) <= field.high:
+        raise Wrong(place, f"{word} is no {field.name}: it goes from {field.low} to {field.high}")
+    return int(word)
+
+
+def _unknown(field: Field, item: str, place: int) -> Wrong:
+    if not item:
+        return Wrong(place, f"a part of the {field.name} is empty", "take the comma away")
+    mend = did_you_mean(item, field.names) if field.names and item.isalpha() else "; ".join(_examples(field))
+    return Wrong(place, f"{item[:40]!r} is no {field.name}", mend)
+
+
+def _examples(field: Field) -> Iterator[str]:
+    yield f"write *, {field.low}, {field.low}-{field.high}, or */2"
+    if field.name == "day":
+        yield "L for the last day of the month, or 2nd fri"
+    if field.name == "weekday":
+        yield "fri, fri#2 for the second Friday, or friL for the last one"

@@ -1,0 +1,41 @@
+"""`provider: interval`: again and again, the same time apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from muster.blueprints.definition import duration, moment
+from muster.blueprints.provider import Schedule, span_problems
+from muster.mesh.errors import Problem
+
+LEAST = timedelta(seconds=1)
+MOST = timedelta(days=3660)
+
+
+class Interval(Schedule, kw_only=True):
+    """Goes off at `since` and each `every` from then on; time zones and changed clocks do not touch it."""
+
+    every: str
+    """A duration: `90s`."""
+    since: str | None = None
+    """The first time (RFC 3339), from which all others are counted; else the first is `every` after it was applied."""
+
+    def problems(self) -> Iterator[Problem]:
+        """What is no duration, too short, or no time."""
+        yield from super().problems()
+        yield from span_problems("every", self.every, least=LEAST, most=MOST)
+        if self.since is not None:
+            try:
+                moment(self.since)
+            except ValueError as error:
+                yield Problem(path="since", message=str(error))
+
+    def following(self, after: datetime, start: datetime) -> datetime | None:
+        """The next one; the trigger's own start counts in whole seconds."""
+        every = duration(self.every)
+        begin = start.replace(microsecond=0) + every if self.since is None else moment(self.since)
+        try:
+            return begin + max(0, (after - begin) // every + 1) * every
+        except OverflowError:
+            return None
