@@ -11,10 +11,12 @@ from nats.aio.client import Client
 from muster.mesh.asgi import App
 from muster.mesh.asking import Requests
 from muster.mesh.companion import Companion
+from muster.mesh.firing import DueQuery, DueReply, Fire
 from muster.mesh.service import until_stopped
+from muster.triggers.clock import Clock
 from muster.triggers.definitions import Definitions
 from muster.triggers.events import Events
-from muster.triggers.fire import Fire, by_request
+from muster.triggers.fire import by_request
 from muster.triggers.hooks import PREFIX, Hooks
 from muster.triggers.metrics import Meter
 from muster.triggers.source_mesh import Desk
@@ -43,7 +45,8 @@ class Triggers(Companion):
         self._events = Events(client, self._requests)
         self.sources = Sources(Desk(client=client, definitions=self.definitions, events=self._events, fire=counted))
         self.hooks = Hooks(self.definitions, counted)
-        self.definitions.listeners += [self.sources.changed]
+        self.clock = Clock(counted, self._dues)
+        self.definitions.listeners += [self.sources.changed, self.clock.hear]
 
     @property
     def mounts(self) -> Mapping[str, App]:
@@ -52,12 +55,15 @@ class Triggers(Companion):
 
     async def run(self) -> None:
         """Run until cancelled; ready once every trigger is known."""
-        services = (self._requests, self._events, self.sources, self.definitions)
+        services = (self._requests, self._events, self.sources, self.definitions, self.clock)
         async with AsyncExitStack() as stack:
             for service in services:
                 await stack.enter_async_context(service)
             self.ready.set()
             await until_stopped(asyncio.Event(), *services)
+
+    async def _dues(self, after: str) -> DueReply:
+        return await self._requests.ask("triggers", "due", DueQuery(after=after), DueReply)
 
     def renew(self) -> None:
         """The connection to NATS is back: what was under way may be lost."""
