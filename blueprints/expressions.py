@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from muster.blueprints.references import EVENT_SCOPE, VARIABLES, Scope, check_references, missing_in
+from muster.blueprints.references import EVENT_SCOPE, VARIABLES, Scope, check_references, missing_in, only, reads
 from muster.blueprints.suggest import did_you_mean
 from muster.blueprints.templates import TemplateError, check_template, render
 from muster.mesh.errors import InvalidError, MusterError, Problem
@@ -94,8 +94,7 @@ class Condition:
         Raises:
             EvaluationError: it reads something that is not there, or compares what cannot be compared.
         """
-        result = self._expression.eval(data={name: values.get(name, {}) for name in self.variables})
-        value = result.value()
+        value = self._evaluated(values)
         if isinstance(value, bool):
             return value
         error = str(value)
@@ -104,14 +103,31 @@ class Condition:
             raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: there is no `{path}`")
         raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {_told(error)}")
 
+    def _evaluated(self, values: Mapping[str, Any]) -> Any:
+        try:
+            return self._expression.eval(data={name: values.get(name, {}) for name in self.variables}).value()
+        except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # data that CEL has no form for
+            raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {error}") from None
+
 
 class EventCondition(Condition):
-    """A trigger's `when`, over `event`."""
+    """A trigger's `when`, over `event`.
+
+    The library converts all that it is given, whether it is read or not, so it is given only what is read.
+    """
 
     variables = EVENT_SCOPE.variables
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._fields = reads(text, "event")
+
     def _environment(self) -> Any:
         return _event_environment()
+
+    def _evaluated(self, values: Mapping[str, Any]) -> Any:
+        event = values["event"]
+        return super()._evaluated({"event": event if self._fields is None else only(event, self._fields)})
 
 
 def check_filter(text: str, path: str) -> list[Problem]:

@@ -36,6 +36,9 @@ EVENT_SCOPE: Final = Scope(variables=("event",))
 """What a trigger's `when` and `inputs` may read: the event, whose fields are the sender's."""
 
 
+Fields = Mapping[str, "Fields | None"]
+"""Fields inside each other; None stands for all that is inside."""
+
 # Strings whole, names with dots around them, and brackets with a text in them; anything else is skipped.
 _STRING = (
     r"""[rRbB]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
@@ -84,6 +87,42 @@ def missing_in(text: str, values: Mapping[str, Any], name: str) -> str | None:
                 break
             value = value[member]
     return None
+
+
+def reads(text: str, variable: str) -> Fields | None:
+    """Which fields of a variable a condition reads; None if it may read all of it."""
+    if "\\" in text:  # a field's name may be written with escapes, which nobody undoes here
+        return None
+    tokens = _tokens(text)
+    fields: dict[str, Any] = {}
+    for path in sorted({_path(tokens, at) for at in range(len(tokens)) if _is_variable(tokens, at, (variable,))}):
+        if not path:
+            return None
+        inner: dict[str, Any] | None = fields
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {}) if inner is not None else None
+        if inner is not None:  # else a shorter path has it
+            inner[path[-1]] = None
+    return fields
+
+
+def only(value: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """A value with none but some of its fields."""
+    return {
+        name: only(value[name], inner) if inner is not None and isinstance(value[name], Mapping) else value[name]
+        for name, inner in fields.items()
+        if name in value
+    }
+
+
+def _path(tokens: list[_Token], at: int) -> tuple[str, ...]:
+    """The fields that are read one inside the other, up to a function's name."""
+    path: list[str] = []
+    member, after = _member(tokens, at + 1)
+    while member is not None and not (after < len(tokens) and tokens[after].text == "("):
+        path.append(member)
+        member, after = _member(tokens, after)
+    return tuple(path)
 
 
 def _tokens(text: str) -> list[_Token]:

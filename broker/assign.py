@@ -1,9 +1,10 @@
-"""The leader keeps what agents rely on: consumers, assignments, and blueprint versions by digest."""
+"""The leader keeps what others rely on: consumers, assignments, blueprint versions by digest, triggers' definitions."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
@@ -15,15 +16,21 @@ from nats.js.errors import KeyNotFoundError
 
 from muster.blueprints.definition import Blueprint
 from muster.broker import streams
+from muster.broker.definitions import Definitions
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import Publisher
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
 WINDOW: Final = 64
 """Things being set right at once."""
+
+MANY: Final = 512
+"""Definitions being set right at once: each is one message."""
 
 RETRY: Final = 0.5
 """Seconds before what failed is tried again."""
@@ -34,15 +41,19 @@ Key = TypeVar("Key")
 class Assignments(Service):
     """Makes consumers and buckets say what the state says."""
 
-    def __init__(self, client: Client, state: State, settings: streams.StreamSettings) -> None:
+    def __init__(self, client: Client, publisher: Publisher, state: State, settings: streams.StreamSettings) -> None:
         super().__init__()
         self._js = client.jetstream()
+        self._definitions = Definitions(client, publisher, state)
         self._state = state
         self._settings = settings
         self._wake = asyncio.Event()
         self._blueprints: dict[str, None] = {}
         self._pools: dict[str, None] = {}
         self._elements: dict[str, None] = {}
+        self._triggers: dict[str, None] = {}
+        self._doubtful = False
+        """Whether the definitions of triggers are to be compared with the state, all of them."""
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Take note of what some records changed."""
@@ -52,8 +63,12 @@ class Assignments(Service):
                     self._blueprints[name] = None
                 elif kind == "pool":
                     self._pools[name] = None
+                elif kind == "trigger":
+                    self._triggers[name] = None
+            if changes.queues:
+                self._pools.update(dict.fromkeys(changes.queues))
             self._elements.update(dict.fromkeys(changes.assignments))
-        if self._blueprints or self._pools or self._elements:
+        if self._blueprints or self._pools or self._elements or self._triggers:
             self._wake.set()
 
     def look_everywhere(self) -> None:
@@ -63,7 +78,9 @@ class Assignments(Service):
                 self._blueprints[name] = None
             elif kind == "pool":
                 self._pools[name] = None
+        self._pools.update(dict.fromkeys(self._state.fleet.queues()))
         self._elements.update(dict.fromkeys(self._state.fleet.elements))
+        self._doubtful = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -75,10 +92,21 @@ class Assignments(Service):
             await self._work_off(self._blueprints, self._keep_blueprint)
             await self._work_off(self._pools, self._keep_pool)
             await self._work_off(self._elements, self._keep_element)
+            if self._doubtful and await _tried(self._find_doubtful, names.TRIGGER_BUCKET):
+                self._doubtful = False
+            await self._work_off(self._triggers, self._definitions.keep, most=MANY)
+            if self._doubtful or self._triggers:
+                self._wake.set()
 
-    async def _work_off(self, todo: dict[Key, None], effect: Callable[[Key], Awaitable[None]]) -> None:
+    async def _find_doubtful(self, _: str) -> None:
+        self._triggers.update(dict.fromkeys(await self._definitions.doubtful()))
+
+    async def _work_off(
+        self, todo: dict[Key, None], effect: Callable[[Key], Awaitable[None]], most: int | None = None
+    ) -> None:
+        """All of it, some at a time; with `most`, only so many, for the others have to get their turn."""
         while todo:
-            chosen = list(todo)[:WINDOW]
+            chosen = list(islice(todo, most or WINDOW))
             for key in chosen:
                 del todo[key]
             results = await asyncio.gather(*(_tried(effect, key) for key in chosen))
@@ -87,6 +115,8 @@ class Assignments(Service):
                 todo.update(dict.fromkeys(failed))
                 self._wake.set()
                 await asyncio.sleep(RETRY)
+                return
+            if most is not None:
                 return
 
     async def _keep_blueprint(self, name: str) -> None:
@@ -97,11 +127,24 @@ class Assignments(Service):
 
     async def _keep_pool(self, name: str) -> None:
         consumer = names.pool_consumer(name)
-        if self._state.fleet.get("pool", name) is None:
+        if not self._is_pool(name):
             await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
+            await self._drop_offers(name)
             return
         subject, lease = names.work_pool(name), self._settings.lease
         await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
+
+    def _is_pool(self, name: str) -> bool:
+        return self._state.fleet.is_queue(name) or self._state.fleet.get("pool", name) is not None
+
+    async def _drop_offers(self, pool: str) -> None:
+        """Copies of orders that were cancelled before anybody took them: nobody will any more.
+
+        An offer of a pool that comes back meanwhile stands behind what the stream holds now.
+        """
+        last = (await self._js.stream_info(names.WORK_STREAM)).state.last_seq
+        if not self._is_pool(pool):
+            await self._js.purge_stream(names.WORK_STREAM, seq=last + 1, subject=names.work_pool(pool))
 
     async def _keep_element(self, name: str) -> None:
         consumer, key = names.element_consumer(name), names.key(name)
@@ -127,7 +170,7 @@ class Assignments(Service):
 async def _tried(effect: Callable[[Key], Awaitable[None]], key: Key) -> bool:
     try:
         await effect(key)
-    except (JetStreamError, nats.errors.Error, TimeoutError, OSError) as error:
+    except (JetStreamError, nats.errors.Error, UnavailableError, TimeoutError, OSError) as error:
         log.warning("assignment.failed", about=key, error=repr(error))
         return False
     return True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nats.aio.client import Client
 
+from muster.broker.firings import Firings
 from muster.broker.log import Log
 from muster.broker.objects import ObjectChange, Objects
-from muster.broker.orders import Orders
 from muster.broker.presence import Presences
 from muster.broker.query import Query
 from muster.broker.state.machine import State
@@ -15,11 +15,11 @@ from muster.broker.streams import StreamSettings
 __all__ = ["Commands", "ObjectChange"]
 
 
-class Commands(Orders, Objects):
+class Commands(Firings, Objects):
     """The verbs of `/api/v1` and `muster.api.*`."""
 
     def __init__(
         self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings, presences: Presences
     ) -> None:
-        Orders.__init__(self, client, state, log, query)
+        Firings.__init__(self, client, state, log, query)
         Objects.__init__(self, client, state, log, query, settings, presences)

@@ -22,7 +22,7 @@ from nats.js.errors import NotFoundError
 
 from muster.broker.state.changes import Changes
 from muster.mesh import names, records
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import (
     BATCH_COMMIT,
     BATCH_ID,
@@ -45,6 +45,9 @@ PATIENCE: Final = 10.0
 
 SWEEP: Final = 0.5
 """Seconds between two looks for appends that were not seen."""
+
+HEADERS: Final = 1024
+"""Bytes of a message that a record leaves for its headers."""
 
 WINDOW: Final = 2000
 """Log messages asked for and not yet applied."""
@@ -98,6 +101,7 @@ class Log(Service):
 
         Raises:
             LostRaceError: `expect` is not the last sequence any more.
+            TooLargeError: the record is larger than a message may be.
             UnavailableError: it was not seen in the log in time, or JetStream refused it (a full disk).
         """
         appender = self._expected(records.subject(record), records.encode(record))
@@ -130,6 +134,8 @@ class Log(Service):
         acknowledged.add_done_callback(lambda ack: _acknowledged(turn, ack))
 
     def _expected(self, subject: str, data: bytes) -> _Appender:
+        if len(data) > self._client.max_payload - HEADERS:
+            raise TooLargeError(f"a record of {len(data)} bytes is more than the log takes")
         outcome: asyncio.Future[Changes] = self._loop.create_future()
         appender = _Appender((subject, data), outcome, self._loop.time() + PATIENCE)
         row = self._waiting.get(appender.place)
@@ -173,9 +179,9 @@ class Log(Service):
             return 0
         return int(found.seq or 0)
 
-    async def records_of(self, order: str) -> list[dict[str, Any]]:
-        """Every message on an order's subjects, oldest first: what it was, who wrote it, and when."""
-        js, subject = self._client.jetstream(), names.log_of("order", order)
+    async def records_of(self, kind: str, ident: str) -> list[dict[str, Any]]:
+        """Every message on the subjects of one thing, oldest first: what it was, who wrote it, and when."""
+        js, subject = self._client.jetstream(), names.log_of(kind, ident)
         told: list[dict[str, Any]] = []
         seq = 1
         while True:

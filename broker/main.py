@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,9 +33,11 @@ from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names
+from muster.mesh.companion import Companion
 from muster.mesh.connection import connect
 from muster.mesh.errors import UnavailableError
 from muster.mesh.events import nats_subject
+from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
 from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
@@ -61,14 +63,18 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Print `ready broker …` on standard output once requests are answered."""
 
 
-async def serve(settings: BrokerSettings) -> None:
+Beside = Callable[[Client, Fire], Companion]
+"""Makes what lives in the broker's process without being part of it: the trigger service of `muster up`."""
+
+
+async def serve(settings: BrokerSettings, beside: Beside | None = None) -> None:
     """Run a broker until SIGTERM or SIGINT.
 
     Raises:
         UnreachableError: no NATS server.
         UnavailableError: the projection's file cannot be written, or the log was replaced.
     """
-    broker = Broker(settings)
+    broker = Broker(settings, beside)
     async with stop_signals() as stop, AsyncExitStack() as stack:
         await broker.start(stack)
         rest_the_collector()
@@ -78,8 +84,10 @@ async def serve(settings: BrokerSettings) -> None:
 class Broker:
     """The parts of a broker, wired."""
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, settings: BrokerSettings, beside: Beside | None = None) -> None:
         self.settings = settings
+        self._beside = beside
+        self.companion: Companion | None = None
         self.id = names.new_id()
         self.state = State()
         self.feed = Feed()
@@ -104,17 +112,28 @@ class Broker:
         self.log = Log(client, self.publisher)
         self.projector = Projector(client, self.state, database, self.log)
         self.offers = Offers(client, self.publisher, self.state, self.log)
-        self.assignments = Assignments(client, self.state, stream_settings)
+        self.assignments = Assignments(client, self.publisher, self.state, stream_settings)
         self.leader = Leader(client, self.id, settings.replicas)
         self._wire()
         self.query = Query(database.path, self.state, self.projector, self.log)
         stack.callback(self.query.close)
         self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
-        commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
+        commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
         await self._start_services(stack)
-        parts = Parts(client=client, commands=commands, query=self.query, feed=self.feed, status=self.status)
+        companion = self.companion = self._beside(client, commands.fire) if self._beside else None
+        parts = Parts(
+            client=client,
+            commands=commands,
+            query=self.query,
+            feed=self.feed,
+            status=self.status,
+            mounts=companion.mounts if companion else {},
+            expositions=(companion.exposition,) if companion else (),
+        )
         running = self.surfaces = await stack.enter_async_context(surfaces(parts, settings.api))
         self.services += running.services
+        if companion is not None:  # after the surfaces, which it asks
+            self.services.append(await stack.enter_async_context(companion))
         log.info("broker.ready", broker=self.id, api=running.http.url, sequence=self.state.seq)
         if settings.ready_line:
             sys.stdout.write(f"ready broker api={running.http.url}\n")
@@ -160,6 +179,8 @@ class Broker:
         self.projector.renew()
         if self.surfaces is not None:
             self.surfaces.renew()
+        if self.companion is not None:
+            self.companion.renew()
         if self.leader.leads:
             self.offers.look_everywhere()
 
@@ -186,6 +207,8 @@ class Broker:
             elements=len(state.fleet.elements),
             online=sum(element.agent is not None for element in state.fleet.elements.values()),
             objects=objects,
+            ignored=self.commands.ignored,
+            duplicates=self.commands.duplicates,
         )
 
 

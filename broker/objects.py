@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from muster.broker.streams import StreamSettings, drop_consumer, work_consumer
 from muster.broker.targets import suggestion
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, TooLargeError, UnavailableError
+from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import Assignment, JoinRequest, Mode, Wire
 from muster.mesh.settings import MAX_BODY
 
@@ -146,6 +148,12 @@ class Objects:
     async def reject(self, subject: str, reason: str, body: str) -> None:
         """Keep a message that could not be used, with the reason."""
         await self._log.append(records.Rejected(id=names.new_id(), subject=subject, reason=reason, body=body[:65536]))
+
+    async def announce(self, name: str, body: Any, *, key: str) -> None:
+        """Put an event that somebody told of on the log, once for each key of its name."""
+        record = records.Announced(id=names.digest_id("announced", name, key), name=name, body=body)
+        with suppress(LostRaceError):  # it is there already
+            await self._log.append(record, expect=0)
 
     def _compare(self, document: Loaded) -> ObjectChange:
         before = self._state.fleet.stored.get((document.kind, document.name))

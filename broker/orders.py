@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b32encode
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -148,7 +149,7 @@ class Orders:
                 {"name": name, "value": value, "source": found.sources.get(name, "order")}
                 for name, value in found.inputs.items()
             ],
-            "history": await self._query.history(found.id),
+            "history": await self._query.history(found),
         }
 
     # -- inside ---------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ class Orders:
         depth, chain = self._depth(request)
         prepared = []
         for place, target in enumerate(targets):
-            inputs = self._inputs(pinned, request, target)
+            inputs = self._inputs(pinned, request.inputs, target)
             prepared.append(
                 records.Created(
                     order=names.new_id() if key is None else derived_id(key, place),
@@ -203,17 +204,17 @@ class Orders:
             raise RefusedError(f"{MAX_DEPTH} orders stand above one another already; do blueprints order each other?")
         return parent.depth + 1, parent.chain
 
-    def _inputs(self, pinned: _Pinned, request: OrderRequest, target: Target) -> Resolved:
-        if not pinned.blueprint.inputs and not request.inputs:
+    def _inputs(self, pinned: _Pinned, given: Mapping[str, Any], target: Target, source: str = "order") -> Resolved:
+        if not pinned.blueprint.inputs and not given:
             return _NO_INPUTS
         params, sources = self._state.fleet.params(target.element) if target.element is not None else ({}, {})
-        resolved = resolve(pinned.blueprint, request.inputs, params, sources)
+        resolved = resolve(pinned.blueprint, given, params, sources, source)
         problems = validate(pinned.blueprint, resolved.inputs)
         if target.pool is not None:
             missing_yet = {f"inputs.{name}" for name in pinned.blueprint.inputs if name not in resolved.inputs}
             problems = [problem for problem in problems if problem.path not in missing_yet]
         if problems:
-            raise InvalidError(f"the inputs do not fit blueprint {request.blueprint}", *problems)
+            raise InvalidError(f"the inputs do not fit blueprint {pinned.blueprint.name}", *problems)
         return resolved
 
     async def _blueprint_of(self, order: Order) -> Blueprint:

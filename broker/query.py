@@ -20,7 +20,8 @@ from muster.broker.state.fleet import is_element_kind
 from muster.broker.state.machine import State
 from muster.broker.targets import suggestion
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
-from muster.mesh.events import Event, from_cloud_event
+from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
+from muster.mesh.firing import Firing
 from muster.mesh.model import Order, OrderState, Wire
 
 PATIENCE: Final = 10.0
@@ -30,6 +31,9 @@ CANDIDATES: Final = 5
 """Ids shown when a prefix fits several."""
 
 _order = msgspec.json.Decoder(Order)
+_firing = msgspec.json.Decoder(Firing)
+
+_FIRST_PAGE: Final = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -83,17 +87,20 @@ class Query:
         found = self._state.orders.get(prefix)
         if found is not None:
             return found
-        if not prefix.isalnum():
-            raise NotFoundError(f"there is no order {prefix!r}")
-        sql = "SELECT id, doc FROM orders WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+        return _order.decode(await self._only("orders", "order", prefix))
+
+    async def _only(self, table: str, noun: str, prefix: str) -> bytes:
+        if not (prefix.isascii() and prefix.isalnum()):
+            raise NotFoundError(f"there is no {noun} {prefix!r}")
+        sql = f"SELECT id, doc FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
         rows = await self._rows(sql, (prefix, prefix + "{", CANDIDATES + 1))
         if not rows:
-            raise NotFoundError(f"there is no order {prefix!r}")
+            raise NotFoundError(f"there is no {noun} {prefix!r}")
         if len(rows) > 1 and rows[0][0] != prefix:
             candidates = ", ".join(row[0] for row in rows[:CANDIDATES])
             more = " …" if len(rows) > CANDIDATES else ""
-            raise RefusedError(f"{prefix!r} is the start of several orders: {candidates}{more}")
-        return _order.decode(rows[0][1])
+            raise RefusedError(f"{prefix!r} is the start of several {noun}s: {candidates}{more}")
+        return bytes(rows[0][1])
 
     async def orders(self, wanted: OrderFilter) -> Page:
         """A page of orders, newest first."""
@@ -104,9 +111,39 @@ class Query:
         items = [_order.decode(row[1]) for row in rows[: wanted.limit]]
         return Page(items=items, next=str(rows[wanted.limit - 1][0]) if len(rows) > wanted.limit else None)
 
-    async def history(self, order_id: str) -> list[dict[str, Any]]:
-        """Every record about an order, from the log itself."""
-        return await self._log.records_of(order_id)
+    async def history(self, order: Order) -> list[dict[str, Any]]:
+        """Every record about an order, from the log itself; first the one that made it."""
+        told = await self._log.records_of("order", order.id)
+        if order.firing is None:
+            return told
+        made = await self._log.records_of("firing", order.firing)
+        for record in made:  # what it says of others, and the whole event, is with the firing
+            record["data"] = {name: value for name, value in record["data"].items() if name not in {"event", "orders"}}
+        return made + told
+
+    # -- firings --------------------------------------------------------------------------------
+
+    async def firing(self, prefix: str) -> Firing:
+        """The firing of this id, or of the only id that starts so.
+
+        Raises:
+            NotFoundError: there is none.
+            RefusedError: there are several; they are named.
+        """
+        return _firing.decode(await self._only("firings", "firing", prefix))
+
+    async def firings(self, trigger: str, limit: int, cursor: str | None) -> Page:
+        """A page of a trigger's firings, newest first.
+
+        Raises:
+            NotFoundError: there is no such trigger, and never was.
+        """
+        sql = "SELECT seq, doc FROM firings WHERE trigger_name = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        rows = await self._rows(sql, (trigger, _cursor(cursor), limit + 1))
+        if not rows:
+            await self.object("trigger", trigger)
+        items = [_firing.decode(row[1]) for row in rows[:limit]]
+        return Page(items=items, next=str(rows[limit - 1][0]) if len(rows) > limit else None)
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -161,6 +198,11 @@ class Query:
         }
         if kind == "pool":
             told["members"] = sorted(fleet.members.get(name, ()))
+        if kind == "trigger":
+            standing = self._state.triggers.standing.get(name)
+            told["last_due"] = standing.last_due if standing is not None else None
+            told["last_fired"] = standing.last_fired if standing is not None else None
+            told["open"] = self._state.triggers.count(name)
         element = fleet.elements.get(name)
         if element is None or element.kind != kind:
             return told
@@ -182,18 +224,45 @@ class Query:
     # -- events ---------------------------------------------------------------------------------
 
     async def events(self, after: str | None, kind: str | None, limit: int) -> list[Event]:
-        """Events behind one (all that are kept if None), oldest first; `kind` may end in `.*`."""
-        seq, _, place = (after or "0.-1").partition(".")
-        try:
-            values: list[Any] = [int(seq), int(place or -1)]
-        except ValueError:
-            raise UsageError(f"{after!r} is no event id; they look like 123.0") from None
-        sql = "SELECT doc FROM events WHERE (seq, place) > (?, ?)"
-        if kind:
-            sql += " AND kind GLOB ?"
-            values.append(kind if "." in kind or "*" in kind else f"{kind}.*")
-        rows = await self._rows(f"{sql} ORDER BY seq, place LIMIT ?", (*values, limit))
+        """Events behind one (all that are kept if None), oldest first; `kind` may be a noun."""
+        return await self._events(_event_place(after), (kind,) if kind else (), limit)
+
+    async def event_page(self, wanted: EventQuery) -> EventPage:
+        """Events behind a place or since a time, oldest first, and the place to go on behind."""
+        end = await self._rows("SELECT seq, place FROM events ORDER BY seq DESC, place DESC LIMIT 1", ())
+        start = _event_place(wanted.after)
+        if wanted.after is None and wanted.since is not None:
+            start = await self._place_at(wanted.since)
+        items = await self._events(start, wanted.kinds, wanted.limit) if wanted.limit else []
+        if wanted.limit and len(items) == wanted.limit:
+            return EventPage(items=items, next=items[-1].id)
+        places = [(row[0], row[1]) for row in end] + [_event_place(event.id) for event in items[-1:]]
+        if wanted.after is not None:
+            places.append(start)
+        if not places:
+            return EventPage(items=items)
+        seq, place = max(places)
+        return EventPage(items=items, next=f"{seq}.{place}" if place >= 0 else str(seq))
+
+    async def _events(self, start: tuple[int, int], kinds: Sequence[str], limit: int) -> list[Event]:
+        sql, values = "SELECT doc FROM events WHERE (seq, place) > (?, ?)", [*start]
+        if kinds:
+            sql += f" AND ({' OR '.join(['kind GLOB ?'] * len(kinds))})"
+        globs = (kind if "." in kind or "*" in kind else f"{kind}.*" for kind in kinds)
+        rows = await self._rows(f"{sql} ORDER BY seq, place LIMIT ?", (*values, *globs, limit))
         return [from_cloud_event(row[0]) for row in rows]
+
+    async def _place_at(self, time: datetime) -> tuple[int, int]:
+        """The place behind all events that are not later than a time; the log's times only grow."""
+        ((low, high),) = await self._rows("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) + 1 FROM events", ())
+        while low < high:
+            middle = (low + high) // 2
+            rows = await self._rows("SELECT seq, doc FROM events WHERE seq >= ? ORDER BY seq, place LIMIT 1", (middle,))
+            if rows and from_cloud_event(rows[0][1]).time <= time:
+                low = rows[0][0] + 1
+            else:
+                high = middle
+        return low, -1
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -230,8 +299,22 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
         conditions.append("created >= ?")
         values.append(wanted.since.timestamp())
     if wanted.cursor is not None:
-        if not wanted.cursor.isdigit():
-            raise UsageError(f"{wanted.cursor!r} is no cursor; take `next` of the page before")
         conditions.append("n < ?")
-        values.append(int(wanted.cursor))
+        values.append(_cursor(wanted.cursor))
     return conditions, values
+
+
+def _event_place(ident: str | None) -> tuple[int, int]:
+    seq, _, place = (ident or "0.-1").partition(".")
+    try:
+        return int(seq), int(place or -1)
+    except ValueError:
+        raise UsageError(f"{ident!r} is no event id; they look like 123.0") from None
+
+
+def _cursor(given: str | None) -> int:
+    if given is None:
+        return _FIRST_PAGE
+    if not (given.isascii() and given.isdigit()) or int(given) > _FIRST_PAGE:
+        raise UsageError(f"{given!r} is no cursor; take `next` of the page before")
+    return int(given)

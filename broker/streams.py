@@ -90,9 +90,10 @@ async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
             await js.add_stream(config)
         else:
             await js.update_stream(config)
-    for bucket, ttl in ((names.BLUEPRINT_BUCKET, None), (names.ASSIGNMENT_BUCKET, None)):
-        await _bucket(js, KeyValueConfig(bucket=bucket, ttl=ttl, storage=StorageType.FILE, replicas=settings.replicas))
-    await work_consumer(js, names.INBOX_STREAM, "inbox-orders", names.INBOX_ORDERS, settings.lease)
+    for bucket in (names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET, names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
+        await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
+    for consumer, subject in names.INBOX_CONSUMERS.items():
+        await work_consumer(js, names.INBOX_STREAM, consumer, subject, settings.lease)
 
 
 async def _bucket(js: JetStreamContext, config: KeyValueConfig) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 from muster.blueprints.expressions import Filter
@@ -90,7 +91,12 @@ def _readiness(name: str, state: State) -> tuple[bool, bool, int]:
     return not element.takes_work, element.agent is None, len(state.shelves.held(name))
 
 
-def suggestion(name: str, known: object) -> str:
+MANY: Final = 2000
+"""Names among which nobody looks for a similar one: it would take seconds."""
+
+
+def suggestion(name: str, known: Iterable[object]) -> str:
     """` (did you mean …?)`, or nothing."""
-    close = get_close_matches(name, [str(it) for it in known], n=1)  # type: ignore[attr-defined]
+    several = [str(it) for it in islice(known, MANY + 1)]
+    close = get_close_matches(name, several, n=1) if len(several) <= MANY else []
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -52,6 +52,9 @@ INBOX_ORDERS: Final = "muster.inbox.orders"
 INBOX_EVENTS: Final = "muster.inbox.events.>"
 """Things that users tell of, by name: each becomes an event, and may fire `event` triggers."""
 
+INBOX_CONSUMERS: Final = {"inbox-orders": INBOX_ORDERS, "inbox-events": INBOX_EVENTS}
+"""The durable pull consumers of the inbox, and what each takes."""
+
 BROKER: Final = "broker"
 """The actor that writes for the control plane."""
 

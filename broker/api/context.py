@@ -22,6 +22,9 @@ from muster.mesh.settings import MAX_BODY
 MOST_ITEMS = 1000
 """The longest page of a list."""
 
+MOST_TIMES = 1000
+"""The most times that a schedule is worked out ahead."""
+
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How the broker is."""
@@ -44,6 +47,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Elements that an agent acts for."""
     objects: dict[str, int] = {}
     """Objects by kind."""
+    ignored: int = 0
+    """Events that did not concern their trigger, since this broker started."""
+    duplicates: int = 0
+    """Events that had come before."""
 
 
 StatusSource = Callable[[], Awaitable[Status]]

@@ -17,6 +17,9 @@ from muster.broker.api.problems import MEDIA_TYPE
 from muster.mesh.errors import BY_CODE, Problem
 from muster.mesh.model import OrderRequest
 
+ANYTHING: Final = "anything"
+"""A route's `body` that may be any JSON, or nothing."""
+
 _REF: Final = "#/components/schemas/{name}"
 
 _EXAMPLES: Final[dict[str, Any]] = {
@@ -54,6 +57,7 @@ def config() -> OpenAPIConfig:
             Tag(name="orders", description="Runs of blueprints."),
             Tag(name="objects", description="What is managed, and what to do with it: applied as manifests."),
             Tag(name="elements", description="Modes and draining."),
+            Tag(name="triggers", description="What turns events into work orders, and what came of it."),
             Tag(name="events", description="What happens, live."),
             Tag(name="broker", description="How the broker is."),
         ],
@@ -109,7 +113,7 @@ def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     if not opt.get("public"):
         operation["security"] = [{"token": []}, {}]
     if body := opt.get("body"):
-        operation["requestBody"] = {"required": True, "content": _body(body)}
+        operation["requestBody"] = {"required": body != ANYTHING, "content": _body(body)}
 
 
 def _present(parameter: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +125,8 @@ def _present(parameter: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body(name: str) -> dict[str, Any]:
+    if name == ANYTHING:
+        return {"application/json": {"schema": {"description": "Any JSON."}, "example": {"ref": "refs/heads/main"}}}
     if name in _EXAMPLES:
         return {"application/json": {"schema": {"$ref": _REF.format(name=name)}, "example": _EXAMPLES[name]}}
     content: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -10,8 +9,10 @@ import msgspec
 from nats.micro.request import Request
 
 from muster.broker.api import manifests
+from muster.broker.api import trigger_endpoints as triggers
 from muster.broker.api.context import MOST_ITEMS, Api, idempotency_key, moment
 from muster.broker.api.decode import decode
+from muster.broker.api.endpoint import BY, endpoint
 from muster.broker.api.health import info as info_of
 from muster.broker.api.views import Listing, OrderListing, OrdersView
 from muster.broker.query import OrderFilter
@@ -29,23 +30,9 @@ from muster.mesh.model import (
     Wire,
 )
 
-BY: Final = "nats"
-"""Who made it, until there are users."""
-
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST_ITEMS)]
-
-Handle = Callable[[Api, Request], Awaitable[Any]]
-
-
-class Endpoint(msgspec.Struct, frozen=True):
-    """One service."""
-
-    noun: str
-    verb: str
-    summary: str
-    handle: Handle
 
 
 class OrderRef(Wire):
@@ -221,27 +208,24 @@ async def info(api: Api, request: Request) -> dict[str, Any]:  # noqa: ARG001 - 
     return info_of(await api.status())
 
 
-def _endpoint(noun: str, verb: str, handle: Handle) -> Endpoint:
-    return Endpoint(noun, verb, (handle.__doc__ or "").split("\n", 1)[0], handle)
-
-
 ENDPOINTS: Final = (
-    _endpoint("orders", "create", create_orders),
-    _endpoint("orders", "preview", preview_orders),
-    _endpoint("orders", "get", get_order),
-    _endpoint("orders", "list", list_orders),
-    _endpoint("orders", "cancel", cancel_order),
-    _endpoint("orders", "retry", retry_order),
-    _endpoint("orders", "resume", resume_order),
-    _endpoint("orders", "explain", explain_order),
-    _endpoint("objects", "apply", apply_objects),
-    _endpoint("objects", "get", get_object),
-    _endpoint("objects", "list", list_objects),
-    _endpoint("objects", "delete", delete_object),
-    _endpoint("elements", "join", join_element),
-    _endpoint("elements", "leave", leave_element),
-    _endpoint("elements", "mode", set_mode),
-    _endpoint("elements", "drain", drain),
-    _endpoint("elements", "undrain", undrain),
-    _endpoint("info", "", info),
+    endpoint("orders", "create", create_orders),
+    endpoint("orders", "preview", preview_orders),
+    endpoint("orders", "get", get_order),
+    endpoint("orders", "list", list_orders),
+    endpoint("orders", "cancel", cancel_order),
+    endpoint("orders", "retry", retry_order),
+    endpoint("orders", "resume", resume_order),
+    endpoint("orders", "explain", explain_order),
+    endpoint("objects", "apply", apply_objects),
+    endpoint("objects", "get", get_object),
+    endpoint("objects", "list", list_objects),
+    endpoint("objects", "delete", delete_object),
+    endpoint("elements", "join", join_element),
+    endpoint("elements", "leave", leave_element),
+    endpoint("elements", "mode", set_mode),
+    endpoint("elements", "drain", drain),
+    endpoint("elements", "undrain", undrain),
+    *triggers.ENDPOINTS,
+    endpoint("info", "", info),
 )

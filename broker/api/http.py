@@ -6,7 +6,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems
+from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems, triggers
 from muster.broker.api.auth import OriginGuard, TokenGuard
 from muster.broker.api.context import Api
 
@@ -25,6 +25,7 @@ def create_app(api: Api) -> Litestar:
                     elements.router(),
                     objects.apply,
                     *objects.routers(),
+                    *triggers.routers(),
                     events.get_events,
                     health.get_info,
                 ],

@@ -1,14 +1,16 @@
-"""Takes `muster.inbox.orders`: durable fire-and-forget, what a plain `nats pub` writes.
+"""Takes `muster.inbox.orders` and `muster.inbox.events.<name>`: durable, what a plain `nats pub` writes.
 
-A message is acknowledged only after its order, or the reason why there is none, is on the log.
+A message is acknowledged only after its order or event, or the reason why there is none, is on the log.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
+import msgspec
 import nats.errors
 import structlog
 from nats.aio.client import Client
@@ -17,17 +19,15 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 
 from muster.broker.api.context import idempotency_key
-from muster.broker.api.decode import decode
+from muster.broker.api.decode import MALFORMED, decode, not_json
 from muster.broker.commands import Commands
 from muster.mesh import jetstream, names
-from muster.mesh.errors import MusterError, UnreachableError
+from muster.mesh.errors import InvalidError, MusterError, UnreachableError
 from muster.mesh.jetstream import Puller
 from muster.mesh.model import OrderRequest
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
-
-CONSUMER: Final = "inbox-orders"
 
 AT_ONCE: Final = 64
 """Messages under way at a time."""
@@ -43,12 +43,42 @@ KEPT: Final = 4096
 """Bytes of a bad message that are kept with the reason."""
 
 
-class Inbox(Service):
-    """Makes orders of what is in the inbox."""
+DealWith = Callable[[Commands, Msg], Awaitable[None]]
+"""Puts what a message asks for on the log.  Raises MusterError if it cannot be used."""
 
-    def __init__(self, client: Client, commands: Commands) -> None:
+
+async def make_orders(commands: Commands, message: Msg) -> None:
+    """`muster.inbox.orders`: the orders that it asks for."""
+    request = decode(OrderRequest, message.data)
+    given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
+    await commands.create_orders(request, by=BY, key=given or f"inbox.{jetstream.sequence(message)}")
+
+
+async def announce(commands: Commands, message: Msg) -> None:
+    """`muster.inbox.events.<name>`: an event of that name."""
+    name = message.subject.removeprefix(names.INBOX_EVENTS.removesuffix(">"))
+    if not names.is_name(name):
+        raise InvalidError(f"{name[:80]!r} is no name for an event: {names.NAME_RULE}")
+    try:
+        body = msgspec.json.decode(message.data)
+    except MALFORMED as error:
+        raise not_json(message.data, error) from None
+    given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
+    sequence, nanoseconds = jetstream.stamp(message)
+    await commands.announce(name, body, key=given or f"{sequence}.{nanoseconds}")
+
+
+PARTS: Final[dict[str, DealWith]] = {"inbox-orders": make_orders, "inbox-events": announce}
+"""Who deals with what each consumer of `names.INBOX_CONSUMERS` takes."""
+
+
+class Inbox(Service):
+    """Puts on the log what one part of the inbox asks for."""
+
+    def __init__(self, client: Client, commands: Commands, consumer: str) -> None:
         super().__init__()
-        self._client, self._commands = client, commands
+        self._client, self._commands, self._consumer = client, commands, consumer
+        self._part = PARTS[consumer]
         self._puller: Puller | None = None
 
     def renew(self) -> None:
@@ -59,7 +89,7 @@ class Inbox(Service):
     async def run(self) -> None:
         """Take messages until cancelled."""
         while True:
-            async with Puller(self._client, names.INBOX_STREAM, CONSUMER, limit=AT_ONCE) as puller:
+            async with Puller(self._client, names.INBOX_STREAM, self._consumer, limit=AT_ONCE) as puller:
                 self._puller = puller
                 self.ready.set()
                 await self._read(puller)
@@ -86,12 +116,9 @@ class Inbox(Service):
             await self._again(message)
 
     async def _deal_with(self, message: Msg) -> None:
-        """Make the order, or keep the message with the reason; either is on the log afterwards."""
+        """Do what it asks for, or keep it with the reason; either is on the log afterwards."""
         try:
-            request = decode(OrderRequest, message.data)
-            given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
-            key = given or f"inbox.{jetstream.sequence(message)}"
-            await self._commands.create_orders(request, by=BY, key=key)
+            await self._part(self._commands, message)
         except UnreachableError:
             raise
         except MusterError as error:
@@ -106,8 +133,8 @@ class Inbox(Service):
 
     async def _make_consumer(self) -> None:
         config = ConsumerConfig(
-            durable_name=CONSUMER,
-            filter_subject=names.INBOX_ORDERS,
+            durable_name=self._consumer,
+            filter_subject=names.INBOX_CONSUMERS[self._consumer],
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT.total_seconds(),
             max_deliver=-1,

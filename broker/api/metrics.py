@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Counts
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -23,9 +23,16 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Meter(Service):
     """Counts events as they happen; a counter starts at zero when its broker does."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, others: Sequence[Callable[[], bytes]] = ()) -> None:
+        """Count.
+
+        Args:
+            feed: what is counted.
+            others: metrics of what else lives in this process.
+        """
         super().__init__()
         self._feed = feed
+        self._others = others
         self.registry = CollectorRegistry(auto_describe=True)
         self._events = {kind: _counter(kind, meaning, self.registry) for kind, meaning in KINDS.items()}
         self._orders = Gauge("muster_orders_open", "Open orders by state.", ["state"], registry=self.registry)
@@ -34,6 +41,10 @@ class Meter(Service):
         self._lag = Gauge("muster_log_lag_records", "Records not applied yet.", registry=self.registry)
         self._sequence = Gauge("muster_log_sequence", "The last record applied.", registry=self.registry)
         self._ready = Gauge("muster_ready", "1 if this broker answers.", registry=self.registry)
+        self._ignored = Counter(
+            "muster_firing_ignored", "Events that did not concern their trigger (`when`).", registry=self.registry
+        )
+        self._duplicates = Counter("muster_firing_duplicate", "Events that had come before.", registry=self.registry)
         self._leader = Gauge("muster_leader", "1 if this broker does the side effects.", registry=self.registry)
 
     async def run(self) -> None:
@@ -55,8 +66,18 @@ class Meter(Service):
         self._lag.set(status.lag)
         self._sequence.set(status.sequence)
         self._ready.set(status.ready)
+        _catch_up(self._ignored, status.ignored)
+        _catch_up(self._duplicates, status.duplicates)
         self._leader.set(status.leader)
-        return generate_latest(self.registry)
+        return b"".join([generate_latest(self.registry), *(other() for other in self._others)])
+
+
+def _catch_up(counter: Counter, total: int) -> None:
+    """Let a counter say what somebody else has counted."""
+    (told,) = (
+        sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")
+    )
+    counter.inc(total - told)
 
 
 def _counter(kind: str, meaning: str, registry: CollectorRegistry) -> Counter:

@@ -20,7 +20,8 @@ from nats.micro.service import Service as MicroService
 
 from muster import __version__
 from muster.broker.api.context import Api
-from muster.broker.api.endpoints import ENDPOINTS, Endpoint
+from muster.broker.api.endpoint import Endpoint
+from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.problems import bug
 from muster.mesh import names
 from muster.mesh.errors import MusterError, TooLargeError, UnavailableError

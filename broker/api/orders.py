@@ -112,7 +112,7 @@ async def get_jobs(order: OrderId, api: ApiDependency) -> JobListing:
 async def get_history(order: OrderId, api: ApiDependency) -> Listing:
     """Everything that happened to the order: who did what, when."""
     found = await api.query.order(order)
-    return Listing(items=list(await api.query.history(found.id)))
+    return Listing(items=list(await api.query.history(found)))
 
 
 @get("/{order:str}/explain", summary="Why an order is as it is", opt={"problems": (404, 409)})

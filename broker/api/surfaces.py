@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
@@ -19,6 +19,7 @@ from muster.broker.api.wait import Finals
 from muster.broker.commands import Commands
 from muster.broker.feed import Feed
 from muster.broker.query import Query
+from muster.mesh import names
 from muster.mesh.addresses import is_loopback
 from muster.mesh.asgi import App, mounted
 from muster.mesh.http import HttpServer
@@ -37,6 +38,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     status: StatusSource
     mounts: Mapping[str, App] = {}
     """What else is served on the HTTP port, by the start of its paths (`/hooks/`)."""
+    expositions: tuple[Callable[[], bytes], ...] = ()
+    """Metrics of what else lives in this process."""
 
 
 class Surfaces(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,20 +47,21 @@ class Surfaces(msgspec.Struct, frozen=True, kw_only=True):
 
     http: HttpServer
     nats: NatsApi
-    inbox: Inbox
+    inboxes: tuple[Inbox, ...]
     finals: Finals
     meter: Meter
     output: Output
 
     def renew(self) -> None:
         """The connection to NATS is back."""
-        self.inbox.renew()
+        for inbox in self.inboxes:
+            inbox.renew()
         self.output.renew()
 
     @property
     def services(self) -> tuple[Service, ...]:
         """Whose failure should stop the broker."""
-        return (self.finals, self.meter, self.nats, self.inbox, self.http)
+        return (self.finals, self.meter, self.nats, *self.inboxes, self.http)
 
 
 @asynccontextmanager
@@ -67,7 +71,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
     Raises:
         RefusedError: the HTTP address is taken.
     """
-    finals, meter = Finals(parts.query, parts.feed), Meter(parts.feed)
+    finals, meter = Finals(parts.query, parts.feed), Meter(parts.feed, parts.expositions)
     output = Output(parts.client, finals)
     api = Api(
         commands=parts.commands,
@@ -82,7 +86,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
     running = Surfaces(
         http=_http(api, parts.mounts),
         nats=NatsApi(parts.client, api),
-        inbox=Inbox(parts.client, parts.commands),
+        inboxes=tuple(Inbox(parts.client, parts.commands, consumer) for consumer in names.INBOX_CONSUMERS),
         finals=finals,
         meter=meter,
         output=output,

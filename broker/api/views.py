@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from muster.mesh.firing import Firing
 from muster.mesh.model import FrozenMeta, Job, Order
 
 
@@ -38,4 +39,11 @@ class JobListing(View):
     """The jobs of an order."""
 
     items: list[Job]
+    next: str | None = None
+
+
+class FiringListing(View):
+    """One page of firings."""
+
+    items: list[Firing]
     next: str | None = None

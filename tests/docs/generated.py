@@ -15,7 +15,8 @@ from typing import Any, Final, cast, get_args
 import msgspec
 
 from muster.broker.api.context import Api, ApiSettings
-from muster.broker.api.endpoints import ENDPOINTS, Endpoint
+from muster.broker.api.endpoint import Endpoint
+from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.http import create_app
 from muster.broker.state.table import TABLE, WAITING
 from muster.mesh import names, records

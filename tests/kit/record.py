@@ -63,6 +63,8 @@ def _take(told: Told, seq: int, time: datetime, subject: str, data: bytes) -> No
     record, _ = records.decode(subject, data)
     if changes.refused is None and not isinstance(record, str):
         _note(told, record, time)
+    for firing in changes.firings.values():
+        told.created += firing.orders
     for order in changes.orders.values():
         if order.state not in FINAL_STATES:
             told.open.add(order.id)

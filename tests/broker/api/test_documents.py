@@ -24,6 +24,10 @@ ROUTES = {
     ("POST", "/api/v1/elements/{name}/mode"),
     ("POST", "/api/v1/elements/{name}/drain"),
     ("POST", "/api/v1/elements/{name}/undrain"),
+    ("POST", "/api/v1/triggers/{name}/fire"),
+    ("GET", "/api/v1/triggers/{name}/firings"),
+    ("GET", "/api/v1/triggers/{name}/next"),
+    ("GET", "/api/v1/firings/{firing}"),
     ("POST", "/api/v1/apply"),
     ("GET", "/api/v1/events"),
     ("GET", "/api/v1/info"),
@@ -88,7 +92,9 @@ async def test_bodies_have_a_schema_and_an_example(mesh: Mesh) -> None:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             takes_body = (
-                method == "put" or path.endswith(("/apply", "/mode")) or (method, path) == ("post", "/api/v1/orders")
+                method == "put"
+                or path.endswith(("/apply", "/mode", "/fire"))
+                or (method, path) == ("post", "/api/v1/orders")
             )
             assert ("requestBody" in operation) == takes_body, (method, path)
             for content in operation.get("requestBody", {}).get("content", {}).values():

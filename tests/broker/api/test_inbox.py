@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from nats.js.api import ConsumerInfo
 
-from muster.broker.api.inbox import CONSUMER, Inbox
+from muster.broker.api.inbox import Inbox
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Order, OrderRequest
 from tests.broker.api.conftest import Mesh
 from tests.kit.waiting import eventually
+
+CONSUMER = "inbox-orders"
+EVENTS = "inbox-events"
 
 BODY: dict[str, Any] = {"blueprint": "hello", "on": "web01"}
 
@@ -23,17 +26,17 @@ async def put(mesh: Mesh, body: bytes, key: str | None = None) -> None:
     await mesh.nats.jetstream().publish(names.INBOX_ORDERS, body, headers={"Nats-Msg-Id": key} if key else None)
 
 
-async def consumer(mesh: Mesh) -> ConsumerInfo:
-    """How far the inbox is."""
-    info: ConsumerInfo = await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, CONSUMER)
+async def consumer(mesh: Mesh, name: str) -> ConsumerInfo:
+    """How far a part of the inbox is."""
+    info: ConsumerInfo = await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, name)
     return info
 
 
-async def emptied(mesh: Mesh) -> None:
-    """Wait until everything in the inbox is dealt with."""
+async def emptied(mesh: Mesh, name: str = CONSUMER) -> None:
+    """Wait until everything in a part of the inbox is dealt with."""
 
     async def empty() -> bool:
-        info = await consumer(mesh)
+        info = await consumer(mesh, name)
         return not info.num_pending and not info.num_ack_pending
 
     await eventually(empty)
@@ -45,11 +48,9 @@ async def orders(mesh: Mesh) -> list[dict[str, Any]]:
     return items
 
 
-async def rejections(mesh: Mesh) -> list[dict[str, Any]]:
+async def rejections(mesh: Mesh, kind: str = "inbox.rejected") -> list[dict[str, Any]]:
     """The events that tell of bad messages."""
-    answer = await mesh.http.get(
-        "/api/v1/events", headers={"Accept": "application/json"}, params={"kind": "inbox.rejected"}
-    )
+    answer = await mesh.http.get("/api/v1/events", headers={"Accept": "application/json"}, params={"kind": kind})
     items: list[dict[str, Any]] = answer.json()["items"]
     return items
 
@@ -116,12 +117,42 @@ async def test_bad_messages_do_not_hold_up_good_ones(own_mesh: Mesh) -> None:
     assert (len(await orders(own_mesh)), len(await rejections(own_mesh))) == (50, 50)
 
 
-async def test_events_for_triggers_are_left_alone(own_mesh: Mesh) -> None:
-    await own_mesh.nats.jetstream().publish("muster.inbox.events.deploy", b"{}")
-    await put(own_mesh, json.dumps(BODY).encode())
-    await emptied(own_mesh)
-    info = await own_mesh.nats.jetstream().stream_info(names.INBOX_STREAM)
-    assert info.state.messages == 1
+async def test_what_somebody_tells_of_by_name_is_an_event(own_mesh: Mesh) -> None:
+    js = own_mesh.nats.jetstream()
+    await js.publish("muster.inbox.events.deploy.done", b'{"version": 3}', headers={"Nats-Msg-Id": "one"})
+    await js.publish("muster.inbox.events.deploy.done", b"[]")
+    await emptied(own_mesh, EVENTS)
+    first, second = await rejections(own_mesh, "inbox.event")
+    assert (first["subject"], first["data"]) == ("deploy.done", {"name": "deploy.done", "body": {"version": 3}})
+    assert second["data"]["body"] == []
+
+
+async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
+    inbox = next(each for each in own_mesh.broker.services if isinstance(each, Inbox) and each._consumer == EVENTS)
+    tell, calls = inbox._commands.announce, 0
+
+    async def forgetful(name: str, body: Any, *, key: str) -> None:
+        nonlocal calls
+        calls += 1
+        await tell(name, body, key=key)
+        if calls == 1:
+            raise UnavailableError("the answer was lost")
+
+    inbox._commands.announce = forgetful  # type: ignore[method-assign]
+    await own_mesh.nats.publish("muster.inbox.events.deploy", b"1")
+    await eventually(lambda: calls == 2)
+    await emptied(own_mesh, EVENTS)
+    assert len(await rejections(own_mesh, "inbox.event")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"), [("deploy", b"version 3", "not valid JSON"), ("Deploy", b"{}", "no name for an event")]
+)
+async def test_an_event_that_cannot_be_used_is_kept(own_mesh: Mesh, name: str, body: bytes, words: str) -> None:
+    await own_mesh.nats.publish(f"muster.inbox.events.{name}", body)
+    (event,) = await eventually(lambda: rejections(own_mesh))
+    assert words in event["data"]["reason"]
+    assert event["data"]["body"] == body.decode()
 
 
 async def test_the_consumer_is_made_anew_when_it_is_gone(own_mesh: Mesh) -> None:

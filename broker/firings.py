@@ -1,0 +1,293 @@
+"""A trigger goes off: whether it concerns the trigger, for whom, with which inputs; and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from heapq import nsmallest
+from typing import Any, Final
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+
+from muster.blueprints import provider as providers
+from muster.blueprints.definition import Blueprint
+from muster.blueprints.expressions import EventCondition, render
+from muster.blueprints.objects.trigger import Trigger
+from muster.blueprints.provider import Schedule
+from muster.broker.definitions import definition_of
+from muster.broker.log import Log
+from muster.broker.orders import Orders
+from muster.broker.query import Query
+from muster.broker.state.element import StoredObject
+from muster.broker.state.firing import MAX_CHAIN
+from muster.broker.state.machine import State
+from muster.broker.targets import chosen, suggestion
+from muster.mesh import names, records
+from muster.mesh.errors import MusterError, NotFoundError, RefusedError, TooLargeError, UnavailableError
+from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
+from muster.mesh.jetstream import LostRaceError
+from muster.mesh.model import OrderRequest
+
+log = structlog.get_logger()
+
+BY: Final = "triggers"
+
+PATIENCE: Final = 5.0
+"""Seconds until a firing that somebody else has put on the log is here too."""
+
+LOOK: Final = 0.02
+"""Seconds between two looks for it."""
+
+MOST_AIMS: Final = 10_000
+"""Triggers that are kept ready to go off."""
+
+LONGEST_REASON: Final = 4000
+
+
+class _Aim(msgspec.Struct, frozen=True):
+    """A version of a trigger, ready to go off."""
+
+    trigger: Trigger
+    version: int
+    condition: EventCondition | None
+    request: OrderRequest
+
+
+class Firings(Orders):
+    """The write path of triggers."""
+
+    def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
+        super().__init__(client, state, log, query)
+        self._aims: dict[str, _Aim] = {}
+        self.ignored = 0
+        """Events that did not concern their trigger."""
+        self.duplicates = 0
+        """Events that had come before."""
+
+    async def fire(self, request: FireRequest, *, by: str = BY) -> FireReply:
+        """Put a firing on the log, if the event concerns the trigger; it is there when this returns.
+
+        Raises:
+            NotFoundError: there is no such trigger, or it is disabled.
+            UnavailableError: the log cannot be reached, or it is not known whether it was.
+        """
+        aim = self._aim(request.trigger)
+        if request.version is not None and request.version != aim.version:
+            return FireReply(stale=True)
+        ident = names.digest_id(request.trigger, request.key) if request.key else names.new_id()
+        standing = self._state.triggers.standing.get(request.trigger)
+        if standing is not None and standing.last_firing == ident:
+            return await self._duplicate(ident)
+        planned = self._planned(aim, request, ident, by)
+        if isinstance(planned, str):
+            self.ignored += 1
+            log.debug("firing.ignored", trigger=request.trigger, why=planned)
+            return FireReply(ignored=planned)
+        try:
+            changes = await self._log.append(planned, expect=0)
+        except LostRaceError:
+            return await self._duplicate(ident)
+        except TooLargeError as error:
+            changes = await self._log.append(_without_event(planned, error), expect=0)
+        firing = changes.firings.get(ident)
+        return await self._duplicate(ident) if firing is None else _reply(firing)
+
+    async def fire_by_hand(self, trigger: str, body: Any, *, by: str, key: str | None = None) -> FireReply:
+        """Let a trigger go off without its provider; `body` is what the event has as its body."""
+        aim = self._aim(trigger)
+        event = {
+            "provider": aim.trigger.provider,
+            "kind": "manual",
+            "id": key or names.new_id(),
+            "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "headers": {},
+            "body": body,
+        }
+        return await self.fire(FireRequest(trigger=trigger, event=event, key=key or ""), by=by)
+
+    def definition(self, trigger: str) -> Definition:
+        """A trigger as trigger services need it.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return definition_of(*self._trigger(trigger))
+
+    def last_due(self, query: DueQuery) -> DueReply:
+        """When schedules were due last, as far as the log has it; a page by name."""
+        every = self._state.triggers.standing.values()
+        behind = (it.name for it in every if it.last_due is not None and it.name > query.after)
+        page = nsmallest(query.limit, behind)
+        last = {name: due for name in page if (due := self._state.triggers.standing[name].last_due) is not None}
+        return DueReply(last=last, next=page[-1] if len(page) == query.limit else None)
+
+    def next_due(self, trigger: str, count: int, now: datetime) -> list[dict[str, str]]:
+        """When a schedule will be due the next times, in UTC and in the trigger's own time zone.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+            RefusedError: it does not go by the clock.
+        """
+        stored, manifest = self._trigger(trigger)
+        kind = providers.provider_kinds().get(manifest.provider)
+        if kind is None or not issubclass(kind, Schedule):
+            raise RefusedError(f"trigger {trigger!r} does not go by the clock; its provider is {manifest.provider}")
+        schedule = msgspec.convert(manifest.with_, kind)
+        told: list[dict[str, str]] = []
+        due = schedule.following(now, stored.changed_at)
+        while due is not None and len(told) < count:
+            local = due.astimezone(schedule.zone()).isoformat()
+            told.append({"due": due.astimezone(UTC).isoformat().replace("+00:00", "Z"), "local": local})
+            due = schedule.following(due, stored.changed_at)
+        return told
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _trigger(self, name: str) -> tuple[StoredObject, Trigger]:
+        stored = self._state.fleet.stored.get(("trigger", name))
+        manifest = self._state.fleet.get("trigger", name)
+        if stored is None or not isinstance(manifest, Trigger):
+            known = (its_name for kind, its_name in self._state.fleet.stored if kind == "trigger")
+            raise NotFoundError(f"there is no trigger {name!r}{suggestion(name, known)}")
+        return stored, manifest
+
+    def _aim(self, name: str) -> _Aim:
+        """The trigger, made ready once a version.
+
+        Raises:
+            NotFoundError: there is no such trigger, or it is disabled.
+        """
+        aim = self._aims.get(name)
+        if aim is None or aim.trigger is not self._state.fleet.get("trigger", name):
+            stored, trigger = self._trigger(name)
+            condition = _condition(trigger.when) if trigger.when is not None else None
+            if len(self._aims) >= MOST_AIMS:
+                self._aims.clear()
+            aim = self._aims[name] = _Aim(trigger, stored.version, condition, trigger.request())
+        if not aim.trigger.enabled:
+            raise NotFoundError(f"trigger {name!r} is disabled")
+        return aim
+
+    def _planned(self, aim: _Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+        """The record; or why the event does not concern the trigger."""
+        bare = records.Fired(
+            id=ident,
+            trigger=request.trigger,
+            version=aim.version,
+            by=by,
+            event=request.event,
+            key=request.key,
+            due=request.due,
+            depth=request.depth,
+            rejected=request.rejected,
+        )
+        if request.depth > MAX_CHAIN:
+            return "it was stopped: triggers set each other off" if request.depth > MAX_CHAIN + 1 else bare
+        if request.rejected:
+            return bare
+        try:
+            if aim.condition is not None and not aim.condition.holds({"event": request.event}):
+                return f"`{aim.condition.text.strip()}` does not hold"
+            return self._with_orders(bare, aim)
+        except MusterError as error:
+            return msgspec.structs.replace(bare, rejected=_told(error))
+        except Exception as error:  # a bug that some event brings to light may not lose the event
+            log.exception("firing.bug", trigger=request.trigger)
+            return msgspec.structs.replace(bare, rejected=f"a bug of the broker's: {error!r}")
+
+    def _with_orders(self, bare: records.Fired, aim: _Aim) -> records.Fired:
+        """The record with the orders that the trigger wants.
+
+        Raises:
+            MusterError: there can be none.
+        """
+        pinned = self._pin(aim.request.blueprint)
+        given = _given(aim.trigger, pinned.blueprint, bare.event)
+        planned, base = [], None
+        for place, target in enumerate(chosen(aim.request, self._state)):
+            resolved = self._inputs(pinned, given, target, "trigger")
+            base = base or resolved
+            is_same = resolved.inputs == base.inputs and resolved.sources == base.sources
+            planned.append(
+                records.Planned(
+                    id=names.digest_id(bare.id, str(place)),
+                    element=target.element,
+                    pool=target.pool,
+                    where=target.where,
+                    inputs=None if is_same else resolved.inputs,
+                    sources=None if is_same else resolved.sources,
+                )
+            )
+        return msgspec.structs.replace(
+            bare,
+            blueprint=pinned.blueprint.name,
+            blueprint_version=pinned.version,
+            digest=pinned.digest,
+            inputs=base.inputs if base else {},
+            sources=base.sources if base else {},
+            labels=aim.trigger.labels,
+            orders=tuple(planned),
+        )
+
+    async def _duplicate(self, ident: str) -> FireReply:
+        """What came of a firing that is on the log; another broker may have put it there, and we may lag behind."""
+        self.duplicates += 1
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while True:
+            try:
+                firing = await self._query.firing(ident)
+            except NotFoundError:
+                if loop.time() > deadline:
+                    raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
+                await asyncio.sleep(LOOK)
+            else:
+                return msgspec.structs.replace(_reply(firing), duplicate=True)
+
+
+@lru_cache(maxsize=MOST_AIMS)
+def _condition(text: str) -> EventCondition:
+    return EventCondition(text)
+
+
+def _given(trigger: Trigger, blueprint: Blueprint, event: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs that the trigger gives: its own, and beneath them the event's body if it says so."""
+    given: dict[str, Any] = {}
+    body = event.get("body") if trigger.merge_event else None
+    if isinstance(body, Mapping):
+        given = {name: body[name] for name in blueprint.inputs if name in body}
+    return {**given, **render(trigger.inputs, {"event": event}, "inputs")}
+
+
+def _told(error: MusterError) -> str:
+    problems = "; ".join(str(problem) for problem in error.problems)
+    return f"{error.detail}: {problems}"[:LONGEST_REASON] if problems else error.detail[:LONGEST_REASON]
+
+
+def _without_event(planned: records.Fired, error: TooLargeError) -> records.Fired:
+    """An event that does not fit in a record is not lost either: what is known of it is kept, with the reason."""
+    return records.Fired(
+        id=planned.id,
+        trigger=planned.trigger,
+        version=planned.version,
+        by=planned.by,
+        event=dict(_short(planned.event)),
+        key=planned.key,
+        due=planned.due,
+        depth=planned.depth,
+        rejected=error.detail,
+    )
+
+
+def _short(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("provider", "kind", "id", "time"):
+        if isinstance(value := event.get(name), str):
+            yield name, value[:1000]
+
+
+def _reply(firing: Firing) -> FireReply:
+    return FireReply(firing=firing.id, state=firing.state, reason=firing.reason, orders=firing.orders)
