@@ -5,7 +5,6 @@ A raw ASGI application, because each delivery passes here: no routing, no middle
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
@@ -31,7 +30,7 @@ from muster.mesh.firing import FireReply, FireRequest
 from muster.triggers.definitions import Trigger
 from muster.triggers.deliveries import is_secret, shown
 from muster.triggers.fire import Fire
-from muster.triggers.upload import Drain, GoneError, StalledError, Uploads
+from muster.triggers.upload import MOST_HELD, Drain, GoneError, StalledError, Uploads
 
 log = structlog.get_logger()
 
@@ -74,6 +73,8 @@ class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     at_once: int = 8192
     """Deliveries under way; more are told to come back."""
+    held: int = MOST_HELD
+    """Bytes of all bodies that are under way."""
     patience: float = 10.0
     """Seconds for a body to arrive."""
     drain: Drain = Drain()
@@ -120,19 +121,21 @@ class Hooks:
         self.under_way = 0
         self._triggers, self._fire = triggers, fire
         self._settings = settings or HookSettings()
-        self._uploads = Uploads()
+        self._uploads: Uploads | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        unread = True
-        body = b""
+        uploads = self._uploads
+        if uploads is None:  # only now does it run in its loop
+            uploads = self._uploads = Uploads(self._settings.held, self._settings.patience)
+        unread, body = True, b""
         self.under_way += 1
         try:
             headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
             trigger, hook = await self._admitted(scope, headers)
-            body = await self._read(receive, hook.max_body)
+            body = await uploads.read(receive, hook.max_body)
             unread = False
             status, content = await self._fired(trigger, hook, _request(scope, headers, body))
         except MusterError as error:
@@ -147,7 +150,7 @@ class Hooks:
             await _respond(send, status, content, [(b"content-type", JSON)])
         finally:
             self.under_way -= 1
-            self._uploads.forget(len(body))
+            uploads.forget(len(body))
 
     async def _admitted(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Trigger, Hook]:
         """Whom it is for, before anything of its body is read."""
@@ -156,22 +159,17 @@ class Hooks:
         if self.under_way > self._settings.at_once:
             raise UnavailableError("too many deliveries are under way")
         name = scope["path"].removeprefix(PREFIX)
-        if not names.is_name(name):
-            raise NotFoundError(f"there is no hook at {scope['path'][:200]}")
-        trigger = self._triggers.known(name) or await self._triggers.get(name)
+        trigger = self._triggers.known(name)
+        if trigger is None:
+            if not names.is_name(name):
+                raise NotFoundError(f"there is no hook at {scope['path'][:200]}")
+            trigger = await self._triggers.get(name)
         hook = _hook_of(trigger)
         if hook.secret is None and "origin" in headers:
             _refuse_foreign_page(headers)
         if int(headers.get("content-length") or 0) > hook.max_body:
             raise TooLargeError(f"the body is larger than this trigger takes: {hook.max_body} bytes")
         return trigger, hook
-
-    async def _read(self, receive: Receive, limit: int) -> bytes:
-        try:
-            async with asyncio.timeout(self._settings.patience):
-                return await self._uploads.read(receive, limit)
-        except TimeoutError:
-            raise StalledError(f"the body did not arrive within {self._settings.patience:g} s") from None
 
     async def _fired(self, trigger: Trigger, hook: Hook, request: HookRequest) -> tuple[int, bytes]:
         """Understand it and put it on the log; once more if the trigger turns out to have changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,12 +26,19 @@ class GoneError(Exception):
 
 
 class Uploads:
-    """The bodies under way, of which there may only be so much in memory."""
+    """The bodies under way, of which there may only be so much in memory, each for so long."""
 
-    def __init__(self, most: int = MOST_HELD) -> None:
+    LOOK: Final = 0.1
+    """Seconds between two looks for those that take too long: one timer for all, `asyncio.timeout` costs one each."""
+
+    def __init__(self, most: int = MOST_HELD, patience: float = 10.0) -> None:
         self.held = 0
         """Bytes; whoever has read a body gives them back with `forget`."""
-        self._most = most
+        self._most, self._patience = most, patience
+        self._loop = asyncio.get_running_loop()
+        self._ends: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
     def forget(self, size: int) -> None:
         """A body is dealt with."""
@@ -42,14 +49,35 @@ class Uploads:
 
         Raises:
             TooLargeError: it is longer than `limit` bytes; no more of it was read.
+            StalledError: it takes too long.
             UnavailableError: there are too many bodies just now.
             GoneError: the sender hung up.
         """
-        body, more = await _next(receive)
-        if not more:
-            self._hold(len(body), len(body), limit)
-            return body
-        return await self._rest(receive, body, limit)
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - every coroutine runs in one
+        self._ends[task] = self._loop.time() + self._patience
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.LOOK, self._look)
+        try:
+            body, more = await _next(receive)
+            if more:
+                return await self._rest(receive, body, limit)
+        except asyncio.CancelledError:
+            if task not in self._late or task.uncancel():  # somebody else wants it to end
+                raise
+            raise StalledError(f"the body did not arrive within {self._patience:g} s") from None
+        finally:
+            del self._ends[task]
+            self._late.discard(task)
+        self._hold(len(body), len(body), limit)
+        return body
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for task in [task for task, end in self._ends.items() if end <= now and task not in self._late]:
+            self._late.add(task)
+            task.cancel()
+        self._timer = self._loop.call_later(self.LOOK, self._look) if self._ends else None
 
     async def _rest(self, receive: Receive, start: bytes, limit: int) -> bytes:
         chunks, size, more = [start], len(start), True
