@@ -117,7 +117,7 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """Uvicorn's, but it writes an answer at once: in two parts it costs two system calls, and wakes the caller twice."""
+    """Uvicorn's, but it writes an answer at once: in two parts it costs two system calls, and wakes a caller twice."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(_Joined(cast("asyncio.Transport", transport), self.loop))
