@@ -28,6 +28,9 @@ OLDEST_NATS: Final = (2, 12)
 LEAST_SPACE: Final = 1024**3
 MOST_SKEW: Final = 2.0
 """Seconds; the HTTP date has whole ones only."""
+MOST_ASKED: Final = 20
+HTTP_NOT_FOUND: Final = 404
+HTTP_UNAVAILABLE: Final = 503
 STREAMS: Final = (names.LOG_STREAM, names.WORK_STREAM, names.OUTPUT_STREAM, names.INBOX_STREAM)
 
 
@@ -120,6 +123,7 @@ def _api(where: Where) -> Iterator[Check]:
             yield _ready(info)
             yield _clock(answer.headers.get("date"), began, time.time())
             yield _agents(info)
+            yield _triggers(api)
     except UnreachableError as error:
         mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
         yield Check(name="HTTP API", result="wrong", found=error.detail.partition(";")[0], mend=mend)
@@ -176,6 +180,27 @@ def _agents(info: dict[str, Any]) -> Check:
         mend = "`muster get elements` shows which are offline; start `muster agent --element NAME` there"
         return Check(name="agents", result="warning" if online else "wrong", found=found, mend=mend)
     return Check(name="agents", result="ok", found=found)
+
+
+def _triggers(api: Api) -> Check:
+    """Whether those that check a secret find it.  A delivery without a signature tells: it is refused either way."""
+    name = "triggers"
+    found = [trigger for trigger in api.items("/api/v1/triggers")["items"] if trigger.get("enabled", True)]
+    secretive = [trigger for trigger in found if isinstance((trigger.get("with") or {}).get("secret"), dict)]
+    asked = {str(it["name"]): api.answer("POST", f"/hooks/{it['name']}").status_code for it in secretive[:MOST_ASKED]}
+    without = [it for it in secretive if asked.get(it["name"]) == HTTP_UNAVAILABLE]
+    if without:
+        said = ", ".join(f"{it['name']} ({_place(it['with']['secret'])})" for it in without)
+        mend = (
+            "set it for the process of `muster up` or `muster triggers` and start that again; it must be able to read"
+        )
+        return Check(name=name, result="wrong", found=f"without their secret: {said}", mend=f"{mend} a secret's file")
+    elsewhere = "; hooks are served by `muster triggers` elsewhere" if HTTP_NOT_FOUND in asked.values() else ""
+    return Check(name=name, result="ok", found=f"{len(found)} may go off{elsewhere}")
+
+
+def _place(secret: dict[str, Any]) -> str:
+    return ", ".join(f"{kind} {place}" for kind, place in secret.items())
 
 
 async def _nats(where: Where) -> list[Check]:

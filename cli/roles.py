@@ -11,7 +11,7 @@ import socket
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
@@ -20,6 +20,14 @@ from muster.cli.options import LogLevel, seconds
 from muster.mesh.errors import UsageError
 from muster.mesh.names import NAME_RULE, is_name
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nats.aio.client import Client
+
+    from muster.mesh.companion import Companion
+    from muster.mesh.firing import Fire
 
 ROLE = Group("How it runs", sort_key=50)
 
@@ -72,6 +80,7 @@ def broker(
     durability: Safety = "safe",
     lease: Annotated[str, Parameter(group=ROLE, help="After how long a silent agent has lost its orders.")] = "30s",
     replicas: Annotated[int, Parameter(group=ROLE, help="Copies of each stream: 3 on a NATS cluster.")] = 1,
+    triggers: Annotated[bool, Parameter(group=ROLE, help="Run a trigger service in this process too.")] = False,
     log_level: Level = "info",
 ) -> None:
     """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
@@ -95,7 +104,13 @@ def broker(
     )
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(settings))
+        runner.run(serve(settings, _trigger_service() if triggers else None))
+
+
+def _trigger_service() -> Callable[[Client, Fire], Companion]:
+    from muster.triggers.service import Triggers
+
+    return Triggers
 
 
 def triggers(

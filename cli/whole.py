@@ -87,7 +87,7 @@ class Whole:
     def _broker_options(self) -> list[str]:
         host = self.settings.api[0]
         address = f"[{host}]:{self._api_port}" if ":" in host else f"{host}:{self._api_port}"
-        return [*self._common(), "--http", address, "--durability", self.settings.durability]
+        return [*self._common(), "--http", address, "--durability", self.settings.durability, "--triggers"]
 
     def _agent_options(self) -> list[str]:
         return [*self._common(), "--element", self.settings.element or ""]

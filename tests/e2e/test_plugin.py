@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.kit.packages import installed
 from tests.kit.processes import ROOT
 from tests.kit.roles import Roles
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-PROJECT = """\
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "muster-shout"
-version = "1.0"
-
-[project.entry-points."muster.tasks"]
-shout = "muster_shout:Shout"
-"""
 
 CODE = '''\
 """A kind of task."""
@@ -55,17 +41,7 @@ class Shout:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, built and installed in a folder of its own."""
-    source, target = tmp_path_factory.mktemp("muster-shout"), tmp_path_factory.mktemp("site")
-    (source / "pyproject.toml").write_text(PROJECT)
-    (source / "muster_shout").mkdir()
-    (source / "muster_shout" / "__init__.py").write_text(CODE)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index"]
-    options = ["--no-deps", "--no-build-isolation", "--target", str(target), str(source)]
-    done = subprocess.run([*pip, *options], capture_output=True, text=True, check=False, timeout=50)
-    if "No module named pip" in done.stderr or "hatchling" in done.stderr:
-        pytest.skip(f"packages cannot be built here: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-    return target
+    return installed(tmp_path_factory, "muster-shout", "muster.tasks", 'shout = "muster_shout:Shout"', CODE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

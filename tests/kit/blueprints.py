@@ -32,6 +32,19 @@ def machine(name: str, **more: Any) -> dict[str, Any]:
     return {"kind": "machine", "name": name, **more}
 
 
+def trigger(name: str, provider: str, blueprint: str = "work", **more: Any) -> dict[str, Any]:
+    """A trigger's manifest; for `e1` if it says no target.  `with_` is its `with`."""
+    return {
+        "kind": "trigger",
+        "name": name,
+        "provider": provider,
+        "with": more.pop("with_", {}),
+        "blueprint": blueprint,
+        "target": {"on": "e1"},
+        **more,
+    }
+
+
 def witness(name: str, *tasks: str, gated: str = "", **more: Any) -> dict[str, Any]:
     """A blueprint whose tasks tell when they start, live and end; the one named `gated` waits for its gate."""
     steps = [script(task, WITNESS + (GATE if task == gated else "") + "say end\n", **more) for task in tasks]

@@ -99,6 +99,21 @@ class Client:
         found: list[dict[str, Any]] = _checked(answer)["items"]
         return found
 
+    async def firings(self, trigger: str) -> list[dict[str, Any]]:
+        """What came of a trigger so far, oldest first; empty while it does not exist."""
+        answer = await self.http.get(f"/api/v1/triggers/{trigger}/firings", params={"limit": "1000"})
+        return list(reversed(answer.json()["items"])) if answer.is_success else []
+
+    async def fired(self, trigger: str, number: int = 1, within: float = 10.0) -> list[dict[str, Any]]:
+        """Its firings, once there are so many."""
+
+        async def enough() -> list[dict[str, Any]]:
+            found = await self.firings(trigger)
+            assert len(found) >= number, found
+            return found
+
+        return await eventually(enough, within, f"{number} firings of {trigger}")
+
     async def online(self, element: str, within: float = 15.0) -> None:
         """Wait until an agent acts for an element."""
 
@@ -182,10 +197,18 @@ class Roles(Client):
         await self.start(name)
         return port
 
+    async def triggers(self, name: str = "triggers") -> str:
+        """Start a trigger service; where its hooks are.  A second one is called `triggers2`."""
+        url = f"127.0.0.1:{free_port()}"
+        self.options[name] = ["--http", url]
+        await self.start(name)
+        return f"http://{url}"
+
     async def start(self, name: str, *, ready: bool = True, env: dict[str, str] | None = None) -> Program:
         """Start a role, or start it again after it has ended."""
-        role = name.rstrip("2") if name in {"server", "broker", "broker2"} else "agent"
-        argv = [*MUSTER, role, *self.options[name], "--data", str(self.folder / name)]
+        role = name.rstrip("2") if name.rstrip("2") in {"server", "broker", "triggers"} else "agent"
+        place = [] if role == "triggers" else ["--data", str(self.folder / name)]
+        argv = [*MUSTER, role, *self.options[name], *place]
         program = await self._stack.enter_async_context(Program.start(argv, env={**self.env, **(env or {})}))
         self.programs[name] = program
         self._all.append((name, program))
@@ -221,7 +244,7 @@ class Roles(Client):
 
     async def quiet(self) -> None:
         """Let all agents go, and wait until the record has it: nothing writes any more."""
-        await self.stop(*[name for name in self.programs if name not in {"server", "broker"}])
+        await self.stop(*[name for name in self.programs if name not in {"server", "broker", "broker2"}])
 
         async def all_offline() -> bool:
             return not any(machine["online"] for machine in (await self.get("machines"))["items"])

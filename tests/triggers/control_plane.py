@@ -20,7 +20,7 @@ from muster.mesh import names
 from muster.mesh.connection import connect, settled
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError
 from muster.mesh.events import Event, EventPage, EventQuery, cloud_event, nats_subject
-from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
+from muster.mesh.firing import Definition, DueReply, FireReply, FireRequest, FiringState
 from muster.triggers.events import order
 
 
@@ -68,6 +68,7 @@ class ControlPlane:
         """Answer again."""
         await self._answer("firings", "create", self._fire)
         await self._answer("triggers", "get", self._get)
+        await self._answer("triggers", "due", lambda _: DueReply(last={}))
         await self._answer("events", "list", self._list)
         await settled(self.client)
 

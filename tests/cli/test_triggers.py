@@ -1,0 +1,88 @@
+"""Triggers in `muster up`: applied, fired by a hook on the same port, by the clock and by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.kit.blueprints import blueprint, trigger
+from tests.kit.meshes import Mesh, mesh_of_its_own
+from tests.kit.waiting import eventually
+
+SECRET = "a secret of ours"
+BODY = b'{"ref": "refs/heads/main"}'
+
+
+async def applied(mesh: Mesh, *manifests: dict[str, Any]) -> None:
+    """Create or change objects with the command."""
+    await mesh.ok("apply", "-f", "-", stdin=b"\n---\n".join(json.dumps(manifest).encode() for manifest in manifests))
+
+
+def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    """The header that `auth: hmac` looks for."""
+    digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {"X-Hub-Signature-256": f"sha256={digest}", "Content-Type": "application/json"}
+
+
+async def firings(mesh: Mesh, name: str) -> list[dict[str, Any]]:
+    """Its firings, newest first."""
+    found: list[dict[str, Any]] = json.loads(await mesh.ok("firings", name, "-o", "json"))["items"]
+    return found
+
+
+async def test_a_trigger_s_whole_life_in_muster_up(mesh: Mesh) -> None:
+    work = blueprint("up-work", {"name": "nothing", "uses": "noop"}, inputs={"ref": {"default": "none"}})
+    there = {"target": {"on": mesh.element}}
+    bell = trigger("up-bell", "webhook", "up-work", inputs={"ref": "{{ event.body.ref }}"}, **there)
+    tick = trigger("up-tick", "interval", "up-work", with_={"every": "1s"}, **there)
+    await applied(mesh, work, bell, tick)
+    async with httpx.AsyncClient(base_url=mesh.api) as http:
+        answer = await http.post("/hooks/up-bell", content=BODY)
+        assert answer.status_code == 202
+        order = json.loads(await mesh.ok("get", "order", answer.json()["orders"][0], "-o", "json"))
+        assert order["inputs"] == {"ref": "refs/heads/main"}
+        await eventually(lambda: firings(mesh, "up-tick"), what="a tick")
+        assert "muster_trigger_events_total" in (await http.get("/metrics")).text
+        assert 'muster_triggers{provider="interval"} 1.0' in (await http.get("/metrics")).text
+
+        await applied(mesh, {**bell, "enabled": False})
+        assert (await http.post("/hooks/up-bell", content=BODY)).status_code == 404
+        await applied(mesh, bell)
+        assert (await http.post("/hooks/up-bell", content=BODY)).status_code == 202
+        await mesh.ok("delete", "trigger", "up-bell")
+        assert (await http.post("/hooks/up-bell", content=BODY)).status_code == 404
+    shown = await mesh.ok("get", "triggers")
+    assert "up-tick" in shown
+    assert "interval" in shown
+    assert "up-bell" not in shown
+    await mesh.ok("delete", "trigger", "up-tick")
+    await mesh.ok("delete", "blueprint", "up-work")
+
+
+async def test_a_secret_that_is_not_there_is_told_to_the_operator_and_not_to_the_sender(tmp_path: Path) -> None:
+    async with mesh_of_its_own(tmp_path) as (program, mesh):
+        secret = tmp_path / "secret"
+        settings = {"auth": "hmac", "secret": {"file": str(secret)}}
+        await applied(
+            mesh,
+            blueprint("work", {"name": "nothing", "uses": "noop"}),
+            trigger("guarded", "webhook", with_=settings, target={"on": mesh.element}),
+        )
+        async with httpx.AsyncClient(base_url=mesh.api) as http:
+            answer = await http.post("/hooks/guarded", content=BODY, headers=signed(BODY))
+            assert answer.status_code == 503
+            assert str(secret) not in answer.text
+            found = await mesh.muster("doctor", "-o", "json")
+            assert (found.code, f"guarded (file {secret})" in found.stdout) == (1, True), found
+            secret.write_text(f"{SECRET}\n")
+            wrong = await http.post("/hooks/guarded", content=BODY, headers=signed(BODY, "another"))
+            assert wrong.status_code == 401
+            right = await http.post("/hooks/guarded", content=BODY, headers=signed(BODY))
+            assert right.status_code == 202, right.text
+        assert "triggers" in (await mesh.ok("doctor"))
+        assert await program.stop() == 0

@@ -1,0 +1,152 @@
+"""Trigger services as processes of their own: several on one mesh, killed in the middle, and the broker too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest_asyncio
+
+from tests.kit import record
+from tests.kit.blueprints import blueprint, trigger
+from tests.kit.roles import Roles
+from tests.kit.waiting import eventually
+
+EVERY_SECOND = {"cron": "* * * * * *", "missed": "all"}
+NAMES = [f"tick{number}" for number in range(5)]
+
+
+@pytest_asyncio.fixture
+async def ticking(tmp_path: Path) -> AsyncIterator[Roles]:
+    """Two trigger services, and five triggers that go off each second; the agent stays away."""
+    async with Roles.started(tmp_path) as mesh:
+        await mesh.triggers()
+        await mesh.triggers("triggers2")
+        await mesh.apply(
+            {"kind": "machine", "name": "e1"},
+            blueprint("work", {"name": "nothing", "uses": "noop"}),
+            *(trigger(name, "cron", with_=EVERY_SECOND) for name in NAMES),
+        )
+        yield mesh
+
+
+def seconds(firings: list[dict[str, Any]]) -> list[datetime]:
+    """When they were due."""
+    return [datetime.fromisoformat(firing["due"]) for firing in firings]
+
+
+async def every_tick_once(mesh: Roles, least: int = 4) -> None:
+    """No due time is missing, none counts twice, and each has its one order."""
+    for name in NAMES:
+        found = await mesh.firings(name)
+        dues = seconds(found)
+        assert len(dues) >= least
+        assert dues == [dues[0] + timedelta(seconds=number) for number in range(len(dues))]
+        orders = [order for firing in found for order in firing["orders"]]
+        assert len(orders) == len(set(orders)) == len(found)
+
+
+async def caught_up(mesh: Roles, since: datetime, within: float = 15.0) -> None:
+    """Wait until every trigger has gone off for a time after `since`."""
+    for name in NAMES:
+        await eventually(lambda name=name: _is_behind(mesh, name, since), within, f"{name} ticks again")  # type: ignore[misc]
+
+
+async def _is_behind(mesh: Roles, name: str, since: datetime) -> bool:
+    try:
+        found = await mesh.firings(name)
+    except httpx.TransportError:
+        return False
+    return bool(found) and seconds(found)[-1] > since
+
+
+async def test_two_services_fire_no_tick_twice_and_when_one_is_killed_none_is_lost(ticking: Roles) -> None:
+    for name in NAMES:
+        await ticking.fired(name, 2)
+    await ticking.kill("triggers")
+    killed = seconds(await ticking.firings(NAMES[0]))[-1]
+    await caught_up(ticking, killed + timedelta(seconds=1), within=5)
+    await every_tick_once(ticking)
+    await ticking.kill("triggers2")
+    await ticking.start("triggers")
+    await caught_up(ticking, killed + timedelta(seconds=4))
+    await every_tick_once(ticking, 6)
+
+
+async def test_a_broker_that_is_killed_while_it_ticks_costs_no_tick(ticking: Roles) -> None:
+    await ticking.fired(NAMES[0], 2)
+    killed = seconds(await ticking.firings(NAMES[0]))[-1]
+    await ticking.kill("broker")
+    await ticking.start("broker")
+    await caught_up(ticking, killed + timedelta(seconds=3))
+    await every_tick_once(ticking)
+
+
+async def test_a_server_that_is_killed_while_it_ticks_costs_no_tick(ticking: Roles) -> None:
+    await ticking.fired(NAMES[0], 2)
+    killed = seconds(await ticking.firings(NAMES[0]))[-1]
+    await ticking.restart("server")
+    await caught_up(ticking, killed + timedelta(seconds=4), 25)
+    await every_tick_once(ticking)
+    before, after = await ticking.rebuilt()
+    assert before == after
+    await ticking.start("broker")
+
+
+async def test_deleting_disabling_and_changing_hold_at_once_in_every_service(ticking: Roles) -> None:
+    deleted, disabled, changed, *_ = NAMES
+    await ticking.fired(NAMES[-1], 2)
+    await ticking.http.delete(f"/api/v1/triggers/{deleted}")
+    await ticking.apply(trigger(disabled, "cron", with_=EVERY_SECOND, enabled=False))
+    await ticking.apply(trigger(changed, "cron", with_={"cron": "0 0 1 1 *"}))
+    numbers = {name: len(await ticking.firings(name)) for name in (deleted, disabled, changed)}
+    await ticking.fired(NAMES[-1], len(await ticking.firings(NAMES[-1])) + 3)
+    assert {name: len(await ticking.firings(name)) for name in numbers} == numbers
+    await ticking.apply(trigger(changed, "cron", with_=EVERY_SECOND))
+    await ticking.fired(changed, numbers[changed] + 1, 3)
+
+
+async def test_a_service_tells_how_it_is_and_ends_cleanly(tmp_path: Path) -> None:
+    async with Roles.started(tmp_path, "e1") as mesh:
+        url = await mesh.triggers()
+        await mesh.apply(
+            blueprint("work", {"name": "nothing", "uses": "noop"}),
+            trigger("bell", "webhook", inputs={}),
+            trigger("tick", "interval", with_={"every": "1s"}),
+        )
+        async with httpx.AsyncClient(base_url=url) as http:
+            assert (await http.get("/healthz")).text == "ok\n"
+            assert (await http.get("/readyz")).text == "ready\n"
+            assert (await http.get("/other")).status_code == 404
+            assert (await http.post("/metrics")).status_code == 405
+            rung = await http.post("/hooks/bell", json={"tone": "high"})
+            assert rung.status_code == 202, rung.text
+            (order,) = rung.json()["orders"]
+            assert (await mesh.final(order))["trigger"] == "bell"
+            await mesh.fired("tick")
+            metrics = (await http.get("/metrics")).text
+            assert 'muster_triggers{provider="webhook"} 1.0' in metrics
+            assert 'muster_trigger_deliveries{status="202"} 1.0' in metrics
+            assert 'muster_trigger_events_total{result="fired"}' in metrics
+            await mesh.kill("broker")
+            assert (await http.post("/hooks/bell", json={})).status_code == 503
+            await mesh.kill("server")
+
+            async def away() -> bool:
+                return (await http.get("/readyz")).status_code == 503
+
+            await eventually(away, what="it says that it is not ready")
+            await mesh.start("server")
+            await mesh.start("broker")
+            await eventually(lambda: _rings(http), 15, "it takes deliveries again")
+        assert await mesh.programs["triggers"].stop() == 0
+        for made in (await mesh.get("orders"))["items"]:
+            await mesh.final(made["id"])
+        record.check_endings(await record.replay(mesh.server_url), [order])
+
+
+async def _rings(http: httpx.AsyncClient) -> bool:
+    return (await http.post("/hooks/bell", json={})).status_code == 202
