@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.blueprints.expressions import Condition, EvaluationError, Filter
+from muster.blueprints.expressions import Condition, EvaluationError, EventCondition, Filter
+from muster.blueprints.references import reads
 from muster.mesh.errors import InvalidError
 
 WEB01: dict[str, Any] = {
@@ -138,3 +139,35 @@ def test_a_condition_holds(text: str) -> None:
 def test_a_condition_that_cannot_be_worked_out_says_why(text: str, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         Condition(text).holds(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ('event.body.ref == "x"', {"body": {"ref": None}}),
+        ('size(event.body) > 1 && event.body.ref == ""', {"body": None}),
+        ('event["body"].a.b.startsWith("x") || event.id == ""', {"body": {"a": {"b": None}}, "id": None}),
+        ('event.body.?ref.orValue("") == ""', {"body": {"ref": None}}),
+        ("event.commits[0].id == 1 && has(event.a.b)", {"commits": None, "a": {"b": None}}),
+        ("event.commits.exists(c, c.id == 1)", {"commits": None}),
+        ("event.size() > 1", None),
+        (r'event["a\"b"] == 1', None),
+        ("event == {}", None),
+    ],
+)
+def test_it_is_known_what_a_condition_reads_of_an_event(text: str, fields: object) -> None:
+    assert reads(text, "event") == fields
+
+
+def test_a_condition_is_only_given_what_it_reads() -> None:
+    event = {"body": {"ref": "main", "huge": 2**70, "bad": "\ud800"}, "size": 1}
+    assert EventCondition('event.body.ref == "main" && !has(event.body.tag)').holds({"event": event})
+    assert EventCondition("event.size == 1").holds({"event": event})
+    for text in ("event.body.huge == 1", 'event.body.bad == ""', "event.body.size() > 1"):
+        with pytest.raises(EvaluationError, match="cannot be worked out"):
+            EventCondition(text).holds({"event": event})
+
+
+def test_what_is_missing_in_an_event_is_told_with_its_path() -> None:
+    with pytest.raises(EvaluationError, match=r"there is no `event.body.project.name`"):
+        EventCondition('event.body.project.name == "x"').holds({"event": {"body": {"project": {}}}})

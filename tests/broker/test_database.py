@@ -18,7 +18,20 @@ from muster.mesh.errors import UnavailableError
 from muster.mesh.model import OrderState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-TABLES = ("orders", "elements", "objects", "events")
+TABLES = ("orders", "elements", "objects", "events", "firings", "standings")
+
+MANIFESTS = (
+    {"kind": "machine", "name": "web01"},
+    {
+        "kind": "trigger",
+        "name": "t",
+        "provider": "none",
+        "blueprint": "b",
+        "target": {"on": "web01"},
+        "max_open": 2,
+        "on_overlap": "replace",
+    },
+)
 
 
 @pytest.fixture
@@ -31,12 +44,19 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def story(orders: int) -> list[tuple[str, bytes]]:
     """What the log says of some orders on one machine."""
     said: list[tuple[records.Record, str]] = [
-        (records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"), names.BROKER),
+        (records.Applied(id="x", manifests=MANIFESTS, by="test"), names.BROKER),
         (records.Joined(element="web01", agent="one"), names.BROKER),
     ]
     for number in range(orders):
-        order = f"order{number}"
+        order, firing = f"order{number}", f"firing{number}"
+        planned = tuple(records.Planned(id=f"{firing}.{place}", element="web01") for place in range(number % 3))
         said += [
+            (
+                records.Fired(
+                    id=firing, trigger="t", version=1, by="test", event={"body": number}, due=START, orders=planned
+                ),
+                names.BROKER,
+            ),
             (
                 records.Created(order=order, blueprint="b", version=1, digest="d", by="test", element="web01"),
                 names.BROKER,
@@ -44,6 +64,8 @@ def story(orders: int) -> list[tuple[str, bytes]]:
             (records.Claimed(order=order, attempt=1, element="web01", agent="one"), "web01"),
             (records.Done(order=order, attempt=1, state=OrderState.FINISHED), "web01"),
         ]
+    said += [(records.CancelRequested(order=f"firing{orders - 1}.{n}", by="test"), names.BROKER) for n in range(3)]
+    said += [(records.CancelRequested(order=f"firing{orders - 2}.{n}", by="test"), names.BROKER) for n in range(3)]
     said.append((records.Deleted(id="y", object_kind="machine", name="web01", by="test"), names.BROKER))
     return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
 
@@ -82,6 +104,18 @@ def test_a_deleted_element_leaves_no_row(database: Database) -> None:
     project(database, story(orders=1), 100)
     assert rows(database.path)["elements"] == []
     assert len(rows(database.path)["orders"]) == 1
+
+
+def test_firings_and_how_triggers_stand_are_kept(database: Database) -> None:
+    project(database, story(orders=3), 2)
+    found = rows(database.path)
+    assert [(row[1], row[2], row[3]) for row in found["firings"]] == [
+        ("firing0", "t", "rejected"),
+        ("firing1", "t", "fired"),
+        ("firing2", "t", "fired"),
+    ]
+    (standing,) = database.kept().standings
+    assert (standing.name, standing.last_due, standing.last_firing) == ("t", START, "firing2")
 
 
 def test_a_file_of_another_version_is_set_aside(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,9 +13,10 @@ import pytest
 from nats.js.errors import KeyNotFoundError, NoKeysError
 
 from muster.mesh import names
+from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
-from tests.broker.api.conftest import Mesh
+from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit.bell import bell
 from tests.kit.waiting import eventually
 
@@ -315,3 +318,33 @@ async def test_events_are_told_in_pages_and_by_time(own_mesh: Mesh) -> None:
     assert [each["id"] for each in since["items"]] == [page["items"][1]["id"], rest["items"][0]["id"]]
     later = await ask(own_mesh, "events.list", {"since": "2100-01-01T00:00:00Z"})
     assert (later["items"], later["next"]) == ([], rest["next"])
+
+
+async def test_a_schedule_tells_its_next_times_and_its_last(own_mesh: Mesh) -> None:
+    every_hour = {"with": {"cron": "0 * * * *", "timezone": "Asia/Kolkata"}, "provider": "cron"}
+    await own_mesh.apply(trigger("hourly", **every_hour), trigger("t"))
+    items = (await own_mesh.http.get("/api/v1/triggers/hourly/next", params={"n": 3})).json()["items"]
+    assert [item["due"][13:] for item in items] == [":30:00Z"] * 3
+    assert [item["local"][13:] for item in items] == [":00:00+05:30"] * 3
+    assert (await ask(own_mesh, "triggers.next", {"name": "hourly", "n": 3}))["items"] == items
+    assert (await own_mesh.http.get("/api/v1/triggers/t/next")).status_code == 409
+    assert await ask(own_mesh, "triggers.due", {}) == {"last": {}, "next": None}
+    for due in ("2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z", "2026-01-01T00:00:00Z"):
+        await fire(own_mesh, trigger="hourly", key=due, due=datetime.fromisoformat(due))
+    last = {"hourly": "2026-01-01T02:00:00Z"}
+    assert await ask(own_mesh, "triggers.due", {"limit": 1}) == {"last": last, "next": "hourly"}
+    assert await ask(own_mesh, "triggers.due", {"after": "hourly"}) == {"last": {}, "next": None}
+    found = (await own_mesh.http.get("/api/v1/triggers/hourly")).json()
+    assert (found["last_due"], found["open"]) == ("2026-01-01T02:00:00Z", 3)
+
+
+async def test_a_broker_that_starts_anew_knows_how_triggers_stand(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with running(fresh_nats, tmp_path) as first:
+        await first.apply(BLUEPRINT, {"kind": "machine", "name": "web01"}, trigger(cooldown="1h"))
+        made = await fire(first, key="one", due=datetime(2026, 1, 1, tzinfo=UTC))
+        await first.http.get("/api/v1/orders")  # so that it is in the tables
+    async with running(fresh_nats, tmp_path) as second:
+        assert (await ask(second, "triggers.due", {}))["last"] == {"t": "2026-01-01T00:00:00Z"}
+        again = await fire(second, key="one")
+        assert (again.duplicate, again.firing, again.orders) == (True, made.firing, made.orders)
+        assert (await fire(second, key="two")).state is FiringState.SKIPPED
