@@ -11,13 +11,16 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP    := $(BIN)/python -m pip install -q --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test soak lint format docs bench clean
+.PHONY: help demo example-ci up test soak lint format docs bench clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp ## start a mesh, run a real order on this machine, show its record, clean up
 	@$(BIN)/muster demo
+
+example-ci: $(VENV)/demo.stamp ## CI/CD by pooled runners: pushes to a GitLab, builds, artifacts, a heartbeat
+	@$(BIN)/python -m examples.ci.run
 
 up: $(VENV)/demo.stamp ## start a mesh that stays, for this machine (Ctrl-C ends it)
 	@$(BIN)/muster up
@@ -33,7 +36,7 @@ lint: $(VENV)/dev.stamp ## style, types, import layers, limits
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy -p muster
-	@$(BIN)/mypy tests bench
+	@$(BIN)/mypy tests bench examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest tests/test_limits.py
 

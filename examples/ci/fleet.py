@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Self
 
 from examples.ci.show import UnexpectedError
+from muster.mesh.child import dies_with_parent
 
 MUSTER: Final = (sys.executable, "-m", "muster.cli")
 START: Final = 60.0
@@ -42,13 +43,20 @@ class Fleet:
         self.nats = ""
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
         ports = ["--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"]
         words = ["up", "--no-agent", *ports, "--durability", "fast"]
         process = self._start("mesh", words, {"GITLAB_HOOK_SECRET": self._secrets["GITLAB_HOOK_SECRET"]})
         told = dict(word.partition("=")[::2] for word in self._ready(process).split())
         self.api, self.nats = told["api"], told["nats"]
         self._env |= {"MUSTER_API": self.api, "MUSTER_SERVER": self.nats}
-        return self
 
     def __exit__(self, *_: object) -> None:
         """End whatever still runs, however it went."""
@@ -89,6 +97,7 @@ class Fleet:
             stderr=log,
             env={**self._env, **secrets},
             start_new_session=True,  # Ctrl-C is for us: we end them in order
+            preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it allocates nothing
         )
         self._processes[name] = process
         if process.stdout is not None:

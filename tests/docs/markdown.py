@@ -32,7 +32,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 def pages() -> list[Path]:
     """Every page that people read."""
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"]
+    return [*(ROOT / name for name in top), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[Block]:
