@@ -138,7 +138,10 @@ class Firings(Orders):
         kind = providers.provider_kinds().get(manifest.provider)
         if kind is None or not issubclass(kind, Schedule):
             raise RefusedError(f"trigger {trigger!r} does not go by the clock; its provider is {manifest.provider}")
-        schedule = msgspec.convert(manifest.with_, kind)
+        try:
+            schedule = msgspec.convert(manifest.with_, kind)
+        except msgspec.ValidationError as error:  # another version of the provider checked it
+            raise RefusedError(f"the provider {manifest.provider} does not understand its settings: {error}") from None
         told: list[dict[str, str]] = []
         due = schedule.following(now, stored.changed_at)
         while due is not None and len(told) < count:
