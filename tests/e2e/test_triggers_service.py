@@ -91,6 +91,7 @@ async def test_a_server_that_is_killed_while_it_ticks_costs_no_tick(ticking: Rol
     await ticking.restart("server")
     await caught_up(ticking, killed + timedelta(seconds=4), 25)
     await every_tick_once(ticking)
+    await ticking.stop("triggers", "triggers2")
     before, after = await ticking.rebuilt()
     assert before == after
     await ticking.start("broker")
@@ -150,3 +151,23 @@ async def test_a_service_tells_how_it_is_and_ends_cleanly(tmp_path: Path) -> Non
 
 async def _rings(http: httpx.AsyncClient) -> bool:
     return (await http.post("/hooks/bell", json={})).status_code == 202
+
+
+async def test_a_service_ends_when_told_though_nobody_is_there(tmp_path: Path) -> None:
+    async with Roles.started(tmp_path) as mesh:
+        await mesh.triggers()
+        await mesh.apply({"kind": "machine", "name": "e1"}, blueprint("work", {"name": "nothing", "uses": "noop"}))
+        await mesh.apply(
+            trigger("tick", "cron", with_=EVERY_SECOND),
+            trigger("heard", "nats", with_={"subject": "shop.x"}),
+            trigger("fail", "event", with_={"kinds": ["order.failed"]}),
+        )
+        await mesh.fired("tick")
+        await mesh.stop("broker")
+        await mesh.programs["triggers"].line("ticks.wait", stream="err")
+        await mesh.kill("server")
+        assert await mesh.programs["triggers"].stop(within=10) == 0
+        lonely = await mesh.start("triggers", ready=False)
+        await mesh.start("server")
+        await mesh.start("broker")
+        await lonely.line("ready triggers")
