@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -145,19 +146,18 @@ class Ticks(Service):
         except MusterError:
             self._failures = 0
             raise
-        except Exception as error:
+        except Exception:
             log.exception("tick.bug", trigger=entry.name)
-            self._failed(failures, error)
-            raise UnreachableError(repr(error)) from error
+            return False
         self._failures = 0
         self.fired += not reply.stale
         return not reply.stale
 
-    def _failed(self, before: int, error: Exception) -> None:
+    def _failed(self, before: int, error: UnreachableError) -> None:
         """Many at once fail of one cause, and count as one."""
         self._failures = max(self._failures, before + 1)
         if before == 0 and self._failures == 1:
-            log.warning("ticks.wait", why=str(error))
+            log.warning("ticks.wait", why=error.detail)
 
 
 def _is_wanted(entry: Entry, due: datetime) -> bool:
@@ -182,6 +182,7 @@ def request(entry: Entry, due: datetime) -> FireRequest:
     return FireRequest(trigger=entry.name, event=event, key=key, version=entry.version, due=due)
 
 
+@lru_cache(maxsize=256)
 def stamp(due: datetime) -> str:
     """`2030-01-31T12:00:00Z`."""
     return due.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
