@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -61,6 +61,7 @@ def moment(nanoseconds: int) -> datetime:
 class _Appender(msgspec.Struct, eq=False):
     """Somebody waits until a record comes back in the log."""
 
+    record: records.Record
     place: tuple[str, bytes]
     outcome: asyncio.Future[Changes]
     deadline: float
@@ -81,6 +82,8 @@ class Log(Service):
         self._waiting: dict[tuple[str, bytes], deque[_Appender]] = {}
         self._turn: list[_Appender] = []
         self._loop = asyncio.get_running_loop()
+        self.on_alone: Callable[[records.Record], None] | None = None
+        """Called with a record that was just sent, if it is the only one under way; must not block."""
 
     async def run(self) -> None:
         """Give up appends that were not seen in time: one timer for all."""
@@ -104,7 +107,7 @@ class Log(Service):
             TooLargeError: the record is larger than a message may be.
             UnavailableError: it was not seen in the log in time, or JetStream refused it (a full disk).
         """
-        appender = self._expected(records.subject(record), records.encode(record))
+        appender = self._expected(record)
         try:
             if expect is None and key is None:
                 self._turn.append(appender)
@@ -118,6 +121,7 @@ class Log(Service):
                     headers[MSG_ID] = key
                 acknowledged = self._publisher.send(*appender.place, headers, patience=PATIENCE)
                 acknowledged.add_done_callback(lambda ack: _acknowledged([appender], ack))
+                self._tell_if_alone(appender)
             return await appender.outcome
         finally:
             self._forget(appender)
@@ -132,12 +136,18 @@ class Log(Service):
             _fail(turn, error)
             return
         acknowledged.add_done_callback(lambda ack: _acknowledged(turn, ack))
+        self._tell_if_alone(turn[-1])
 
-    def _expected(self, subject: str, data: bytes) -> _Appender:
+    def _tell_if_alone(self, appender: _Appender) -> None:
+        if self.on_alone is not None and len(self._waiting) == 1:
+            self.on_alone(appender.record)
+
+    def _expected(self, record: records.Record) -> _Appender:
+        subject, data = records.subject(record), records.encode(record)
         if len(data) > self._client.max_payload - HEADERS:
             raise TooLargeError(f"a record of {len(data)} bytes is more than the log takes")
         outcome: asyncio.Future[Changes] = self._loop.create_future()
-        appender = _Appender((subject, data), outcome, self._loop.time() + PATIENCE)
+        appender = _Appender(record, (subject, data), outcome, self._loop.time() + PATIENCE)
         row = self._waiting.get(appender.place)
         if row is None:
             self._waiting[appender.place] = deque((appender,))
@@ -159,7 +169,7 @@ class Log(Service):
                 headers = {BATCH_ID: batch, BATCH_SEQUENCE: str(place)}
                 if expect is not None:
                     headers |= compare_and_set(names.log_of(record.kind, record.about), expect)
-                appenders.append(self._expected(records.subject(record), records.encode(record)))
+                appenders.append(self._expected(record))
                 if place < len(many):
                     post(self._client, *appenders[-1].place, headers=headers)
                 else:

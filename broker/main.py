@@ -40,6 +40,7 @@ from muster.mesh.events import nats_subject
 from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
+from muster.mesh.records import Record
 from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
@@ -162,11 +163,16 @@ class Broker:
                 self.offers.look(applied)
                 self.assignments.look(applied)
 
+        def run_ahead(record: Record) -> None:
+            if self.leader.leads:
+                self.offers.run_ahead(record)
+
         def tell(batch: Batch) -> None:
             self.feed.publish(batch.events)
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
+        self.log.on_alone = run_ahead
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
         self.leader.on_elected += [self.offers.look_everywhere, self.assignments.look_everywhere]

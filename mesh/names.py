@@ -140,6 +140,11 @@ def queue_pool(where: str) -> str:
     return "queue:" + digest_id(where)
 
 
+def order_of(firing: str, place: int) -> str:
+    """The id of one of a firing's orders."""
+    return digest_id(firing, str(place))
+
+
 def digest_id(*parts: str) -> str:
     """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
     joined = "\n".join(parts).encode()

@@ -65,7 +65,7 @@ class State:
         if isinstance(record, str):
             self._refuse(changes, subject, record)
             if place is not None and place.kind == "order":
-                self._touch_rev(changes, place.ident)
+                self.touch(changes, place.ident)
             return changes
         if isinstance(record, records.OrderRecord):
             self._apply_to_order(record, changes)
@@ -84,7 +84,7 @@ class State:
         after = self._next(before, record, changes.stamp)
         if isinstance(after, Refused):
             changes.refused = after
-            self._touch_rev(changes, record.order)
+            self.touch(changes, record.order)
             return
         if (jobs := getattr(record, "jobs", ())) and before is not None:
             _tell_jobs(jobs, before, changes)
@@ -101,7 +101,7 @@ class State:
             return Refused("there is such an order already, and it is open")
         return transitions.BEGINNINGS[type(record)](record, stamp)
 
-    def _touch_rev(self, changes: Changes, ident: str) -> None:
+    def touch(self, changes: Changes, ident: str) -> None:
         """Anything on an order's subjects moves what a claim is compared with, even if it was refused."""
         order = self.orders.get(ident)
         if order is not None:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.blueprints.definition import Task, duration
+from muster.blueprints.definition import Task, duration, moment
 from muster.blueprints.kinds import task_kinds
-from muster.blueprints.definition import moment
 from muster.blueprints.task import Done, Failed, Suspended
 from muster.mesh.errors import InvalidError, NotFoundError, RefusedError
 from muster.mesh.model import Child, OrderState
