@@ -167,9 +167,9 @@ class _Direct:
         return 0
 
 
-async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None]) -> Subscription:
+async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None], queue: str = "") -> Subscription:
     """Subscribe with a plain function, called in the read loop: it must be short and must not wait."""
-    subscription = await client.subscribe(subject, pending_bytes_limit=0)
+    subscription = await client.subscribe(subject, queue, pending_bytes_limit=0)
     subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001 - saves a wake-up a message
     return subscription
 
