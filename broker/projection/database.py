@@ -174,7 +174,7 @@ def _firing_row(kept: tuple[int, Firing]) -> tuple[object, ...]:
 def _order_row(order: Order) -> tuple[object, ...]:
     return (
         order.id,
-        order.state,
+        str(order.state),  # plain text: for any other type sqlite3 looks for an adapter, 0.6 us
         order.blueprint,
         order.element,
         order.pool,
