@@ -125,9 +125,8 @@ async def test_an_offer_whose_record_never_came_cannot_be_claimed(broker: Broker
 async def test_many_orders_at_once_are_each_offered_once(broker: Broker) -> None:
     await calm(broker)
     request = OrderRequest(blueprint="nothing", on="e1")
-    async with asyncio.TaskGroup() as group:
-        making = [group.create_task(broker.commands.create_orders(request, by="test")) for _ in range(50)]
-    revs = {order.id: order.rev for task in making for order in task.result()}
+    made = await asyncio.gather(*(broker.commands.create_orders(request, by="test") for _ in range(50)))
+    revs = {order.id: order.rev for orders in made for order in orders}
     offered = [(packet.order, packet.rev) for packet in await copies(broker)]
     assert len(offered) == len(revs)
     assert dict(offered) == revs
