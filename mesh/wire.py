@@ -14,6 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from muster.mesh.errors import UnavailableError
 
@@ -29,6 +30,10 @@ class Connection(Client):
     Header names are not checked (they come from our own servers and processes), and a message for a
     plain function goes there without the accounting of a queue that it does not have.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = _Parser(self)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         subscription = self._subs.get(sid)
@@ -52,6 +57,52 @@ class Connection(Client):
 
 
 _PLAIN: Final = len("NATS/1.0")
+
+_FIELDS: Final = 5
+"""Words of the line that begins a message with a reply subject: `MSG <subject> <sid> <reply> <size>`."""
+
+_SHORT: Final = 64 * 1024
+"""Bytes of an unfinished message up to which it is put together by copying."""
+
+
+class _Parser(Parser):
+    """nats-py's parser, shorter for what a server sends most: many whole messages in one read.
+
+    Whatever else stands there (a ping, a line in an unknown form, the start of a large message) is left to nats-py's.
+    """
+
+    nc: Connection
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Hand on what has come; what is not whole yet is kept."""
+        if self.state == AWAITING_CONTROL_LINE:
+            if self.buf:
+                data = bytes(self.buf) + data
+                self.buf.clear()
+            begin, is_message = await self._messages(data)
+            if begin == len(data):
+                return
+            data = data[begin:]
+            if is_message and len(data) < _SHORT:
+                self.buf.extend(data)
+                return
+        await super().parse(data)
+
+    async def _messages(self, data: bytes) -> tuple[int, bool]:
+        """Hand on the whole messages at the start; where they end, and whether another one begins there."""
+        begin, end, nc = 0, len(data), self.nc
+        while (is_plain := data.startswith(b"MSG ", begin)) or data.startswith(b"HMSG ", begin):
+            line = data.find(b"\r\n", begin)
+            fields = data[begin:line].split(b" ")
+            if line < 0 or len(fields) != (_FIELDS if is_plain else _FIELDS + 1):
+                return begin, line < 0
+            sid, start = int(fields[2]), line + 2
+            stop = start + int(fields[-1])
+            if stop + 2 > end:
+                return begin, True
+            begin, payload = stop + 2, start if is_plain else start + int(fields[4])
+            await nc._process_msg(sid, fields[1], fields[3], data[payload:stop], data[start:payload])  # noqa: SLF001
+        return begin, False
 
 
 def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
