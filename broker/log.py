@@ -49,7 +49,7 @@ SWEEP: Final = 0.5
 HEADERS: Final = 1024
 """Bytes of a message that a record leaves for its headers."""
 
-WINDOW: Final = 2000
+WINDOW: Final = 4000
 """Log messages asked for and not yet applied."""
 
 
