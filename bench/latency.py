@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from bench import floors
 from bench.measure import Finding, Goal, percentile
 from bench.mesh import ELEMENTS, Mesh, mesh
 from bench.parts.caller import Caller, Sample
+from bench.parts.knocker import Knocker
 from bench.plan import Plan
 from bench.process import Process, part
 
@@ -24,10 +25,14 @@ ENDED: Final = "muster.event.order.finished.>"
 """Events are told once their rows are committed."""
 
 
-async def asked(settings: Caller, folder: Path) -> list[Sample]:
-    """One after the other; the first ones are for warming up."""
+LIMITS: Final = {0.5: 2.0, 0.99: 3.0}
+"""By percentile, how many times the floor."""
+
+
+async def asked(name: str, settings: Caller | Knocker, folder: Path) -> list[Sample]:
+    """One after the other, by a part of that name; the first ones are for warming up."""
     samples: list[Sample] = []
-    async with part("caller", settings, folder) as caller:
+    async with part(name, settings, folder) as caller:
         await caller.go()
         while len(samples) < settings.count:
             samples += msgspec.convert((await caller.told(600))["samples"], list[Sample])
@@ -39,7 +44,7 @@ async def starts_of_floor(folder: Path, count: int) -> list[float]:
     async with floors.floor(folder, "fast", record=False, idle=True) as floor:
         received: dict[str, int] = {}
         listening = [asyncio.create_task(_stamps(worker, received)) for worker in floor.workers]
-        samples = await asked(Caller(url=floor.url, count=count, subject="floor.work"), folder)
+        samples = await asked("caller", Caller(url=floor.url, count=count, subject="floor.work"), folder)
         async with asyncio.timeout(10):
             while len(received) < count:
                 await asyncio.sleep(0.05)
@@ -57,7 +62,7 @@ async def ends_of_floor(folder: Path, count: int) -> list[float]:
     """Milliseconds from the publish to the recorder's note that it is committed."""
     async with floors.floor(folder, "fast", record=True, idle=True) as floor:
         settings = Caller(url=floor.url, count=count, subject="floor.work", ends="floor.committed.>")
-        return list(durations(await asked(settings, folder)))
+        return list(durations(await asked("caller", settings, folder)))
 
 
 def durations(samples: Iterable[Sample]) -> Iterable[float]:
@@ -68,7 +73,7 @@ def durations(samples: Iterable[Sample]) -> Iterable[float]:
 async def of_mesh(subject: Mesh, count: int, blueprint: str = "noop") -> tuple[list[float], list[float]]:
     """Milliseconds from the request to the task's start, and to the event that the end is on the record."""
     settings = Caller(url=subject.url, count=count, blueprint=blueprint, element=ELEMENTS[0], ends=ENDED)
-    samples = await asked(settings, subject.folder)
+    samples = await asked("caller", settings, subject.folder)
     jobs = first_jobs(subject)
     return [(jobs[sample.id][0] - sample.begin / 1e9) * 1e3 for sample in samples], list(durations(samples))
 
@@ -103,15 +108,20 @@ async def both(plan: Plan) -> list[Finding]:
         middles = [percentile(values[run], 0.5) for values in (*starts, *ends)]
         plan.say("G4, G5", "run {}: start {:.2f}, ours {:.2f}; end {:.2f}, ours {:.2f} ms".format(run + 1, *middles))
     return [
-        *_compared("G4", "idle, request to task start", starts, "raw: publish to receipt"),
-        *_compared("G5", "idle, request to done on the record, seen by the caller", ends, "raw+record"),
+        *compared("G4", "idle, request to task start", starts, "raw: publish to receipt", LIMITS),
+        *compared("G5", "idle, request to done on the record, seen by the caller", ends, "raw+record", LIMITS),
     ]
 
 
-def _compared(
-    gate: str, what: str, runs: tuple[list[list[float]], list[list[float]]], against: str
+def compared(
+    gate: str,
+    what: str,
+    runs: tuple[list[list[float]], list[list[float]]],
+    against: str,
+    limits: Mapping[float, float],
 ) -> Iterable[Finding]:
-    for share, most in ((0.5, 2.0), (0.99, 3.0)):
+    """The floor's runs and ours, by percentile; `limits` says which, and how many times the floor is allowed."""
+    for share, most in limits.items():
         floor, ours = ([percentile(values, share) for values in side] for side in runs)
         yield Finding(
             gate=gate,

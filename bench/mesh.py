@@ -134,11 +134,12 @@ async def mesh(
     slots: int = SLOTS,
     agents: Sequence[str] = ELEMENTS,
     manifests: Sequence[Mapping[str, Any]] = (),
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Mesh]:
     """A fresh mesh: server, broker, agents, and the blueprint `noop`."""
     async with AsyncExitStack() as stack:
         running = Mesh(await stack.enter_async_context(server(folder, durability)), folder, durability)
-        await stack.enter_async_context(broker(running))
+        await stack.enter_async_context(broker(running, *options))
         machines = [machine(name, slots) for name in {*ELEMENTS, *agents}]
         await running.apply(NOOP, *machines, *manifests)
         for element in agents:

@@ -77,6 +77,7 @@ async def serve(settings: BrokerSettings, beside: Beside | None = None) -> None:
     """
     broker = Broker(settings, beside)
     async with stop_signals() as stop, AsyncExitStack() as stack:
+        rest_the_collector()  # a long log is applied before we are ready
         await broker.start(stack)
         rest_the_collector()
         await until_stopped(stop, *broker.services)

@@ -1,25 +1,25 @@
-"""Crontab lines: read by the rules of crontab(5), and matched by APScheduler.
+"""Crontab lines: read by the rules of crontab(5); APScheduler says which days they allow.
 
 APScheduler counts weekdays from Monday, and lets a day of the month and a weekday hold together; a
 crontab counts from Sunday, and where both are given, either will do.  So fields are translated, and
-a line may become two of APScheduler's triggers, of which the earlier one counts.  They run in UTC, on
-wall clock times; `zones` tells what these mean.
+a line may become two of APScheduler's triggers, of which the earlier one counts.  The time of day is
+picked from the line's own numbers.  All is on wall clock times; `zones` tells what these mean.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.cron.fields import BaseField
 
 from muster.mesh.errors import Problem
-from muster.triggers.crontab_fields import FIELDS, WEEKDAYS, Choice, Wrong, choice
-from muster.triggers.zones import END, MOMENT
+from muster.triggers.crontab_fields import FIELDS, WEEKDAYS, Choice, Numbers, Wrong, choice
+from muster.triggers.zones import END
 
 NICKNAMES: Final = {
     "@yearly": "0 0 1 1 *",
@@ -35,21 +35,68 @@ _WORDS: Final = re.compile(rf"(?:(?:1st|2nd|3rd|4th|5th|last)\s+(?:{'|'.join(WEE
 """A field; `2nd fri` has a space in it."""
 
 
+class Days:
+    """The days that a line allows.  Many lines allow the same ones, so they share this, and what was found last."""
+
+    __slots__ = ("_from", "_to", "_triggers")
+
+    def __init__(self, triggers: Iterable[CronTrigger]) -> None:
+        self._triggers = tuple(triggers)
+        self._from: datetime | None = None
+        self._to: datetime | None = None
+
+    def first(self, midnight: datetime) -> datetime | None:
+        """The midnight of the first day from this one on."""
+        if self._from is not None and self._from <= midnight and (self._to is None or midnight <= self._to):
+            return self._to
+        now = midnight.replace(tzinfo=UTC)
+        found = [each for trigger in self._triggers if (each := trigger.get_next_fire_time(None, now)) is not None]
+        self._from, self._to = midnight, min(found).replace(tzinfo=None) if found else None
+        return self._to
+
+
 class Crontab:
     """A line that was understood."""
 
-    __slots__ = ("_triggers", "every_hour")
+    __slots__ = ("_days", "_hours", "_minutes", "_seconds")
 
-    def __init__(self, triggers: Sequence[CronTrigger], *, every_hour: bool) -> None:
-        self._triggers = tuple(triggers)
-        self.every_hour = every_hour
+    def __init__(self, days: Days, hours: Numbers, minutes: Numbers, seconds: Numbers) -> None:
+        self._days = days
+        self._hours, self._minutes, self._seconds = hours, minutes, seconds
+
+    @property
+    def every_hour(self) -> bool:
         """Whether it names no hours."""
+        return len(self._hours) == 24  # noqa: PLR2004 - hours of a day
 
     def following(self, wall: datetime) -> datetime | None:
         """The first time after `wall` that matches, both by a clock that is never changed."""
-        now = (wall + MOMENT).replace(tzinfo=UTC)
-        found = [each for trigger in self._triggers if (each := trigger.get_next_fire_time(None, now)) is not None]
-        return min(found).replace(tzinfo=None) if found else None
+        midnight = datetime(wall.year, wall.month, wall.day)  # noqa: DTZ001 - a wall clock's time
+        day = self._days.first(midnight)
+        if day == midnight:
+            later = self._later(wall.hour, wall.minute, wall.second)
+            if later is not None:
+                return midnight + later
+            day = self._days.first(midnight + timedelta(days=1))
+        if day is None:
+            return None
+        return day + timedelta(hours=self._hours[0], minutes=self._minutes[0], seconds=self._seconds[0])
+
+    def _later(self, hour: int, minute: int, second: int) -> timedelta | None:
+        """The first time of the day after this one."""
+        if hour in self._hours:
+            if minute in self._minutes and (found := _after(second, self._seconds)) is not None:
+                return timedelta(hours=hour, minutes=minute, seconds=found)
+            if (found := _after(minute, self._minutes)) is not None:
+                return timedelta(hours=hour, minutes=found, seconds=self._seconds[0])
+        if (found := _after(hour, self._hours)) is not None:
+            return timedelta(hours=found, minutes=self._minutes[0], seconds=self._seconds[0])
+        return None
+
+
+def _after(number: int, numbers: Numbers) -> int | None:
+    place = bisect_right(numbers, number)
+    return numbers[place] if place < len(numbers) else None
 
 
 def read(text: str) -> Crontab | list[Problem]:
@@ -64,29 +111,28 @@ def read(text: str) -> Crontab | list[Problem]:
     if len(words) not in {5, 6}:
         mend = "write minute hour day month weekday, with seconds before them if you like"
         return [_problem(Wrong(0, f"a cron line has 5 or 6 fields, this has {len(words)}", mend))]
-    choices: dict[str, Choice] = {"second": choice(FIELDS[0], "0", 0)}
-    wrong: list[Wrong] = []
-    for field, word in zip(FIELDS[-len(words) :], words, strict=True):
+    choices: dict[str, Choice] = {"second": choice("second", "0")}
+    problems: list[Problem] = []
+    for name, word in zip(list(FIELDS)[-len(words) :], words, strict=True):
         try:
-            choices[field.name] = choice(field, word[0], word.start())
+            choices[name] = choice(name, word[0])
         except Wrong as error:
-            wrong.append(error)
-    if not wrong:
+            problems.append(_problem(error, word.start()))
+    if not problems:
         try:
             return _compiled(choices)
         except Wrong as error:
-            wrong.append(error)
-    return [_problem(each) for each in wrong]
+            problems.append(_problem(error, words[-1].start()))
+    return problems
 
 
-def _problem(wrong: Wrong) -> Problem:
-    return Problem(path="cron", message=wrong.message, line=1, column=wrong.place + 1, mend=wrong.mend)
+def _problem(wrong: Wrong, start: int = 0) -> Problem:
+    return Problem(path="cron", message=wrong.message, line=1, column=start + wrong.place + 1, mend=wrong.mend)
 
 
 def _compiled(choices: dict[str, Choice]) -> Crontab:
-    common = {name: choices[name].text() for name in ("second", "minute", "hour", "month")}
-    triggers = [_trigger(day=day, day_of_week=weekday, **common) for day, weekday in _days(choices)]
-    return Crontab(triggers, every_hour=len(choices["hour"].numbers) == 24)  # noqa: PLR2004 - hours of a day
+    days = _shared(choices["month"].text(), tuple(_days(choices)))
+    return Crontab(days, *(choices[name].numbers for name in ("hour", "minute", "second")))
 
 
 def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:
@@ -100,28 +146,19 @@ def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:
     elif not day.is_star and not weekday.is_star:
         yield ",".join((day.text(), *weekday.special)), "*"
         if weekday.numbers:
-            yield "*", weekday.text()
+            yield "*", weekday.plain
     else:
         if weekday.numbers:
-            yield day.text(), weekday.text()
+            yield day.text(), weekday.plain
         if weekday.special:
             if not day.is_all:
-                raise Wrong(weekday.place, "this cannot be limited to days by a step", "write * for the day")
+                raise Wrong(0, "this cannot be limited to days by a step", "write * for the day")
             yield ",".join(weekday.special), "*"
 
 
-@lru_cache(maxsize=8192)
-def _field(name: str, text: str) -> BaseField:
-    """One of APScheduler's fields; they hold no state, so lines share them."""
-    return CronTrigger.FIELDS_MAP[name](name, text)
-
-
-def _trigger(**texts: str) -> CronTrigger:
-    """As CronTrigger's constructor makes it, but of shared fields: a third of the time and of the memory."""
-    trigger = CronTrigger.__new__(CronTrigger)
-    fields = [_field(name, texts.get(name, "*")) for name in CronTrigger.FIELD_NAMES]
+@lru_cache(maxsize=4096)
+def _shared(month: str, pairs: tuple[tuple[str, str], ...]) -> Days:
     end = END.replace(tzinfo=UTC)
-    trigger.__setstate__(
-        {"version": 2, "timezone": UTC, "start_date": None, "end_date": end, "fields": fields, "jitter": None}
+    return Days(
+        CronTrigger(month=month, day=day, day_of_week=weekday, timezone=UTC, end_date=end) for day, weekday in pairs
     )
-    return trigger

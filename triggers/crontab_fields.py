@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,14 +32,18 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
         return self.name in {"day", "weekday"}
 
 
-FIELDS: Final = (
-    Field(name="second", low=0, high=59),
-    Field(name="minute", low=0, high=59),
-    Field(name="hour", low=0, high=23),
-    Field(name="day", low=1, high=31),
-    Field(name="month", low=1, high=12, names=MONTHS, first=1),
-    Field(name="weekday", low=0, high=7, names=WEEKDAYS),
-)
+FIELDS: Final = {
+    field.name: field
+    for field in (
+        Field(name="second", low=0, high=59),
+        Field(name="minute", low=0, high=59),
+        Field(name="hour", low=0, high=23),
+        Field(name="day", low=1, high=31),
+        Field(name="month", low=1, high=12, names=MONTHS, first=1),
+        Field(name="weekday", low=0, high=7, names=WEEKDAYS),
+    )
+}
+"""In the order in which they stand in a line."""
 
 
 class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a problem
@@ -49,12 +54,13 @@ class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a probl
         self.place, self.message, self.mend = place, message, mend
 
 
+Numbers = tuple[int, ...]
+
+
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What a field chooses."""
 
-    field: Field
-    place: int
-    numbers: frozenset[int]
+    numbers: Numbers
     """Weekdays are counted from Monday = 0 here, as Python and APScheduler do."""
     special: tuple[str, ...]
     """`last`, `2nd fri`: APScheduler's words for days that no number says."""
@@ -73,16 +79,18 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         return ",".join(part for part in (self.plain, *self.special) if part)
 
 
-def choice(field: Field, text: str, place: int) -> Choice:
-    """What the text chooses.
+@lru_cache(maxsize=8192)
+def choice(name: str, text: str) -> Choice:
+    """What the text chooses of a field; lines share it.
 
     Raises:
-        Wrong: with its place in the line.
+        Wrong: with its place in the text.
     """
+    field = FIELDS[name]
     numbers: set[int] = set()
     special: list[str] = []
     plain: list[str] = []
-    start = place
+    start = 0
     for item in text.lower().split(","):
         word = _special(field, item, start)
         if word:
@@ -96,9 +104,7 @@ def choice(field: Field, text: str, place: int) -> Choice:
         numbers = {(number - 1) % 7 for number in numbers}
         plain = ["*"] if len(numbers) == 7 else [str(number) for number in sorted(numbers)]  # noqa: PLR2004
     return Choice(
-        field=field,
-        place=place,
-        numbers=frozenset(numbers),
+        numbers=tuple(sorted(numbers)),
         special=tuple(special),
         is_star=text.startswith(("*", "?")),
         plain="*" if "*" in plain else ",".join(plain),

@@ -23,7 +23,7 @@ DAY: Final = timedelta(days=1)
 FAR: Final = 19 * timedelta(days=146_097)
 """7600 years."""
 
-MOST_PERIODS: Final = 100_000
+MOST_PERIODS: Final = 20_000
 """How many periods are looked at in vain, until a rule is held to have no more times."""
 
 _DAY_PARTS: Final = ("byweekno", "byyearday", "bymonthday", "byweekday")
@@ -102,47 +102,51 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def _by_days(self, start: datetime, after: datetime) -> datetime | None:
         left = MOST_PERIODS
-        while left > 0 and (day := self._day(after + MOMENT)) is not None:
+        for day in self._days(after + MOMENT):
             for period in self._periods(start, max(after, day - MOMENT), day + DAY):
                 left -= 1
-                if (found := self._within(start, period, after)) is not None:
+                if period is not None and (found := self._within(start, period, after)) is not None:
                     return found
-                if left == 0:
-                    return None
             left -= 1
-            after = day + DAY - MOMENT
+            if left <= 0:
+                break
         return None
 
-    def _day(self, moment: datetime) -> datetime | None:
-        """The midnight of the first day from `moment`'s on that the parts allow."""
+    def _days(self, moment: datetime) -> Iterator[datetime]:
+        """The midnights of the days that the parts allow, from `moment`'s own on."""
         midnight = _midnight(moment)
         parts = {part: self.parts[part] for part in ("bymonth", *_DAY_PARTS) if part in self.parts}
-        if midnight >= END or not parts:
-            return midnight if midnight < END else None
+        if midnight >= END:
+            return
+        if not parts:
+            yield from (midnight + number * DAY for number in range((END - midnight).days))
+            return
         if not any(part in parts for part in _DAY_PARTS):
             parts["bymonthday"] = range(1, 32)
-        begin = datetime(moment.year, 1, 1)  # noqa: DTZ001
-        found = rrule.rrule(rrule.YEARLY, dtstart=begin + FAR, **parts).after(midnight + FAR, inc=True)
-        return None if found is None else found - FAR
+        every = rrule.rrule(rrule.YEARLY, dtstart=datetime(moment.year, 1, 1) + FAR, **parts)  # noqa: DTZ001
+        yield from (day - FAR for day in every.xafter(midnight + FAR, inc=True))
 
-    def _periods(self, start: datetime, after: datetime, end: datetime) -> Iterator[datetime]:
-        """The begin of each of the rule's days, hours … that may hold a time after `after`, until `end`."""
+    def _periods(self, start: datetime, after: datetime, end: datetime) -> Iterator[datetime | None]:
+        """The begin of each of the rule's days, hours … that may hold a time after `after`, until `end`.
+
+        None for those that the parts do not allow: whoever asks counts them too.
+        """
         unit = _UNITS[self.freq]
         begin = datetime(*start.timetuple()[: self.freq])  # noqa: DTZ001
         step = unit * self.interval
         at = begin + max(0, -((begin - after + unit - 2 * MOMENT) // step)) * step
-        named = [(place, _some(self.parts[f"by{time}"])) for place, time in self._named()]
+        named = list(self._named())
         while at < end:
             fields = at.timetuple()
-            if all(fields[place] in numbers for place, numbers in named):
-                yield at
-            at += step
+            missed = next((unit for place, unit, numbers in named if fields[place] not in numbers), None)
+            yield at if missed is None else None
+            at += step if missed is None else -((at - _end(at, missed)) // step) * step
 
-    def _named(self) -> Iterator[tuple[int, str]]:
+    def _named(self) -> Iterator[tuple[int, timedelta, tuple[int, ...]]]:
         """The parts that say which hours, minutes … a rule of hours, minutes … takes."""
         for place, time in enumerate(_TIMES[: self.freq - rrule.DAILY], 3):
             if f"by{time}" in self.parts:
-                yield place, time
+                yield place, timedelta(**{f"{time}s": 1}), _some(self.parts[f"by{time}"])
 
     def _within(self, start: datetime, period: datetime, after: datetime) -> datetime | None:
         """The first time of a period after `after`."""
@@ -160,6 +164,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 def _span(hours: int, minutes: int, seconds: int) -> timedelta:
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _end(wall: datetime, unit: timedelta) -> datetime:
+    """The end of the hour, minute or second that `wall` is in."""
+    midnight = _midnight(wall)
+    return midnight + ((wall - midnight) // unit + 1) * unit
 
 
 def _some(numbers: int | Iterable[int]) -> tuple[int, ...]:

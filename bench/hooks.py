@@ -1,0 +1,132 @@
+"""G11, G12: how soon a webhook has started its task on an idle pooled runner, and webhooks taken in a second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from bench import latency
+from bench.measure import Finding, Goal, percentile
+from bench.mesh import ELEMENTS, PATIENCE, POLL, Mesh, mesh
+from bench.parts.answerer import Answerer
+from bench.parts.deliverer import Deliverer
+from bench.parts.knocker import Knocker
+from bench.plan import Plan
+from bench.process import part
+from muster.mesh.settings import Durability
+
+SECRET: Final = "the secret of the bench"
+VARIABLE: Final = "BENCH_HOOK_SECRET"
+CONNECTIONS: Final = 50
+PATH: Final = "/hooks/bench"
+
+TRIGGER: Final[dict[str, Any]] = {
+    "kind": "trigger",
+    "name": "bench",
+    "provider": "webhook",
+    "with": {"auth": "hmac", "secret": {"env": VARIABLE}},
+    "blueprint": "noop",
+    "target": {"where": 'element.kind == "machine"', "queue": True},
+}
+
+
+@asynccontextmanager
+async def hooked(folder: Path, durability: Durability, *agents: str) -> AsyncIterator[Mesh]:
+    """A mesh with a trigger service in its broker's process, as `muster up` has it, and a webhook trigger."""
+    os.environ[VARIABLE] = SECRET
+    try:
+        async with mesh(folder, durability, agents=agents, manifests=(TRIGGER,), options=("--triggers",)) as subject:
+            yield subject
+    finally:
+        del os.environ[VARIABLE]
+
+
+async def starts(plan: Plan) -> list[Finding]:
+    """G11: from before the delivery to the task's start, beside a raw publish to its receipt."""
+    count = 80 if plan.quick else 400
+    floor, ours, answers = [], [], []
+    for run in range(plan.runs):
+        with tempfile.TemporaryDirectory() as name:
+            floor.append(await latency.starts_of_floor(Path(name), count))
+        with tempfile.TemporaryDirectory() as name:
+            async with hooked(Path(name), "fast", ELEMENTS[0]) as subject:
+                settings = Knocker(url=subject.api, path=PATH, count=count, secret=SECRET)
+                samples = await latency.asked("knocker", settings, subject.folder)
+                jobs = await asyncio.to_thread(latency.first_jobs, subject)
+        ours.append([(jobs[sample.id][0] - sample.begin / 1e9) * 1e3 for sample in samples])
+        answers.append(list(latency.durations(samples)))
+        middles = [percentile(values[-1], 0.5) for values in (floor, ours, answers)]
+        plan.say("G11", "run {}: raw {:.2f}, ours {:.2f}, answered {:.2f} ms".format(run + 1, *middles))
+    what = "idle, webhook in to task start on a pooled runner"
+    told = [percentile(values, 0.5) for values in answers]
+    return [
+        *latency.compared("G11", what, (floor, ours), "raw: publish to receipt", {0.5: 3.0, 0.99: 4.0}),
+        Finding(gate="G11", what="idle, webhook in to its answer, p50", unit="ms", ours=told),
+    ]
+
+
+async def delivered(settings: Deliverer, folder: Path) -> float:
+    """Deliveries a second.
+
+    Raises:
+        RuntimeError: some were not accepted.
+    """
+    async with part("deliverer", settings, folder) as deliverer:
+        await deliverer.go()
+        facts = await deliverer.told(600)
+    if facts["answers"] != {"202": settings.count}:
+        raise RuntimeError(f"of {settings.count} deliveries, these were the answers: {facts['answers']}")
+    return float(settings.count / ((facts["end"] - facts["begin"]) / 1e9))
+
+
+async def answered(folder: Path, count: int) -> float:
+    """The floor's deliveries a second."""
+    async with part("answerer", Answerer(), folder) as answerer:
+        await answerer.go()
+        url = str((await answerer.told())["url"])
+        return await delivered(Deliverer(url=url, path=PATH, count=count, connections=CONNECTIONS), folder)
+
+
+async def taken(plan: Plan, durability: Durability, count: int, goal: Goal) -> list[Finding]:
+    """Deliveries that are on the log, beside the same server answering at once."""
+    floor, ours, times = [], [], []
+    for run in range(plan.runs):
+        with tempfile.TemporaryDirectory() as name:
+            floor.append(await answered(Path(name), plan.size(20_000)))
+        with tempfile.TemporaryDirectory() as name:
+            async with hooked(Path(name), durability) as subject:
+                used = subject.seconds()
+                settings = Deliverer(url=subject.api, path=PATH, count=count, connections=CONNECTIONS, secret=SECRET)
+                ours.append(await delivered(settings, subject.folder))
+                times.append((subject.seconds() - used) / count * 1e6)
+                await recorded(subject, count)
+        plan.say("G12", f"{durability} run {run + 1}: empty 202 {floor[-1]:,.0f}/s, ours {ours[-1]:,.0f}/s")
+    what = f"webhooks, {CONNECTIONS} connections, signature checked, on the log, {durability}"
+    return [
+        Finding(gate="G12", what=what, unit="deliveries/s", ours=ours, floor=floor, against="an empty 202", goal=goal),
+        Finding(gate="G12", what=f"processor time of the broker, {durability}", unit="us a delivery", ours=times),
+    ]
+
+
+async def recorded(subject: Mesh, count: int) -> None:
+    """Wait until the record has an order for each delivery: what was accepted is there.
+
+    Raises:
+        TimeoutError: some are missing.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while subject.counts()[0] != count:
+            await asyncio.sleep(POLL)
+
+
+async def rates(plan: Plan) -> list[Finding]:
+    """G12."""
+    return [
+        *await taken(plan, "fast", plan.size(20_000), Goal(least=0.4)),
+        *await taken(plan, "safe", plan.size(5_000), Goal()),
+    ]

@@ -1,0 +1,187 @@
+"""Due times on their way to the log: many triggers' at once, one trigger's in order, until each is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from muster.blueprints.provider import Schedule
+from muster.mesh.errors import MusterError, NotFoundError, UnreachableError
+from muster.mesh.firing import Fire, FireRequest
+from muster.mesh.service import Service
+from muster.triggers.definitions import Trigger
+
+log = structlog.get_logger()
+
+AT_ONCE: Final = 256
+"""Firings under way at a time."""
+
+LATE: Final = timedelta(minutes=1)
+"""Up to here a time is late; beyond, it is missed, and the schedule's policy says what becomes of it."""
+
+PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each next try while no broker answers; the last one from then on."""
+
+LAG: Final = 0.25
+"""Seconds until a broker that does not know the trigger as we do is asked again: one of the two is behind."""
+
+MOST_LAGS: Final = 20
+
+Pause = Callable[[float], Awaitable[None]]
+
+
+class Entry:
+    """A schedule at work: its trigger, and the next due time."""
+
+    __slots__ = ("at", "changed_at", "due", "is_present", "name", "provider", "schedule", "version", "waiting")
+
+    def __init__(self, trigger: Trigger, schedule: Schedule) -> None:
+        self.name = trigger.name
+        self.provider = trigger.provider
+        self.schedule = schedule
+        self.is_present = True
+        self.due: datetime | None = None
+        self.at = 0.0
+        """When `due` goes off, its jitter included; seconds since 1970."""
+        self.waiting: deque[datetime] | None = None
+        """Due times that are not on the log yet; None between ticks."""
+        self.take(trigger)
+
+    def take(self, trigger: Trigger) -> None:
+        """It is another version of the trigger now, with the same schedule."""
+        self.version = trigger.version
+        self.changed_at = trigger.changed_at
+
+
+class Ticks(Service):
+    """Fires what it is handed."""
+
+    def __init__(self, fire: Fire, *, pause: Pause = asyncio.sleep) -> None:
+        super().__init__()
+        self._fire = fire
+        self._pause = pause
+        self._queue: asyncio.Queue[Entry] = asyncio.Queue()  # bounded: an entry is in it once
+        self._lane = asyncio.Lock()
+        self._failures = 0
+        self.fired = 0
+        """Firings that a broker has taken."""
+
+    def hand(self, entry: Entry, dues: list[datetime], now: datetime) -> None:
+        """Fire these, after what waits of the same trigger."""
+        if entry.waiting is None:
+            entry.waiting = deque(dues)
+            self._queue.put_nowait(entry)
+            return
+        entry.waiting.extend(dues)
+        most = entry.schedule.missed_limit if entry.schedule.missed == "all" else 1
+        while len(entry.waiting) > most and entry.waiting[most] < now - LATE:  # they stand in order
+            log.warning("tick.missed", trigger=entry.name, due=stamp(entry.waiting.popleft()))
+
+    async def run(self) -> None:
+        """Fire until cancelled."""
+        async with AsyncExitStack() as stack:
+            workers = await stack.enter_async_context(asyncio.TaskGroup())
+            for _ in range(AT_ONCE):
+                workers.create_task(self._work())
+            self.ready.set()
+
+    async def _work(self) -> None:
+        while True:
+            entry = await self._queue.get()
+            while entry.waiting and entry.is_present:
+                due = entry.waiting[0]
+                await self._deliver(entry, due)
+                if entry.waiting and entry.waiting[0] == due:  # it may have been dropped meanwhile
+                    entry.waiting.popleft()
+            entry.waiting = None
+
+    async def _deliver(self, entry: Entry, due: datetime) -> None:
+        """Fire one; over when it is on the log, or not to be fired any more."""
+        lags = 0
+        while _is_wanted(entry, due):
+            try:
+                is_known = await self._in_lane(entry, due)
+            except UnreachableError:
+                continue
+            except NotFoundError:
+                is_known = False
+            except MusterError as error:
+                log.warning("tick.refused", trigger=entry.name, due=stamp(due), why=error.detail)
+                return
+            if is_known:
+                return
+            lags += 1
+            if lags > MOST_LAGS:
+                log.warning("tick.unwanted", trigger=entry.name, due=stamp(due), version=entry.version)
+                return
+            await self._pause(LAG)
+
+    async def _in_lane(self, entry: Entry, due: datetime) -> bool:
+        """Fire; while no broker answers, one at a time asks again, and the others wait for how it goes."""
+        if not self._failures:
+            return await self._ask(entry, due)
+        async with self._lane:
+            if self._failures:
+                await self._pause(PAUSES[min(self._failures, len(PAUSES)) - 1])
+                return await self._ask(entry, due)
+        return await self._ask(entry, due)
+
+    async def _ask(self, entry: Entry, due: datetime) -> bool:
+        """Whether a broker knows the trigger as we do, and so has taken the firing."""
+        if not _is_wanted(entry, due):  # we may have waited for our turn
+            return True
+        failures = self._failures
+        try:
+            reply = await self._fire(request(entry, due))
+        except UnreachableError as error:
+            self._failed(failures, error)
+            raise
+        except MusterError:
+            self._failures = 0
+            raise
+        except Exception as error:
+            log.exception("tick.bug", trigger=entry.name)
+            self._failed(failures, error)
+            raise UnreachableError(repr(error)) from error
+        self._failures = 0
+        self.fired += not reply.stale
+        return not reply.stale
+
+    def _failed(self, before: int, error: Exception) -> None:
+        """Many at once fail of one cause, and count as one."""
+        self._failures = max(self._failures, before + 1)
+        if before == 0 and self._failures == 1:
+            log.warning("ticks.wait", why=str(error))
+
+
+def _is_wanted(entry: Entry, due: datetime) -> bool:
+    waiting = entry.waiting
+    return bool(entry.is_present and waiting and waiting[0] == due)
+
+
+def request(entry: Entry, due: datetime) -> FireRequest:
+    """The firing of a due time; its key makes it the same one whoever asks for it."""
+    key = stamp(due)
+    zone = entry.schedule.zone()
+    event: dict[str, Any] = {
+        "provider": entry.provider,
+        "kind": "tick",
+        "id": key,
+        "time": key,
+        "body": {},
+        "headers": {},
+        "local": due.astimezone(zone).isoformat(),
+        "timezone": str(zone),
+    }
+    return FireRequest(trigger=entry.name, event=event, key=key, version=entry.version, due=due)
+
+
+def stamp(due: datetime) -> str:
+    """`2030-01-31T12:00:00Z`."""
+    return due.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
