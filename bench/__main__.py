@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
-from bench import hooks, latency, machine, memory, output, pools, replay, report, script, throughput
+from bench import hooks, latency, machine, memory, output, pools, replay, report, schedules, script, throughput
 from bench.measure import Finding
 from bench.plan import Plan
 
@@ -26,6 +26,8 @@ MEASURES: Final[tuple[tuple[Measure, frozenset[str]], ...]] = (
     (output.output, frozenset({"G10"})),
     (hooks.starts, frozenset({"G11"})),
     (hooks.rates, frozenset({"G12"})),
+    (schedules.added, frozenset({"G13"})),
+    (schedules.due, frozenset({"G14"})),
     (pools.pools, frozenset({"G15"})),
 )
 """What finds what; G9 is looked at in each."""

@@ -34,6 +34,8 @@ from muster.mesh.model import OrderRequest
 
 log = structlog.get_logger()
 
+_encode = msgspec.json.Encoder().encode
+
 BY: Final = "triggers"
 
 PATIENCE: Final = 5.0
@@ -92,7 +94,7 @@ class Firings(Orders):
         except LostRaceError:
             return await self._duplicate(ident)
         except TooLargeError as error:
-            changes = await self._log.append(_without_event(planned, error), expect=0)
+            changes = await self._log.append(_without_event(planned, request.event, error), expect=0)
         firing = changes.firings.get(ident)
         return await self._duplicate(ident) if firing is None else _reply(firing)
 
@@ -136,7 +138,10 @@ class Firings(Orders):
         kind = providers.provider_kinds().get(manifest.provider)
         if kind is None or not issubclass(kind, Schedule):
             raise RefusedError(f"trigger {trigger!r} does not go by the clock; its provider is {manifest.provider}")
-        schedule = msgspec.convert(manifest.with_, kind)
+        try:
+            schedule = msgspec.convert(manifest.with_, kind)
+        except msgspec.ValidationError as error:  # another version of the provider checked it
+            raise RefusedError(f"the provider {manifest.provider} does not understand its settings: {error}") from None
         told: list[dict[str, str]] = []
         due = schedule.following(now, stored.changed_at)
         while due is not None and len(told) < count:
@@ -179,7 +184,7 @@ class Firings(Orders):
             trigger=request.trigger,
             version=aim.version,
             by=by,
-            event=request.event,
+            event=_raw(request.event),
             key=request.key,
             due=request.due,
             depth=request.depth,
@@ -192,21 +197,21 @@ class Firings(Orders):
         try:
             if aim.condition is not None and not aim.condition.holds({"event": request.event}):
                 return f"`{aim.condition.text.strip()}` does not hold"
-            return self._with_orders(bare, aim)
+            return self._with_orders(bare, aim, request.event)
         except MusterError as error:
             return msgspec.structs.replace(bare, rejected=_told(error))
         except Exception as error:  # a bug that some event brings to light may not lose the event
             log.exception("firing.bug", trigger=request.trigger)
             return msgspec.structs.replace(bare, rejected=f"a bug of the broker's: {error!r}")
 
-    def _with_orders(self, bare: records.Fired, aim: _Aim) -> records.Fired:
+    def _with_orders(self, bare: records.Fired, aim: _Aim, event: Mapping[str, Any]) -> records.Fired:
         """The record with the orders that the trigger wants.
 
         Raises:
             MusterError: there can be none.
         """
         pinned = self._pin(aim.request.blueprint)
-        given = _given(aim.trigger, pinned.blueprint, bare.event)
+        given = _given(aim.trigger, pinned.blueprint, event)
         planned, base = [], None
         for place, target in enumerate(chosen(aim.request, self._state)):
             resolved = self._inputs(pinned, given, target, "trigger")
@@ -249,6 +254,10 @@ class Firings(Orders):
                 return msgspec.structs.replace(_reply(firing), duplicate=True)
 
 
+def _raw(event: Mapping[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(_encode(event))
+
+
 @lru_cache(maxsize=MOST_AIMS)
 def _condition(text: str) -> EventCondition:
     return EventCondition(text)
@@ -268,14 +277,14 @@ def _told(error: MusterError) -> str:
     return f"{error.detail}: {problems}"[:LONGEST_REASON] if problems else error.detail[:LONGEST_REASON]
 
 
-def _without_event(planned: records.Fired, error: TooLargeError) -> records.Fired:
+def _without_event(planned: records.Fired, event: Mapping[str, Any], error: TooLargeError) -> records.Fired:
     """An event that does not fit in a record is not lost either: what is known of it is kept, with the reason."""
     return records.Fired(
         id=planned.id,
         trigger=planned.trigger,
         version=planned.version,
         by=planned.by,
-        event=dict(_short(planned.event)),
+        event=_raw(dict(_short(event))),
         key=planned.key,
         due=planned.due,
         depth=planned.depth,

@@ -82,7 +82,8 @@ class Firing(Wire, omit_defaults=True):
     due: datetime | None = None
     depth: int = 0
     by: str = ""
-    event: dict[str, Any] = {}
+    event: Any = None
+    """Its JSON; a broker that only hands it on has it as `msgspec.Raw`."""
     orders: tuple[str, ...] = ()
 
 

@@ -11,6 +11,7 @@ import re
 import secrets
 from base64 import b32encode
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 LOG_STREAM: Final = "MUSTER_LOG"
@@ -135,9 +136,15 @@ def pool_consumer(pool: str) -> str:
     return f"pool-{token(pool)}"
 
 
+@lru_cache(maxsize=4096)
 def queue_pool(where: str) -> str:
     """The pool that a filter alone defines (`queue: true`); the colon keeps it apart from pools with a name."""
     return "queue:" + digest_id(where)
+
+
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_TWO_LETTERS: Final = tuple(first + second for first in _LETTERS for second in _LETTERS)
+"""RFC 4648 base 32, ten bits at a time: many times as fast as Python's own."""
 
 
 def order_of(firing: str, place: int) -> str:
@@ -148,7 +155,8 @@ def order_of(firing: str, place: int) -> str:
 def digest_id(*parts: str) -> str:
     """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
     joined = "\n".join(parts).encode()
-    return b32encode(hashlib.sha256(joined).digest()[:10]).decode().lower()
+    bits = int.from_bytes(hashlib.sha256(joined).digest()[:10], "big")
+    return "".join([_TWO_LETTERS[bits >> shift & 1023] for shift in range(70, -1, -10)])
 
 
 def output(order: str, job: str) -> str:

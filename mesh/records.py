@@ -8,12 +8,14 @@ strictly: what does not decode as a record that its subject's actor may write ch
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
 from muster.mesh import names
 from muster.mesh.model import Job, Order, OrderState, Wire
+
+NOTHING: Final = msgspec.Raw(b"{}")
 
 
 class Record(Wire, omit_defaults=True, tag_field="type"):
@@ -243,7 +245,8 @@ class Fired(OtherRecord, tag="fired"):
     version: int
     """The trigger's."""
     by: str
-    event: dict[str, Any] = {}
+    event: msgspec.Raw = NOTHING
+    """Its JSON, which nobody needs to read here."""
     key: str = ""
     due: datetime | None = None
     depth: int = 0

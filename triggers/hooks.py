@@ -23,7 +23,9 @@ from muster.mesh.errors import (
     NotFoundError,
     RefusedError,
     TooLargeError,
+    UnauthorizedError,
     UnavailableError,
+    UnreachableError,
     UsageError,
 )
 from muster.mesh.firing import FireReply, FireRequest
@@ -40,6 +42,9 @@ PREFIX: Final = "/hooks/"
 HTTP_BAD_REQUEST: Final = 400
 HTTP_BUG: Final = 500
 """From here on it is not the sender's fault."""
+
+ASKING: Final = 8
+"""Questions to brokers, under way, whether a trigger that refuses is still the same; a flood asks no more."""
 
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
@@ -119,6 +124,7 @@ class Hooks:
         self.answered: Counter[int] = Counter()
         """Deliveries by the status of their answer."""
         self.under_way = 0
+        self._asking = 0
         self._triggers, self._fire = triggers, fire
         self._settings = settings or HookSettings()
         self._uploads: Uploads | None = None
@@ -137,7 +143,7 @@ class Hooks:
             trigger, hook = await self._admitted(scope, headers)
             body = await uploads.read(receive, hook.max_body)
             unread = False
-            status, content = await self._fired(trigger, hook, _request(scope, headers, body))
+            status, content = await self._fired(trigger, _request(scope, headers, body))
         except MusterError as error:
             await self._refuse(error, scope, receive if unread else None, send)
         except GoneError:
@@ -171,26 +177,48 @@ class Hooks:
             raise TooLargeError(f"the body is larger than this trigger takes: {hook.max_body} bytes")
         return trigger, hook
 
-    async def _fired(self, trigger: Trigger, hook: Hook, request: HookRequest) -> tuple[int, bytes]:
-        """Understand it and put it on the log; once more if the trigger turns out to have changed."""
-        for _ in range(2):
-            happening = _received(hook, request)
-            if isinstance(happening, Ignored):
-                return 200, _encode(Answer(ignored=happening.reason))
-            reply = await self._fire(
-                FireRequest(
-                    trigger=trigger.name,
-                    event=happening.event,
-                    key=happening.key,
-                    version=trigger.version,
-                    depth=happening.depth,
-                )
+    async def _fired(self, trigger: Trigger, request: HookRequest) -> tuple[int, bytes]:
+        """Understand it and put it on the log; nobody is refused by a trigger that has changed meanwhile."""
+        answer, is_final = await self._tried(trigger, request)
+        if not is_final and (newer := await self._newer(trigger)) is not None:
+            answer, _ = await self._tried(newer, request)
+        if isinstance(answer, MusterError):
+            raise answer
+        return answer
+
+    async def _tried(self, trigger: Trigger, request: HookRequest) -> tuple[tuple[int, bytes] | MusterError, bool]:
+        """What to answer, and whether that would be so with a newer version too."""
+        try:
+            found = _received(_hook_of(trigger), request)
+        except (UnauthorizedError, InvalidError) as error:
+            return error, False
+        if isinstance(found, Ignored):
+            return (200, _encode(Answer(ignored=found.reason))), False
+        reply = await self._fire(
+            FireRequest(
+                trigger=trigger.name, event=found.event, key=found.key, version=trigger.version, depth=found.depth
             )
-            if not reply.stale:
-                return _answer(reply)
-            trigger = await self._triggers.refreshed(trigger.name)
-            hook = _hook_of(trigger)
-        raise UnavailableError("the trigger is being changed")
+        )
+        if reply.stale:
+            return UnavailableError("the trigger is being changed"), False
+        return _answer(reply), True
+
+    async def _newer(self, trigger: Trigger) -> Trigger | None:
+        """The trigger as a broker knows it, if that is another one.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        if self._asking >= ASKING:
+            return None
+        self._asking += 1
+        try:
+            found = await self._triggers.refreshed(trigger.name)
+        except UnreachableError:
+            return None
+        finally:
+            self._asking -= 1
+        return found if (found.version, found.changed_at) != (trigger.version, trigger.changed_at) else None
 
     async def _refuse(self, error: MusterError, scope: Scope, unread: Receive | None, send: Send) -> None:
         """Answer with a problem (RFC 9457); a body that was not read goes by, within bounds."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,7 +54,13 @@ def story(orders: int) -> list[tuple[str, bytes]]:
         said += [
             (
                 records.Fired(
-                    id=firing, trigger="t", version=1, by="test", event={"body": number}, due=START, orders=planned
+                    id=firing,
+                    trigger="t",
+                    version=1,
+                    by="test",
+                    event=msgspec.Raw(b'{"body": 1}'),
+                    due=START,
+                    orders=planned,
                 ),
                 names.BROKER,
             ),

@@ -33,6 +33,7 @@ async def docs_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
 @pytest.mark.parametrize("page", PAGES)
 async def test_every_block_does_what_it_says(page: Path, docs_mesh: Mesh, tmp_path: Path) -> None:
     shelf = Shelf([one for path in library.paths() for one in load(path.read_text(), str(path))])
+    shelf.add(load("{kind: machine, name: web01}"))  # the mesh's
     async with Reader(docs_mesh, tmp_path, shelf) as reader:
         for block in blocks(page):
             await reader.do(block)

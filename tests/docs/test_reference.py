@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,11 +15,14 @@ from muster.blueprints.kinds.noop import NoopFields
 from muster.blueprints.kinds.order import OrderFields
 from muster.blueprints.kinds.wait import WaitFields
 from muster.blueprints.manifest import object_kinds
+from muster.blueprints.provider import Schedule, provider_kinds
 from tests.docs.generated import PAGES, diagram
 from tests.kit.processes import ROOT
 
 BLUEPRINTS = ROOT / "docs" / "reference" / "blueprints.md"
 MANIFESTS = ROOT / "docs" / "reference" / "manifests.md"
+
+TRIGGERS = ROOT / "docs" / "triggers.md"
 
 TABLES: list[tuple[str, type[msgspec.Struct]]] = [
     ("A blueprint", Blueprint),
@@ -49,7 +53,7 @@ def section(page: Path, title: str) -> str:
 def told(text: str) -> set[str]:
     """The names in the first column of a section's first table."""
     table = next(part.strip() for part in text.split("\n\n") if part.strip().startswith("| field |"))
-    return {row.split("|")[1].strip().strip("`") for row in table.splitlines()[2:]}
+    return {name for row in table.splitlines()[2:] for name in re.findall("`([^`]+)`", row.split("|")[1])}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -69,6 +73,16 @@ def test_every_field_of_a_blueprint_is_told(title: str, struct: type[msgspec.Str
 @pytest.mark.parametrize("kind", sorted(set(object_kinds()) - {"blueprint"}))
 def test_every_field_of_a_manifest_is_told(kind: str) -> None:
     assert told(section(MANIFESTS, f"`kind: {kind}`")) == set(object_kinds()[kind].manifest.__struct_encode_fields__)
+
+
+@pytest.mark.parametrize("name", sorted(provider_kinds()))
+def test_every_field_of_a_provider_is_told(name: str) -> None:
+    title = "gitlab" if name == "github" else name  # "the same fields", it says there
+    fields = told(section(TRIGGERS, f"`provider: {title}`"))
+    if issubclass(provider_kinds()[name], Schedule):
+        fields |= told(section(TRIGGERS, "By the clock"))
+    assert fields == set(provider_kinds()[name].__struct_encode_fields__)
+    assert f"`provider: {name}`" in TRIGGERS.read_text()
 
 
 def test_every_kind_of_task_is_told() -> None:

@@ -12,8 +12,9 @@ import pytest
 from muster.blueprints.provider import Provider
 from muster.mesh.errors import NotFoundError, UnavailableError
 from muster.mesh.firing import FireReply, FireRequest, FiringState
+from muster.triggers.definitions import Trigger
 from tests.kit.waiting import deadline
-from tests.triggers.hook_server import SECRET, Served, made, problem, serving
+from tests.triggers.hook_server import SECRET, Served, made, problem, raw, serving
 
 MEGABYTE = 1024**2
 
@@ -93,6 +94,25 @@ async def test_a_trigger_that_changed_checks_with_its_new_settings(served: Serve
     problem(await served.post("any"), 401)
     answer = await served.post("any", headers={"authorization": f"Bearer {SECRET}"})
     assert "being changed" in problem(answer, 503)["detail"]
+
+
+async def test_nobody_is_refused_by_a_trigger_as_it_was(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER_SECRET", "other")
+    served.known.add("lab", "gitlab", secret={"env": "HOOK_SECRET"}, events=["issue"])
+    served.known.newer["lab"] = made("lab", "gitlab", 2, secret={"env": "OTHER_SECRET"})
+    push = {"x-gitlab-event": "Push Hook"}
+    problem(await served.post("lab", headers=push | {"x-gitlab-token": "neither"}), 401)
+    assert (await served.post("lab", headers=push | {"x-gitlab-token": "other"})).status_code == 202
+    assert served.fired.requests[0].version == 2
+
+
+async def test_a_refusal_stands_when_nobody_can_be_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_: str) -> Trigger:
+        raise UnavailableError("no broker answers")
+
+    monkeypatch.setattr(served.known, "refreshed", away)
+    served.known.add("any", "webhook", auth="token", secret={"env": "HOOK_SECRET"})
+    problem(await served.post("any", headers={"authorization": "Bearer x"}), 401)
 
 
 @pytest.mark.parametrize("path", ["nobody", "", "Not/A/Name", "..%2Fany", "any/", "x" * 300])
@@ -248,15 +268,11 @@ async def test_a_thousand_deliveries_at_once_are_all_answered(served: Served) ->
     body = msgspec.json.encode({"text": "x" * 500})
 
     async def deliver(number: int) -> int:
-        head = f"POST /hooks/any HTTP/1.1\r\nhost: x\r\nx-token: {SECRET}\r\nidempotency-key: {number % 900}\r\n"
-        reader, writer = await served.sent(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        status = int((await reader.readline()).split()[1])
-        writer.close()
+        status, _ = await raw(served.url, "/hooks/any", body, x_token=SECRET, idempotency_key=str(number % 900))
         return status
 
-    async with deadline(30), asyncio.TaskGroup() as group:
-        tasks = [group.create_task(deliver(number)) for number in range(1000)]
-    answers = [task.result() for task in tasks]
+    async with deadline(30):
+        answers = await asyncio.gather(*map(deliver, range(1000)))
     assert (answers.count(202), answers.count(200)) == (900, 100)
     assert len(served.fired.requests) == 900
 

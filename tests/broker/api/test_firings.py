@@ -253,6 +253,15 @@ async def test_an_order_of_a_firing_can_be_explained_and_retried(own_mesh: Mesh)
     assert "event" not in history[0]["data"]
 
 
+async def test_child_orders_remember_how_many_firings_stand_above_them(own_mesh: Mesh) -> None:
+    await own_mesh.apply(trigger())
+    reply = await fire(own_mesh, depth=4)
+    child = await own_mesh.order(parent=reply.orders[0])
+    assert (child["chain"], child["trigger"]) == (5, None)
+    told = [event for event in await events(own_mesh, "order.created") if event["subject"] == child["id"]]
+    assert told[0]["data"]["chain"] == 5
+
+
 async def test_trigger_services_are_told_of_triggers_in_a_bucket(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger("a.b", **{"with": {"tone": "high"}}), trigger("u", enabled=False))
     bucket = await own_mesh.nats.jetstream().key_value(names.TRIGGER_BUCKET)

@@ -1,0 +1,140 @@
+"""What the state machine decides about firings, record by record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from muster.broker.state.changes import Changes
+from muster.broker.state.machine import State
+from muster.mesh import names, records
+from muster.mesh.firing import FiringState
+from muster.mesh.model import OrderState
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Book:
+    """A log, and the state machine that reads it."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.seq = 0
+        self.now = START
+        machines = [{"kind": "machine", "name": name} for name in "abc"]
+        self.write(records.Applied(id="x", manifests=(*machines,), by="test"))
+
+    def write(self, record: records.Record, actor: str = names.BROKER) -> Changes:
+        self.seq += 1
+        self.now += timedelta(seconds=1)
+        return self.state.apply(self.seq, self.now, records.subject(record, actor), records.encode(record))
+
+    def trigger(self, **fields: Any) -> Changes:
+        manifest = {"kind": "trigger", "name": "t", "provider": "x", "blueprint": "b", "target": {"on": "a"}, **fields}
+        return self.write(records.Applied(id="x", manifests=(manifest,), by="test"))
+
+    def fire(self, ident: str, *elements: str, **fields: Any) -> Changes:
+        planned = tuple(records.Planned(id=f"{ident}{name}", element=name) for name in elements or "a")
+        return self.write(records.Fired(id=ident, trigger="t", version=1, by="test", orders=planned, **fields))
+
+    def cancel(self, order: str) -> Changes:
+        return self.write(records.CancelRequested(order=order, by="test"))
+
+    def states(self) -> dict[str, str]:
+        """Open orders: offered, or why they wait."""
+        return {ident: order.reason or str(order.state) for ident, order in self.state.orders.items()}
+
+
+def test_orders_beyond_max_open_go_one_by_one_the_oldest_first() -> None:
+    book = Book()
+    book.trigger(max_open=1)
+    for ident in ("one", "two", "three"):
+        book.fire(ident)
+    assert book.states() == {"onea": "offered", "twoa": "overlap", "threea": "overlap"}
+    changes = book.cancel("onea")
+    assert [event.kind for event in changes.events] == ["order.cancelled", "order.offered"]
+    assert book.states() == {"twoa": "offered", "threea": "overlap"}
+
+
+def test_an_order_that_waits_for_its_element_does_not_hold_up_others() -> None:
+    book = Book()
+    book.trigger(max_open=1)
+    book.write(records.DrainChanged(element="a", drained=True, by="test"))
+    book.fire("one", "a", "b", "c")
+    assert book.states() == {"onea": "drained", "oneb": "offered", "onec": "overlap"}
+    book.write(records.DrainChanged(element="a", drained=False, by="test"))
+    assert book.states() == {"onea": "overlap", "oneb": "offered", "onec": "overlap"}
+
+
+def test_an_order_that_was_lost_or_waited_keeps_its_room() -> None:
+    book = Book()
+    book.trigger(max_open=1)
+    book.fire("one")
+    book.fire("two")
+    book.write(records.Claimed(order="onea", attempt=1, element="a", agent="x"), "a")
+    book.write(records.Suspended(order="onea", attempt=1, jobs=(), until=START), "a")
+    assert book.states()["twoa"] == "overlap"
+    book.write(records.Due(order="onea"))
+    assert book.states() == {"onea": "offered", "twoa": "overlap"}
+
+
+def test_a_higher_limit_lets_more_in_at_once() -> None:
+    book = Book()
+    book.trigger(max_open=1)
+    book.fire("one", "a", "b", "c")
+    book.trigger(max_open=2)
+    assert sorted(book.states().values()) == ["offered", "offered", "overlap"]
+    book.trigger()
+    assert set(book.states().values()) == {"offered"}
+
+
+def test_the_limit_of_a_deleted_trigger_holds_until_its_orders_are_through() -> None:
+    book = Book()
+    book.trigger(max_open=1)
+    book.fire("one", "a", "b")
+    book.write(records.Deleted(id="x", object_kind="trigger", name="t", by="test"))
+    assert sorted(book.states().values()) == ["offered", "overlap"]
+    book.cancel("onea")
+    assert book.states() == {"oneb": "offered"}
+    changes = book.cancel("oneb")
+    assert changes.standings == {"t": None}
+    assert not book.state.triggers.limits
+
+
+def test_only_as_many_orders_are_replaced_as_have_to_go() -> None:
+    book = Book()
+    book.trigger(max_open=2, on_overlap="replace")
+    book.fire("one")
+    book.fire("two")
+    book.fire("three")
+    assert book.states() == {"twoa": "offered", "threea": "offered"}
+    book.write(records.Claimed(order="twoa", attempt=1, element="a", agent="x"), "a")
+    book.fire("four", "a", "b")
+    assert book.state.orders["twoa"].state is OrderState.CANCELLING
+    assert sorted([book.states()["foura"], book.states()["fourb"]]) == ["offered", "overlap"]
+
+
+def test_a_cooldown_counts_from_the_last_firing_that_made_orders() -> None:
+    book = Book()
+    book.trigger(cooldown="3s")
+    outcomes = [book.fire("one", rejected="no").firings["one"].state]
+    outcomes += [book.fire(ident).firings[ident].state for ident in ("two", "three", "four")]
+    fired, skipped, rejected = FiringState.FIRED, FiringState.SKIPPED, FiringState.REJECTED
+    assert outcomes == [rejected, fired, skipped, skipped]
+    assert book.fire("five").firings["five"].state is fired
+
+
+def test_a_firing_of_a_trigger_that_was_deleted_meanwhile_is_rejected() -> None:
+    book = Book()
+    firing = book.fire("one").firings["one"]
+    assert (firing.state, firing.orders) == (FiringState.REJECTED, ())
+    assert "deleted" in firing.reason
+    assert not book.state.triggers.standing
+
+
+def test_late_ticks_do_not_turn_the_clock_back() -> None:
+    book = Book()
+    book.trigger()
+    for hour in (1, 3, 2):
+        book.fire(f"at{hour}", due=START + timedelta(hours=hour))
+    assert book.state.triggers.standing["t"].last_due == START + timedelta(hours=3)
