@@ -25,7 +25,7 @@ class Secret(Wire, omit_defaults=True):
             UnavailableError: it is not there, or empty; what it is never stands in the message.
         """
         if self.env is not None:
-            found, place = os.environ.get(self.env, "").encode(), f"the environment variable {self.env}"
+            found, place = os.environb.get(self.env.encode(), b""), f"the environment variable {self.env}"
         else:
             place = f"the file {self.file}"
             try:

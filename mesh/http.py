@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 import structlog
@@ -29,6 +30,9 @@ GRACE: Final = 3.0
 
 WAITING: Final = 4096
 """Connections that the kernel holds until they are accepted; a burst of more is told to try again."""
+
+MOST_OPEN: Final = 65536
+"""Files and connections that a server wants to be able to have open."""
 
 JOINED: Final = 16 * 1024
 """Bytes of an answer that wait for more; beyond, they are written at once."""
@@ -79,6 +83,7 @@ class HttpServer(Service):
     async def run(self) -> None:
         """Serve until cancelled, then let running requests end."""
         _bridge_logging()
+        _make_room()
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         try:
             await asyncio.shield(serving)
@@ -167,6 +172,15 @@ class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error: Any = record.exc_info[1] if record.exc_info else None
         log.warning("http.server", said=record.getMessage(), **({"error": repr(error)} if error else {}))
+
+
+def _make_room() -> None:
+    """Let the process have as many connections as the system allows it; many allow 1024 until one asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bridge_logging() -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from muster.blueprints.provider import Happening, Hook, HookRequest, Ignored
 from muster.mesh import names
+from muster.mesh.addresses import is_address
 from muster.mesh.asgi import Receive, Scope, Send
 from muster.mesh.errors import (
     InvalidError,
@@ -283,10 +284,14 @@ def _answer(reply: FireReply) -> tuple[int, bytes]:
 
 
 def _refuse_foreign_page(headers: Mapping[str, str]) -> None:
-    """A browser says where its page is from; a page of another site may not use it to reach a hook without a secret."""
-    origin = headers["origin"]
-    if origin.partition("://")[2].lower() != headers.get("host", "").lower():
-        raise ForbiddenError(f"a page of {origin[:200]!r} may not send this")
+    """A browser says where its page is from; a foreign page may not use it to reach a hook that asks for no secret.
+
+    A name in `Host` proves nothing: its owner may have it point to this host (DNS rebinding).
+    """
+    origin, host = headers["origin"].lower(), headers.get("host", "").lower()
+    name = host.rpartition(":")[0] if host[-1:] != "]" and ":" in host else host
+    if origin.partition("://")[2] != host or not is_address(name.strip("[]")):
+        raise ForbiddenError(f"a page of {origin[:200]!r} may not send this; give the trigger a secret to show")
 
 
 async def _respond(

@@ -78,10 +78,10 @@ class Webhook(Hook):
         if self.dedupe == "body":
             known = "body:" + fingerprint(request.body)
         else:
-            known = key(proof.ident, *(headers.get(name) for name in self._id_headers()), proof.signature)
+            known = key(proof.ident, *map(headers.get, self._id_headers()), proof.signature)
         hidden = self.header.lower() if self.header is not None else None
         told = event(request, "webhook", "webhook", body, known, hidden)
-        told["query"] = shown(request.query)
+        told["query"] = shown(request.query) if request.query else {}
         return Happening(event=told, key=known)
 
     def _id_headers(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Webhook(Hook):
 
     def _check_hmac(self, secret: bytes, request: HookRequest) -> _Proof:
         headers = request.headers
-        header = self.header or next((name for name in SIGNATURE_HEADERS if name in headers), SIGNATURE_HEADERS[0])
+        header = self.header or next(filter(headers.__contains__, SIGNATURE_HEADERS), SIGNATURE_HEADERS[0])
         scheme = Scheme(self.algorithm, self.encoding, f"{self.algorithm}=" if self.prefix is None else self.prefix)
         given = headers.get(header.lower())
         if self.timestamp_header is None:

@@ -17,6 +17,7 @@ from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.kit import record
 from tests.kit.bell import bell
 from tests.kit.waiting import eventually
 
@@ -357,3 +358,23 @@ async def test_a_broker_that_starts_anew_knows_how_triggers_stand(fresh_nats: Em
         again = await fire(second, key="one")
         assert (again.duplicate, again.firing, again.orders) == (True, made.firing, made.orders)
         assert (await fire(second, key="two")).state is FiringState.SKIPPED
+
+
+async def test_tables_that_were_deleted_are_rebuilt_row_for_row(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+    projection = tmp_path / "projection.sqlite"
+    async with running(fresh_nats, tmp_path) as first:
+        where = {"where": "element.online || true", "queue": True}
+        await first.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
+        await first.apply(trigger(max_open=2, on_overlap="replace"), trigger("q", target=where, max_open=1))
+        for number in range(12):
+            await fire(
+                first, trigger="tq"[number % 2], key=str(number // 3), event={"body": {"n": number}}, depth=number
+            )
+        await first.http.delete("/api/v1/triggers/q")
+        await first.http.get("/api/v1/orders")  # so that it is in the tables
+    before = record.rows(projection)
+    assert len(before["firings"]) > 5
+    record.remove(projection)
+    async with running(fresh_nats, tmp_path) as second:
+        await second.http.get("/api/v1/orders")
+    assert not record.difference(before, record.rows(projection))
