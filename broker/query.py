@@ -310,9 +310,12 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
 def _event_place(ident: str | None) -> tuple[int, int]:
     seq, _, place = (ident or "0.-1").partition(".")
     try:
-        return int(seq), int(place or -1)
+        found = int(seq), int(place or -1)
     except ValueError:
-        raise UsageError(f"{ident!r} is no event id; they look like 123.0") from None
+        found = None
+    if found is None or max(found) > _FIRST_PAGE:
+        raise UsageError(f"{ident!r} is no event id; they look like 123.0")
+    return found
 
 
 def _cursor(given: str | None) -> int:
