@@ -91,6 +91,7 @@ class Orders:
 
     def _put_down(self, delivery: Delivery) -> None:
         self._shop.lease.release(delivery)
+        delivery.on_lost = None  # it holds the attempt, which holds the delivery: only the collector would free them
 
     def cancel(self, order: str) -> None:
         """Somebody wants it stopped.  Not here: then the broker hears so when its message comes again."""

@@ -219,7 +219,7 @@ class Firings(Orders):
             is_same = resolved.inputs == base.inputs and resolved.sources == base.sources
             planned.append(
                 records.Planned(
-                    id=names.digest_id(bare.id, str(place)),
+                    id=names.order_of(bare.id, place),
                     element=target.element,
                     pool=target.pool,
                     where=target.where,

@@ -7,9 +7,8 @@ came back in the log's total order, so all brokers agree and nothing is half app
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -49,18 +48,22 @@ SWEEP: Final = 0.5
 HEADERS: Final = 1024
 """Bytes of a message that a record leaves for its headers."""
 
-WINDOW: Final = 2000
+WINDOW: Final = 4000
 """Log messages asked for and not yet applied."""
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(nanoseconds: int) -> datetime:
     """A JetStream time, to the microsecond."""
-    return datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC)
+    return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
 
 
 class _Appender(msgspec.Struct, eq=False):
     """Somebody waits until a record comes back in the log."""
 
+    record: records.Record
     place: tuple[str, bytes]
     outcome: asyncio.Future[Changes]
     deadline: float
@@ -78,9 +81,11 @@ class Log(Service):
         super().__init__()
         self._client = client
         self._publisher = publisher
-        self._waiting: dict[tuple[str, bytes], deque[_Appender]] = {}
+        self._waiting: dict[tuple[str, bytes], list[_Appender]] = {}
         self._turn: list[_Appender] = []
         self._loop = asyncio.get_running_loop()
+        self.on_alone: Callable[[records.Record], None] | None = None
+        """Called with a record that was just sent, if it is the only one under way; must not block."""
 
     async def run(self) -> None:
         """Give up appends that were not seen in time: one timer for all."""
@@ -88,11 +93,14 @@ class Log(Service):
         while True:
             await asyncio.sleep(SWEEP)
             now = self._loop.time()
-            for appender in [it for row in self._waiting.values() for it in row if it.deadline < now]:
-                _fail([appender], _not_seen())
+            overdue = [it for row in self._waiting.values() for it in row if it.deadline < now]
+            if overdue:
+                self._fail(overdue, _not_seen())
 
-    async def append(self, record: records.Record, *, expect: int | None = None, key: str | None = None) -> Changes:
-        """Write a record, and wait until the own state machine has applied it.
+    def append(
+        self, record: records.Record, *, expect: int | None = None, key: str | None = None
+    ) -> asyncio.Future[Changes]:
+        """Write a record, now; the future is what the own state machine made of it.
 
         Args:
             record: what happened.
@@ -100,76 +108,114 @@ class Log(Service):
             key: a message id: within two minutes JetStream stores only one message of a key.
 
         Raises:
-            LostRaceError: `expect` is not the last sequence any more.
             TooLargeError: the record is larger than a message may be.
+
+        The future raises:
+            LostRaceError: `expect` is not the last sequence any more.
             UnavailableError: it was not seen in the log in time, or JetStream refused it (a full disk).
         """
-        appender = self._expected(records.subject(record), records.encode(record))
-        try:
-            if expect is None and key is None:
-                self._turn.append(appender)
-                if len(self._turn) == 1:
-                    self._loop.call_soon(self._send_turn)
-            else:
-                headers: dict[str, str] = {}
-                if expect is not None:
-                    headers = compare_and_set(names.log_of(record.kind, record.about), expect)
-                if key is not None:
-                    headers[MSG_ID] = key
-                acknowledged = self._publisher.send(*appender.place, headers, patience=PATIENCE)
-                acknowledged.add_done_callback(lambda ack: _acknowledged([appender], ack))
-            return await appender.outcome
-        finally:
-            self._forget(appender)
-
-    def _send_turn(self) -> None:
-        turn, self._turn = self._turn, []
-        try:
-            for appender in turn[:-1]:
-                post(self._client, *appender.place)
-            acknowledged = self._publisher.send(*turn[-1].place, patience=PATIENCE)
-        except UnavailableError as error:
-            _fail(turn, error)
-            return
-        acknowledged.add_done_callback(lambda ack: _acknowledged(turn, ack))
-
-    def _expected(self, subject: str, data: bytes) -> _Appender:
-        if len(data) > self._client.max_payload - HEADERS:
-            raise TooLargeError(f"a record of {len(data)} bytes is more than the log takes")
-        outcome: asyncio.Future[Changes] = self._loop.create_future()
-        appender = _Appender((subject, data), outcome, self._loop.time() + PATIENCE)
-        row = self._waiting.get(appender.place)
-        if row is None:
-            self._waiting[appender.place] = deque((appender,))
-        else:
-            row.append(appender)
-        return appender
+        appender = self._expected(record, self._placed(record))
+        if expect is None and key is None:
+            if not self._turn:
+                self._loop.call_soon(self._send_turn)
+            self._turn.append(appender)
+            return appender.outcome
+        headers: dict[str, str] = {}
+        if expect is not None:
+            headers = compare_and_set(names.log_of(record.kind, record.about), expect)
+        if key is not None:
+            headers[MSG_ID] = key
+        self._send([appender], [headers])
+        return appender.outcome
 
     async def append_all(self, many: Sequence[records.Record], *, expect: int | None = None) -> list[Changes]:
         """Write records about different things: all of them or none (JetStream's atomic batch, ADR-50).
 
         Raises:
             LostRaceError: one of them is there already.
+            TooLargeError: one of them is larger than a message may be.
             UnavailableError: they were not seen in the log in time, or JetStream refused them.
         """
         batch = names.new_id()
-        appenders: list[_Appender] = []
+        all_headers = []
+        for place, record in enumerate(many, start=1):
+            headers = {BATCH_ID: batch, BATCH_SEQUENCE: str(place)}
+            if expect is not None:
+                headers |= compare_and_set(names.log_of(record.kind, record.about), expect)
+            all_headers.append(headers)
+        all_headers[-1][BATCH_COMMIT] = "1"
+        places = [self._placed(record) for record in many]
+        appenders = [self._expected(record, place) for record, place in zip(many, places, strict=True)]
+        self._send(appenders, all_headers)
+        return [await appender.outcome for appender in appenders]
+
+    def _send_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        self._send(turn, [None] * len(turn))
+
+    def _send(self, appenders: Sequence[_Appender], headers: Sequence[dict[str, str] | None]) -> None:
         try:
-            for place, record in enumerate(many, start=1):
-                headers = {BATCH_ID: batch, BATCH_SEQUENCE: str(place)}
-                if expect is not None:
-                    headers |= compare_and_set(names.log_of(record.kind, record.about), expect)
-                appenders.append(self._expected(records.subject(record), records.encode(record)))
-                if place < len(many):
-                    post(self._client, *appenders[-1].place, headers=headers)
-                else:
-                    headers[BATCH_COMMIT] = "1"
-                    acknowledged = self._publisher.send(*appenders[-1].place, headers, patience=PATIENCE)
-                    acknowledged.add_done_callback(lambda ack: _acknowledged(appenders, ack))
-            return [await appender.outcome for appender in appenders]
-        finally:
-            for appender in appenders:
-                self._forget(appender)
+            for appender, its_headers in zip(appenders[:-1], headers, strict=False):
+                post(self._client, *appender.place, headers=its_headers)
+            acknowledged = self._publisher.send(*appenders[-1].place, headers[-1], patience=PATIENCE)
+        except UnavailableError as error:
+            self._fail(appenders, error)
+            return
+        acknowledged.add_done_callback(lambda ack: self._acknowledged(appenders, ack))
+        if self.on_alone is not None and len(self._waiting) == 1:
+            self.on_alone(appenders[0].record)
+
+    def _acknowledged(self, appenders: Sequence[_Appender], ack: asyncio.Future[PubAck]) -> None:
+        """A refused append will not be seen in the log; a duplicate was seen before."""
+        if ack.cancelled():
+            return
+        error = ack.exception()
+        if error is None and ack.result().duplicate:
+            error = LostRaceError("there is a record of this message id already")
+        if error is not None:
+            self._fail(appenders, error)
+
+    def _fail(self, appenders: Sequence[_Appender], error: BaseException) -> None:
+        for appender in appenders:
+            row = self._waiting.get(appender.place, [])
+            if appender in row:
+                row.remove(appender)
+                if not row:
+                    del self._waiting[appender.place]
+            if not appender.outcome.done():
+                appender.outcome.set_exception(error)
+                appender.outcome.exception()  # whoever gave up waiting need not be told
+
+    def _placed(self, record: records.Record) -> tuple[str, bytes]:
+        data = records.encode(record)
+        if len(data) > self._client.max_payload - HEADERS:
+            raise TooLargeError(f"a record of {len(data)} bytes is more than the log takes")
+        return records.subject(record), data
+
+    def _expected(self, record: records.Record, place: tuple[str, bytes]) -> _Appender:
+        appender = _Appender(record, place, self._loop.create_future(), self._loop.time() + PATIENCE)
+        row = self._waiting.get(place)
+        if row is None:
+            self._waiting[place] = [appender]
+        else:
+            row.append(appender)
+        return appender
+
+    def applied(self, subject: str, data: bytes, changes: Changes) -> None:
+        """Tell whoever appended this record first what it did."""
+        row = self._waiting.pop((subject, data), None)
+        if row is None:
+            return
+        outcome = row.pop(0).outcome
+        if row:
+            self._waiting[subject, data] = row
+        if not outcome.done():
+            outcome.set_result(changes)
+
+    @property
+    def has_appenders(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
 
     async def last_of(self, order: str) -> int:
         """The last sequence on an order's subjects; 0 if it has none."""
@@ -192,25 +238,6 @@ class Log(Service):
             seq = int(found.seq or 0) + 1
             told.append(_told(found))
 
-    def applied(self, subject: str, data: bytes, changes: Changes) -> None:
-        """Tell whoever appended this record what it did."""
-        for appender in self._waiting.get((subject, data), ()):
-            if not appender.outcome.done():
-                appender.outcome.set_result(changes)
-                return
-
-    @property
-    def has_appenders(self) -> bool:
-        """Whether somebody waits for an answer."""
-        return bool(self._waiting)
-
-    def _forget(self, appender: _Appender) -> None:
-        row = self._waiting.get(appender.place)
-        if row is not None and appender in row:
-            row.remove(appender)
-            if not row:
-                del self._waiting[appender.place]
-
 
 def _told(found: RawStreamMsg) -> dict[str, Any]:
     subject, data = str(found.subject), found.data or b""
@@ -223,23 +250,6 @@ def _told(found: RawStreamMsg) -> dict[str, Any]:
         "actor": place.actor if place else "",
         "data": {"error": record} if isinstance(record, str) else msgspec.json.decode(data),
     }
-
-
-def _acknowledged(appenders: Sequence[_Appender], ack: asyncio.Future[PubAck]) -> None:
-    """A refused append will not be seen in the log; a duplicate was seen before."""
-    if ack.cancelled():
-        return
-    error = ack.exception()
-    if error is None and ack.result().duplicate:
-        error = LostRaceError("there is a record of this message id already")
-    if error is not None:
-        _fail(appenders, error)
-
-
-def _fail(appenders: Sequence[_Appender], error: BaseException) -> None:
-    for appender in appenders:
-        if not appender.outcome.done():
-            appender.outcome.set_exception(error)
 
 
 def _not_seen() -> UnavailableError:

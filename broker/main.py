@@ -40,6 +40,7 @@ from muster.mesh.events import nats_subject
 from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
+from muster.mesh.records import Record
 from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
@@ -76,6 +77,7 @@ async def serve(settings: BrokerSettings, beside: Beside | None = None) -> None:
     """
     broker = Broker(settings, beside)
     async with stop_signals() as stop, AsyncExitStack() as stack:
+        rest_the_collector()  # a long log is applied before we are ready
         await broker.start(stack)
         rest_the_collector()
         await until_stopped(stop, *broker.services)
@@ -162,11 +164,16 @@ class Broker:
                 self.offers.look(applied)
                 self.assignments.look(applied)
 
+        def run_ahead(record: Record) -> None:
+            if self.leader.leads:
+                self.offers.run_ahead(record)
+
         def tell(batch: Batch) -> None:
             self.feed.publish(batch.events)
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
+        self.log.on_alone = run_ahead
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
         self.leader.on_elected += [self.offers.look_everywhere, self.assignments.look_everywhere]

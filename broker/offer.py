@@ -3,12 +3,17 @@
 Everything here is derived from state.  `Changes` only say where to look; after a crash, an election
 or a reconnect, it looks everywhere.  A copy published twice does no harm: the message id drops it
 for two minutes, and the claim's compare-and-set for ever.
+
+On an idle mesh an offer runs ahead: it is published together with the record that makes it, for the
+sequence that the record will have.  If anything else came first, the claim finds another sequence and
+is refused, as that of any stale copy; so a claim that is taken proves that the order is on the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -18,18 +23,23 @@ from nats.aio.client import Client
 
 from muster.broker.log import Log
 from muster.broker.state.changes import Changes
+from muster.broker.state.foresight import offered_next
 from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
 from muster.mesh.model import FINAL_STATES, Control, Order, OrderState, Packet
+from muster.mesh.records import Record
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
 BURST: Final = 500
 """Offers published in one turn of the loop."""
+
+CALM: Final = 0.005
+"""Seconds without a record after which the next one is likely to be ours."""
 
 PATIENCE: Final = 5.0
 """Seconds until an offer that was not acknowledged is made again."""
@@ -69,13 +79,30 @@ class Offers(Service):
         self._again: dict[str, None] = {}
         self._held: dict[str, None] = {}
         self._cancelling: dict[str, None] = {}
+        self._loop = asyncio.get_running_loop()
+        self.moved = 0.0
+        """When the log last moved."""
+        self._ahead: Order | None = None
+        """What was offered before its record was seen."""
+
+    def run_ahead(self, record: Record) -> None:
+        """Offer what a record that was just sent will make, if nothing else seems to be going on."""
+        if self._loop.time() - self.moved < CALM:
+            return
+        self._ahead = offered_next(self._state, record, datetime.now(UTC))
+        if self._ahead is not None:
+            self._post([self._ahead])
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Publish what some records released, at once; note what needs more than that."""
+        self.moved = self._loop.time()
+        ahead, self._ahead = self._ahead, None
         released: dict[str, None] = {}
         for changes in applied:
             for order in changes.orders.values():
                 if order.state is OrderState.OFFERED:
+                    if ahead is not None and order.id == ahead.id and order.rev == ahead.rev:
+                        continue
                     released[order.id] = None
                 elif order.state is OrderState.CANCELLING:
                     self._held[order.id] = None
@@ -108,12 +135,16 @@ class Offers(Service):
                 await self._tried(ident)
 
     def _publish(self, idents: Iterable[str]) -> None:
+        self._post(
+            [
+                order
+                for ident in idents
+                if (order := self._state.orders.get(ident)) is not None and order.state is OrderState.OFFERED
+            ]
+        )
+
+    def _post(self, offered: Sequence[Order]) -> None:
         """All in one go; the acknowledgement of the last one speaks for all."""
-        offered = [
-            order
-            for ident in idents
-            if (order := self._state.orders.get(ident)) is not None and order.state is OrderState.OFFERED
-        ]
         if not offered:
             return
         try:

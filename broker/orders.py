@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from base64 import b32encode
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeR
 MAX_DEPTH: Final = 16
 """Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
 
+T = TypeVar("T")
 
 _NO_INPUTS: Final = Resolved(inputs={}, sources={})
 
@@ -49,7 +51,7 @@ class Orders:
         self._query = query
         self._pinned: dict[str, _Pinned] = {}
 
-    async def create_orders(self, request: OrderRequest, *, by: str, key: str | None = None) -> list[Order]:
+    def create_orders(self, request: OrderRequest, *, by: str, key: str | None = None) -> Awaitable[list[Order]]:
         """Make the orders that a request asks for: all of them, or none.
 
         Args:
@@ -61,9 +63,14 @@ class Orders:
             NotFoundError: no such blueprint, element or pool.
             InvalidError: the inputs break the blueprint's schema; all errors are told.
             RefusedError: nothing matches, or the parent is over.
-            UnavailableError: the log cannot be reached.
+            UnavailableError: the log cannot be reached; raised where the orders are awaited.
         """
         created = self._prepare(request, by, key)
+        if len(created) == 1 and key is None:  # the hot path: a future, so that nobody needs a task for it
+            return _then(self._log.append(created[0]), lambda changes: [_order(changes, created[0].order)])
+        return self._create_all(created, key)
+
+    async def _create_all(self, created: list[records.Created], key: str | None) -> list[Order]:
         expect = None if key is None else 0
         try:
             if len(created) == 1:
@@ -242,3 +249,19 @@ def _order(changes: Changes, ident: str) -> Order:
     if changes.refused is not None:
         raise RefusedError(f"order {ident}: {changes.refused.reason}")
     return changes.orders[ident]
+
+
+def _then(outcome: asyncio.Future[Changes], read: Callable[[Changes], T]) -> asyncio.Future[T]:
+    """A future of what `read` makes of the outcome."""
+    later: asyncio.Future[T] = outcome.get_loop().create_future()
+
+    def settle(_: object) -> None:
+        if later.done():  # whoever waited has gone
+            return
+        try:
+            later.set_result(read(outcome.result()))
+        except Exception as error:  # noqa: BLE001 - it is raised where the future is awaited
+            later.set_exception(error)
+
+    outcome.add_done_callback(settle)
+    return later

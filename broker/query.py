@@ -23,6 +23,7 @@ from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, Us
 from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Order, OrderState, Wire
+from muster.mesh.names import order_of
 
 PATIENCE: Final = 10.0
 """Seconds that a question waits for the tables to catch up."""
@@ -116,10 +117,12 @@ class Query:
         told = await self._log.records_of("order", order.id)
         if order.firing is None:
             return told
-        made = await self._log.records_of("firing", order.firing)
-        for record in made:  # what it says of others, and the whole event, is with the firing
-            record["data"] = {name: value for name, value in record["data"].items() if name not in {"event", "orders"}}
-        return made + told
+        first = order_of(order.firing, 0)
+        if order.id != first:
+            told = (await self._log.records_of("order", first))[:1] + told
+        made = told[0]["data"]  # what it says of others, and the whole event, is with the firing
+        told[0]["data"] = {name: value for name, value in made.items() if name not in {"event", "orders"}}
+        return told
 
     # -- firings --------------------------------------------------------------------------------
 
@@ -307,9 +310,12 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
 def _event_place(ident: str | None) -> tuple[int, int]:
     seq, _, place = (ident or "0.-1").partition(".")
     try:
-        return int(seq), int(place or -1)
+        found = int(seq), int(place or -1)
     except ValueError:
-        raise UsageError(f"{ident!r} is no event id; they look like 123.0") from None
+        found = None
+    if found is None or max(found) > _FIRST_PAGE:
+        raise UsageError(f"{ident!r} is no event id; they look like 123.0")
+    return found
 
 
 def _cursor(given: str | None) -> int:

@@ -303,9 +303,12 @@ def stamp(message: Msg) -> tuple[int, int]:
     The reply subject is `$JS.ACK.` and seven tokens, or nine and more with a domain and an account
     before them (ADR-15).
     """
-    parts = message.reply.split(".")
-    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
-    return int(parts[first + 3]), int(parts[first + 5])
+    reply = message.reply
+    if reply.count(".") == 8:  # noqa: PLR2004 - ADR-15's short form
+        _, seq, _, time, _ = reply.rsplit(".", 4)
+        return int(seq), int(time)
+    parts = reply.split(".")
+    return int(parts[7]), int(parts[9])
 
 
 def sequence(message: Msg) -> int:

@@ -147,6 +147,11 @@ _TWO_LETTERS: Final = tuple(first + second for first in _LETTERS for second in _
 """RFC 4648 base 32, ten bits at a time: many times as fast as Python's own."""
 
 
+def order_of(firing: str, place: int) -> str:
+    """The id of one of a firing's orders."""
+    return digest_id(firing, str(place))
+
+
 def digest_id(*parts: str) -> str:
     """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
     joined = "\n".join(parts).encode()

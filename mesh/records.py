@@ -235,9 +235,12 @@ class Planned(Wire, omit_defaults=True):
 
 
 class Fired(OtherRecord, tag="fired"):
-    """A trigger went off.  The record makes the firing's orders itself, so none is without its firing."""
+    """A trigger went off.  The record makes the firing's orders itself, so none is without its firing.
 
-    kind = "firing"
+    It stands where the first of them stands, whether or not there is one: a claim of that order proves it.
+    """
+
+    kind = "order"
     trigger: str
     version: int
     """The trigger's."""
@@ -256,6 +259,11 @@ class Fired(OtherRecord, tag="fired"):
     sources: dict[str, str] = {}
     labels: dict[str, str] = {}
     orders: tuple[Planned, ...] = ()
+
+    @property
+    def about(self) -> str:
+        """The id of its first order."""
+        return names.order_of(self.id, 0)
 
 
 AnyRecord = (

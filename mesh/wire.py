@@ -14,6 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import Parser
 
 from muster.mesh.errors import UnavailableError
 
@@ -26,32 +27,90 @@ LATE: Final = 2.0
 class Connection(Client):
     """nats-py's client, shorter where a message is received.
 
-    Header names are not checked (they come from our own servers and processes), and a message for a
-    plain function goes there without the accounting of a queue that it does not have.
+    Header names are not checked: they come from our own servers and processes.
     """
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        subscription = self._subs.get(sid)
-        direct = subscription._pending_queue if subscription is not None else None  # noqa: SLF001
-        if not isinstance(direct, _Direct):
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        known = await self._process_headers(headers) if headers else None
-        message = Msg(self, subject.decode(), reply.decode(), data, known)
-        message._sid = sid  # noqa: SLF001
-        direct.put_nowait(message)
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = _Reader(self)
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        if not headers:
-            return None
-        first, _, rest = headers.partition(b"\r\n")
-        if len(first) > _PLAIN:  # a status stands beside the version
-            return await super()._process_headers(headers)
-        pairs = (line.partition(":") for line in rest.decode("utf-8", "replace").split("\r\n") if line)
-        return {name: value.strip() for name, _, value in pairs}
+        return _headers(headers) if headers else None
 
 
-_PLAIN: Final = len("NATS/1.0")
+class _Reader(Parser):
+    """nats-py's parser, shorter where a message is whole: it tries a regular expression a verb on each line.
+
+    A message for a plain function goes there without a coroutine, and without the accounting of a queue that it does
+    not have: 2.7 us instead of 4.0, with headers 5.0 instead of 7.0.
+    """
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Hand on what is whole, and keep the rest until more has come."""
+        kept, subscriptions = self.buf, self.nc._subs  # noqa: SLF001
+        if kept:
+            kept += data
+            if len(kept) < self.needed:
+                return
+            data = bytes(kept)
+            kept.clear()
+        self.needed = at = 0
+        while (end := data.find(b"\r\n", at)) >= 0:
+            words = data[at:end].split()
+            body = end + 2
+            if words and words[0] in _MESSAGES:
+                sid, reply, header, size = _told(words)
+                end = body + size
+                if len(data) < end + 2:
+                    self.needed = end + 2 - at
+                    break
+                headers = data[body : body + header] if header else b""
+                payload, at = data[body + header : end], end + 2
+                subscription = subscriptions.get(sid)
+                if subscription is not None and type(direct := subscription._pending_queue) is _Direct:  # noqa: SLF001
+                    known = _headers(headers) if headers else None
+                    direct.put_nowait(Msg(self.nc, words[1].decode(), reply.decode(), payload, known))
+                    continue
+                waits = self.nc._process_msg(sid, words[1], reply, payload, headers)  # noqa: SLF001
+            else:
+                waits, at = super().parse(data[at:body]), body
+            await waits
+            if self.buf is not kept:
+                return  # the connection was lost meanwhile, and this reader begins anew
+        kept += data[at:]
+
+
+_MESSAGES: Final = frozenset({b"MSG", b"HMSG"})
+
+
+def _told(words: list[bytes]) -> tuple[int, bytes, int, int]:
+    """The subscription, where answers go, and how long the headers and all of it are.
+
+    `MSG <subject> <sid> [reply] <size>`, `HMSG <subject> <sid> [reply] <size of headers> <size>`.
+    """
+    try:
+        match words:
+            case [b"MSG", _, sid, size]:
+                return int(sid), b"", 0, int(size)
+            case [b"MSG", _, sid, reply, size]:
+                return int(sid), reply, 0, int(size)
+            case [b"HMSG", _, sid, header, size]:
+                return int(sid), b"", int(header), int(size)
+            case [b"HMSG", _, sid, reply, header, size]:
+                return int(sid), reply, int(header), int(size)
+    except ValueError:
+        pass
+    raise nats.errors.ProtocolError(f"nats: malformed message line {words!r}")
+
+
+def _headers(raw: bytes) -> dict[str, str]:
+    """Names and values; what stands beside the version, `503 No Responders`, counts as two headers, as in nats-py."""
+    first, *lines = raw.decode("utf-8", "replace").split("\r\n")
+    pairs = (line.partition(":") for line in lines if line)
+    known = {name: value.strip() for name, _, value in pairs}
+    if first != "NATS/1.0":
+        known |= zip(("Status", "Description"), first.split(" ", 2)[1:], strict=False)
+    return known
 
 
 def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
@@ -108,9 +167,9 @@ class _Direct:
         return 0
 
 
-async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None]) -> Subscription:
+async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None], queue: str = "") -> Subscription:
     """Subscribe with a plain function, called in the read loop: it must be short and must not wait."""
-    subscription = await client.subscribe(subject, pending_bytes_limit=0)
+    subscription = await client.subscribe(subject, queue, pending_bytes_limit=0)
     subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001 - saves a wake-up a message
     return subscription
 

@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from nats.micro.request import Request
+from nats.aio.msg import Msg
 
 from muster.broker.api.context import Api
+from muster.mesh import names
 
 BY: Final = "nats"
 """Who made it, until there are users."""
 
-Handle = Callable[[Api, Request], Awaitable[Any]]
+Handle = Callable[[Api, Msg], Awaitable[Any]]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -23,8 +24,16 @@ class Endpoint(msgspec.Struct, frozen=True):
     verb: str
     summary: str
     handle: Handle
+    """Gives what to wait for; a future is waited for without a task."""
+    view: Callable[[Any], Any] | None = None
+    """Makes the answer of what `handle` gives, if that is another thing."""
+
+    @property
+    def subject(self) -> str:
+        """Where it is asked."""
+        return names.api(self.noun, self.verb) if self.verb else f"muster.api.{self.noun}"
 
 
-def endpoint(noun: str, verb: str, handle: Handle) -> Endpoint:
+def endpoint(noun: str, verb: str, handle: Handle, view: Callable[[Any], Any] | None = None) -> Endpoint:
     """The service that a function gives; its docstring is the summary."""
-    return Endpoint(noun, verb, (handle.__doc__ or "").split("\n", 1)[0], handle)
+    return Endpoint(noun, verb, (handle.__doc__ or "").split("\n", 1)[0], handle, view)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
-from nats.micro.request import Request
+from nats.aio.msg import Msg
 
 from muster.broker.api import manifests
 from muster.broker.api import trigger_endpoints as triggers
@@ -90,26 +91,31 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = True
 
 
-async def create_orders(api: Api, request: Request) -> OrdersView:
+def create_orders(api: Api, request: Msg) -> Awaitable[list[Order]]:
     """Make work orders.  The hot path: one decode, one command, one encode."""
     wanted = decode(OrderRequest, request.data)
     headers, key = request.headers, None
     if headers:
         key = idempotency_key(headers.get(MSG_ID) or headers.get(IDEMPOTENCY_KEY))
-    return OrdersView(orders=await api.commands.create_orders(wanted, by=BY, key=key))
+    return api.commands.create_orders(wanted, by=BY, key=key)
 
 
-async def preview_orders(api: Api, request: Request) -> dict[str, Any]:
+def orders_view(orders: list[Order]) -> OrdersView:
+    """The answer of `create_orders`."""
+    return OrdersView(orders=orders)
+
+
+async def preview_orders(api: Api, request: Msg) -> dict[str, Any]:
     """What `create` would make."""
     return {"orders": await api.commands.preview(decode(OrderRequest, request.data)), "dry_run": True}
 
 
-async def get_order(api: Api, request: Request) -> Order:
+async def get_order(api: Api, request: Msg) -> Order:
     """One order, by its id or a unique start of it."""
     return await api.query.order(decode(OrderRef, request.data).id)
 
 
-async def list_orders(api: Api, request: Request) -> OrderListing:
+async def list_orders(api: Api, request: Msg) -> OrderListing:
     """Orders, newest first."""
     asked = decode(OrderQuery, request.data or b"{}")
     fields = {**msgspec.structs.asdict(asked), "since": moment(asked.since, "since", now=datetime.now(UTC))}
@@ -117,48 +123,48 @@ async def list_orders(api: Api, request: Request) -> OrderListing:
     return OrderListing(items=page.items, next=page.next)
 
 
-async def cancel_order(api: Api, request: Request) -> Order:
+async def cancel_order(api: Api, request: Msg) -> Order:
     """Stop an order."""
     order = await api.query.order(decode(OrderRef, request.data).id)
     return await api.commands.cancel(order.id, by=BY)
 
 
-async def retry_order(api: Api, request: Request) -> Order:
+async def retry_order(api: Api, request: Msg) -> Order:
     """Let an ended order go on."""
     order = await api.query.order(decode(OrderRef, request.data).id)
     return await api.commands.retry(order.id, by=BY)
 
 
-async def resume_order(api: Api, request: Request) -> ResumeReply:
+async def resume_order(api: Api, request: Msg) -> ResumeReply:
     """An agent whose claim was refused asks what to do."""
     return await api.commands.resume(decode(ResumeRequest, request.data))
 
 
-async def explain_order(api: Api, request: Request) -> dict[str, Any]:
+async def explain_order(api: Api, request: Msg) -> dict[str, Any]:
     """Why an order is as it is."""
     order = await api.query.order(decode(OrderRef, request.data).id)
     return await api.commands.explain(order.id)
 
 
-async def apply_objects(api: Api, request: Request) -> manifests.Changes:
+async def apply_objects(api: Api, request: Msg) -> manifests.Changes:
     """Create or change objects, from manifests."""
     return await manifests.apply(api.commands, manifests.files(request.data), BY)
 
 
-async def get_object(api: Api, request: Request) -> dict[str, Any]:
+async def get_object(api: Api, request: Msg) -> dict[str, Any]:
     """One object."""
     wanted = decode(ObjectRef, request.data)
     return await api.query.object(_known(wanted.kind), wanted.name)
 
 
-async def list_objects(api: Api, request: Request) -> Listing:
+async def list_objects(api: Api, request: Msg) -> Listing:
     """Objects of one kind."""
     asked = decode(ObjectQuery, request.data)
     page = await api.query.objects(_known(asked.kind), asked.where, asked.limit, asked.cursor)
     return Listing(items=list(page.items), next=page.next)
 
 
-async def delete_object(api: Api, request: Request) -> Gone:
+async def delete_object(api: Api, request: Msg) -> Gone:
     """Delete one object."""
     wanted = decode(ObjectRef, request.data)
     await api.commands.delete(_known(wanted.kind), wanted.name, by=BY)
@@ -176,40 +182,40 @@ def _known(kind: str) -> str:
     raise InvalidError("something is wrong with the request", problem)
 
 
-async def join_element(api: Api, request: Request) -> Assignment:
+async def join_element(api: Api, request: Msg) -> Assignment:
     """An agent takes up an element."""
     return await api.commands.join(decode(JoinRequest, request.data))
 
 
-async def leave_element(api: Api, request: Request) -> Gone:
+async def leave_element(api: Api, request: Msg) -> Gone:
     """An agent lets go of an element."""
     await api.commands.leave(decode(JoinRequest, request.data))
     return Gone()
 
 
-async def set_mode(api: Api, request: Request) -> dict[str, Any]:
+async def set_mode(api: Api, request: Msg) -> dict[str, Any]:
     """Switch an element's mode."""
     wanted = decode(ModeChange, request.data)
     return await api.commands.set_mode(wanted.element, wanted.mode, by=BY)
 
 
-async def drain(api: Api, request: Request) -> dict[str, Any]:
+async def drain(api: Api, request: Msg) -> dict[str, Any]:
     """Give an element nothing new."""
     return await api.commands.set_drained(decode(ElementRef, request.data).element, drained=True, by=BY)
 
 
-async def undrain(api: Api, request: Request) -> dict[str, Any]:
+async def undrain(api: Api, request: Msg) -> dict[str, Any]:
     """Give an element work again."""
     return await api.commands.set_drained(decode(ElementRef, request.data).element, drained=False, by=BY)
 
 
-async def info(api: Api, request: Request) -> dict[str, Any]:  # noqa: ARG001 - every endpoint takes the request
+async def info(api: Api, request: Msg) -> dict[str, Any]:  # noqa: ARG001 - every endpoint takes the request
     """The broker, its version, and what it counts."""
     return info_of(await api.status())
 
 
 ENDPOINTS: Final = (
-    endpoint("orders", "create", create_orders),
+    endpoint("orders", "create", create_orders, orders_view),
     endpoint("orders", "preview", preview_orders),
     endpoint("orders", "get", get_order),
     endpoint("orders", "list", list_orders),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
-from nats.micro.request import Request
+from nats.aio.msg import Msg
 
 from muster.broker.api.context import MOST_ITEMS, MOST_TIMES, Api
 from muster.broker.api.decode import decode
@@ -44,41 +44,41 @@ class NextQuery(Wire):
     n: Annotated[int, msgspec.Meta(ge=1, le=MOST_TIMES)] = 5
 
 
-async def create_firing(api: Api, request: Request) -> FireReply:
+async def create_firing(api: Api, request: Msg) -> FireReply:
     """Put a firing on the log, if the event concerns the trigger."""
     return await api.commands.fire(decode(FireRequest, request.data))
 
 
-async def get_firing(api: Api, request: Request) -> Firing:
+async def get_firing(api: Api, request: Msg) -> Firing:
     """One firing, by its id or a unique start of it."""
     return await api.query.firing(decode(FiringRef, request.data).id)
 
 
-async def list_firings(api: Api, request: Request) -> FiringListing:
+async def list_firings(api: Api, request: Msg) -> FiringListing:
     """A trigger's firings, newest first."""
     asked = decode(FiringQuery, request.data)
     page = await api.query.firings(asked.trigger, asked.limit, asked.cursor)
     return FiringListing(items=page.items, next=page.next)
 
 
-async def get_trigger(api: Api, request: Request) -> Definition:
+async def get_trigger(api: Api, request: Msg) -> Definition:
     """A trigger as trigger services need it."""
     return api.commands.definition(decode(TriggerRef, request.data).name)
 
 
-async def last_due(api: Api, request: Request) -> DueReply:
+async def last_due(api: Api, request: Msg) -> DueReply:
     """When schedules were due last, as far as the log has it."""
     return api.commands.last_due(decode(DueQuery, request.data or b"{}"))
 
 
-async def next_due(api: Api, request: Request) -> Listing:
+async def next_due(api: Api, request: Msg) -> Listing:
     """When a schedule will be due the next times."""
     asked = decode(NextQuery, request.data)
     times: list[Any] = [*api.commands.next_due(asked.name, asked.n, datetime.now(UTC))]
     return Listing(items=times)
 
 
-async def list_events(api: Api, request: Request) -> EventPage:
+async def list_events(api: Api, request: Msg) -> EventPage:
     """What happened, oldest first, and the place to go on behind."""
     return await api.query.event_page(decode(EventQuery, request.data or b"{}"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -31,8 +32,10 @@ RETRY: Final = 1.0
 """Seconds between two tries to write the projection while the disk is full."""
 
 MAX_BATCH: Final = 4000
-"""Records in one transaction; while one is written, the next batch grows to at most this."""
+"""Records in one transaction; while one is written, the next batch grows to about this at most."""
 
+SLICE: Final = 500
+"""Records applied at a stretch: then it is the turn of whoever else has something to do, the socket first."""
 
 BUSY: Final = 50
 """Records in a batch from which on batches are let grow: most orders pass several states within them."""
@@ -70,6 +73,7 @@ class Projector(Service):
         self._records = 0
         self._room = asyncio.Event()
         self._filled = asyncio.Event()
+        self._full = asyncio.Event()
         self._advanced = asyncio.Condition()
         self._goal = 0
         self.committed = state.seq
@@ -90,6 +94,7 @@ class Projector(Service):
                 f"the log ends at {self._goal}, but the projection has seen {self._state.seq}: "
                 "the log was replaced or restored; delete the projection file to rebuild it"
             )
+        self._state.told_after = self._goal - EVENTS_KEPT  # it would only be deleted again
         self._note_ready()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -111,12 +116,14 @@ class Projector(Service):
 
     async def _apply_all(self) -> None:
         async for messages in self._follower.batches(self._state.seq):
-            for start in range(0, len(messages), MAX_BATCH):
+            for start in range(0, len(messages), SLICE):
                 while self._records >= MAX_BATCH:
+                    self._full.set()
                     self._room.clear()
                     await self._room.wait()
-                self._apply(messages[start : start + MAX_BATCH])
+                self._apply(messages[start : start + SLICE])
                 self._filled.set()
+                await asyncio.sleep(0)
 
     def _apply(self, messages: list[Msg]) -> None:
         state, batch, appended = self._state, self._batch, self._log
@@ -124,8 +131,6 @@ class Projector(Service):
         for message in messages:
             seq, time = stamp(message)
             changes = state.apply(seq, moment(time), message.subject, message.data)
-            if seq <= self._goal - EVENTS_KEPT:
-                changes.events.clear()  # a replay need not write what it would delete again
             batch.add(changes)
             applied.append(changes)
             if appended.has_appenders:
@@ -140,7 +145,8 @@ class Projector(Service):
         while True:
             await self._filled.wait()
             streak = streak + 1 if loop.time() - ended < 2 * GAP else 0
-            await asyncio.sleep(_pause(records, streak))
+            await self._grown(_pause(records, streak))
+            self._full.clear()
             self._filled.clear()  # only now: what came during the pause is in this batch, and no batch may be empty
             records = self._records
             batch, self._batch, self._records = self._batch, Batch(), 0
@@ -157,6 +163,15 @@ class Projector(Service):
                     await asyncio.sleep(RETRY)
             ended = loop.time()
             await self._committed(batch)
+
+    async def _grown(self, pause: float) -> None:
+        """Let the batch grow for so many seconds, unless it is full before."""
+        if not pause:
+            await asyncio.sleep(0)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._full.wait()
 
     async def _committed(self, batch: Batch) -> None:
         async with self._advanced:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from muster.broker.state.element import Element, StoredObject
-from muster.broker.state.order import Refused, Stamp
+from muster.broker.state.order import Refused, Stamp, origin
 from muster.broker.state.standing import Standing
 from muster.mesh.events import Event
 from muster.mesh.firing import Firing
-from muster.mesh.model import Order
+from muster.mesh.model import Job, Order
 
 
 class Changes:
@@ -57,3 +57,39 @@ class Changes:
                 data=data,
             )
         )
+
+    def order_event(self, kind: str, order: Order) -> None:
+        """Tell that something happened to an order."""
+        data = {
+            "blueprint": order.blueprint,
+            "element": order.element,
+            "pool": order.pool,
+            "state": order.state,
+            "reason": order.reason,
+            "attempt": order.attempt,
+        }
+        self.event(kind, order.id, data | origin(order) if order.chain else data)
+
+    def job_events(self, jobs: tuple[Job, ...], before: Order) -> None:
+        """Short jobs are told of only with the order's end; each change of a job is still one event."""
+        known = {job.name: job.state for job in before.jobs}
+        for job in jobs:
+            if known.get(job.name) is not job.state:
+                data = {"order": before.id, "job": job.name, "exit_code": job.exit_code, "error": job.error}
+                data |= origin(before) if before.chain else {}
+                self.event(f"job.{job.state}", before.id, data)
+
+
+class Untold(Changes):
+    """What a record of long ago changed: its events are past what is kept, so they are not even made."""
+
+    __slots__ = ()
+
+    def event(self, kind: str, subject: str, data: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def order_event(self, kind: str, order: Order) -> None:
+        """Nothing."""
+
+    def job_events(self, jobs: tuple[Job, ...], before: Order) -> None:
+        """Nothing."""

@@ -31,6 +31,7 @@ def fired(state: State, record: records.Fired, changes: Changes) -> None:
     standing = state.triggers.standing.get(record.trigger) or Standing(name=record.trigger)
     if standing.last_firing == record.id or any(planned.id in state.orders for planned in record.orders):
         changes.refused = Refused("this firing is on the record already")
+        state.touch(changes, record.about)
         return
     trigger = state.fleet.get("trigger", record.trigger)
     outcome, reason = _verdict(state, record, trigger, standing, changes.stamp)
@@ -57,6 +58,21 @@ def fired(state: State, record: records.Fired, changes: Changes) -> None:
             _make_room(state, trigger, len(record.orders), changes)
         for planned in record.orders:
             state.change(None, _order(record, planned, changes.stamp), changes)
+
+
+def foreseen(state: State, record: records.Fired, stamp: Stamp) -> Order | None:
+    """The one order that the record will make if it comes next and nothing but the state before it counts."""
+    trigger = state.fleet.get("trigger", record.trigger)
+    if len(record.orders) != 1 or not isinstance(trigger, Trigger):
+        return None
+    if (
+        trigger.cooldown is not None or trigger.on_overlap == "replace"
+    ):  # the one asks the record's time, the other does more
+        return None
+    standing = state.triggers.standing.get(record.trigger) or Standing(name=record.trigger)
+    if _verdict(state, record, trigger, standing, stamp)[0] is not FiringState.FIRED:
+        return None
+    return _order(record, record.orders[0], stamp)
 
 
 def announced(_state: State, record: records.Announced, changes: Changes) -> None:
@@ -142,6 +158,7 @@ def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Ord
         trigger=record.trigger,
         firing=record.id,
         chain=record.depth + 1,
+        rev=stamp.seq if planned.id == record.about else 0,
     )
 
 

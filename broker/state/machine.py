@@ -10,17 +10,17 @@ from msgspec.structs import replace
 
 from muster.broker.state import firing, triggers
 from muster.broker.state import order as transitions
-from muster.broker.state.changes import Changes
+from muster.broker.state.changes import Changes, Untold
 from muster.broker.state.element import Element, StoredObject
 from muster.broker.state.fleet import Fleet, is_element_kind
 from muster.broker.state.kept import Kept
-from muster.broker.state.order import Refused, Stamp, origin
+from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
 from muster.broker.state.standing import Triggers
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
-from muster.mesh.model import Child, Job, Mode, Order, OrderState
+from muster.mesh.model import Child, Mode, Order, OrderState
 
 
 class State:
@@ -29,6 +29,8 @@ class State:
     def __init__(self) -> None:
         self.seq = 0
         """The last log sequence applied."""
+        self.told_after = 0
+        """Records up to this sequence make no events: a replay need not make what nobody can read any more."""
         self.fleet = Fleet()
         self.orders: dict[str, Order] = {}
         self.shelves = Shelves()
@@ -61,11 +63,12 @@ class State:
         """What one message of the log does."""
         self.seq = seq
         record, place = records.decode(subject, data)
-        changes = Changes(Stamp(seq, time, place.actor if place else ""))
+        stamp = Stamp(seq, time, place.actor if place else "")
+        changes = Changes(stamp) if seq > self.told_after else Untold(stamp)
         if isinstance(record, str):
             self._refuse(changes, subject, record)
             if place is not None and place.kind == "order":
-                self._touch_rev(changes, place.ident)
+                self.touch(changes, place.ident)
             return changes
         if isinstance(record, records.OrderRecord):
             self._apply_to_order(record, changes)
@@ -84,14 +87,14 @@ class State:
         after = self._next(before, record, changes.stamp)
         if isinstance(after, Refused):
             changes.refused = after
-            self._touch_rev(changes, record.order)
+            self.touch(changes, record.order)
             return
         if (jobs := getattr(record, "jobs", ())) and before is not None:
-            _tell_jobs(jobs, before, changes)
+            changes.job_events(jobs, before)
         self.change(before, replace(after, rev=changes.stamp.seq), changes)
         kind = type(record)
         if kind in _ALSO_TOLD:
-            changes.event(_ALSO_TOLD[kind], record.order, _summary(after))
+            changes.order_event(_ALSO_TOLD[kind], after)
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
         transition = transitions.TRANSITIONS.get(type(record))
@@ -101,7 +104,7 @@ class State:
             return Refused("there is such an order already, and it is open")
         return transitions.BEGINNINGS[type(record)](record, stamp)
 
-    def _touch_rev(self, changes: Changes, ident: str) -> None:
+    def touch(self, changes: Changes, ident: str) -> None:
         """Anything on an order's subjects moves what a claim is compared with, even if it was refused."""
         order = self.orders.get(ident)
         if order is not None:
@@ -118,7 +121,7 @@ class State:
         self._keep(before, after)
         changes.orders[after.id] = after
         if before is None or before.state is not after.state:
-            changes.event("order.created" if before is None else f"order.{after.state}", after.id, _summary(after))
+            changes.order_event("order.created" if before is None else f"order.{after.state}", after)
             if after.parent is not None:
                 self._tell_parent(after, changes)
 
@@ -323,25 +326,3 @@ OTHERS: Final[dict[type[records.Record], Callable[[State, Any, Changes], None]]]
     records.Announced: firing.announced,
     records.Fired: firing.fired,
 }
-
-
-def _tell_jobs(jobs: tuple[Job, ...], before: Order, changes: Changes) -> None:
-    """Short jobs are told of only with the order's end; each change of a job is still one event."""
-    known = {job.name: job.state for job in before.jobs}
-    for job in jobs:
-        if known.get(job.name) is not job.state:
-            data = {"order": before.id, "job": job.name, "exit_code": job.exit_code, "error": job.error}
-            data |= origin(before) if before.chain else {}
-            changes.event(f"job.{job.state}", before.id, data)
-
-
-def _summary(order: Order) -> dict[str, Any]:
-    told = {
-        "blueprint": order.blueprint,
-        "element": order.element,
-        "pool": order.pool,
-        "state": order.state,
-        "reason": order.reason,
-        "attempt": order.attempt,
-    }
-    return told | origin(order) if order.chain else told

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster.broker.projection.database import Batch, Database
+from muster.broker.projection.database import AT_ONCE, Batch, Database
 from muster.broker.state.machine import State
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
@@ -77,8 +77,9 @@ def story(orders: int) -> list[tuple[str, bytes]]:
     return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
 
 
-def project(database: Database, log: list[tuple[str, bytes]], batch_size: int) -> None:
+def project(database: Database, log: list[tuple[str, bytes]], batch_size: int, told_after: int = 0) -> None:
     state, batch = State(), Batch()
+    state.told_after = told_after
     for seq, (subject, data) in enumerate(log, start=1):
         batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
         if seq % batch_size == 0 or seq == len(log):
@@ -93,18 +94,39 @@ def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
-@given(batch_size=st.integers(min_value=1, max_value=40))
+@given(batch_size=st.integers(min_value=1, max_value=200))
 @settings(max_examples=20, deadline=None)
 def test_the_rows_do_not_depend_on_how_the_log_came_in_batches(
     tmp_path_factory: pytest.TempPathFactory, batch_size: int
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
-    log = story(orders=9)
+    log = story(orders=50)
     for name, size in (("whole", len(log)), ("parts", batch_size)):
         opened = Database(folder / name, "fast")
         project(opened, log, size)
         opened.close()
     assert rows(folder / "whole") == rows(folder / "parts")
+
+
+def test_a_batch_larger_than_a_statement_is_written_whole_and_in_order(database: Database) -> None:
+    count = 2 * max(AT_ONCE) + 77
+    project(database, story(orders=count), 10 * count)
+    ids = [row[1] for row in rows(database.path)["orders"]]
+    assert [ident for ident in ids if ident.startswith("order")] == [f"order{number}" for number in range(count)]
+    events = [(row[0], row[1]) for row in rows(database.path)["events"]]
+    assert len(events) == len(set(events)) > 3 * count
+
+
+def test_records_of_long_ago_make_the_same_rows_but_no_events(tmp_path: Path) -> None:
+    log, last = story(orders=9), 20
+    for name, told_after in (("all", 0), ("some", last)):
+        opened = Database(tmp_path / name, "fast")
+        project(opened, log, 7, told_after)
+        opened.close()
+    told, some = rows(tmp_path / "all"), rows(tmp_path / "some")
+    kept = [row for row in told["events"] if isinstance(row[0], int) and row[0] > last]
+    assert some == told | {"events": kept}
+    assert 0 < len(kept) < len(told["events"])
 
 
 def test_a_deleted_element_leaves_no_row(database: Database) -> None:

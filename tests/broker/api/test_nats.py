@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from muster import __version__
 from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.nats import AT_ONCE, NatsApi
 from muster.mesh import names
-from muster.mesh.connection import settled
-from tests.broker.api.conftest import Mesh
+from muster.mesh.connection import connect, settled
+from muster.mesh.embedded_nats import EmbeddedNats
+from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit.waiting import deadline, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -163,25 +166,68 @@ async def test_an_answer_goes_to_inboxes_only(mesh: Mesh, reply: str) -> None:
     assert mesh.broker.state.seq == sequence
 
 
+class Gate:
+    """Holds every question for an order until it opens."""
+
+    def __init__(self, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting = 0
+        self.open = asyncio.Event()
+        self._order = mesh.broker.query.order
+        monkeypatch.setattr(mesh.broker.query, "order", self._held)
+
+    async def _held(self, prefix: str) -> Any:
+        self.waiting += 1
+        await self.open.wait()
+        return await self._order(prefix)
+
+
 async def test_many_requests_are_served_at_once(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, waiting = asyncio.Event(), 0
-    order = mesh.broker.query.order
-
-    async def slow(prefix: str) -> Any:
-        nonlocal waiting
-        waiting += 1
-        await gate.wait()
-        return await order(prefix)
-
     ident = (await mesh.order())["id"]
-    monkeypatch.setattr(mesh.broker.query, "order", slow)
+    gate = Gate(mesh, monkeypatch)
     asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(AT_ONCE + 50)]
-    await eventually(lambda: waiting >= AT_ONCE)
-    assert waiting == AT_ONCE  # the others wait in line
-    gate.set()
+    await eventually(lambda: gate.waiting >= AT_ONCE)
+    assert gate.waiting == AT_ONCE  # the others wait in line
+    gate.open.set()
     async with deadline():
         answers = await asyncio.gather(*asked)
     assert {answer["id"] for answer in answers} == {ident}
+
+
+async def test_what_does_not_fit_in_the_line_is_told_to_come_again(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    ident = (await mesh.order())["id"]
+    gate = Gate(mesh, monkeypatch)
+    monkeypatch.setattr("muster.broker.api.nats.LINE", 1)  # there is room for one
+    asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(AT_ONCE + 3)]
+    await eventually(lambda: sum(task.done() for task in asked) == 2)
+    assert {task.result()["error"]["status"] for task in asked if task.done()} == {503}
+    assert gate.waiting == AT_ONCE
+    gate.open.set()
+    async with deadline():
+        answers = await asyncio.gather(*asked)
+    assert [answer.get("id", "") for answer in answers].count(ident) == AT_ONCE + 1
+
+
+async def test_what_is_under_way_is_answered_before_a_broker_goes(
+    fresh_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connect(fresh_nats.url, name="asks") as client:
+        async with running(fresh_nats, tmp_path) as mesh:
+            await mesh.apply({"kind": "machine", "name": "web01"}, BLUEPRINT)
+            ident = (await mesh.order())["id"]
+            gate = Gate(mesh, monkeypatch)
+            body = json.dumps({"id": ident}).encode()
+            asked = asyncio.create_task(client.request("muster.api.orders.get", body, timeout=10))
+            await eventually(lambda: gate.waiting == 1)
+            stop = api_of(mesh)._end
+            monkeypatch.setattr(api_of(mesh), "_end", lambda service: opened(gate, stop(service)))
+        async with deadline():
+            assert json.loads((await asked).data)["id"] == ident
+
+
+async def opened(gate: Gate, following: Awaitable[None]) -> None:
+    """Open the gate, once the broker is about to go."""
+    gate.open.set()
+    await following
 
 
 async def test_a_bug_answers_and_does_not_end_the_service(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""Bytes from the server become the same messages that nats-py would make of them, however they arrive in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from nats.aio.client import Client
+from nats.errors import ProtocolError
+from nats.protocol.parser import Parser
+
+from muster.mesh.wire import Connection
+
+_HEADERS = (
+    b"NATS/1.0\r\nA: b\r\nC: d:e\r\n\r\n",
+    b"NATS/1.0 503\r\n\r\n",
+    b"NATS/1.0 404 No Messages\r\n\r\n",
+    b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 1\r\n\r\n",
+)
+
+_replies = some.sampled_from([b"", b"_INBOX.x "])
+_bodies = some.lists(some.sampled_from([b"MSG ", b"\r\n", b"PING\r\n", b"7", b"\0"]), max_size=20).map(b"".join)
+
+
+def _message(reply: bytes, body: bytes) -> bytes:
+    return b"MSG a.b 7 %b%d\r\n%b\r\n" % (reply, len(body), body)
+
+
+def _with_headers(headers: bytes, reply: bytes, body: bytes) -> bytes:
+    return b"HMSG a.b 7 %b%d %d\r\n%b%b\r\n" % (reply, len(headers), len(headers + body), headers, body)
+
+
+_parts = some.one_of(
+    some.builds(_message, _replies, _bodies),
+    some.builds(_with_headers, some.sampled_from(_HEADERS), _replies, _bodies),
+    some.sampled_from([b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b'INFO {"a": 1}\r\n', b"-ERR 'Oh No'\r\n"]),
+)
+
+
+class _Hears:
+    """What a reader tells its client."""
+
+    def __init__(self, reads_headers: Client) -> None:
+        self._subs: dict[int, Any] = {}
+        self._process_headers = reads_headers._process_headers
+        self.heard: list[object] = []
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        known = await self._process_headers(headers) if headers else None
+        self.heard.append((sid, subject, reply, data, known))
+
+    async def _process_ping(self) -> None:
+        self.heard.append("PING")
+
+    async def _process_pong(self) -> None:
+        self.heard.append("PONG")
+
+    async def _process_info(self, info: object) -> None:
+        self.heard.append(info)
+
+    async def _process_err(self, error: str) -> None:
+        self.heard.append(error)
+
+
+async def _heard(client: Client, pieces: list[bytes]) -> list[object]:
+    hears = _Hears(client)
+    parser: Parser = client._ps
+    parser.nc = hears
+    for piece in pieces:
+        await parser.parse(piece)
+    assert not parser.buf
+    return hears.heard
+
+
+@given(parts=some.lists(_parts, max_size=12), cuts=some.lists(some.integers(0, 600), max_size=8))
+def test_pieces_make_the_messages_that_nats_py_makes(parts: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(parts)
+    ends = [0, *sorted(cuts), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(ends)]
+
+    async def both() -> None:
+        assert await _heard(Connection(), pieces) == await _heard(Client(), pieces)
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("line", [b"MSG a.b x 1\r\n", b"HMSG a.b 7 1\r\n", b"MSG\r\n", b"\r\n", b"NOISE a\r\n"])
+async def test_noise_is_no_message(line: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        await _heard(Connection(), [line])
