@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from muster.mesh.errors import Problem
 from muster.triggers import crontab
 from muster.triggers.definitions import Trigger
 from muster.triggers.providers.cron import times
@@ -62,7 +63,12 @@ async def test_a_trigger_takes_little_room() -> None:
 async def test_a_line_is_read_once_however_many_triggers_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     original = crontab.read
-    monkeypatch.setattr(crontab, "read", lambda text: read.append(text) or original(text))  # type: ignore[func-returns-value]
+
+    def noted(text: str) -> crontab.Crontab | list[Problem]:
+        read.append(text)
+        return original(text)
+
+    monkeypatch.setattr(crontab, "read", noted)
     times.cache_clear()
     hands, broker = Hands(), Broker()
     async with running(hands, broker) as clock:
