@@ -40,6 +40,9 @@ AGAIN: Final = 0.5
 AT_ONCE: Final = 1024
 """Definitions on their way to us at a time."""
 
+SILENCE: Final = 2.0
+"""Seconds without a definition after which the server is asked whether it has more."""
+
 FORGOTTEN: Final = 60.0
 """Seconds after which the server drops our place in the bucket, should we be gone."""
 
@@ -198,17 +201,29 @@ class Definitions(Service):
 
     async def _read(self, puller: Puller, *, whole: bool) -> None:
         seen: set[str] = set()
-        if whole:
+        while not whole and not puller.gone.is_set():
+            messages = await self._next(puller)
+            seen.update(self._take(message) for message in messages)
+            whole = pending(messages[-1]) == 0 if messages else await self._is_read(puller)
+        if not puller.gone.is_set():
             self._is_whole(seen)
         while not puller.gone.is_set():
             for message in await puller.batch():
-                name = names.untoken(message.subject.removeprefix(PREFIX))
-                self._take(name, message)
-                if not whole:
-                    seen.add(name)
-                    whole = pending(message) == 0
-                    if whole:
-                        self._is_whole(seen)
+                self._take(message)
+
+    async def _next(self, puller: Puller) -> list[Msg]:
+        """What comes; nothing if that takes long."""
+        try:
+            async with asyncio.timeout(SILENCE):
+                return await puller.batch()
+        except TimeoutError:
+            return []
+
+    async def _is_read(self, puller: Puller) -> bool:
+        """Whether the server has nothing more for us: what it was about to send may have been replaced meanwhile."""
+        info = await self._client.jetstream(timeout=5).consumer_info(STREAM, puller.consumer)
+        log.debug("definitions.silence", pending=info.num_pending)
+        return not info.num_pending
 
     def _is_whole(self, seen: set[str]) -> None:
         """All of the bucket was read: what is not in it any more is gone."""
@@ -218,18 +233,21 @@ class Definitions(Service):
             log.info("definitions.ready", triggers=len(self._known))
             self.ready.set()
 
-    def _take(self, name: str, message: Msg) -> None:
+    def _take(self, message: Msg) -> str:
+        """Heed what the bucket says of a trigger; its name."""
+        name = names.untoken(message.subject.removeprefix(PREFIX))
         if (message.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}:
             known = self._known.get(name)
             if known is not None and known.changed_at <= _stored_at(message):  # else it was made anew meanwhile
                 self._drop(name)
-            return
+            return name
         try:
             trigger = understood(_decode(message.data))
         except msgspec.MsgspecError as error:
             log.warning("definition.unreadable", trigger=name, error=str(error))
-            return
-        self._put(trigger)
+        else:
+            self._put(trigger)
+        return name
 
     def _put(self, trigger: Trigger) -> None:
         before = self._known.get(trigger.name)

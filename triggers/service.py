@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import Final
 
+import structlog
 from nats.aio.client import Client
 
 from muster.mesh.asgi import App
 from muster.mesh.asking import Requests
 from muster.mesh.companion import Companion
 from muster.mesh.firing import DueQuery, DueReply, Fire
-from muster.mesh.service import until_stopped
+from muster.mesh.service import Service, until_stopped
 from muster.triggers.clock import Clock
 from muster.triggers.definitions import Definitions
 from muster.triggers.events import Events
@@ -21,6 +23,11 @@ from muster.triggers.hooks import PREFIX, Hooks
 from muster.triggers.metrics import Meter
 from muster.triggers.source_mesh import Desk
 from muster.triggers.sources import Sources
+
+log = structlog.get_logger()
+
+PATIENCE: Final = 5.0
+"""Seconds after which it is told what the service still waits for at its start."""
 
 
 class Triggers(Companion):
@@ -46,6 +53,7 @@ class Triggers(Companion):
         self.sources = Sources(Desk(client=client, definitions=self.definitions, events=self._events, fire=counted))
         self.hooks = Hooks(self.definitions, counted)
         self.clock = Clock(counted, self._dues)
+        self._entering: Service = self._requests
         self.definitions.listeners += [self.sources.changed, self.clock.hear]
 
     @property
@@ -56,11 +64,19 @@ class Triggers(Companion):
     async def run(self) -> None:
         """Run until cancelled; ready once every trigger is known."""
         services = (self._requests, self._events, self.sources, self.definitions, self.clock)
+        patience = asyncio.get_running_loop().call_later(PATIENCE, self._tell_what_lacks)
         async with AsyncExitStack() as stack:
+            stack.callback(patience.cancel)
             for service in services:
+                self._entering = service
                 await stack.enter_async_context(service)
+            patience.cancel()
             self.ready.set()
             await until_stopped(asyncio.Event(), *services)
+
+    def _tell_what_lacks(self) -> None:
+        waits = type(self._entering).__name__.lower()
+        log.warning("triggers.wait", waits_for=waits, mend="is a broker running on this NATS server?")
 
     async def _dues(self, after: str) -> DueReply:
         return await self._requests.ask("triggers", "due", DueQuery(after=after), DueReply)

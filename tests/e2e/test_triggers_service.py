@@ -169,5 +169,6 @@ async def test_a_service_ends_when_told_though_nobody_is_there(tmp_path: Path) -
         assert await mesh.programs["triggers"].stop(within=10) == 0
         lonely = await mesh.start("triggers", ready=False)
         await mesh.start("server")
+        await lonely.line("triggers.wait", stream="err")
         await mesh.start("broker")
         await lonely.line("ready triggers")

@@ -182,4 +182,6 @@ class Program:
         await self.process.wait()
 
     def __str__(self) -> str:
-        return f"process {self.pid} (stdout: {self.stdout[-2000:]!r}; stderr: {self.stderr[-4000:]!r})"
+        code = self.process.returncode
+        state = "still runs" if code is None else f"ended with {code}"
+        return f"process {self.pid}, which {state} (stdout: {self.stdout[-2000:]!r}; stderr: {self.stderr[-4000:]!r})"
