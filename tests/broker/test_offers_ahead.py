@@ -20,7 +20,7 @@ from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, compare_and_set, post
 from muster.mesh.model import OrderRequest, Packet
-from tests.kit.waiting import deadline
+from tests.kit.waiting import deadline, eventually
 
 MANIFESTS = """
 kind: machine
@@ -56,8 +56,7 @@ async def broker(fresh_nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Brok
 async def calm(broker: Broker) -> None:
     """Until the log has not moved for a while."""
     loop = asyncio.get_running_loop()
-    while (rest := broker.offers.moved + CALM - loop.time()) > 0:
-        await asyncio.sleep(rest)
+    await eventually(lambda: loop.time() - broker.offers.moved > CALM, what="the log rests")
 
 
 async def copies(broker: Broker, least: int = 1) -> list[Packet]:
