@@ -111,7 +111,7 @@ def test_the_rows_do_not_depend_on_how_the_log_came_in_batches(
 def test_a_batch_larger_than_a_statement_is_written_whole_and_in_order(database: Database) -> None:
     count = 2 * max(AT_ONCE) + 77
     project(database, story(orders=count), 10 * count)
-    ids = [row[1] for row in rows(database.path)["orders"]]
+    ids = [str(row[1]) for row in rows(database.path)["orders"]]
     assert [ident for ident in ids if ident.startswith("order")] == [f"order{number}" for number in range(count)]
     events = [(row[0], row[1]) for row in rows(database.path)["events"]]
     assert len(events) == len(set(events)) > 3 * count
