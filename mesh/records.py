@@ -263,7 +263,7 @@ class Fired(OtherRecord, tag="fired"):
     @property
     def about(self) -> str:
         """The id of its first order."""
-        return names.order_of(self.id, 0)
+        return self.orders[0].id if self.orders else names.order_of(self.id, 0)
 
 
 AnyRecord = (
