@@ -29,7 +29,8 @@ async def last(muster: Say, trigger: str) -> dict[str, Any]:
         found: list[dict[str, Any]] = json.loads(await muster(f"firings {trigger} -o json"))["items"]
         return found
 
-    return (await eventually(look, what=f"{trigger} has gone off"))[0]
+    found: list[dict[str, Any]] = await eventually(look, what=f"{trigger} has gone off")
+    return found[0]
 
 
 async def test_the_clock_makes_orders(muster: Say, apply: Apply, mesh: Mesh) -> None:
