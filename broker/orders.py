@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from base64 import b32encode
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -29,6 +30,12 @@ from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeR
 
 MAX_DEPTH: Final = 16
 """Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
+
+PATIENCE: Final = 5.0
+"""Seconds to wait until a parent that is on the log is here too."""
+
+LOOK: Final = 0.002
+"""Seconds between two looks for it."""
 
 T = TypeVar("T")
 
@@ -65,10 +72,23 @@ class Orders:
             RefusedError: nothing matches, or the parent is over.
             UnavailableError: the log cannot be reached; raised where the orders are awaited.
         """
+        if request.parent is not None and request.parent not in self._state.orders:
+            return self._create_for_late_parent(request, request.parent, by, key)
         created = self._prepare(request, by, key)
         if len(created) == 1 and key is None:  # the hot path: a future, so that nobody needs a task for it
             return _then(self._log.append(created[0]), lambda changes: [_order(changes, created[0].order)])
         return self._create_all(created, key)
+
+    async def _create_for_late_parent(
+        self, request: OrderRequest, parent: str, by: str, key: str | None
+    ) -> list[Order]:
+        """Offers run ahead of their records: an order may run, and make others, before we have read of it."""
+        last = await self._log.last_of(parent)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
+                    await asyncio.sleep(LOOK)
+        return await self._create_all(self._prepare(request, by, key), key)
 
     async def _create_all(self, created: list[records.Created], key: str | None) -> list[Order]:
         expect = None if key is None else 0
