@@ -11,9 +11,14 @@ from muster.mesh.model import Order, OrderState, Wire
 OVERLAP: Final = "overlap"
 """Why an order waits whose trigger has as many under way as it may (a key of `table.WAITING`)."""
 
-_RELEASED: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.SUSPENDED, OrderState.CANCELLING})
+_RELEASED: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.SUSPENDED})
 
 Place = tuple[datetime, str]
+
+
+def is_under_way(order: Order) -> bool:
+    """Whether it takes room among its trigger's orders; one cancelled before it began only waits for its children."""
+    return order.state in _RELEASED or (order.state is OrderState.CANCELLING and order.started_at is not None)
 
 
 class Standing(Wire, omit_defaults=True):
@@ -72,7 +77,7 @@ class Triggers:
             line = self._lines[trigger] = Line()
         if before is not None and before.state is OrderState.QUEUED and before.reason == OVERLAP:
             _take(line.waiting, (before.created_at, before.id))
-        if after.state in _RELEASED:
+        if is_under_way(after):
             line.released.add(after.id)
         elif after.id in line.released:
             line.released.discard(after.id)

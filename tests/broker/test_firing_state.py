@@ -66,6 +66,20 @@ def test_an_order_that_waits_for_its_element_does_not_hold_up_others() -> None:
     assert book.states() == {"onea": "overlap", "oneb": "offered", "onec": "overlap"}
 
 
+def test_an_order_cancelled_before_it_began_takes_no_room_while_it_waits_for_its_children() -> None:
+    book = Book()
+    book.trigger(max_open=1)
+    book.fire("one")
+    book.fire("two")
+    child = {"blueprint": "b", "version": 1, "digest": "d", "element": "b", "by": "test"}
+    book.write(records.Created(order="child", parent="twoa", **child))
+    book.cancel("twoa")
+    assert book.state.orders["twoa"].state is OrderState.CANCELLING
+    book.cancel("onea")
+    book.fire("three")
+    assert book.states()["threea"] == "offered"
+
+
 def test_an_order_that_was_lost_or_waited_keeps_its_room() -> None:
     book = Book()
     book.trigger(max_open=1)
