@@ -26,7 +26,7 @@ up: $(VENV)/demo.stamp ## start a mesh that stays, for this machine (Ctrl-C ends
 	@$(BIN)/muster up
 
 test: $(VENV)/dev.stamp ## run every test (TESTS=tests/cli for some)
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal $(TESTS)
 
 SOAK   ?= 600
 soak: $(VENV)/dev.stamp ## kill everything at random while orders run (SOAK=600 seconds of it)

@@ -71,8 +71,8 @@ def test_an_order_cancelled_before_it_began_takes_no_room_while_it_waits_for_its
     book.trigger(max_open=1)
     book.fire("one")
     book.fire("two")
-    child = {"blueprint": "b", "version": 1, "digest": "d", "element": "b", "by": "test"}
-    book.write(records.Created(order="child", parent="twoa", **child))
+    child = records.Created(order="child", parent="twoa", element="b", blueprint="b", version=1, digest="d", by="test")
+    book.write(child)
     book.cancel("twoa")
     assert book.state.orders["twoa"].state is OrderState.CANCELLING
     book.cancel("onea")
