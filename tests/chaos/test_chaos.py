@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.driver import chaos
 
-SECONDS = 15.0
+SECONDS = 8.0
 
 
 @pytest.mark.timeout(150)

@@ -207,14 +207,14 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
 
 
 def test_help_is_quick(tmp_path: Path) -> None:
-    """Processor time, so that a busy machine does not matter; 0.4 s is what a person would notice."""
+    """Processor time, so that a busy machine matters little; 0.5 s is what a person would notice."""
     argv = [sys.executable, "-m", "muster.cli", "--help"]
     best = 9.0
     for _ in range(3):
         began = _children()
         subprocess.run(argv, env=clean_env(tmp_path), cwd=ROOT, capture_output=True, check=True)
         best = min(best, _children() - began)
-    assert best < 1.0 if sys.flags.dont_write_bytecode else best < 0.4
+    assert best < 1.0 if sys.flags.dont_write_bytecode else best < 0.5
 
 
 def _children() -> float:

@@ -135,7 +135,7 @@ def test_a_rule_that_is_over_has_no_next_time_and_no_fault() -> None:
 FREE = st.sampled_from(["BYMONTH=1,6", "BYMONTHDAY=1,-1", "BYDAY=MO,FR", "BYHOUR=0,9", "BYMINUTE=0,30", "BYSECOND=15"])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     freq=st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY"]),
     interval=st.integers(1, 5),
