@@ -25,6 +25,15 @@ CROWDS: Final = 4
 """Processes that the runners are spread over."""
 RUNNERS: Final = 1000
 WHERE: Final = 'element.labels.role == "runner"'
+TRIGGER: Final = {
+    "kind": "trigger",
+    "name": "standing",
+    "provider": "webhook",
+    "with": {"auth": "none"},
+    "blueprint": "noop",
+    "target": {"where": WHERE, "queue": True},
+}
+"""As long as it is there, so is the queue; one that comes with its first order is claimed by whoever hears first."""
 REST: Final = 20.0
 """Seconds of doing nothing, for the idle cost."""
 CALM: Final = 10.0
@@ -68,7 +77,9 @@ async def _gathered(stack: AsyncExitStack, folder: Path, runners: int) -> Mesh:
     subject = Mesh(await stack.enter_async_context(floors.server(folder, "fast")), folder, "fast")
     await stack.enter_async_context(broker(subject))
     names = [f"runner-{number:04}" for number in range(runners)]
-    await subject.apply(NOOP_BLUEPRINT, *({**machine(name, 1), "labels": {"role": "runner"}} for name in names))
+    await subject.apply(
+        NOOP_BLUEPRINT, TRIGGER, *({**machine(name, 1), "labels": {"role": "runner"}} for name in names)
+    )
     crowds: list[Process] = []
     for place in range(CROWDS):
         settings = Crowd(url=subject.url, elements=tuple(names[place::CROWDS]), folder=str(folder / f"crowd-{place}"))
