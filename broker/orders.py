@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from base64 import b32encode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -190,7 +188,7 @@ class Orders:
             inputs = self._inputs(pinned, request.inputs, target)
             prepared.append(
                 records.Created(
-                    order=names.new_id() if key is None else derived_id(key, place),
+                    order=names.new_id() if key is None else names.order_of(key, place),
                     blueprint=request.blueprint,
                     version=pinned.version,
                     digest=pinned.digest,
@@ -253,11 +251,6 @@ class Orders:
                 f"version {order.version} of blueprint {order.blueprint} is not in the mesh any more"
             ) from None
         return decode_blueprint(entry.value or b"")
-
-
-def derived_id(key: str, place: int) -> str:
-    """The id of the order that a key makes: the same every time."""
-    return b32encode(hashlib.sha256(f"{key}\n{place}".encode()).digest()[:10]).decode().lower()
 
 
 def _order(changes: Changes, ident: str) -> Order:
