@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -37,12 +36,6 @@ log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 
 BY: Final = "triggers"
-
-PATIENCE: Final = 5.0
-"""Seconds until a firing that somebody else has put on the log is here too."""
-
-LOOK: Final = 0.02
-"""Seconds between two looks for it."""
 
 MOST_AIMS: Final = 10_000
 """Triggers that are kept ready to go off."""
@@ -241,17 +234,15 @@ class Firings(Orders):
     async def _duplicate(self, ident: str) -> FireReply:
         """What came of a firing that is on the log; another broker may have put it there, and we may lag behind."""
         self.duplicates += 1
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
-        while True:
+        try:
+            firing = await self._query.firing(ident)
+        except NotFoundError:
+            await self._read_up_to(names.order_of(ident, 0))
             try:
                 firing = await self._query.firing(ident)
             except NotFoundError:
-                if loop.time() > deadline:
-                    raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
-                await asyncio.sleep(LOOK)
-            else:
-                return msgspec.structs.replace(_reply(firing), duplicate=True)
+                raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
+        return msgspec.structs.replace(_reply(firing), duplicate=True)
 
 
 def _raw(event: Mapping[str, Any]) -> msgspec.Raw:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -50,14 +49,6 @@ HEADERS: Final = 1024
 
 WINDOW: Final = 4000
 """Log messages asked for and not yet applied."""
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def moment(nanoseconds: int) -> datetime:
-    """A JetStream time, to the microsecond."""
-    return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
 
 
 class _Appender(msgspec.Struct, eq=False):

@@ -30,7 +30,7 @@ MAX_DEPTH: Final = 16
 """Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
 
 PATIENCE: Final = 5.0
-"""Seconds to wait until a parent that is on the log is here too."""
+"""Seconds to wait until what is on the log is here too."""
 
 LOOK: Final = 0.002
 """Seconds between two looks for it."""
@@ -81,11 +81,7 @@ class Orders:
         self, request: OrderRequest, parent: str, by: str, key: str | None
     ) -> list[Order]:
         """Offers run ahead of their records: an order may run, and make others, before we have read of it."""
-        last = await self._log.last_of(parent)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
-                    await asyncio.sleep(LOOK)
+        await self._read_up_to(parent)
         return await self._create_all(self._prepare(request, by, key), key)
 
     async def _create_all(self, created: list[records.Created], key: str | None) -> list[Order]:
@@ -178,6 +174,14 @@ class Orders:
         }
 
     # -- inside ---------------------------------------------------------------------------------
+
+    async def _read_up_to(self, order: str) -> None:
+        """Wait, for a while, until what the log has of an order is here too: another broker may be ahead of us."""
+        last = await self._log.last_of(order)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
+                    await asyncio.sleep(LOOK)
 
     def _prepare(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
         pinned = self._pin(request.blueprint)

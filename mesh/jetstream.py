@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +43,7 @@ __all__ = [
     "Puller",
     "acknowledge",
     "compare_and_set",
+    "moment",
     "pending",
     "place",
     "post",
@@ -316,15 +318,25 @@ def sequence(message: Msg) -> int:
     return stamp(message)[0]
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(nanoseconds: int) -> datetime:
+    """A JetStream time, to the microsecond."""
+    return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
+
+
 def pending(message: Msg) -> int:
     """How many messages its consumer has still to deliver after this one."""
-    parts = message.reply.split(".")
-    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
-    return int(parts[first + 6])
+    return _number(message, 8)
 
 
 def place(message: Msg) -> int:
     """The how-manieth message it is that its consumer has delivered, from 1."""
+    return _number(message, 6)
+
+
+def _number(message: Msg, token: int) -> int:
+    """A number of the reply subject, counted as in ADR-15's short form of nine tokens."""
     parts = message.reply.split(".")
-    first = 2 if len(parts) == 9 else 4  # noqa: PLR2004 - ADR-15's short form
-    return int(parts[first + 4])
+    return int(parts[token if len(parts) == 9 else token + 2])  # noqa: PLR2004 - see above

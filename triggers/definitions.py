@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ from muster.mesh import names
 from muster.mesh.asking import Requests
 from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import Definition
-from muster.mesh.jetstream import Puller, pending, stamp
+from muster.mesh.jetstream import Puller, moment, pending, stamp
 from muster.mesh.model import Wire
 from muster.mesh.service import Service
 
@@ -238,7 +238,7 @@ class Definitions(Service):
         name = names.untoken(message.subject.removeprefix(PREFIX))
         if (message.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}:
             known = self._known.get(name)
-            if known is not None and known.changed_at <= _stored_at(message):  # else it was made anew meanwhile
+            if known is not None and known.changed_at <= moment(stamp(message)[1]):  # else it was made anew meanwhile
                 self._drop(name)
             return name
         try:
@@ -272,8 +272,3 @@ class Definitions(Service):
                 listener(name, trigger)
             except Exception:  # a bug with one trigger may not stop the others
                 log.exception("trigger.bug", trigger=name)
-
-
-def _stored_at(message: Msg) -> datetime:
-    _, nanoseconds = stamp(message)
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)

@@ -17,12 +17,12 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from muster.broker.log import Follower, Log, moment
+from muster.broker.log import Follower, Log
 from muster.broker.projection.database import EVENTS_KEPT, Batch, Database
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import stamp
+from muster.mesh.jetstream import moment, stamp
 from muster.mesh.names import LOG_STREAM
 from muster.mesh.service import Service
 

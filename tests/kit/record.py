@@ -13,10 +13,9 @@ import msgspec
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from muster.broker.log import moment
 from muster.broker.state.machine import State
 from muster.mesh import names, records
-from muster.mesh.jetstream import stamp
+from muster.mesh.jetstream import moment, stamp
 from muster.mesh.model import FINAL_STATES, JobState, OrderState
 
 

@@ -21,7 +21,7 @@ from nats.js.errors import NotFoundError as NoSuchThingError
 from muster.blueprints.provider import Happening, Mesh, Source
 from muster.mesh import names
 from muster.mesh.errors import NotFoundError, Problem, UnavailableError
-from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, sequence, stamp
+from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, moment, sequence, stamp
 from muster.mesh.wire import unsubscribe
 
 log = structlog.get_logger()
@@ -145,10 +145,9 @@ class NatsTrigger(Source):
 
     async def _take(self, mesh: Mesh, stream: str, place: int, under_way: dict[int, Msg]) -> None:
         _, nanoseconds = stamp(under_way[place])
-        stored = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
         key = f"{stream}:{place}:{nanoseconds}"  # a stream that is made anew counts from 1 again
         try:
-            taken = await _fired(mesh, self._happening(under_way[place], key, stored))
+            taken = await _fired(mesh, self._happening(under_way[place], key, moment(nanoseconds)))
         finally:
             message = under_way.pop(place)
         if taken:
