@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 import nats.errors
 import structlog
+from nats.aio.msg import Msg
 
 from muster.agent.lease import Delivery
 from muster.agent.plan import Plan
@@ -48,18 +49,45 @@ class Wait(msgspec.Struct, frozen=True):
     seconds: float
 
 
+SEQUENCE = "Nats-Sequence"
+"""The header in which the server says where on the log a record stands that it passes on."""
+
 _packet = msgspec.json.Decoder(Packet)
+_created = msgspec.json.Decoder(records.Created)
 _reply = msgspec.json.Decoder(ResumeReply)
 _DROP = Drop()
 
 
-def read(data: bytes) -> Packet:
-    """The packet of a work message.
+def read(delivery: Delivery) -> Packet:
+    """The packet of a work message, or of the record that began the order.
 
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    return _packet.decode(data)
+    if not delivery.is_begun:
+        return _packet.decode(delivery.message.data)
+    record = begun(delivery.message)
+    return Packet(
+        order=record.order,
+        attempt=1,
+        rev=int((delivery.message.headers or {})[SEQUENCE]),
+        blueprint=record.blueprint,
+        digest=record.digest,
+        inputs=record.inputs,
+        sources=record.sources,
+        element=record.element,
+        labels=record.labels,
+        depth=record.depth,
+    )
+
+
+def begun(message: Msg) -> records.Created:
+    """The record that began an order, as the server passed it on.
+
+    Raises:
+        msgspec.MsgspecError: it is none.
+    """
+    return _created.decode(message.data)
 
 
 async def claim(shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> Claim | Drop | Wait:
@@ -72,6 +100,8 @@ async def claim(shop: Workshop, delivery: Delivery, packet: Packet, assignment: 
             except (UnavailableError, NotFoundError) as error:  # not there: another broker may still be writing it
                 log.warning("blueprint.missing", order=packet.order, error=str(error))
                 return Wait(ASK_AGAIN)
+        if delivery.is_begun:
+            return Claim(packet, plan)
         try:
             return await _claim(shop, delivery, packet, assignment, plan)
         except LostRaceError:

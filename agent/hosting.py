@@ -12,6 +12,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
+from muster.agent.claim import begun
+from muster.agent.lease import now
 from muster.agent.orders import Orders
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
@@ -85,6 +87,7 @@ class Host(Service):
         client = self._shop.client
         subscriptions = [
             await subscribe(client, names.control(self.element), self._told),
+            await subscribe(client, names.begin(self.element), self._begun),
             await subscribe(client, f"$KV.{names.ASSIGNMENT_BUCKET}.{names.key(self.element)}", self._heard),
         ]
         given = await join(client, self._request())
@@ -147,6 +150,16 @@ class Host(Service):
                 self.slots.assign(given)
         self._news.set()
 
+    def _begun(self, message: Msg) -> None:
+        """The server itself passes on what it has stored: the first record of an order that we run."""
+        try:
+            record = begun(message)
+        except msgspec.MsgspecError as error:
+            log.warning("begin.unreadable", element=self.element, error=str(error))
+            return
+        if self.slots is not None and record.agent == self._shop.agent and record.element == self.element:
+            self.slots.begun(message, record.beat)
+
     def _told(self, message: Msg) -> None:
         try:
             control = msgspec.json.decode(message.data, type=Control)
@@ -156,6 +169,6 @@ class Host(Service):
         self._orders.cancel(control.cancel)
 
     def _say(self, *, leaving: bool = False) -> None:
-        presence = Presence(agent=self._shop.agent, leaving=leaving)
+        presence = Presence(agent=self._shop.agent, leaving=leaving, at=now())
         with suppress(UnavailableError):
             post(self._shop.client, names.presence(self.element), msgspec.json.encode(presence))

@@ -38,17 +38,32 @@ def now() -> float:
 
 
 class Delivery:
-    """A message of the work stream in our hands, and until when."""
+    """A message of the work stream in our hands, and until when.
+
+    An order that begins with its first record has that for its message: nothing to acknowledge and nothing to
+    renew, so its lease runs from the heartbeat by which the broker knew us, until a message of the work stream
+    takes its place.
+    """
 
     __slots__ = ("asked_at", "confirmed_at", "is_lost", "lease", "message", "on_lost")
 
-    def __init__(self, message: Msg, lease: float) -> None:
+    def __init__(self, message: Msg, lease: float, beat: float | None = None) -> None:
         self.message = message
         self.lease = lease
-        self.confirmed_at = self.asked_at = now()
+        self.confirmed_at = self.asked_at = now() if beat is None else beat
         self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
         """Called when the lease is given up."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the order runs already, by its first record."""
+        return not self.message.reply
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it was confirmed too long ago to go on."""
+        return now() - self.confirmed_at > self.lease * GIVE_UP
 
     def acknowledge(self) -> None:
         """It is dealt with."""
@@ -59,6 +74,8 @@ class Delivery:
         self._tell(b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else b"-NAK")
 
     def _tell(self, verb: bytes) -> None:
+        if self.is_begun:
+            return
         try:
             post(self.message._client, self.message.reply, verb)  # noqa: SLF001 - Msg.ack() checks more than it needs to
         except UnavailableError as error:  # it comes again when its lease is over
@@ -100,7 +117,7 @@ class Lease(Service):
         """Renew what is due, give up what is overdue."""
         at = now()
         for delivery in list(self._held):
-            if at - delivery.confirmed_at > delivery.lease * GIVE_UP:
+            if delivery.is_overdue:
                 self._give_up(delivery)
             elif at - delivery.asked_at > delivery.lease / RENEWALS:
                 self._renew(delivery, at)
@@ -114,6 +131,8 @@ class Lease(Service):
             self._renew(delivery, at)
 
     def _renew(self, delivery: Delivery, at: float) -> None:
+        if delivery.is_begun:
+            return
         self._count += 1
         reply = f"{self._inbox}.{self._count}"
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Self
 
 import msgspec
@@ -29,6 +30,9 @@ SOON = 0.2
 BUG_PAUSE = 5.0
 """Seconds until a message comes again on which we have failed."""
 
+REMEMBERED = 1000
+"""Orders that are known to have been given up here."""
+
 
 class Orders:
     """What runs here, by order."""
@@ -37,6 +41,8 @@ class Orders:
         self.attempts: dict[str, Attempt] = {}
         self._shop = shop
         self._tasks: set[asyncio.Task[None]] = set()
+        self._given_up: deque[str] = deque(maxlen=REMEMBERED)
+        """Orders that began without us: should their first record still come, it is too late."""
         self.none_left = asyncio.Event()
         self.none_left.set()
 
@@ -55,7 +61,7 @@ class Orders:
     def start(self, slots: Slots, delivery: Delivery) -> bool:
         """Take an order on; False if that needs no slot."""
         try:
-            packet = read(delivery.message.data)
+            packet = read(delivery)
         except msgspec.MsgspecError as error:
             log.warning("work.unreadable", subject=delivery.message.subject, error=str(error))
             self._put_down(delivery)
@@ -63,6 +69,11 @@ class Orders:
             return False
         if (attempt := self.attempts.get(packet.order)) is not None:
             self._again(attempt, delivery, packet)
+            return False
+        if packet.rev == 0:
+            self._given_up.append(packet.order)
+        elif delivery.is_begun and packet.order in self._given_up:
+            self._put_down(delivery)
             return False
         attempt = Attempt(self._shop, delivery, packet, slots.assignment)
         delivery.on_lost = attempt.lose
@@ -75,8 +86,9 @@ class Orders:
 
     def _again(self, attempt: Attempt, delivery: Delivery, packet: Packet) -> None:
         """Another message of an order that is here: the same one, an older copy, or the next attempt's."""
-        is_same = sequence(delivery.message) == sequence(attempt.delivery.message)
-        if is_same and attempt.why < Why.STOPPED:  # its lease looked over to the server: this one has a fresh lease
+        if (
+            _is_its_own(attempt.delivery, delivery, packet) and attempt.why < Why.STOPPED
+        ):  # its lease looked over to the server: this one has a fresh lease
             self._put_down(attempt.delivery)
             attempt.delivery = delivery
             delivery.on_lost = attempt.lose
@@ -171,3 +183,10 @@ class Orders:
         if isinstance(way, Suspended):
             return await report.suspend(attempt, record)
         return False
+
+
+def _is_its_own(held: Delivery, came: Delivery, packet: Packet) -> bool:
+    """Whether a message carries the lease of what runs here: the same again, or an order's first."""
+    if held.is_begun:
+        return packet.rev == 0
+    return not came.is_begun and sequence(came.message) == sequence(held.message)

@@ -96,6 +96,20 @@ class Slots(Service):
         for lane in (self._own, *self._pools.values()):
             lane.renew()
 
+    def begun(self, message: Msg, beat: float) -> None:
+        """An order runs here from now on, says its first record.
+
+        If that is too old, or there is no room after all, it is left to the message that follows: our claim of that
+        one fails, so the broker is asked, and offers the order anew.
+        """
+        delivery = Delivery(message, self._own.lease, beat)
+        if self.free <= 0 or delivery.is_overdue:
+            log.info("order.not_begun", subject=message.subject, free=self.free, overdue=delivery.is_overdue)
+            return
+        self.shop.lease.hold(delivery)
+        self._begin(delivery)
+        self._ask()
+
     def freed(self) -> None:
         """An order has left its slot."""
         self._busy -= 1
@@ -171,7 +185,8 @@ class Lane(Service):
         self._consumer = consumer
         self._came = came
         self._puller: Puller | None = None
-        self._lease = 0.0
+        self.lease = 0.0
+        """Seconds for which the consumer's messages are ours; 0 until it is known."""
 
     async def run(self) -> None:
         """Pull until cancelled; look again for a consumer that is gone."""
@@ -186,7 +201,7 @@ class Lane(Service):
             await asyncio.sleep(AGAIN)
 
     async def _pull(self) -> None:
-        self._lease = await self._found()
+        self.lease = await self._found()
         stream, client = names.WORK_STREAM, self._shop.client
         async with Puller(client, stream, self._consumer, limit=0, receive=self._received) as puller:
             self._puller = puller
@@ -210,7 +225,7 @@ class Lane(Service):
                 return float(info.config.ack_wait or 30.0)
 
     def _received(self, message: Msg) -> None:
-        self._came(self, Delivery(message, self._lease))
+        self._came(self, Delivery(message, self.lease))
 
     def ask(self, limit: int) -> None:
         """Have up to `limit` messages sent."""

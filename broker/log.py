@@ -25,6 +25,7 @@ from muster.mesh.jetstream import (
     BATCH_COMMIT,
     BATCH_ID,
     BATCH_SEQUENCE,
+    EXPECTED_LAST,
     MSG_ID,
     LostRaceError,
     PubAck,
@@ -46,6 +47,9 @@ SWEEP: Final = 0.5
 
 HEADERS: Final = 1024
 """Bytes of a message that a record leaves for its headers."""
+
+CALM: Final = 0.005
+"""Seconds without a record after which the next one is likely to be ours."""
 
 WINDOW: Final = 4000
 """Log messages asked for and not yet applied."""
@@ -77,6 +81,8 @@ class Log(Service):
         self._loop = asyncio.get_running_loop()
         self.on_alone: Callable[[records.Record], None] | None = None
         """Called with a record that was just sent, if it is the only one under way; must not block."""
+        self.moved = 0.0
+        """When the log last moved, as far as this broker has read it; in the loop's time."""
 
     async def run(self) -> None:
         """Give up appends that were not seen in time: one timer for all."""
@@ -89,7 +95,7 @@ class Log(Service):
                 self._fail(overdue, _not_seen())
 
     def append(
-        self, record: records.Record, *, expect: int | None = None, key: str | None = None
+        self, record: records.Record, *, expect: int | None = None, key: str | None = None, after: int | None = None
     ) -> asyncio.Future[Changes]:
         """Write a record, now; the future is what the own state machine made of it.
 
@@ -97,16 +103,17 @@ class Log(Service):
             record: what happened.
             expect: the last sequence on the order's subjects that this is based on; 0 for a new order.
             key: a message id: within two minutes JetStream stores only one message of a key.
+            after: the last sequence of the whole log that this is based on.
 
         Raises:
             TooLargeError: the record is larger than a message may be.
 
         The future raises:
-            LostRaceError: `expect` is not the last sequence any more.
+            LostRaceError: `expect`, or `after`, is not the last sequence any more.
             UnavailableError: it was not seen in the log in time, or JetStream refused it (a full disk).
         """
         appender = self._expected(record, self._placed(record))
-        if expect is None and key is None:
+        if expect is None and key is None and after is None:
             if not self._turn:
                 self._loop.call_soon(self._send_turn)
             self._turn.append(appender)
@@ -116,6 +123,8 @@ class Log(Service):
             headers = compare_and_set(names.log_of(record.kind, record.about), expect)
         if key is not None:
             headers[MSG_ID] = key
+        if after is not None:
+            headers[EXPECTED_LAST] = str(after)
         self._send([appender], [headers])
         return appender.outcome
 
@@ -202,6 +211,11 @@ class Log(Service):
             self._waiting[subject, data] = row
         if not outcome.done():
             outcome.set_result(changes)
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing seems to be going on in the mesh."""
+        return self._loop.time() - self.moved >= CALM
 
     @property
     def has_appenders(self) -> bool:

@@ -18,6 +18,7 @@ from muster.broker import streams
 from muster.broker.api.context import ApiSettings, Status
 from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
+from muster.broker.begin import Beginnings
 from muster.broker.commands import Commands
 from muster.broker.duties.duty import Duties
 from muster.broker.duties.expire import Expire
@@ -40,7 +41,7 @@ from muster.mesh.events import nats_subject
 from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
-from muster.mesh.records import Record
+from muster.mesh.records import Created, Record
 from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
@@ -116,11 +117,12 @@ class Broker:
         self.offers = Offers(client, self.publisher, self.state, self.log)
         self.assignments = Assignments(client, self.publisher, self.state, stream_settings)
         self.leader = Leader(client, self.id, settings.replicas)
-        self._wire()
+        self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
+        self.beginnings = Beginnings(self.publisher, self.state, self.log, self.presences, settings.lease)
         self.query = Query(database.path, self.state, self.projector, self.log)
         stack.callback(self.query.close)
-        self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
         commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
+        self._wire()
         await self._start_services(stack)
         companion = self.companion = self._beside(client, commands.fire) if self._beside else None
         parts = Parts(
@@ -153,7 +155,15 @@ class Broker:
             self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
 
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
-        for service in (self.log, self.projector, self.offers, self.assignments, self.leader, duties):
+        for service in (
+            self.log,
+            self.projector,
+            self.offers,
+            self.beginnings,
+            self.assignments,
+            self.leader,
+            duties,
+        ):
             self.services.append(await stack.enter_async_context(service))
 
     def _wire(self) -> None:
@@ -162,7 +172,11 @@ class Broker:
         def act(applied: Sequence[Changes]) -> None:
             if self.leader.leads:
                 self.offers.look(applied)
+                self.beginnings.look(applied)
                 self.assignments.look(applied)
+
+        def begun(record: Created) -> Created | None:
+            return self.beginnings.begun(record) if self.leader.leads else None
 
         def run_ahead(record: Record) -> None:
             if self.leader.leads:
@@ -173,10 +187,15 @@ class Broker:
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
+        self.commands.begun = begun
         self.log.on_alone = run_ahead
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
-        self.leader.on_elected += [self.offers.look_everywhere, self.assignments.look_everywhere]
+        self.leader.on_elected += [
+            self.offers.look_everywhere,
+            self.beginnings.look_everywhere,
+            self.assignments.look_everywhere,
+        ]
 
     def _again(self) -> None:
         """The connection is back: what was under way may be lost, so look at everything again."""
@@ -190,6 +209,7 @@ class Broker:
             self.companion.renew()
         if self.leader.leads:
             self.offers.look_everywhere()
+            self.beginnings.look_everywhere()
 
     async def status(self) -> Status:
         """How this broker is, for `/readyz`, `/metrics` and `muster doctor`."""

@@ -38,9 +38,6 @@ log = structlog.get_logger()
 BURST: Final = 500
 """Offers published in one turn of the loop."""
 
-CALM: Final = 0.005
-"""Seconds without a record after which the next one is likely to be ours."""
-
 PATIENCE: Final = 5.0
 """Seconds until an offer that was not acknowledged is made again."""
 
@@ -79,15 +76,12 @@ class Offers(Service):
         self._again: dict[str, None] = {}
         self._held: dict[str, None] = {}
         self._cancelling: dict[str, None] = {}
-        self._loop = asyncio.get_running_loop()
-        self.moved = 0.0
-        """When the log last moved."""
         self._ahead: Order | None = None
         """What was offered before its record was seen."""
 
     def run_ahead(self, record: Record) -> None:
         """Offer what a record that was just sent will make, if nothing else seems to be going on."""
-        if self._loop.time() - self.moved < CALM:
+        if not self._log.rests:
             return
         self._ahead = offered_next(self._state, record, datetime.now(UTC))
         if self._ahead is not None:
@@ -95,7 +89,6 @@ class Offers(Service):
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Publish what some records released, at once; note what needs more than that."""
-        self.moved = self._loop.time()
         ahead, self._ahead = self._ahead, None
         released: dict[str, None] = {}
         for changes in applied:
@@ -208,10 +201,14 @@ class Offers(Service):
             return
 
 
-def _offer(order: Order) -> tuple[str, bytes]:
-    """Where and what."""
+def addressed(order: Order, content: Packet) -> tuple[str, bytes]:
+    """Where an order's message goes, and its bytes."""
     subject = names.work_pool(order.pool or "") if order.element is None else names.work_element(order.element)
-    return subject, _encode(packet(order))
+    return subject, _encode(content)
+
+
+def _offer(order: Order) -> tuple[str, bytes]:
+    return addressed(order, packet(order))
 
 
 def _once(order: Order) -> dict[str, str]:

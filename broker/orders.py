@@ -54,6 +54,8 @@ class Orders:
         self._state = state
         self._log = log
         self._query = query
+        self.begun: Callable[[records.Created], records.Created | None] = lambda _: None
+        """The record of an order that can begin at once, if it comes next on the log; must not block."""
         self._pinned: dict[str, _Pinned] = {}
 
     def create_orders(self, request: OrderRequest, *, by: str, key: str | None = None) -> Awaitable[list[Order]]:
@@ -73,9 +75,23 @@ class Orders:
         if request.parent is not None and request.parent not in self._state.orders:
             return self._create_for_late_parent(request, request.parent, by, key)
         created = self._prepare(request, by, key)
+        if len(created) == 1 and (begun := self.begun(created[0])) is not None:
+            return self._begin(begun, created[0], key)
         if len(created) == 1 and key is None:  # the hot path: a future, so that nobody needs a task for it
             return _then(self._log.append(created[0]), lambda changes: [_order(changes, created[0].order)])
         return self._create_all(created, key)
+
+    def _begin(self, begun: records.Created, record: records.Created, key: str | None) -> Awaitable[list[Order]]:
+        """An order that runs at once; if something else comes first on the log, one like any other."""
+        first = self._log.append(begun, expect=None if key is None else 0, after=self._state.seq)
+
+        async def or_plainly() -> list[Order]:
+            try:
+                return [_order(await first, record.order)]
+            except LostRaceError:
+                return await self._create_all([record], key)
+
+        return or_plainly()
 
     async def _create_for_late_parent(
         self, request: OrderRequest, parent: str, by: str, key: str | None

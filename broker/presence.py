@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from muster.mesh.model import Presence
+
+
+class _Sign(NamedTuple):
+    """The last heartbeat for an element."""
+
+    agent: str
+    heard: datetime
+    beat: float
 
 
 class Presences:
@@ -15,7 +24,7 @@ class Presences:
         self.silence = silence
         """How long an agent may say nothing before its elements are offline."""
         self._agents: dict[str, datetime] = {}
-        self._elements: dict[str, tuple[str, datetime]] = {}
+        self._elements: dict[str, _Sign] = {}
         self._left: set[tuple[str, str]] = set()
 
     def heard(self, element: str, presence: Presence, now: datetime) -> None:
@@ -25,7 +34,7 @@ class Presences:
             self._elements.pop(element, None)
         else:
             self._agents[presence.agent] = now
-            self._elements[element] = (presence.agent, now)
+            self._elements[element] = _Sign(presence.agent, now, presence.at)
 
     def last(self, agent: str) -> datetime:
         """When an agent was last heard of; this broker's start, if that is later."""
@@ -37,8 +46,13 @@ class Presences:
 
     def serves(self, element: str, now: datetime) -> str | None:
         """The agent that says just now that it acts for an element."""
-        agent, heard = self._elements.get(element, ("", self._started))
-        return agent if agent and now - heard <= self.silence / 2 else None
+        sign = self._elements.get(element)
+        return sign.agent if sign is not None and now - sign.heard <= self.silence / 2 else None
+
+    def beat(self, element: str, agent: str) -> float:
+        """An agent's clock in its last heartbeat for an element; 0 if this broker has heard none."""
+        sign = self._elements.get(element)
+        return sign.beat if sign is not None and sign.agent == agent else 0.0
 
     def said_goodbye(self, element: str, agent: str) -> bool:
         """Whether an agent gave an element up; told once."""

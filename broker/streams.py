@@ -11,6 +11,7 @@ from nats.js.api import (
     ConsumerConfig,
     DiscardPolicy,
     KeyValueConfig,
+    RePublish,
     RetentionPolicy,
     StorageType,
     StreamConfig,
@@ -47,6 +48,7 @@ def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
             duplicate_window=120,
             allow_direct=True,
             allow_atomic=True,
+            republish=RePublish(src=names.BEGUN_SUBJECTS, dest=names.BEGINS),
         ),
         StreamConfig(
             name=names.WORK_STREAM,

@@ -120,6 +120,7 @@ def _detail(item: dict[str, Any]) -> str:
         return str(data or item.get("refused") or "")
     known = {name: data.get(name) for name in ("attempt", "by", "element", "state", "reason", "until")}
     told = [f"{name} {value}" for name, value in known.items() if value not in (None, "", item.get("actor"))]
+    told += ["claimed at once"] if item.get("type") == "created" and data.get("agent") else []
     told += [f"{job['name']} {job['state']}" for job in data.get("jobs") or () if isinstance(job, dict)]
     return ", ".join(told)
 

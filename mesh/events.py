@@ -17,7 +17,7 @@ KINDS: Final[dict[str, str]] = {
     "order.created": "an order was accepted",
     "order.queued": "an order goes back in the queue",
     "order.offered": "an order was released to an element or a pool",
-    "order.running": "an element claimed an order",
+    "order.running": "an element runs an order",
     "order.suspended": "an order waits without holding a slot",
     "order.cancelling": "a running order was told to stop",
     "order.finished": "an order ended well",

@@ -173,7 +173,10 @@ class Packet(Wire, omit_defaults=True):
     attempt: int
     """Which attempt the claim starts."""
     rev: int
-    """The order's last log sequence; a claim that finds another one has lost the race."""
+    """The order's last log sequence; a claim that finds another one has lost the race.
+
+    0, which no claim finds: the order began without a message, and this is the one whose lease its agent renews.
+    """
     blueprint: str
     digest: str
     inputs: dict[str, Any] = {}
@@ -242,3 +245,5 @@ class Presence(Wire, omit_defaults=True):
 
     agent: str
     leaving: bool = False
+    at: float = 0.0
+    """The agent's own clock, in seconds: a broker that gives it work says by it how late it has heard of the agent."""

@@ -47,6 +47,12 @@ OUTPUT_SUBJECTS: Final = "muster.output.>"
 INBOX_SUBJECTS: Final = "muster.inbox.>"
 PRESENCE_SUBJECTS: Final = "muster.presence.*"
 
+BEGUN_SUBJECTS: Final = "muster.log.order.*.broker.*"
+"""Records that begin an order on an element; the server itself passes each on, once it is stored, to `BEGINS`."""
+
+BEGINS: Final = "muster.begin.{{wildcard(2)}}"
+"""Where it passes them on to (a stream's `republish`): `begin` of the element."""
+
 INBOX_ORDERS: Final = "muster.inbox.orders"
 """Orders to create, as the JSON of `POST /api/v1/orders`."""
 
@@ -106,14 +112,18 @@ def log_of(kind: str, ident: str) -> str:
     return f"muster.log.{kind}.{token(ident)}.>"
 
 
-def log_parts(subject: str) -> tuple[str, str, str] | None:
-    """`(kind, id, actor)` of a log subject, or None if it is not one."""
+def log_begun(order: str, element: str) -> str:
+    """Where the record is written that makes an order and begins it on an element at once."""
+    return f"{log('order', order)}.{token(element)}"
+
+
+def log_parts(subject: str) -> list[str] | None:
+    """`[kind, id, actor]` of a log subject, and the element if the record begins an order; None if it is not one."""
     parts = subject.split(".")
-    if len(parts) != 5 or parts[0] != "muster" or parts[1] != "log":  # noqa: PLR2004 - muster.log.<kind>.<id>.<actor>
+    is_long = len(parts) == 6 and parts[4] == BROKER  # noqa: PLR2004 - muster.log.<kind>.<id>.<actor>.<element>
+    if not (is_long or len(parts) == 5) or parts[0] != "muster" or parts[1] != "log":  # noqa: PLR2004
         return None
-    if "=" in subject:
-        return parts[2], untoken(parts[3]), untoken(parts[4])
-    return parts[2], parts[3], parts[4]
+    return [untoken(part) for part in parts[2:]] if "=" in subject else parts[2:]
 
 
 def work_element(element: str) -> str:
@@ -182,6 +192,11 @@ def event(kind: str, action: str, ident: str) -> str:
 def control(element: str) -> str:
     """Broker to agent: cancel an order now."""
     return f"muster.control.{token(element)}"
+
+
+def begin(element: str) -> str:
+    """Server to agent: an order of the element's that runs from now on, in its first record."""
+    return f"muster.begin.{token(element)}"
 
 
 def presence(element: str) -> str:

@@ -31,6 +31,11 @@ class Record(Wire, omit_defaults=True, tag_field="type"):
         """The id of what the record is about; the subject says the same."""
         raise NotImplementedError
 
+    @property
+    def begins_on(self) -> str:
+        """The element that its order begins on at once; the subject says the same."""
+        return ""
+
 
 class OrderRecord(Record):
     """Base of what happens to one order."""
@@ -63,6 +68,15 @@ class Created(OrderRecord, tag="created"):
     """How many firings stand above it."""
     where: str | None = None
     """The filter that defines `pool`, if the pool has no name."""
+    agent: str | None = None
+    """The daemon on `element` that runs it from now on: the record is its claim as well."""
+    beat: float = 0.0
+    """When that daemon was last heard of, by its own clock."""
+
+    @property
+    def begins_on(self) -> str:
+        """The element, if it has an agent."""
+        return self.element or "" if self.agent else ""
 
 
 class Due(OrderRecord, tag="due"):
@@ -298,6 +312,8 @@ def encode(record: Record) -> bytes:
 
 def subject(record: Record, actor: str = names.BROKER) -> str:
     """Where the record is written."""
+    if element := record.begins_on:
+        return names.log_begun(record.about, element)
     return names.log(record.kind, record.about, actor)
 
 
@@ -307,6 +323,7 @@ class Place(NamedTuple):
     kind: str
     ident: str
     actor: str
+    begins_on: str = ""
 
 
 def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
@@ -319,8 +336,8 @@ def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
         record: AnyRecord = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         return str(error), place
-    kind, ident, actor = parts
-    if record.kind != kind or record.about != ident:
+    kind, ident, actor, begins_on = place
+    if record.kind != kind or record.about != ident or record.begins_on != begins_on:
         return f"a {type(record).__name__} record about {record.about!r} may not stand on {on}", place
     if record.by_element == (actor == names.BROKER):
         return f"{actor!r} may not write a {type(record).__name__} record", place

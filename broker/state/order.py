@@ -55,6 +55,19 @@ def created(record: records.Created, stamp: Stamp) -> Order:
     )
 
 
+def begun(order: Order, record: records.Created, stamp: Stamp) -> Order | Refused:
+    """Its first record is a claim as well: it runs on the agent that the broker has chosen."""
+    claim = records.Claimed(
+        order=order.id, attempt=order.attempt + 1, element=record.element or "", agent=record.agent or ""
+    )
+    return claimed(order, claim, stamp)
+
+
+def was_begun(order: Order) -> bool:
+    """Whether it runs without ever having been offered: no message of the work stream stands for it."""
+    return order.attempt == 1 and order.started_at == order.created_at and is_held(order)
+
+
 def due(order: Order, _record: records.Due, _stamp: Stamp) -> Order | Refused:
     """Its time has come; a second Due (two leaders for a moment) finds nothing to do."""
     if order.state is OrderState.QUEUED and order.not_before is not None:

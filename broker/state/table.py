@@ -40,7 +40,7 @@ TABLE: Final[dict[OrderState, Row]] = {
     _S.RUNNING: Row(
         meaning="an element runs its tasks",
         leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.OFFERED, _S.QUEUED}),
-        entered_by="Claimed",
+        entered_by="Claimed; Created, if it names the agent",
         crash="broker, server: nothing; agent: its lease runs out, Lost is written, the next attempt resumes",
     ),
     _S.SUSPENDED: Row(

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, RePublish, RetentionPolicy, StreamConfig
 
 from muster.blueprints.definition import Blueprint
 from muster.mesh import names, records
@@ -55,8 +55,14 @@ class StandIn:
 
     async def open(self) -> None:
         """Make the streams and listen."""
-        for name, subject in ((names.LOG_STREAM, names.LOG_SUBJECTS), (names.OUTPUT_STREAM, names.OUTPUT_SUBJECTS)):
-            await self.js.add_stream(StreamConfig(name=name, subjects=[subject], duplicate_window=120))
+        begins = RePublish(src=names.BEGUN_SUBJECTS, dest=names.BEGINS)
+        for name, subject, passed_on in (
+            (names.LOG_STREAM, names.LOG_SUBJECTS, begins),
+            (names.OUTPUT_STREAM, names.OUTPUT_SUBJECTS, None),
+        ):
+            await self.js.add_stream(
+                StreamConfig(name=name, subjects=[subject], duplicate_window=120, republish=passed_on)
+            )
         await self.js.add_stream(
             StreamConfig(
                 name=names.WORK_STREAM,
@@ -128,6 +134,30 @@ class StandIn:
         packet = await self.create(blueprint, **({} if "pool" in fields else {"element": "e1"}) | fields)
         await self.offer(packet)
         return packet.order
+
+    async def begin(self, tasks: list[dict[str, Any]], **fields: Any) -> Packet:
+        """An order that begins with its first record on the agent last heard of, or as `fields` say.
+
+        The packet is the one that lends it the message's lease.
+        """
+        blueprint = await self.blueprint({"tasks": tasks})
+        heard = await eventually(lambda: self.presence[-1:], what="a heartbeat")
+        record = records.Created(
+            order=names.new_id(),
+            blueprint=blueprint.name,
+            version=1,
+            digest=blueprint.digest(),
+            by="test",
+            element="e1",
+            agent=heard[0].agent,
+            beat=heard[0].at,
+        )
+        record = msgspec.structs.replace(record, **fields)
+        await self.js.publish(records.subject(record), records.encode(record))
+        packet = self.packets[record.order] = Packet(
+            order=record.order, attempt=1, rev=0, blueprint=blueprint.name, digest=blueprint.digest(), element="e1"
+        )
+        return packet
 
     async def lose(self, request: ResumeRequest, *jobs: Job) -> ResumeReply:
         """The answer of a broker that finds the order's attempt lost: a fresh packet for the next one."""

@@ -19,7 +19,7 @@ def test_a_name_is_one_token_and_comes_back(name: str) -> None:
 @given(NAMES, NAMES, NAMES)
 def test_a_log_subject_is_read_as_it_was_written(kind: str, ident: str, actor: str) -> None:
     kind = kind.replace(".", "")
-    assert names.log_parts(names.log(kind, ident, actor)) == (kind, ident, actor)
+    assert names.log_parts(names.log(kind, ident, actor)) == [kind, ident, actor]
 
 
 @given(st.text(max_size=70))

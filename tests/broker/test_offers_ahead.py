@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 
 import msgspec
 import pytest
-import pytest_asyncio
 
-from muster.blueprints.manifest import load
-from muster.broker.api.context import ApiSettings
-from muster.broker.main import Broker, BrokerSettings
-from muster.broker.offer import CALM
+from muster.broker.main import Broker
 from muster.mesh import names, records
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, compare_and_set, post
 from muster.mesh.model import OrderRequest, Packet
 from tests.kit.waiting import deadline, eventually
 
-MANIFESTS = """
-kind: machine
-name: e1
----
-kind: blueprint
-name: nothing
-tasks: [{name: nothing, uses: noop}]
----
-kind: trigger
-name: bell
-provider: webhook
-with: {auth: none}
-blueprint: nothing
-target: {on: e1}
-"""
-
-
-@pytest_asyncio.fixture
-async def broker(fresh_nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Broker]:
-    """A leading broker with one element that nobody acts for."""
-    settings = BrokerSettings(
-        server=fresh_nats.url, data=tmp_path, api=ApiSettings(port=0), durability="fast", ready_line=False
-    )
-    async with AsyncExitStack() as stack:
-        running = Broker(settings)
-        await running.start(stack)
-        assert running.leader.leads
-        await running.commands.apply(load(MANIFESTS), "test")
-        yield running
-
 
 async def calm(broker: Broker) -> None:
     """Until the log has not moved for a while."""
-    loop = asyncio.get_running_loop()
-    await eventually(lambda: loop.time() - broker.offers.moved > CALM, what="the log rests")
+    await eventually(lambda: broker.log.rests, what="the log rests")
 
 
 async def copies(broker: Broker, least: int = 1) -> list[Packet]:

@@ -15,7 +15,7 @@ CANCEL = records.CancelRequested(order="o1", by="me")
 def test_a_record_is_read_as_it_was_written() -> None:
     record, place = records.decode(records.subject(CLAIM, "web01"), records.encode(CLAIM))
     assert record == CLAIM
-    assert place == ("order", "o1", "web01")
+    assert place == records.Place("order", "o1", "web01")
 
 
 @pytest.mark.parametrize(

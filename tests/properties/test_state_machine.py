@@ -19,7 +19,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from muster.broker.projection.database import Batch, Database
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
-from muster.broker.state.order import is_held
+from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE
 from muster.mesh import names, records
 from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
@@ -138,7 +138,9 @@ class Mesh(RuleBasedStateMachine):
     def create(self, element: str | None, delay: bool, parent: str | None) -> str:
         return self.made(element, delay=delay, parent=parent)
 
-    def made(self, element: str | None, *, delay: bool = False, parent: str | None = None) -> str:
+    def made(
+        self, element: str | None, *, delay: bool = False, parent: str | None = None, agent: str | None = None
+    ) -> str:
         self.count += 1
         ident = f"order{self.count}"
         self.write(
@@ -152,8 +154,20 @@ class Mesh(RuleBasedStateMachine):
                 pool=None if element else POOL,
                 not_before=EPOCH if delay else None,
                 parent=parent,
+                agent=agent,
             )
         )
+        return ident
+
+    @rule(target=orders, element=elements, agent=st.sampled_from(("agent", "other")), parent=st.none() | orders)
+    def begin(self, element: str, agent: str, parent: str | None) -> str:
+        """Brokers write such a record only where it will do what it says; whatever stands there, it may do no harm."""
+        takes_work = self.state.fleet.elements[element].takes_work
+        ident = self.made(element, parent=parent, agent=agent)
+        order = self.known[ident]
+        assert order.state is (OrderState.RUNNING if takes_work else OrderState.QUEUED)
+        if takes_work:
+            assert (order.attempt, order.agent, was_begun(order)) == (1, agent, True)
         return ident
 
     @rule(order=orders, element=elements)

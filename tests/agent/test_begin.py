@@ -1,0 +1,119 @@
+"""Orders that begin with their first record: no offer and no claim, and the same care as for any other."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from muster.agent.claim import SEQUENCE
+from muster.agent.lease import now
+from muster.agent.settings import AgentSettings
+from muster.mesh import names, records
+from muster.mesh.model import OrderState
+from tests.agent.broker_stand_in import StandIn
+from tests.agent.conftest import running_agent
+from tests.agent.test_faults import is_running, pid_in
+from tests.kit.waiting import eventually
+
+NOOP = [{"name": "a", "uses": "noop"}]
+
+
+async def test_it_runs_without_a_claim(broker: StandIn, agent: asyncio.Event) -> None:
+    packet = await broker.begin(NOOP)
+    done = await broker.done(packet.order)
+    assert (done.state, done.attempt) == (OrderState.FINISHED, 1)
+    assert [type(record) for record in broker.of(packet.order)] == [records.Created, records.Done]
+    assert not broker.resumes
+
+
+async def test_what_began_too_long_ago_is_not_begun_but_asked_for(broker: StandIn, agent: asyncio.Event) -> None:
+    """Whoever slept, or was cut off, may have been given up meanwhile."""
+    packet = await broker.begin(NOOP, beat=now() - broker.lease.total_seconds())
+    broker.on_resume = broker.lose  # type: ignore[assignment]
+    await broker.offer(packet)
+    done = await broker.done(packet.order)
+    assert done.attempt == 2
+    assert [type(record) for record in broker.of(packet.order)] == [
+        records.Created,
+        records.Lost,
+        records.Claimed,
+        records.Done,
+    ]
+
+
+async def test_a_first_record_that_comes_after_the_broker_was_asked_is_too_late(
+    broker: StandIn, agent: asyncio.Event
+) -> None:
+    packet = await broker.begin(NOOP, beat=now() - broker.lease.total_seconds())
+    await broker.offer(packet)
+    await broker.settled()
+    assert [request.order for request in broker.resumes] == [packet.order]
+    late = msgspec.structs.replace(broker.of(packet.order)[0], beat=now())
+    await broker.client.publish(names.begin("e1"), records.encode(late), headers={SEQUENCE: "1"})
+    after = await broker.begin(NOOP)
+    await broker.done(after.order)
+    assert not broker.of(packet.order, records.Done)
+
+
+async def test_another_daemons_order_is_left_alone(broker: StandIn, agent: asyncio.Event) -> None:
+    packet = await broker.begin(NOOP, agent="another")
+    after = await broker.begin(NOOP)
+    await broker.done(after.order)
+    assert not broker.of(packet.order, records.Done)
+
+
+async def test_nothing_begins_beyond_the_slots(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
+    await broker.element("e1", slots=1)
+    async with running_agent(agent_settings):
+        first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
+        await broker.first(first.order, records.Reported)
+        second = await broker.begin(NOOP)
+        broker.on_resume = broker.lose  # type: ignore[assignment]
+        await broker.offer(second)
+        (tmp_path / "go").touch()
+        assert (await broker.done(first.order)).state is OrderState.FINISHED
+        assert (await broker.done(second.order)).attempt == 2
+
+
+class TestTheLease:
+    """It is counted from the heartbeat by which the broker knew the agent, until a message lends one."""
+
+    @pytest.fixture
+    def lease(self) -> timedelta:
+        return timedelta(seconds=3)
+
+    async def test_a_long_order_renews_the_lease_that_its_message_lends(
+        self, broker: StandIn, agent: asyncio.Event
+    ) -> None:
+        packet = await broker.begin([{"name": "a", "run": "sleep 4"}])
+        await broker.first(packet.order, records.Reported)
+        await broker.offer(packet)
+        assert (await broker.done(packet.order)).attempt == 1
+        await broker.settled()
+        assert not broker.resumes
+        assert not broker.of(packet.order, records.Claimed)
+
+    async def test_without_a_message_it_is_given_up_in_time(
+        self, broker: StandIn, agent: asyncio.Event, tmp_path: Path
+    ) -> None:
+        packet = await broker.begin([{"name": "a", "run": f"echo $$ > {tmp_path}/pid; sleep 300"}])
+        pid = await pid_in(tmp_path / "pid")
+        await eventually(lambda: not is_running(pid), within=5)
+        await eventually(lambda: packet.order in [request.order for request in broker.resumes])
+        assert not broker.of(packet.order, records.Done)
+
+    async def test_an_order_that_is_offered_anew_stops_the_attempt_that_began(
+        self, broker: StandIn, agent: asyncio.Event, tmp_path: Path
+    ) -> None:
+        packet = await broker.begin([{"name": "a", "run": f"echo $$ >> {tmp_path}/pids; sleep 1"}])
+        await pid_in(tmp_path / "pids")
+        lost = records.Lost(order=packet.order, attempt=1, reason="test")
+        ack = await broker.js.publish(records.subject(lost), records.encode(lost))
+        anew = msgspec.structs.replace(packet, attempt=2, rev=ack.seq)
+        await broker.js.publish(names.work_element("e1"), msgspec.json.encode(anew))
+        assert (await broker.done(packet.order)).attempt == 2
+        assert len((tmp_path / "pids").read_text().split()) == 2

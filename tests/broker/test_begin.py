@@ -1,0 +1,173 @@
+"""On an idle mesh an order begins on its element with its first record: what the agent gets must always be true."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+import pytest_asyncio
+from nats.aio.msg import Msg
+
+from muster.broker.main import Broker
+from muster.mesh import names, records
+from muster.mesh.jetstream import LostRaceError, compare_and_set, post
+from muster.mesh.model import Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
+from tests.kit.waiting import deadline, eventually
+
+REQUEST = OrderRequest(blueprint="nothing", on="e1")
+BEAT = 12.5
+
+
+class Agent:
+    """An agent as far as a broker sees one: it lives, and hears what begins."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.begun: asyncio.Queue[Msg] = asyncio.Queue()
+
+    async def live(self, at: float = BEAT) -> None:
+        """A heartbeat that the broker has heard."""
+        presence = Presence(agent="a1", at=at)
+        await self.broker.client.publish(names.presence("e1"), msgspec.json.encode(presence))
+        await eventually(lambda: self.broker.presences.beat("e1", "a1") == at, what="the heartbeat is heard")
+
+    async def order(self, key: str | None = None) -> Order:
+        """An order for e1, asked for while the log rests."""
+        await eventually(lambda: self.broker.log.rests, what="the log rests")
+        (order,) = await self.broker.commands.create_orders(REQUEST, by="test", key=key)
+        return order
+
+    async def done(self, order: Order) -> None:
+        """Tell its end."""
+        record = records.Done(order=order.id, attempt=order.attempt, state=OrderState.FINISHED)
+        await self.broker.publisher.send(records.subject(record, "e1"), records.encode(record))
+        await eventually(lambda: order.id not in self.broker.state.orders, what="the end is known")
+
+
+@pytest_asyncio.fixture
+async def agent(broker: Broker) -> Agent:
+    """The agent of e1, online."""
+    agent = Agent(broker)
+
+    async def heard(message: Msg) -> None:
+        agent.begun.put_nowait(message)
+
+    await broker.client.subscribe(names.begin("e1"), cb=heard)
+    outcome = await broker.log.append(records.Joined(element="e1", agent="a1"))
+    assert outcome.refused is None
+    await agent.live()
+    return agent
+
+
+async def work(broker: Broker, least: int) -> list[Packet]:
+    """What stands in the work stream, once there is so much."""
+    stream = broker.client.jetstream()
+    async with deadline(10, f"{least} messages of work"):
+        while (state := (await stream.stream_info(names.WORK_STREAM)).state).messages < least:
+            continue
+    if not state.messages:
+        return []
+    found = [await stream.get_msg(names.WORK_STREAM, seq) for seq in range(state.first_seq, state.last_seq + 1)]
+    return [msgspec.json.decode(message.data or b"", type=Packet) for message in found]
+
+
+async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Broker, agent: Agent) -> None:
+    order = await agent.order()
+    assert (order.state, order.element, order.agent, order.attempt) == (OrderState.RUNNING, "e1", "a1", 1)
+    async with deadline(5, "the order begins"):
+        message = await agent.begun.get()
+    record = msgspec.json.decode(message.data, type=records.Created)
+    assert (record.order, record.agent, record.beat) == (order.id, "a1", BEAT)
+    assert int((message.headers or {})["Nats-Sequence"]) == order.rev
+    await agent.done(order)
+    assert [entry["type"] for entry in await broker.log.records_of("order", order.id)] == ["created", "done"]
+    assert await work(broker, 0) == []
+
+
+async def test_both_steps_are_told_as_events(broker: Broker, agent: Agent) -> None:
+    order = await agent.order()
+    await broker.projector.caught_up()
+    events = await broker.query.events(None, "order", 10)
+    assert [event.kind for event in events if event.subject == order.id] == ["order.created", "order.running"]
+
+
+async def test_no_order_begins_beyond_the_slots(broker: Broker, agent: Agent) -> None:
+    first = await agent.order()
+    assert (await agent.order()).state is OrderState.OFFERED
+    await agent.done(first)
+    assert (await agent.order()).state is OrderState.OFFERED, "another one is on its way"
+
+
+async def test_no_order_begins_on_an_agent_that_is_not_heard_of(broker: Broker, agent: Agent) -> None:
+    broker.presences.heard("e1", Presence(agent="a1", at=BEAT), datetime.now(UTC) - timedelta(minutes=1))
+    assert (await agent.order()).state is OrderState.OFFERED
+
+
+async def test_no_order_begins_on_an_agent_without_a_clock(broker: Broker, agent: Agent) -> None:
+    await agent.live(at=0.0)
+    assert (await agent.order()).state is OrderState.OFFERED
+
+
+async def test_what_is_no_longer_the_next_record_is_written_as_any_other(broker: Broker, agent: Agent) -> None:
+    await eventually(lambda: broker.log.rests)
+    post(broker.client, "muster.log.objects.noise.broker", b"not a record")
+    (order,) = await broker.commands.create_orders(REQUEST, by="test")
+    assert order.state is OrderState.OFFERED
+    assert agent.begun.empty()
+
+
+async def test_a_key_makes_one_order_however_it_begins(broker: Broker, agent: Agent) -> None:
+    first = await agent.order("once")
+    assert first.state is OrderState.RUNNING
+    again = await agent.order("once")
+    assert again.id == first.id
+    await agent.done(first)
+    await broker.projector.caught_up()
+    ended = await agent.order("once")
+    assert (ended.id, ended.state) == (first.id, OrderState.FINISHED)
+
+
+async def test_nobody_else_may_write_where_orders_begin(broker: Broker, agent: Agent) -> None:
+    record = records.Created(order="o1", blueprint="nothing", version=1, digest="d", element="e1", agent="a1", by="x")
+    data = records.encode(record)
+    right = records.subject(record)
+    assert not isinstance(records.decode(right, data)[0], str)
+    for wrong in (names.log("order", "o1"), names.log_begun("o1", "e2"), names.log_begun("o2", "e1")):
+        assert isinstance(records.decode(wrong, data)[0], str)
+    plain = records.encode(records.Created(order="o1", blueprint="nothing", version=1, digest="d", by="x"))
+    assert isinstance(records.decode(right, plain)[0], str)
+
+
+class TestOrdersThatLast:
+    """They get a message after all: it carries the lease, and finds an agent that heard of nothing."""
+
+    @pytest.fixture
+    def lease(self) -> timedelta:
+        """Short, for what follows comes after a twentieth of it."""
+        return timedelta(seconds=6)
+
+    async def test_the_message_lends_the_lease_and_cannot_be_claimed(self, broker: Broker, agent: Agent) -> None:
+        order = await agent.order()
+        (packet,) = await work(broker, 1)
+        assert (packet.order, packet.attempt, packet.rev) == (order.id, 1, 0)
+        claim = records.Claimed(order=order.id, attempt=1, element="e1", agent="a1")
+        only_if = compare_and_set(names.log_of("order", order.id), packet.rev)
+        with pytest.raises(LostRaceError):
+            await broker.publisher.send(records.subject(claim, "e1"), records.encode(claim), only_if)
+
+    async def test_an_agent_that_heard_of_nothing_gets_it_anew(self, broker: Broker, agent: Agent) -> None:
+        order = await agent.order()
+        await work(broker, 1)
+        reply = await broker.commands.resume(ResumeRequest(order=order.id, element="e1", agent="a1"))
+        assert reply.drop
+        _, anew = await work(broker, 2)
+        assert (anew.order, anew.attempt) == (order.id, 2)
+        assert anew.rev > order.rev
+
+    async def test_a_new_leader_lends_what_an_old_one_may_have_left_out(self, broker: Broker, agent: Agent) -> None:
+        order = await agent.order()
+        broker.beginnings.look_everywhere()
+        packets = await work(broker, 1)
+        assert [packet.order for packet in packets] == [order.id], "and no more than one"
