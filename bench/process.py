@@ -64,13 +64,16 @@ class Process:
         await end(self._process, GRACE)
 
     def memory(self) -> float:
-        """Its resident memory in MB (10^6 bytes)."""
-        return float(psutil.Process(self.pid).memory_info().rss) / 1e6
+        """Its resident memory in MB (10^6 bytes), with that of its children."""
+        return sum(float(process.memory_info().rss) for process in self._tree()) / 1e6
 
     def seconds(self) -> float:
-        """The processor time it has used."""
-        times = psutil.Process(self.pid).cpu_times()
-        return float(times.user + times.system)
+        """The processor time that it and its children have used."""
+        return sum(float(sum(process.cpu_times()[:2])) for process in self._tree())
+
+    def _tree(self) -> list[psutil.Process]:
+        top = psutil.Process(self.pid)
+        return [top, *top.children(recursive=True)]
 
 
 @asynccontextmanager

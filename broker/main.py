@@ -28,8 +28,10 @@ from muster.broker.leader import Leader
 from muster.broker.log import Log
 from muster.broker.offer import Offers
 from muster.broker.presence import Presences
-from muster.broker.projection.database import Batch, Database
+from muster.broker.projection import database
+from muster.broker.projection.batch import Batch
 from muster.broker.projection.projector import Projector
+from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
@@ -108,18 +110,19 @@ class Broker:
         self.client = client
         stream_settings = streams.StreamSettings(replicas=settings.replicas, lease=settings.lease)
         await streams.ensure(client.jetstream(), stream_settings)
-        database = Database(settings.data / "projection.sqlite", settings.durability)
-        stack.callback(database.close)
-        self.state.load(database.kept())
+        file = settings.data / "projection.sqlite"
+        lock = await stack.enter_async_context(database.held(file))
+        writer = await stack.enter_async_context(Writer(file, settings.durability, lock))
+        self.state.load(database.kept(file, settings.durability))
         self.publisher = await stack.enter_async_context(Publisher(client))
         self.log = Log(client, self.publisher)
-        self.projector = Projector(client, self.state, database, self.log)
+        self.projector = Projector(client, self.state, writer, self.log)
         self.offers = Offers(client, self.publisher, self.state, self.log)
         self.assignments = Assignments(client, self.publisher, self.state, stream_settings)
         self.leader = Leader(client, self.id, settings.replicas)
         self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
         self.beginnings = Beginnings(self.publisher, self.state, self.log, self.presences, settings.lease)
-        self.query = Query(database.path, self.state, self.projector, self.log)
+        self.query = Query(file, self.state, self.projector, self.log)
         stack.callback(self.query.close)
         commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
         self._wire()

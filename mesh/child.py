@@ -42,6 +42,11 @@ async def end(process: asyncio.subprocess.Process, grace: float) -> None:
         return
     with suppress(ProcessLookupError):
         process.terminate()
+    await gone(process, grace)
+
+
+async def gone(process: asyncio.subprocess.Process, grace: float) -> None:
+    """Wait up to `grace` seconds for a process that was told to end; SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
     try:
         async with asyncio.timeout(grace):
             await process.wait()

@@ -21,7 +21,7 @@ import nats.js.errors
 
 from muster.mesh.child import dies_with_parent, end, how_it_ended
 from muster.mesh.errors import UnavailableError
-from muster.mesh.lock import taken
+from muster.mesh.lock import taken_within
 from muster.mesh.service import Service
 from muster.mesh.settings import MAX_BODY, Durability
 
@@ -220,15 +220,11 @@ async def _locked(folder: Path, patience: float) -> AsyncIterator[int]:
     """The folder's lock, as a file descriptor that the server inherits: freed when the last holder is gone."""
     file = _open_lock(folder)
     try:
-        try:
-            async with asyncio.timeout(patience):
-                while not taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
+        if not await taken_within(file, patience):
             raise UnavailableError(
                 f"another nats-server already uses {folder}; "
                 f"stop it (is another `muster up` running?), or choose another folder with --data"
-            ) from None
+            )
         yield file
     finally:
         os.close(file)

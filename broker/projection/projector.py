@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
@@ -18,7 +17,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from muster.broker.log import Follower, Log
-from muster.broker.projection.database import EVENTS_KEPT, Batch, Database
+from muster.broker.projection.batch import Batch
+from muster.broker.projection.tables import EVENTS_KEPT
+from muster.broker.projection.writer import Writer
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh.errors import UnavailableError
@@ -61,14 +62,13 @@ class Projector(Service):
     Ready once the log's end at the time of starting is reached.
     """
 
-    def __init__(self, client: Client, state: State, database: Database, appended: Log) -> None:
+    def __init__(self, client: Client, state: State, writer: Writer, appended: Log) -> None:
         super().__init__()
         self._client = client
         self._state = state
-        self._database = database
+        self._writer = writer
         self._log = appended
         self._follower = Follower(client)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="projection")
         self._batch = Batch()
         self._records = 0
         self._room = asyncio.Event()
@@ -96,12 +96,9 @@ class Projector(Service):
             )
         self._state.told_after = self._goal - EVENTS_KEPT  # it would only be deleted again
         self._note_ready()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._apply_all())
-                tasks.create_task(self._write_all())
-        finally:
-            self._thread.shutdown()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._apply_all())
+            tasks.create_task(self._write_all())
 
     def renew(self) -> None:
         """Ask for the log again after a reconnect."""
@@ -152,18 +149,22 @@ class Projector(Service):
             records = self._records
             batch, self._batch, self._records = self._batch, Batch(), 0
             self._room.set()
-            while True:
-                try:
-                    await loop.run_in_executor(self._thread, self._database.write, batch)
-                    self.trouble = None
-                    break
-                except UnavailableError as error:
-                    if self.trouble is None:
-                        log.error("projection.stuck", error=str(error))  # noqa: TRY400 - the reason says it all
-                    self.trouble = str(error)
-                    await asyncio.sleep(RETRY)
+            await self._written(batch.frame())
             ended = loop.time()
             await self._committed(batch)
+
+    async def _written(self, frame: bytes) -> None:
+        while True:
+            try:
+                await self._writer.write(frame)
+            except UnavailableError as error:
+                if self.trouble is None:
+                    log.error("projection.stuck", error=str(error))  # noqa: TRY400 - the reason says it all
+                self.trouble = str(error)
+                await asyncio.sleep(RETRY)
+            else:
+                self.trouble = None
+                return
 
     async def _grown(self, pause: float) -> None:
         """Let the batch grow for so many seconds, unless it is full before."""

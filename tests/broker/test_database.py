@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
-from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster.broker.projection.database import AT_ONCE, Batch, Database
+from muster.broker.projection import database
+from muster.broker.projection.batch import Batch
+from muster.broker.projection.frame import decode
+from muster.broker.projection.tables import Tables
 from muster.broker.state.machine import State
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
@@ -36,10 +41,13 @@ MANIFESTS = (
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "projection.sqlite", "fast")
-    yield opened
-    opened.close()
+def path(tmp_path: Path) -> Path:
+    return made(tmp_path / "projection.sqlite")
+
+
+def made(path: Path) -> Path:
+    assert database.kept(path, "fast").seq == 0
+    return path
 
 
 def story(orders: int) -> list[tuple[str, bytes]]:
@@ -77,14 +85,15 @@ def story(orders: int) -> list[tuple[str, bytes]]:
     return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
 
 
-def project(database: Database, log: list[tuple[str, bytes]], batch_size: int, told_after: int = 0) -> None:
+def project(path: Path, log: list[tuple[str, bytes]], batch_size: int, told_after: int = 0) -> None:
     state, batch = State(), Batch()
     state.told_after = told_after
-    for seq, (subject, data) in enumerate(log, start=1):
-        batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
-        if seq % batch_size == 0 or seq == len(log):
-            database.write(batch)
-            batch = Batch()
+    with closing(Tables(path, "fast")) as tables:
+        for seq, (subject, data) in enumerate(log, start=1):
+            batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
+            if seq % batch_size == 0 or seq == len(log):
+                tables.write(decode(batch.frame()))
+                batch = Batch()
 
 
 def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -102,87 +111,106 @@ def test_the_rows_do_not_depend_on_how_the_log_came_in_batches(
     folder = tmp_path_factory.mktemp("rows")
     log = story(orders=50)
     for name, size in (("whole", len(log)), ("parts", batch_size)):
-        opened = Database(folder / name, "fast")
-        project(opened, log, size)
-        opened.close()
+        project(made(folder / name), log, size)
     assert rows(folder / "whole") == rows(folder / "parts")
 
 
-def test_a_batch_larger_than_a_statement_is_written_whole_and_in_order(database: Database) -> None:
-    count = 2 * max(AT_ONCE) + 77
-    project(database, story(orders=count), 10 * count)
-    ids = [str(row[1]) for row in rows(database.path)["orders"]]
+def test_a_large_batch_is_written_whole_and_in_order(path: Path) -> None:
+    count = 1100
+    project(path, story(orders=count), 10 * count)
+    ids = [str(row[1]) for row in rows(path)["orders"]]
     assert [ident for ident in ids if ident.startswith("order")] == [f"order{number}" for number in range(count)]
-    events = [(row[0], row[1]) for row in rows(database.path)["events"]]
+    events = [(row[0], row[1]) for row in rows(path)["events"]]
     assert len(events) == len(set(events)) > 3 * count
+
+
+def test_a_batch_may_be_written_again(path: Path) -> None:
+    """Whoever does not know whether it was committed gives it again."""
+    state, batch, batches = State(), Batch(), []
+    for seq, (subject, data) in enumerate(story(orders=9), start=1):
+        batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
+        if seq % 7 == 0:
+            batches.append(batch.frame())
+            batch = Batch()
+    found = []
+    with closing(Tables(path, "fast")) as tables:
+        for frame in batches:
+            for _ in range(2):
+                tables.write(decode(frame))
+                found.append(rows(path))
+    assert found[::2] == found[1::2]
 
 
 def test_records_of_long_ago_make_the_same_rows_but_no_events(tmp_path: Path) -> None:
     log, last = story(orders=9), 20
     for name, told_after in (("all", 0), ("some", last)):
-        opened = Database(tmp_path / name, "fast")
-        project(opened, log, 7, told_after)
-        opened.close()
+        project(made(tmp_path / name), log, 7, told_after)
     told, some = rows(tmp_path / "all"), rows(tmp_path / "some")
     kept = [row for row in told["events"] if isinstance(row[0], int) and row[0] > last]
     assert some == told | {"events": kept}
     assert 0 < len(kept) < len(told["events"])
 
 
-def test_a_deleted_element_leaves_no_row(database: Database) -> None:
-    project(database, story(orders=1), 100)
-    assert rows(database.path)["elements"] == []
-    assert len(rows(database.path)["orders"]) == 1
+def test_a_deleted_element_leaves_no_row(path: Path) -> None:
+    project(path, story(orders=1), 100)
+    assert rows(path)["elements"] == []
+    assert len(rows(path)["orders"]) == 1
 
 
-def test_firings_and_how_triggers_stand_are_kept(database: Database) -> None:
-    project(database, story(orders=3), 2)
-    found = rows(database.path)
-    assert [(row[1], row[2], row[3]) for row in found["firings"]] == [
+def test_firings_and_how_triggers_stand_are_kept(path: Path) -> None:
+    project(path, story(orders=3), 2)
+    assert [(row[1], row[2], row[3]) for row in rows(path)["firings"]] == [
         ("firing0", "t", "rejected"),
         ("firing1", "t", "fired"),
         ("firing2", "t", "fired"),
     ]
-    (standing,) = database.kept().standings
+    (standing,) = database.kept(path, "fast").standings
     assert (standing.name, standing.last_due, standing.last_firing) == ("t", START, "firing2")
 
 
-def test_a_file_of_another_version_is_set_aside(tmp_path: Path) -> None:
-    path = tmp_path / "projection.sqlite"
-    project(first := Database(path, "fast"), story(orders=2), 3)
-    first.close()
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE meta SET value = 99 WHERE key = 'schema'")
-    connection.commit()
-    connection.close()
-    again = Database(path, "fast")
-    assert again.kept().seq == 0
-    again.close()
+def test_a_file_of_another_version_is_set_aside(path: Path) -> None:
+    project(path, story(orders=2), 3)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE meta SET value = 99 WHERE key = 'schema'")
+        connection.commit()
+    assert database.kept(path, "fast").seq == 0
 
 
 def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "projection.sqlite"
     path.write_bytes(b"these are not the bytes of a database" * 1000)
-    opened = Database(path, "fast")
-    assert opened.kept().seq == 0
-    opened.close()
+    assert database.kept(path, "fast").seq == 0
 
 
-def test_a_batch_that_cannot_be_written_leaves_nothing_behind(database: Database) -> None:
+def test_a_batch_that_cannot_be_written_leaves_nothing_behind(path: Path) -> None:
     log = story(orders=3)
-    project(database, log, len(log))
-    before = rows(database.path)
-    database._connection.execute("PRAGMA query_only = ON")
+    project(path, log, len(log))
+    before = rows(path)
     batch = Batch()
     batch.add(State().apply(99, START, "muster.log.nonsense", b""))
-    with pytest.raises(UnavailableError, match="cannot be written"):
-        database.write(batch)
-    database._connection.execute("PRAGMA query_only = OFF")
-    assert rows(database.path) == before
-    assert database.kept().seq == len(log)
+    with closing(Tables(path, "fast")) as tables:
+        tables._connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(sqlite3.OperationalError):
+            tables.write(decode(batch.frame()))
+        assert rows(path) == before
+        assert database.kept(path, "fast").seq == len(log)
+        tables._connection.execute("PRAGMA query_only = OFF")
+        tables.write(decode(batch.frame()))
+    assert database.kept(path, "fast").seq == 99
 
 
-def test_two_brokers_cannot_write_one_file(database: Database) -> None:
-    with pytest.raises(UnavailableError, match="another broker uses"):
-        Database(database.path, "fast")
-    assert database.kept().seq == 0
+async def test_two_brokers_cannot_write_one_file(path: Path) -> None:
+    async with database.held(path):
+        with pytest.raises(UnavailableError, match="another broker uses"):
+            async with database.held(path, patience=0.1):
+                pass
+
+
+async def test_a_file_is_waited_for_while_what_a_killed_broker_left_still_writes(path: Path) -> None:
+    """Its child has inherited the lock, and lets go when it ends."""
+    inherited = []
+    async with database.held(path) as lock:
+        inherited.append(os.dup(lock))
+    asyncio.get_running_loop().call_later(0.1, lambda: os.close(inherited.pop()))
+    async with database.held(path):
+        assert not inherited

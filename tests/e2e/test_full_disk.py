@@ -9,16 +9,18 @@ import pytest
 
 from tests.kit import record
 from tests.kit.blueprints import blueprint, script, words
+from tests.kit.processes import Program
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
 
-def room(pid: int, size: int) -> None:
-    """Let a process write files no larger than this; beyond, each write fails, as on a full disk."""
-    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+def room(program: Program, size: int) -> None:
+    """Let a process and its children write files no larger than this; beyond, each write fails, as on a full disk."""
+    for process in program.tree():
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
 
 async def test_orders_go_on_while_the_tables_cannot_be_written(tmp_path: Path) -> None:
@@ -26,7 +28,7 @@ async def test_orders_go_on_while_the_tables_cannot_be_written(tmp_path: Path) -
         file = tmp_path / "ran"
         await mesh.apply(blueprint("work", script("work", f"echo $MUSTER_ORDER >> {file}")))
         first = await mesh.run("work")
-        broker = mesh.programs["broker"].pid
+        broker = mesh.programs["broker"]
         room(broker, 1)
         orders = [await mesh.order("work") for _ in range(3)]
         await eventually(lambda: words(file) == [first["id"], *orders], what="three more orders that ran")

@@ -16,7 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from muster.broker.projection.database import Batch, Database
+from muster.broker.projection import database
+from muster.broker.projection.batch import Batch
+from muster.broker.projection.frame import decode
+from muster.broker.projection.tables import Tables
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.broker.state.order import is_held, was_begun
@@ -73,7 +76,9 @@ class Mesh(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(Path(self.folder.name) / "projection.sqlite", "fast")
+        self.path = Path(self.folder.name) / "projection.sqlite"
+        assert database.kept(self.path, "fast").seq == 0
+        self.tables = Tables(self.path, "fast")
         self.batch = Batch()
         self.state, self.twin = State(), State()
         self.log: list[tuple[int, datetime, str, bytes]] = []
@@ -83,7 +88,7 @@ class Mesh(RuleBasedStateMachine):
         self.count = 0
 
     def teardown(self) -> None:
-        self.database.close()
+        self.tables.close()
         self.folder.cleanup()
 
     # -- feeding ---------------------------------------------------------------------------------
@@ -296,14 +301,14 @@ class Mesh(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         if self.batch.seq:
-            self.database.write(self.batch)
+            self.tables.write(decode(self.batch.frame()))
             self.batch = Batch()
 
     @rule()
     def restart(self) -> None:
         """A broker that starts from its tables knows what one that never stopped knows."""
         self.commit()
-        kept = self.database.kept()
+        kept = database.kept(self.path, "fast")
         fresh = State()
         fresh.load(kept)
         fresh.refused = self.state.refused
