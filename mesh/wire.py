@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 import structlog
@@ -36,6 +36,20 @@ class Connection(Client):
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         return _headers(headers) if headers else None
+
+    async def request(self, *args: Any, **more: Any) -> Msg:
+        """As in nats-py, but a cancellation counts also if it comes together with the answer.
+
+        `asyncio.wait_for`, by which nats-py waits, forgets it then (Python 3.11): a service that was told to stop
+        while it asked JetStream something went on for ever.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        try:
+            return await super().request(*args, **more)
+        finally:
+            if task and task.cancelling() > before:
+                raise asyncio.CancelledError
 
 
 class _Reader(Parser):

@@ -138,7 +138,7 @@ class NatsApi(Service):
             for endpoint in ENDPOINTS:
                 await service.listen(self._config(endpoint))
             await service.start()
-            await self._client.flush()
+            await settled(self._client)
             self.ready.set()
             await asyncio.get_running_loop().create_future()
         finally:

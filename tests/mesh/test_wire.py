@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
 from muster.mesh.wire import Connection
+from tests.kit.waiting import deadline
 
 _HEADERS = (
     b"NATS/1.0\r\nA: b\r\nC: d:e\r\n\r\n",
@@ -92,3 +94,18 @@ def test_pieces_make_the_messages_that_nats_py_makes(parts: list[bytes], cuts: l
 async def test_noise_is_no_message(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         await _heard(Connection(), [line])
+
+
+async def test_a_cancellation_that_comes_with_the_answer_counts(nats_client: Client) -> None:
+    async def answer(message: Msg) -> None:
+        await message.respond(b"")
+
+    await nats_client.subscribe("wire.answers", cb=answer)
+    asking = asyncio.create_task(nats_client.request("wire.answers", timeout=10))
+    async with deadline():
+        while not nats_client._resp_map:
+            await asyncio.sleep(0)
+        (answered,) = nats_client._resp_map.values()
+        answered.add_done_callback(lambda _: asking.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await asking
