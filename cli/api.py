@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
-import httpx
 import msgspec
 
 import muster
@@ -23,6 +22,10 @@ from muster.mesh.errors import (
     UsageError,
     from_problem,
 )
+from muster.mesh.lean import without
+
+with without("click"):  # else its own command line comes along, with rich and pygments: most of the import
+    import httpx
 
 CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 30.0

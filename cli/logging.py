@@ -8,6 +8,7 @@ import sys
 from typing import Any, Final
 
 from muster.cli.options import LogLevel
+from muster.mesh.lean import without
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -19,7 +20,8 @@ LEVELS: Final = {
 
 def set_up(level: LogLevel, part: str) -> None:
     """Log from now on, each line naming the `part` of the mesh that says it."""
-    import structlog
+    with without("rich"):  # for tracebacks that show variables, which we do not want: 4 MB and 0.1 s
+        import structlog
 
     human = sys.stderr.isatty()
     people = structlog.dev.ConsoleRenderer(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -147,7 +146,6 @@ def agent(
     """Run an agent: it claims work orders for its elements and runs them on this host."""
     import asyncio
 
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog takes 4 MB of it along if it can
     set_up(log_level, "agent")
     from muster.agent.main import serve
     from muster.agent.settings import AgentSettings

@@ -16,6 +16,7 @@ from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.blueprints.templates import is_template
 from muster.mesh.errors import Problem
+from muster.mesh.lean import without
 
 if TYPE_CHECKING:
     import httpx
@@ -101,7 +102,8 @@ def _headers(fields: HttpFields) -> tuple[dict[str, str], list[str]]:
 async def _exchange(
     fields: HttpFields, headers: dict[str, str], limit: timedelta, secrets: Sequence[str]
 ) -> Reply | Failed:
-    import httpx
+    with without("click"):  # else its command line comes along, with rich and pygments: memory for nothing
+        import httpx
 
     try:
         async with asyncio.timeout(limit.total_seconds()), _client(fields) as client:
