@@ -168,10 +168,8 @@ class Offers(Service):
         order = self._state.orders.get(ident)
         if order is None or order.state is not OrderState.CANCELLING:
             self._cancelling.pop(ident, None)
-        else:
-            self._cancelling[ident] = None
-        if order is None:
             return
+        self._cancelling[ident] = None
         try:
             await self._mind(order)
         except (UnavailableError, nats.errors.Error) as error:
@@ -179,18 +177,11 @@ class Offers(Service):
             self._held[ident] = None
 
     async def _mind(self, order: Order) -> None:
-        """A held order: its agent may be gone, or must be told to stop; so must its children."""
-        if order.state is OrderState.CANCELLING:
-            for child, known in order.children.items():
-                if known.state not in FINAL_STATES and known.state is not OrderState.CANCELLING:
-                    await self._append(records.CancelRequested(order=child, by=f"order {order.id}"))
-        if not is_held(order) or order.element is None:
-            return
-        element = self._state.fleet.elements.get(order.element)
-        if element is not None and element.agent not in {None, order.agent}:
-            reason = f"the agent on {order.element} was started anew"
-            await self._append(records.Lost(order=order.id, attempt=order.attempt, reason=reason))
-        elif order.state is OrderState.CANCELLING:
+        """An order that is to stop: its agent must be told, and so must its children."""
+        for child, known in order.children.items():
+            if known.state not in FINAL_STATES and known.state is not OrderState.CANCELLING:
+                await self._append(records.CancelRequested(order=child, by=f"order {order.id}"))
+        if is_held(order) and order.element is not None:
             await self._client.publish(names.control(order.element), _encode(Control(cancel=order.id)))
 
     async def _append(self, record: Any) -> None:

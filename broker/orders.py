@@ -18,7 +18,7 @@ from muster.broker.log import Log
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
-from muster.broker.state.order import is_held
+from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
@@ -164,12 +164,14 @@ class Orders:
         """An agent's claim was refused, or it gave an order up: the copy it has is stale.
 
         Every change of an offered order publishes a fresh copy, so this one can always be dropped.  If the
-        agent itself was the last holder, or the holder's daemon is gone, the order is given up first.
+        agent itself was the last holder, or the holder's daemon is gone, the order is given up first: that
+        its copy came to another one shows that its lease is over.  Not so if the order began without a copy.
         """
         order = self._state.orders.get(request.order)
         if order is not None and is_held(order) and order.element is not None:
             holder = self._state.fleet.elements.get(order.element)
-            if order.agent == request.agent or holder is None or holder.agent != order.agent:
+            is_gone = (holder is None or holder.agent != order.agent) and not was_begun(order)
+            if order.agent == request.agent or is_gone:
                 gone = order.agent != request.agent
                 reason = f"the agent on {order.element} {'is gone' if gone else 'gave it up'}"
                 await self._log.append(records.Lost(order=order.id, attempt=order.attempt, reason=reason))

@@ -164,7 +164,7 @@ class Joined(ElementRecord, tag="joined"):
 
     agent: str
     place: str = ""
-    """Host and state folder of the agent."""
+    """Host and state folder of the agent; empty: where the last one was."""
 
 
 class Left(ElementRecord, tag="left"):

@@ -42,7 +42,7 @@ class Expire(Duty):
         name, agent = element.name, element.agent
         if agent is None:
             if (speaking := self._presences.serves(name, now)) is not None:
-                yield Joined(element=name, agent=speaking, place=element.place)
+                yield Joined(element=name, agent=speaking)
         elif self._presences.said_goodbye(name, agent):
             yield Left(element=name, agent=agent, reason="it said good-bye")
             yield from _given_up(state, name, agent)

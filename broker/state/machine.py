@@ -180,8 +180,24 @@ class State:
         if element is None:
             changes.refused = Refused(f"there is no element {record.element}")
             return
-        after = replace(element, agent=record.agent, place=record.place, since=changes.stamp.time)
+        after = replace(element, agent=record.agent, place=record.place or element.place, since=changes.stamp.time)
         self._stand(element, after, changes, "element.online", {"agent": record.agent})
+        if record.place and record.place == element.place:
+            self._succeed(after, changes)
+
+    def _succeed(self, element: Element, changes: Changes) -> None:
+        """Only one daemon can run in a place, so those before it are dead, and nothing runs what they held.
+
+        Of a daemon elsewhere nobody knows that: what it holds is given up when its leases are surely over.
+        """
+        for ident in self.shelves.held(element.name):
+            before = self.orders[ident]
+            reason = f"the agent on {element.name} was started anew"
+            lost = records.Lost(order=ident, attempt=before.attempt, reason=reason)
+            after = transitions.lost(before, lost, changes.stamp)
+            if before.agent != element.agent and not isinstance(after, Refused):
+                self.change(before, after, changes)
+                changes.order_event("order.lost", after)
 
     def _left(self, record: records.Left, changes: Changes) -> None:
         element = self.fleet.elements.get(record.element)

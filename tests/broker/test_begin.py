@@ -166,6 +166,12 @@ class TestOrdersThatLast:
         assert (anew.order, anew.attempt) == (order.id, 2)
         assert anew.rev > order.rev
 
+    async def test_another_daemon_cannot_take_what_the_first_may_still_run(self, broker: Broker, agent: Agent) -> None:
+        order = await agent.order()
+        await broker.log.append(records.Joined(element="e1", agent="a2", place="elsewhere"))
+        await broker.commands.resume(ResumeRequest(order=order.id, element="e1", agent="a2"))
+        assert broker.state.orders[order.id].agent == "a1"
+
     async def test_a_new_leader_lends_what_an_old_one_may_have_left_out(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         broker.beginnings.look_everywhere()

@@ -71,6 +71,29 @@ def test_an_element_whose_agent_speaks_again_is_online_again() -> None:
     assert [type(record) for record in mesh.after(1)] == [records.Joined]
 
 
+def test_orders_go_on_at_once_with_a_daemon_that_was_started_in_the_place_of_a_dead_one() -> None:
+    mesh = Clockwork()
+    mesh.write(records.Joined(element="web01", agent="one", place="host:/folder"))
+    mesh.run_an_order()
+    mesh.write(records.Joined(element="web01", agent="two", place="host:/folder"))
+    assert mesh.order_state() == "offered"
+    assert mesh.state.orders["o"].rev == 5, "a claim is compared with the order's own last record"
+
+
+def test_orders_of_a_daemon_elsewhere_wait_until_its_lease_is_surely_over() -> None:
+    """It may only be cut off, and still run them: nobody can know."""
+    mesh = Clockwork()
+    mesh.beat()
+    mesh.run_an_order()
+    mesh.after(40)
+    mesh.write(records.Joined(element="web01", agent="two", place="another:/folder"))
+    mesh.beat("two")
+    assert mesh.after(4) == []
+    assert mesh.order_state() == "running"
+    assert [type(record) for record in mesh.after(2)] == [records.Lost]
+    assert mesh.order_state() == "offered"
+
+
 def test_orders_of_a_silent_agent_are_given_up_only_after_its_lease_is_surely_over() -> None:
     mesh = Clockwork()
     mesh.beat()
