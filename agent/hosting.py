@@ -88,7 +88,7 @@ class Host(Service):
         subscriptions = [
             await subscribe(client, names.control(self.element), self._told),
             await subscribe(client, names.begin(self.element), self._begun),
-            await subscribe(client, f"$KV.{names.ASSIGNMENT_BUCKET}.{names.key(self.element)}", self._heard),
+            await subscribe(client, names.entry(names.ASSIGNMENT_BUCKET, self.element), self._heard),
         ]
         given = await join(client, self._request())
         try:

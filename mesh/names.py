@@ -207,3 +207,18 @@ def presence(element: str) -> str:
 def key(name: str) -> str:
     """A name as a KV key."""
     return token(name)
+
+
+def entry(bucket: str, name: str) -> str:
+    """Where a bucket's value of a name is written (ADR-8)."""
+    return f"$KV.{bucket}.{key(name)}"
+
+
+def entries(bucket: str) -> str:
+    """Where all of a bucket's values are written."""
+    return f"$KV.{bucket}.>"
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream that a bucket is (ADR-8)."""
+    return f"KV_{bucket}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -16,35 +15,21 @@ import msgspec
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
 
 from muster.blueprints.provider import Provider, provider_kinds
 from muster.mesh import names
 from muster.mesh.asking import Requests
-from muster.mesh.errors import NotFoundError
+from muster.mesh.bucket import Entry, Reader, reading
+from muster.mesh.errors import NotFoundError, UnavailableError
 from muster.mesh.firing import Definition
-from muster.mesh.jetstream import Puller, moment, pending, stamp
 from muster.mesh.model import Wire
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-STREAM: Final = f"KV_{names.TRIGGER_BUCKET}"
-PREFIX: Final = f"$KV.{names.TRIGGER_BUCKET}."
-
 AGAIN: Final = 0.5
 """Seconds until a bucket that could not be read is read again."""
-
-AT_ONCE: Final = 1024
-"""Definitions on their way to us at a time."""
-
-SILENCE: Final = 2.0
-"""Seconds without a definition after which the server is asked whether it has more."""
-
-FORGOTTEN: Final = 60.0
-"""Seconds after which the server drops our place in the bucket, should we be gone."""
 
 
 class TriggerRef(Wire):
@@ -113,7 +98,7 @@ class Definitions(Service):
         self._client = client
         self._requests = requests
         self._known: dict[str, Trigger] = {}
-        self._puller: Puller | None = None
+        self._bucket: Reader | None = None
 
     def __len__(self) -> int:
         return len(self._known)
@@ -163,67 +148,34 @@ class Definitions(Service):
 
     def renew(self) -> None:
         """The connection is back: the server may have forgotten our place."""
-        if self._puller is not None:
-            self._puller.renew()
+        if self._bucket is not None:
+            self._bucket.renew()
 
     async def run(self) -> None:
         """Follow the bucket until cancelled; ready once all of it was read."""
         while True:
             try:
                 await self._follow()
-            except (nats.errors.Error, JetStreamError, TimeoutError, OSError) as error:
+            except (nats.errors.Error, JetStreamError, UnavailableError, TimeoutError, OSError) as error:
                 log.debug("definitions.wait", error=repr(error))
             await asyncio.sleep(AGAIN)
 
     async def _follow(self) -> None:
         """Read the whole bucket, then each change, until the server has forgotten our place."""
-        js = self._client.jetstream(timeout=5)
-        consumer = f"triggers-{names.new_id()}"
-        config = ConsumerConfig(
-            name=consumer,
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            filter_subject=f"{PREFIX}>",
-            ack_policy=AckPolicy.NONE,
-            mem_storage=True,
-            num_replicas=1,
-            inactive_threshold=FORGOTTEN,
-        )
-        info = await js.add_consumer(STREAM, config)
         try:
-            async with Puller(self._client, STREAM, consumer, limit=AT_ONCE) as puller:
-                self._puller = puller
-                await self._read(puller, whole=not info.num_pending)
+            async with reading(self._client, names.TRIGGER_BUCKET) as self._bucket:
+                await self._read(self._bucket)
         finally:
-            self._puller = None
-            if self._client.is_connected:
-                with suppress(nats.errors.Error, JetStreamError, TimeoutError, OSError):
-                    await js.delete_consumer(STREAM, consumer)
+            self._bucket = None
 
-    async def _read(self, puller: Puller, *, whole: bool) -> None:
+    async def _read(self, bucket: Reader) -> None:
         seen: set[str] = set()
-        while not whole and not puller.gone.is_set():
-            messages = await self._next(puller)
-            seen.update(self._take(message) for message in messages)
-            whole = pending(messages[-1]) == 0 if messages else await self._is_read(puller)
-        if not puller.gone.is_set():
-            self._is_whole(seen)
-        while not puller.gone.is_set():
-            for message in await puller.batch():
-                self._take(message)
-
-    async def _next(self, puller: Puller) -> list[Msg]:
-        """What comes; nothing if that takes long."""
-        try:
-            async with asyncio.timeout(SILENCE):
-                return await puller.batch()
-        except TimeoutError:
-            return []
-
-    async def _is_read(self, puller: Puller) -> bool:
-        """Whether the server has nothing more for us: what it was about to send may have been replaced meanwhile."""
-        info = await self._client.jetstream(timeout=5).consumer_info(STREAM, puller.consumer)
-        log.debug("definitions.silence", pending=info.num_pending)
-        return not info.num_pending
+        while not bucket.is_whole:
+            seen.update([self._take(entry) for entry in await bucket.batch()])
+        self._is_whole(seen)
+        while True:
+            for entry in await bucket.batch():
+                self._take(entry)
 
     def _is_whole(self, seen: set[str]) -> None:
         """All of the bucket was read: what is not in it any more is gone."""
@@ -233,16 +185,16 @@ class Definitions(Service):
             log.info("definitions.ready", triggers=len(self._known))
             self.ready.set()
 
-    def _take(self, message: Msg) -> str:
+    def _take(self, entry: Entry) -> str:
         """Heed what the bucket says of a trigger; its name."""
-        name = names.untoken(message.subject.removeprefix(PREFIX))
-        if (message.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}:
+        name = entry.name
+        if entry.value is None:
             known = self._known.get(name)
-            if known is not None and known.changed_at <= moment(stamp(message)[1]):  # else it was made anew meanwhile
+            if known is not None and known.changed_at <= entry.written_at:  # else it was made anew meanwhile
                 self._drop(name)
             return name
         try:
-            trigger = understood(_decode(message.data))
+            trigger = understood(_decode(entry.value))
         except msgspec.MsgspecError as error:
             log.warning("definition.unreadable", trigger=name, error=str(error))
         else:

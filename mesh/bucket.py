@@ -1,0 +1,133 @@
+"""A bucket as a whole: all that it holds, then each change, as they were written.
+
+A bucket is a stream (ADR-8), and reading it means to take a place in it: a consumer that begins with the
+last message of each name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import Error as JetStreamError
+
+from muster.mesh import names
+from muster.mesh.errors import UnavailableError
+from muster.mesh.jetstream import Puller, moment, pending, stamp
+
+log = structlog.get_logger()
+
+OPERATION: Final = "KV-Operation"
+"""The header that says what was done to a name, if no value was put (ADR-8)."""
+
+REMOVED: Final[Mapping[str, str]] = {OPERATION: "DEL"}
+"""The headers of a message that removes a name."""
+
+AT_ONCE: Final = 1024
+"""Entries on their way to us at a time."""
+
+SILENCE: Final = 2.0
+"""Seconds without an entry after which the server is asked whether it has more."""
+
+FORGOTTEN: Final = 60.0
+"""Seconds after which the server drops our place in the bucket, should we be gone."""
+
+TIMEOUT: Final = 5.0
+"""Seconds for the server to answer."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bucket says of a name."""
+
+    name: str
+    value: bytes | None
+    """None: it was removed."""
+    written_at: datetime
+
+
+class Reader:
+    """Our place in a bucket; `reading` gives it."""
+
+    def __init__(self, client: Client, puller: Puller, *, is_whole: bool) -> None:
+        self.is_whole = is_whole
+        """Whether all that the bucket held was read; what comes from now on are changes."""
+        self._client = client
+        self._puller = puller
+
+    def renew(self) -> None:
+        """The connection is back: the server may have forgotten what we asked for."""
+        self._puller.renew()
+
+    async def batch(self) -> list[Entry]:
+        """What has come since the last call, in its order; none if the server was asked instead whether it has more.
+
+        Raises:
+            UnavailableError: the server has forgotten our place; read the bucket anew.
+        """
+        messages = await (self._puller.batch() if self.is_whole else self._unless_silent())
+        if messages:
+            self.is_whole = self.is_whole or pending(messages[-1]) == 0
+        elif self._puller.gone.is_set():
+            raise UnavailableError(f"the server has forgotten our place in {self._puller.stream}")
+        elif not self.is_whole:
+            self.is_whole = await self._is_read()
+        return [_entry(message) for message in messages]
+
+    async def _unless_silent(self) -> list[Msg]:
+        try:
+            async with asyncio.timeout(SILENCE):
+                return await self._puller.batch()
+        except TimeoutError:
+            return []
+
+    async def _is_read(self) -> bool:
+        """Whether the server has nothing more for us: what it was about to send may be gone meanwhile."""
+        js = self._client.jetstream(timeout=TIMEOUT)
+        info = await js.consumer_info(self._puller.stream, self._puller.consumer)
+        log.debug("bucket.silence", stream=self._puller.stream, pending=info.num_pending)
+        return not info.num_pending
+
+
+@asynccontextmanager
+async def reading(client: Client, bucket: str) -> AsyncIterator[Reader]:
+    """Take a place at the beginning of a bucket, and give it back at the end.
+
+    Raises:
+        JetStreamError: there is no such bucket.
+        nats.errors.Error: the server does not answer; so do `TimeoutError` and `OSError`.
+    """
+    js, stream = client.jetstream(timeout=TIMEOUT), names.bucket_stream(bucket)
+    config = ConsumerConfig(
+        name=f"reader-{names.new_id()}",
+        deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+        filter_subject=names.entries(bucket),
+        ack_policy=AckPolicy.NONE,
+        mem_storage=True,
+        num_replicas=1,
+        inactive_threshold=FORGOTTEN,
+    )
+    info = await js.add_consumer(stream, config)
+    try:
+        async with Puller(client, stream, info.name, limit=AT_ONCE) as puller:
+            yield Reader(client, puller, is_whole=not info.num_pending)
+    finally:
+        if client.is_connected:
+            with suppress(nats.errors.Error, JetStreamError, TimeoutError, OSError):
+                await js.delete_consumer(stream, info.name)
+
+
+def _entry(message: Msg) -> Entry:
+    return Entry(
+        name=names.untoken(message.subject.split(".", 2)[2]),
+        value=None if (message.headers or {}).get(OPERATION) in {"DEL", "PURGE"} else message.data,
+        written_at=moment(stamp(message)[1]),
+    )
