@@ -22,7 +22,7 @@ from nats.js.errors import Error as JetStreamError
 
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import Puller, moment, pending, stamp
+from muster.mesh.jetstream import Puller, moment, pending, place, stamp
 
 log = structlog.get_logger()
 
@@ -62,6 +62,8 @@ class Reader:
         """Whether all that the bucket held was read; what comes from now on are changes."""
         self._client = client
         self._puller = puller
+        self._taken = 0
+        """How many messages have come."""
 
     def renew(self) -> None:
         """The connection is back: the server may have forgotten what we asked for."""
@@ -71,15 +73,17 @@ class Reader:
         """What has come since the last call, in its order; none if the server was asked instead whether it has more.
 
         Raises:
-            UnavailableError: the server has forgotten our place; read the bucket anew.
+            UnavailableError: the server has forgotten our place, or something got lost on its way; begin anew.
         """
         messages = await (self._puller.batch() if self.is_whole else self._unless_silent())
+        self._taken += len(messages)
         if messages:
+            self._miss_nothing(place(messages[-1]))
             self.is_whole = self.is_whole or pending(messages[-1]) == 0
         elif self._puller.gone.is_set():
             raise UnavailableError(f"the server has forgotten our place in {self._puller.stream}")
         elif not self.is_whole:
-            self.is_whole = await self._is_read()
+            await self._ask()
         return [_entry(message) for message in messages]
 
     async def _unless_silent(self) -> list[Msg]:
@@ -89,12 +93,20 @@ class Reader:
         except TimeoutError:
             return []
 
-    async def _is_read(self) -> bool:
-        """Whether the server has nothing more for us: what it was about to send may be gone meanwhile."""
+    async def _ask(self) -> None:
+        """Learn whether the server has nothing more for us: what it was about to send may be gone meanwhile."""
         js = self._client.jetstream(timeout=TIMEOUT)
         info = await js.consumer_info(self._puller.stream, self._puller.consumer)
         log.debug("bucket.silence", stream=self._puller.stream, pending=info.num_pending)
-        return not info.num_pending
+        if info.num_pending or self._puller.unread:
+            return
+        self._miss_nothing(info.delivered.consumer_seq if info.delivered else 0)
+        self.is_whole = True
+
+    def _miss_nothing(self, sent: int) -> None:
+        """Nobody acknowledges entries, so what a connection took with it does not come again."""
+        if sent != self._taken:
+            raise UnavailableError(f"{sent - self._taken} of {sent} messages of {self._puller.stream} got lost")
 
 
 @asynccontextmanager

@@ -188,6 +188,11 @@ class Puller(Service):
         """How many messages the server may still send without being asked again."""
         return self._asked
 
+    @property
+    def unread(self) -> int:
+        """How many messages have come and were not handed out."""
+        return len(self._buffer)
+
     def resize(self, limit: int) -> None:
         """Ask for up to `limit` messages from now on; zero asks for none, though asked ones may still come."""
         self._limit = limit

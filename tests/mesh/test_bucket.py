@@ -76,6 +76,28 @@ async def test_a_bucket_that_is_emptied_while_it_is_read_has_an_end(
             assert await all_of(reader) == {}
 
 
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_reader_that_missed_something_says_so(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    add = JetStreamContext.add_consumer
+
+    async def then_lose(js: JetStreamContext, stream: str, *args: Any, **fields: Any) -> ConsumerInfo:
+        """What is sent first comes to somebody else."""
+        info = await add(js, stream, *args, **fields)
+        other = await client.subscribe("somebody.else")
+        await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{info.name}", b"1", reply="somebody.else")
+        await other.next_msg()
+        return info
+
+    async with connect(fresh_nats.url, name="test") as client:
+        await made(client.jetstream(), lost=b"1", **{f"left{number}": b"2" for number in range(left)})
+        monkeypatch.setattr(JetStreamContext, "add_consumer", then_lose)
+        async with reading(client, BUCKET) as reader:
+            with pytest.raises(UnavailableError, match="1 of"):
+                await all_of(reader)
+
+
 async def test_a_reader_whose_place_is_gone_says_so(fresh_nats: EmbeddedNats) -> None:
     async with connect(fresh_nats.url, name="test") as client:
         await made(client.jetstream(), one=b"1")
