@@ -58,6 +58,12 @@ class MusterError(Exception):
         return body
 
 
+class BugError(MusterError):
+    """This is a bug of Muster."""
+
+    code = "bug"
+
+
 class UsageError(MusterError):
     """The command or request was not understood."""
 

@@ -19,6 +19,7 @@ from muster.mesh import names
 from muster.mesh.addresses import is_address
 from muster.mesh.asgi import Receive, Scope, Send
 from muster.mesh.errors import (
+    BugError,
     InvalidError,
     MusterError,
     NotFoundError,
@@ -110,12 +111,6 @@ class ForbiddenError(RefusedError):
 
     status = 403
     code = "forbidden"
-
-
-class BugError(MusterError):
-    """This is a bug of Muster."""
-
-    code = "bug"
 
 
 class Hooks:

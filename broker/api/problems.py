@@ -18,6 +18,7 @@ from litestar.types import ExceptionHandlersMap
 
 from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import (
+    BugError,
     InvalidError,
     MusterError,
     NotFoundError,
@@ -37,12 +38,6 @@ class MethodNotAllowedError(UsageError):
 
     status = 405
     code = "method-not-allowed"
-
-
-class BugError(MusterError):
-    """This is a bug of Muster."""
-
-    code = "bug"
 
 
 def respond(error: MusterError, headers: dict[str, str] | None = None) -> Response[bytes]:
