@@ -21,6 +21,7 @@ from bench.parts.catcher import Catcher
 from bench.parts.clock_adder import Adder
 from bench.plan import Plan
 from bench.process import part
+from muster.mesh.moment import rfc3339
 
 ADDED: Final = 100_000
 DUE: Final = 1000
@@ -80,7 +81,7 @@ async def lags_of_server(folder: Path, count: int) -> list[float]:
 async def _schedule(client: Client, due: datetime, count: int) -> None:
     stream = client.jetstream(publish_async_max_pending=floors.WIDTH)
     for number in range(count):
-        headers = {"Nats-Schedule": f"@at {stamp(due)}", "Nats-Schedule-Target": f"floor.due.{number}"}
+        headers = {"Nats-Schedule": f"@at {rfc3339(due)}", "Nats-Schedule-Target": f"floor.due.{number}"}
         await stream.publish_async(f"floor.schedule.{number}", b"{}", headers=headers)
     await stream.publish_async_completed()
 
@@ -88,11 +89,6 @@ async def _schedule(client: Client, due: datetime, count: int) -> None:
 def next_second(work: float) -> datetime:
     """A whole second, after so many seconds of work and a rest."""
     return datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=int(work) + 1 + REST)
-
-
-def stamp(due: datetime) -> str:
-    """RFC 3339."""
-    return due.isoformat().replace("+00:00", "Z")
 
 
 def schedule(name: str, line: str, place: int) -> dict[str, Any]:

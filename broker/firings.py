@@ -30,6 +30,7 @@ from muster.mesh.errors import MusterError, NotFoundError, RefusedError, TooLarg
 from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import OrderRequest
+from muster.mesh.moment import rfc3339
 
 log = structlog.get_logger()
 
@@ -98,7 +99,7 @@ class Firings(Orders):
             "provider": aim.trigger.provider,
             "kind": "manual",
             "id": key or names.new_id(),
-            "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "time": rfc3339(datetime.now(UTC)),
             "headers": {},
             "body": body,
         }
@@ -139,7 +140,7 @@ class Firings(Orders):
         due = schedule.following(now, stored.changed_at)
         while due is not None and len(told) < count:
             local = due.astimezone(schedule.zone()).isoformat()
-            told.append({"due": due.astimezone(UTC).isoformat().replace("+00:00", "Z"), "local": local})
+            told.append({"due": rfc3339(due), "local": local})
             due = schedule.following(due, stored.changed_at)
         return told
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from muster.blueprints.provider import HookRequest
 from muster.mesh import names
+from muster.mesh.moment import rfc3339
 from muster.triggers.signatures import fingerprint
 
 LONGEST_KEY: Final = 255
@@ -38,7 +39,7 @@ def event(
         "provider": provider,
         "kind": kind,
         "id": ident or names.new_id(),
-        "time": request.received_at.isoformat().replace("+00:00", "Z"),
+        "time": rfc3339(request.received_at),
         "headers": shown(request.headers, hidden),
         "body": body,
     }

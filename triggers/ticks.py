@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import structlog
 from muster.blueprints.provider import Schedule
 from muster.mesh.errors import MusterError, NotFoundError, UnreachableError
 from muster.mesh.firing import Fire, FireRequest
+from muster.mesh.moment import rfc3339
 from muster.mesh.service import Service
 from muster.triggers.definitions import Trigger
 
@@ -33,6 +34,8 @@ LAG: Final = 0.25
 """Seconds until a broker that does not know the trigger as we do is asked again: one of the two is behind."""
 
 MOST_LAGS: Final = 20
+
+stamp = lru_cache(maxsize=256)(rfc3339)  # many schedules are due at the same time
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -180,9 +183,3 @@ def request(entry: Entry, due: datetime) -> FireRequest:
         "timezone": str(zone),
     }
     return FireRequest(trigger=entry.name, event=event, key=key, version=entry.version, due=due)
-
-
-@lru_cache(maxsize=256)
-def stamp(due: datetime) -> str:
-    """`2030-01-31T12:00:00Z`."""
-    return due.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

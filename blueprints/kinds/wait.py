@@ -12,6 +12,7 @@ from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome, Suspended
 from muster.blueprints.templates import is_template
 from muster.mesh.errors import Problem
+from muster.mesh.moment import rfc3339
 
 SHORT = timedelta(seconds=5)
 """Up to here the task keeps its slot; a longer wait gives it back."""
@@ -59,7 +60,7 @@ class Wait:
             return Suspended(until=until, memo={"until": until.isoformat()})
         if left > timedelta(0):
             await asyncio.sleep(left.total_seconds())
-        return Done(outputs={"until": until.isoformat().replace("+00:00", "Z")})
+        return Done(outputs={"until": rfc3339(until)})
 
 
 def _end(fields: WaitFields, now: datetime) -> datetime:
