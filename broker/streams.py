@@ -9,7 +9,6 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
-    DiscardPolicy,
     KeyValueConfig,
     RePublish,
     RetentionPolicy,
@@ -39,45 +38,33 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
     """The four streams of design.md §3."""
+    kept = StreamConfig(storage=StorageType.FILE, num_replicas=settings.replicas, duplicate_window=120)
     return [
-        StreamConfig(
+        kept.evolve(
             name=names.LOG_STREAM,
             subjects=[names.LOG_SUBJECTS],
-            storage=StorageType.FILE,
-            num_replicas=settings.replicas,
-            duplicate_window=120,
             allow_direct=True,
             allow_atomic=True,
             republish=RePublish(src=names.BEGUN_SUBJECTS, dest=names.BEGINS),
         ),
-        StreamConfig(
+        kept.evolve(
             name=names.WORK_STREAM,
             subjects=[names.WORK_SUBJECTS],
             retention=RetentionPolicy.WORK_QUEUE,
-            storage=StorageType.FILE,
-            num_replicas=settings.replicas,
-            duplicate_window=120,
             max_consumers=MANY_CONSUMERS,
         ),
-        StreamConfig(
+        kept.evolve(
             name=names.OUTPUT_STREAM,
             subjects=[names.OUTPUT_SUBJECTS],
-            storage=StorageType.FILE,
-            num_replicas=settings.replicas,
-            duplicate_window=120,
             max_age=settings.output_age.total_seconds(),
             max_bytes=settings.output_bytes,
-            discard=DiscardPolicy.OLD,
             max_consumers=MANY_CONSUMERS,
             allow_direct=True,
         ),
-        StreamConfig(
+        kept.evolve(
             name=names.INBOX_STREAM,
             subjects=[names.INBOX_SUBJECTS],
             retention=RetentionPolicy.WORK_QUEUE,
-            storage=StorageType.FILE,
-            num_replicas=settings.replicas,
-            duplicate_window=120,
             max_age=settings.inbox_age.total_seconds(),
         ),
     ]
