@@ -28,6 +28,8 @@ class Process:
         self._process = process
         self._name = name
         self._errors = errors
+        self.has_parts = False
+        """Its children are parts of it, and count: what writes a broker's record, but not an agent's tasks."""
 
     @property
     def pid(self) -> int:
@@ -64,16 +66,16 @@ class Process:
         await end(self._process, GRACE)
 
     def memory(self) -> float:
-        """Its resident memory in MB (10^6 bytes), with that of its children."""
-        return sum(float(process.memory_info().rss) for process in self._tree()) / 1e6
+        """Its resident memory in MB (10^6 bytes)."""
+        return sum(float(part.memory_info().rss) for part in self._parts()) / 1e6
 
     def seconds(self) -> float:
-        """The processor time that it and its children have used."""
-        return sum(float(sum(process.cpu_times()[:2])) for process in self._tree())
+        """The processor time it has used."""
+        return sum(float(sum(part.cpu_times()[:2])) for part in self._parts())
 
-    def _tree(self) -> list[psutil.Process]:
-        top = psutil.Process(self.pid)
-        return [top, *top.children(recursive=True)]
+    def _parts(self) -> list[psutil.Process]:
+        whole = psutil.Process(self.pid)
+        return [whole, *(whole.children() if self.has_parts else ())]
 
 
 @asynccontextmanager
