@@ -86,6 +86,9 @@ def broker(
     import asyncio
 
     set_up(log_level, "broker")
+    from muster.mesh.service import rest_the_collector
+
+    rest_the_collector()  # what is imported stays; looking for cycles in it took a twentieth of the start
     from uvloop import new_event_loop
 
     from muster.broker.api.context import ApiSettings
