@@ -182,7 +182,7 @@ async def test_standard_webhooks_are_checked(served: Served, monkeypatch: pytest
     assert served.fired.requests[0].key == "msg_1"
     wrong = [
         standard(BODY, age=301),
-        standard(BODY, age=-301),
+        standard(BODY, age=-330),
         standard(BODY + b" "),
         good | {"webhook-id": "msg_2"},
         good | {"webhook-signature": good["webhook-signature"].removeprefix("v1,")},
