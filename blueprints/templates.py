@@ -35,6 +35,15 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text or "{#" in text
 
 
+def has_template(value: Any) -> bool:
+    """Whether `render` would change anything in it."""
+    if isinstance(value, str):
+        return is_template(value)
+    if isinstance(value, Mapping):
+        return any(map(has_template, value.values()))
+    return isinstance(value, list | tuple) and any(map(has_template, value))
+
+
 def render(value: Any, values: Mapping[str, Any], path: str = "") -> Any:
     """The value with every text in it filled in; a text that is just `{{ expression }}` keeps the value's type.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,7 +18,7 @@ from muster.blueprints.schemas import schema_problems
 from muster.blueprints.secret_fields import secret_problems
 from muster.blueprints.strict import build
 from muster.blueprints.suggest import did_you_mean
-from muster.blueprints.templates import is_template
+from muster.blueprints.templates import has_template
 from muster.mesh.errors import Problem
 
 if TYPE_CHECKING:
@@ -96,16 +96,8 @@ def _check_blueprint(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
         if name not in blueprint.inputs:
             mend = did_you_mean(name, blueprint.inputs) or "the blueprint declares no inputs"
             yield Problem(path=path, message=f"blueprint {blueprint.name!r} has no input {name!r}", mend=mend)
-        elif not _has_template(value):
+        elif not has_template(value):
             yield from schema_problems(blueprint.inputs[name], value, path)
-
-
-def _has_template(value: Any) -> bool:
-    if isinstance(value, str):
-        return is_template(value)
-    if isinstance(value, dict):
-        return any(_has_template(inner) for inner in value.values())
-    return isinstance(value, list) and any(_has_template(inner) for inner in value)
 
 
 def _check_cooldown(text: str | None) -> Iterable[Problem]:

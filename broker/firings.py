@@ -17,14 +17,15 @@ from muster.blueprints.definition import Blueprint
 from muster.blueprints.expressions import EventCondition, render
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.provider import Schedule
+from muster.blueprints.templates import has_template
 from muster.broker.definitions import definition_of
 from muster.broker.log import Log
-from muster.broker.orders import Orders
+from muster.broker.orders import Orders, Pinned
 from muster.broker.query import Query
 from muster.broker.state.element import StoredObject
 from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.machine import State
-from muster.broker.targets import chosen, suggestion
+from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
 from muster.mesh.errors import MusterError, NotFoundError, RefusedError, TooLargeError, UnavailableError
 from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
@@ -51,6 +52,29 @@ class _Aim(msgspec.Struct, frozen=True):
     version: int
     condition: EventCondition | None
     request: OrderRequest
+    is_constant: bool
+    """Whether its orders are the same for every event, until an element or an object changes."""
+
+
+class _Order(msgspec.Struct, frozen=True):
+    """One order that a trigger wants, but for its id."""
+
+    target: Target
+    inputs: dict[str, Any] | None
+    """If its element makes them others than the firing's."""
+    sources: dict[str, str] | None
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """The orders that a trigger wants."""
+
+    aim: _Aim
+    version: int
+    """The fleet's."""
+    pinned: Pinned
+    inputs: dict[str, Any]
+    sources: dict[str, str]
+    orders: tuple[_Order, ...]
 
 
 class Firings(Orders):
@@ -59,6 +83,8 @@ class Firings(Orders):
     def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
         super().__init__(client, state, log, query)
         self._aims: dict[str, _Aim] = {}
+        self._plans: dict[str, _Plan] = {}
+        """Those of triggers whose orders are the same for every event."""
         self.ignored = 0
         """Events that did not concern their trigger."""
         self.duplicates = 0
@@ -166,71 +192,56 @@ class Firings(Orders):
             condition = _condition(trigger.when) if trigger.when is not None else None
             if len(self._aims) >= MOST_AIMS:
                 self._aims.clear()
-            aim = self._aims[name] = _Aim(trigger, stored.version, condition, trigger.request())
+                self._plans.clear()
+            aim = self._aims[name] = _Aim(trigger, stored.version, condition, trigger.request(), _is_constant(trigger))
         if not aim.trigger.enabled:
             raise NotFoundError(f"trigger {name!r} is disabled")
         return aim
 
     def _planned(self, aim: _Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
         """The record; or why the event does not concern the trigger."""
-        bare = records.Fired(
-            id=ident,
-            trigger=request.trigger,
-            version=aim.version,
-            by=by,
-            event=_raw(request.event),
-            key=request.key,
-            due=request.due,
-            depth=request.depth,
-            rejected=request.rejected,
-        )
         if request.depth > MAX_CHAIN:
-            return "it was stopped: triggers set each other off" if request.depth > MAX_CHAIN + 1 else bare
+            if request.depth > MAX_CHAIN + 1:
+                return "it was stopped: triggers set each other off"
+            return _record(aim, request, ident, by)
         if request.rejected:
-            return bare
+            return _record(aim, request, ident, by)
         try:
             if aim.condition is not None and not aim.condition.holds({"event": request.event}):
                 return f"`{aim.condition.text.strip()}` does not hold"
-            return self._with_orders(bare, aim, request.event)
+            return _record(aim, request, ident, by, self._plan(aim, request.event))
         except MusterError as error:
-            return msgspec.structs.replace(bare, rejected=_told(error))
+            rejected = _told(error)
         except Exception as error:  # a bug that some event brings to light may not lose the event
             log.exception("firing.bug", trigger=request.trigger)
-            return msgspec.structs.replace(bare, rejected=f"a bug of the broker's: {error!r}")
+            rejected = f"a bug of the broker's: {error!r}"
+        return _record(aim, msgspec.structs.replace(request, rejected=rejected), ident, by)
 
-    def _with_orders(self, bare: records.Fired, aim: _Aim, event: Mapping[str, Any]) -> records.Fired:
-        """The record with the orders that the trigger wants.
+    def _plan(self, aim: _Aim, event: Mapping[str, Any]) -> _Plan:
+        """The orders that the trigger wants.
 
         Raises:
             MusterError: there can be none.
         """
+        name, version = aim.trigger.name, self._state.fleet.version
+        known = self._plans.get(name)
+        if known is not None and known.aim is aim and known.version == version:
+            return known
         pinned = self._pin(aim.request.blueprint)
         given = _given(aim.trigger, pinned.blueprint, event)
-        planned, base = [], None
-        for place, target in enumerate(chosen(aim.request, self._state)):
+        orders, base = [], None
+        for target in chosen(aim.request, self._state):
             resolved = self._inputs(pinned, given, target, "trigger")
             base = base or resolved
-            is_same = resolved.inputs == base.inputs and resolved.sources == base.sources
-            planned.append(
-                records.Planned(
-                    id=names.order_of(bare.id, place),
-                    element=target.element,
-                    pool=target.pool,
-                    where=target.where,
-                    inputs=None if is_same else resolved.inputs,
-                    sources=None if is_same else resolved.sources,
-                )
-            )
-        return msgspec.structs.replace(
-            bare,
-            blueprint=pinned.blueprint.name,
-            blueprint_version=pinned.version,
-            digest=pinned.digest,
-            inputs=base.inputs if base else {},
-            sources=base.sources if base else {},
-            labels=aim.trigger.labels,
-            orders=tuple(planned),
-        )
+            if resolved.inputs == base.inputs and resolved.sources == base.sources:
+                orders.append(_Order(target, None, None))
+            else:
+                orders.append(_Order(target, resolved.inputs, resolved.sources))
+        inputs, sources = (base.inputs, base.sources) if base else ({}, {})
+        plan = _Plan(aim, version, pinned, inputs, sources, tuple(orders))
+        if aim.is_constant:
+            self._plans[name] = plan
+        return plan
 
     async def _duplicate(self, ident: str) -> FireReply:
         """What came of a firing that is on the log; another broker may have put it there, and we may lag behind."""
@@ -244,6 +255,56 @@ class Firings(Orders):
             except NotFoundError:
                 raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
         return msgspec.structs.replace(_reply(firing), duplicate=True)
+
+
+def _record(aim: _Aim, request: FireRequest, ident: str, by: str, plan: _Plan | None = None) -> records.Fired:
+    """The record of a firing, with the orders of a plan."""
+    if plan is None:
+        return records.Fired(
+            id=ident,
+            trigger=request.trigger,
+            version=aim.version,
+            by=by,
+            event=_raw(request.event),
+            key=request.key,
+            due=request.due,
+            depth=request.depth,
+            rejected=request.rejected,
+        )
+    return records.Fired(
+        id=ident,
+        trigger=request.trigger,
+        version=aim.version,
+        by=by,
+        event=_raw(request.event),
+        key=request.key,
+        due=request.due,
+        depth=request.depth,
+        blueprint=plan.pinned.blueprint.name,
+        blueprint_version=plan.pinned.version,
+        digest=plan.pinned.digest,
+        inputs=plan.inputs,
+        sources=plan.sources,
+        labels=aim.trigger.labels,
+        orders=tuple(
+            records.Planned(
+                id=names.order_of(ident, place),
+                element=order.target.element,
+                pool=order.target.pool,
+                where=order.target.where,
+                inputs=order.inputs,
+                sources=order.sources,
+            )
+            for place, order in enumerate(plan.orders)
+        ),
+    )
+
+
+def _is_constant(trigger: Trigger) -> bool:
+    """Whether no event changes its orders, and no order changes whom the next ones are for."""
+    target = trigger.target
+    is_fixed = target.where is None or target.queue or target.all
+    return is_fixed and not trigger.merge_event and not any(map(has_template, trigger.inputs.values()))
 
 
 def _raw(event: Mapping[str, Any]) -> msgspec.Raw:

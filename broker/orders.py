@@ -40,7 +40,9 @@ T = TypeVar("T")
 _NO_INPUTS: Final = Resolved(inputs={}, sources={})
 
 
-class _Pinned(msgspec.Struct, frozen=True):
+class Pinned(msgspec.Struct, frozen=True):
+    """The version of a blueprint that a new order starts with."""
+
     blueprint: Blueprint
     version: int
     digest: str
@@ -56,7 +58,7 @@ class Orders:
         self._query = query
         self.begun: Callable[[records.Created], records.Created | None] = lambda _: None
         """The record of an order that can begin at once, if it comes next on the log; must not block."""
-        self._pinned: dict[str, _Pinned] = {}
+        self._pinned: dict[str, Pinned] = {}
 
     def create_orders(self, request: OrderRequest, *, by: str, key: str | None = None) -> Awaitable[list[Order]]:
         """Make the orders that a request asks for: all of them, or none.
@@ -229,7 +231,7 @@ class Orders:
             )
         return prepared
 
-    def _pin(self, name: str) -> _Pinned:
+    def _pin(self, name: str) -> Pinned:
         stored = self._state.fleet.stored.get(("blueprint", name))
         blueprint = self._state.fleet.get("blueprint", name)
         if stored is None or not isinstance(blueprint, Blueprint):
@@ -237,7 +239,7 @@ class Orders:
             raise NotFoundError(f"there is no blueprint {name!r}{suggestion(name, known)}")
         pinned = self._pinned.get(name)
         if pinned is None or pinned.blueprint is not blueprint:
-            pinned = self._pinned[name] = _Pinned(blueprint, stored.version, blueprint.digest())
+            pinned = self._pinned[name] = Pinned(blueprint, stored.version, blueprint.digest())
         return pinned
 
     def _depth(self, request: OrderRequest) -> tuple[int, int]:
@@ -251,7 +253,7 @@ class Orders:
             raise RefusedError(f"{MAX_DEPTH} orders stand above one another already; do blueprints order each other?")
         return parent.depth + 1, parent.chain
 
-    def _inputs(self, pinned: _Pinned, given: Mapping[str, Any], target: Target, source: str = "order") -> Resolved:
+    def _inputs(self, pinned: Pinned, given: Mapping[str, Any], target: Target, source: str = "order") -> Resolved:
         if not pinned.blueprint.inputs and not given:
             return _NO_INPUTS
         params, sources = self._state.fleet.params(target.element) if target.element is not None else ({}, {})

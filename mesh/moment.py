@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+
 
 def rfc3339(moment: datetime) -> str:
     """A time in UTC as RFC 3339 §5.6 has it, with `Z`: `2030-01-31T12:00:00Z`."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    return _encode(moment.astimezone(UTC))[1:-1].decode()  # a tenth of what `isoformat` takes

@@ -164,9 +164,13 @@ def order_of(key: str, place: int) -> str:
 
 def digest_id(*parts: str) -> str:
     """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
-    joined = "\n".join(parts).encode()
-    bits = int.from_bytes(hashlib.sha256(joined).digest()[:10], "big")
-    return "".join([_TWO_LETTERS[bits >> shift & 1023] for shift in range(70, -1, -10)])
+    digest = hashlib.sha256("\n".join(parts).encode()).digest()
+    high, low = int.from_bytes(digest[:5]), int.from_bytes(digest[5:10])
+    two = _TWO_LETTERS
+    return (
+        f"{two[high >> 30]}{two[high >> 20 & 1023]}{two[high >> 10 & 1023]}{two[high & 1023]}"
+        f"{two[low >> 30]}{two[low >> 20 & 1023]}{two[low >> 10 & 1023]}{two[low & 1023]}"
+    )
 
 
 def output(order: str, job: str) -> str:

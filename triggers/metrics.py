@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
@@ -13,6 +13,10 @@ from muster.triggers.fire import Fire
 
 if TYPE_CHECKING:
     from muster.triggers.service import Triggers
+
+
+RESULTS: Final = ("fired", "skipped", "rejected", "duplicate", "ignored", "stale", "failed")
+"""What may come of an event."""
 
 
 class Meter:
@@ -27,10 +31,8 @@ class Meter:
         self._sources = Gauge("muster_trigger_sources", "Triggers that listen.", registry=registry)
         self._failing = Gauge("muster_trigger_sources_failing", "Of these, wait after a failure.", registry=registry)
         self._hooks = Gauge("muster_trigger_deliveries", "Deliveries so far.", ["status"], registry=registry)
-        self._results = {
-            result: self._fired.labels(result=result)
-            for result in ("fired", "skipped", "rejected", "duplicate", "ignored", "stale", "failed")
-        }
+        self._results = Counts(dict.fromkeys(RESULTS, 0))
+        """Since they were told last: a counter of Prometheus takes a lock each time."""
 
     def counting(self, fire: Fire) -> Fire:
         """`fire`, its outcomes counted."""
@@ -39,9 +41,9 @@ class Meter:
             try:
                 reply = await fire(request)
             except MusterError:
-                self._results["failed"].inc()
+                self._results["failed"] += 1
                 raise
-            self._results[_result(reply)].inc()
+            self._results[_result(reply)] += 1
             return reply
 
         return counted
@@ -49,6 +51,9 @@ class Meter:
     def exposition(self) -> bytes:
         """All of it, as Prometheus reads it."""
         service = self._service
+        for result, count in self._results.items():
+            self._fired.labels(result=result).inc(count)
+            self._results[result] = 0
         triggers = list(service.definitions.all())
         _set(self._known, Counts(trigger.provider for trigger in triggers if trigger.is_active), "provider")
         self._unusable.set(sum(trigger.enabled and not trigger.is_active for trigger in triggers))

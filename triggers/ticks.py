@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final
 
@@ -35,7 +35,6 @@ LAG: Final = 0.25
 
 MOST_LAGS: Final = 20
 
-stamp = lru_cache(maxsize=256)(rfc3339)  # many schedules are due at the same time
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -85,7 +84,7 @@ class Ticks(Service):
         entry.waiting.extend(dues)
         most = entry.schedule.missed_limit if entry.schedule.missed == "all" else 1
         while len(entry.waiting) > most and entry.waiting[most] < now - LATE:  # they stand in order
-            log.warning("tick.missed", trigger=entry.name, due=stamp(entry.waiting.popleft()))
+            log.warning("tick.missed", trigger=entry.name, due=rfc3339(entry.waiting.popleft()))
 
     async def run(self) -> None:
         """Fire until cancelled."""
@@ -116,13 +115,13 @@ class Ticks(Service):
             except NotFoundError:
                 is_known = False
             except MusterError as error:
-                log.warning("tick.refused", trigger=entry.name, due=stamp(due), why=error.detail)
+                log.warning("tick.refused", trigger=entry.name, due=rfc3339(due), why=error.detail)
                 return
             if is_known:
                 return
             lags += 1
             if lags > MOST_LAGS:
-                log.warning("tick.unwanted", trigger=entry.name, due=stamp(due), version=entry.version)
+                log.warning("tick.unwanted", trigger=entry.name, due=rfc3339(due), version=entry.version)
                 return
             await self._pause(LAG)
 
@@ -170,7 +169,7 @@ def _is_wanted(entry: Entry, due: datetime) -> bool:
 
 def request(entry: Entry, due: datetime) -> FireRequest:
     """The firing of a due time; its key makes it the same one whoever asks for it."""
-    key = stamp(due)
+    key = rfc3339(due)
     zone = entry.schedule.zone()
     event: dict[str, Any] = {
         "provider": entry.provider,
@@ -179,7 +178,12 @@ def request(entry: Entry, due: datetime) -> FireRequest:
         "time": key,
         "body": {},
         "headers": {},
-        "local": due.astimezone(zone).isoformat(),
+        "local": _local(due, zone),
         "timezone": str(zone),
     }
     return FireRequest(trigger=entry.name, event=event, key=key, version=entry.version, due=due)
+
+
+@lru_cache(maxsize=256)
+def _local(due: datetime, zone: tzinfo) -> str:
+    return due.astimezone(zone).isoformat()

@@ -39,8 +39,8 @@ class Fleet:
         self._filters: dict[str, Filter] = {}
         self._uses: dict[str, int] = {}
         """Pools without a name, and by how many triggers and open orders each is used."""
-        self._version = 0
-        """Another one whenever a filter may match others."""
+        self.version = 0
+        """Another one whenever an object or an element changes: a filter may match others."""
         self._matches: dict[str, _Matches] = {}
         self.queue_news: dict[str, set[str]] = {}
         """Pools without a name that came or went, and who was a member, since somebody looked."""
@@ -61,7 +61,7 @@ class Fleet:
         """
         key = (stored.kind, stored.name)
         manifest, before = decode(stored.manifest), self._manifests.get(key)
-        self._version += 1
+        self.version += 1
         self._manifests[key] = manifest
         self.stored[key] = stored
         if isinstance(manifest, Pool):
@@ -77,7 +77,7 @@ class Fleet:
         """Forget an object."""
         self.stored.pop((kind, name), None)
         manifest = self._manifests.pop((kind, name), None)
-        self._version += 1
+        self.version += 1
         if isinstance(manifest, Trigger):
             self._leave_for(manifest)
         if kind == "pool":
@@ -133,7 +133,7 @@ class Fleet:
 
     def regroup(self, element: str) -> set[str]:
         """Work out anew which pools an element is in; the pools it joined or left."""
-        self._version += 1
+        self.version += 1
         changed = set()
         view = self.view(element)
         for pool, chosen in self._filters.items():
@@ -151,13 +151,13 @@ class Fleet:
             InvalidError: it is no filter.
         """
         known = self._matches.get(where)
-        if known is not None and known.version == self._version:
+        if known is not None and known.version == self.version:
             return known.names
         chosen = known.filter if known is not None else Filter(where)
         names = tuple(sorted(name for name in self.elements if chosen.matches(self.view(name))))
         if len(self._matches) >= MOST_MATCHES:
             self._matches.clear()
-        self._matches[where] = _Matches(self._version, chosen, names)
+        self._matches[where] = _Matches(self.version, chosen, names)
         return names
 
     def manifest_of(self, element: str) -> ElementManifest | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from muster.broker.state.fleet import Fleet
@@ -17,15 +19,18 @@ def hindrance(order: Order, fleet: Fleet, triggers: Triggers) -> str:
 def _nobody_to_run_it(order: Order, fleet: Fleet) -> str:
     if order.not_before is not None:
         return "schedule"
-    if order.element is not None and (only := fleet.elements.get(order.element)) is not None and only.takes_work:
-        return ""
-    names = {order.element} if order.element is not None else fleet.members.get(order.pool or "", set())
-    candidates = [element for name in names if (element := fleet.elements.get(name)) is not None]
-    if not candidates:
+    names: Iterable[str] = (order.element,) if order.element is not None else fleet.members.get(order.pool or "", ())
+    found = drained = False
+    for name in names:
+        element = fleet.elements.get(name)
+        if element is None:
+            continue
+        if element.takes_work:
+            return ""
+        found, drained = True, drained or element.drained
+    if not found:
         return "no matching element"
-    if any(element.takes_work for element in candidates):
-        return ""
-    return "drained" if any(element.drained for element in candidates) else "mode"
+    return "drained" if drained else "mode"
 
 
 def settled(order: Order, fleet: Fleet, triggers: Triggers) -> Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import re
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -41,6 +42,13 @@ idents = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1,
 def test_a_right_signature_passes(key: bytes, body: bytes, scheme: Scheme, prefixed: bool) -> None:
     right = signature(key, body, scheme)
     check_signature((scheme.prefix if prefixed else "") + right.decode(), right, scheme, "X")
+
+
+@given(st.binary(min_size=1, max_size=300), bodies, schemes)
+def test_a_signature_is_the_hmac_of_the_standard_library(key: bytes, body: bytes, scheme: Scheme) -> None:
+    right = hmac.new(key, body, scheme.algorithm).digest()
+    told = right.hex().encode() if scheme.encoding == "hex" else base64.b64encode(right)
+    assert signature(key, body, scheme) == told
 
 
 @given(keys, keys, bodies, bodies, schemes)

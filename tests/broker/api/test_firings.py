@@ -191,6 +191,24 @@ async def test_what_the_trigger_says_is_stronger_than_what_the_element_says(own_
         assert found[0]["sources"] == {"who": "element", "times": "element" if times == 5 else "trigger"}
 
 
+async def test_a_trigger_without_templates_follows_what_changes(own_mesh: Mesh) -> None:
+    await own_mesh.apply(trigger(), trigger("u", target={"where": "'who' in element.params", "all": True}))
+
+    async def made(name: str) -> list[Any]:
+        reply = await fire(own_mesh, trigger=name)
+        found = [await order(own_mesh, ident) for ident in reply.orders]
+        return [(each["element"], each["version"], each["inputs"]) for each in found] or [reply.reason]
+
+    assert await made("t") == await made("t") == [("web01", 1, {"who": "you", "times": 1})]
+    assert (await made("u"))[0].startswith("no element matches")
+    await own_mesh.apply({"kind": "machine", "name": "web01", "params": {"who": "web"}})
+    assert await made("t") == await made("u") == [("web01", 1, {"who": "web", "times": 1})]
+    await own_mesh.apply({**BLUEPRINT, "inputs": {"times": {"type": "integer", "default": 3}}})
+    assert await made("t") == [("web01", 2, {"times": 3})]
+    await own_mesh.apply(trigger(inputs={"times": 9}))
+    assert await made("t") == [("web01", 2, {"times": 9})]
+
+
 async def test_a_trigger_can_be_let_go_off_by_hand(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger(inputs={"who": "{{ event.body.who }}"}, when='event.kind == "manual"'))
     path = "/api/v1/triggers/t/fire"
