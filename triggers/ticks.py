@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, Final
@@ -21,8 +20,8 @@ from muster.triggers.definitions import Trigger
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 256
-"""Firings under way at a time."""
+AT_ONCE: Final = 1024
+"""Firings under way at a time: what falls due in one second is on the log before much of it has started."""
 
 LATE: Final = timedelta(minutes=1)
 """Up to here a time is late; beyond, it is missed, and the schedule's policy says what becomes of it."""
@@ -69,7 +68,9 @@ class Ticks(Service):
         super().__init__()
         self._fire = fire
         self._pause = pause
-        self._queue: asyncio.Queue[Entry] = asyncio.Queue()  # bounded: an entry is in it once
+        self._queue: deque[Entry] = deque()  # bounded: an entry is in it once
+        self._workers: asyncio.TaskGroup | None = None
+        self._working = 0
         self._lane = asyncio.Lock()
         self._failures = 0
         self.fired = 0
@@ -79,7 +80,8 @@ class Ticks(Service):
         """Fire these, after what waits of the same trigger."""
         if entry.waiting is None:
             entry.waiting = deque(dues)
-            self._queue.put_nowait(entry)
+            self._queue.append(entry)
+            self._employ()
             return
         entry.waiting.extend(dues)
         most = entry.schedule.missed_limit if entry.schedule.missed == "all" else 1
@@ -88,21 +90,28 @@ class Ticks(Service):
 
     async def run(self) -> None:
         """Fire until cancelled."""
-        async with AsyncExitStack() as stack:
-            workers = await stack.enter_async_context(asyncio.TaskGroup())
-            for _ in range(AT_ONCE):
-                workers.create_task(self._work())
+        async with asyncio.TaskGroup() as self._workers:
+            for _ in range(len(self._queue)):
+                self._employ()
             self.ready.set()
+            await asyncio.Event().wait()
+
+    def _employ(self) -> None:
+        """One more task for what waits; it ends when nothing does."""
+        if self._workers is not None and self._working < AT_ONCE:
+            self._working += 1
+            self._workers.create_task(self._work())
 
     async def _work(self) -> None:
-        while True:
-            entry = await self._queue.get()
+        while self._queue:
+            entry = self._queue.popleft()
             while entry.waiting and entry.is_present:
                 due = entry.waiting[0]
                 await self._deliver(entry, due)
                 if entry.waiting and entry.waiting[0] == due:  # it may have been dropped meanwhile
                     entry.waiting.popleft()
             entry.waiting = None
+        self._working -= 1
 
     async def _deliver(self, entry: Entry, due: datetime) -> None:
         """Fire one; over when it is on the log, or not to be fired any more."""

@@ -278,13 +278,24 @@ async def test_a_removed_trigger_takes_its_waiting_ticks_along() -> None:
 async def test_so_many_are_fired_at_once_and_no_more() -> None:
     hands, broker = Hands(), Broker()
     broker.gate.clear()
-    names = [f"t{number:04}" for number in range(1000)]
+    names = [f"t{number:04}" for number in range(2000)]
     async with running(hands, broker, *(trigger(name, **EACH_MINUTE) for name in names)):
         await hands.move(minutes=1)
         await eventually(lambda: len(broker.asked) == AT_ONCE)
         broker.gate.set()
-        await eventually(lambda: len(broker.taken) == 1000)
+        await eventually(lambda: len(broker.taken) == 2000)
         assert sorted(name for name, _ in broker.taken) == names
+
+
+async def test_nothing_is_left_working_when_all_is_fired() -> None:
+    hands, broker = Hands(), Broker()
+    async with running(hands, broker, *(trigger(f"t{number}", **EACH_MINUTE) for number in range(300))):
+        idle = len(asyncio.all_tasks())
+        await hands.move(minutes=1)
+        await eventually(lambda: len(broker.taken) == 300)
+        await eventually(lambda: len(asyncio.all_tasks()) == idle)
+        await hands.move(minutes=1)
+        await eventually(lambda: len(broker.taken) == 600)
 
 
 async def test_jitter_is_the_same_in_every_service_and_within_its_bound() -> None:
