@@ -138,13 +138,17 @@ def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Ma
     """
     if not client.is_connected:
         raise UnavailableError(f"there is no connection to NATS to publish on {subject}")
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
-    start = f"NATS/1.0\r\n{lines}\r\n" if headers else ""
-    size = len(data) + len(start)
+    if headers:
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        start = f"NATS/1.0\r\n{lines}\r\n"
+        size = len(data) + len(start)
+        line = f"HPUB {subject} {reply} {len(start)} {size}\r\n{start}"
+    else:
+        size = len(data)
+        line = f"PUB {subject} {reply} {size}\r\n"
     if size > client.max_payload:
         raise UnavailableError(f"a message of {size} bytes for {subject} is more than the NATS server takes")
-    verb, sizes = ("HPUB", f"{len(start)} {size}") if headers else ("PUB", f"{size}")
-    command = b"%b%b\r\n" % (f"{verb} {subject} {reply} {sizes}\r\n{start}".encode(), data)
+    command = line.encode() + data + b"\r\n"
     client._pending.append(command)  # noqa: SLF001 - as Client._send_command does
     client._pending_data_size += len(command)  # noqa: SLF001
     queue = client._flush_queue  # noqa: SLF001 - the flusher writes all that is pending at once

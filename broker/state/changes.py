@@ -68,7 +68,9 @@ class Changes:
             "reason": order.reason,
             "attempt": order.attempt,
         }
-        self.event(kind, order.id, data | origin(order) if order.chain else data)
+        if order.chain:
+            data |= origin(order)
+        self.event(kind, order.id, data)
 
     def job_events(self, jobs: tuple[Job, ...], before: Order) -> None:
         """Short jobs are told of only with the order's end; each change of a job is still one event."""
