@@ -1,7 +1,8 @@
 """A packet becomes ours: `Claimed`, written by compare-and-set on the order's last record.
 
 Whoever is faster wins.  If the order has moved on since it was released (an attempt was lost, it was
-cancelled), the broker is asked what is to be done with the message.
+cancelled), the broker is asked what is to be done with the message: it is dropped, for a fresh one comes if
+the order is still to be run.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from muster.mesh.jetstream import LostRaceError, compare_and_set
 from muster.mesh.model import Assignment, Packet, ResumeReply, ResumeRequest
 
 log = structlog.get_logger()
-
-RACES = 5
-"""How often in a row a claim may lose before the message is put back for a while."""
 
 ASK_AGAIN = 1.0
 """Seconds until a message comes again for which the broker could not be asked."""
@@ -92,24 +90,19 @@ def begun(message: Msg) -> records.Created:
 
 async def claim(shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> Claim | Drop | Wait:
     """Try to make the order ours."""
-    for _ in range(RACES):
-        plan = shop.shelf.get(packet.digest)
-        if plan is None:
-            try:
-                plan = await shop.shelf.fetch(packet.digest)
-            except (UnavailableError, NotFoundError) as error:  # not there: another broker may still be writing it
-                log.warning("blueprint.missing", order=packet.order, error=str(error))
-                return Wait(ASK_AGAIN)
-        if delivery.is_begun:
-            return Claim(packet, plan)
+    plan = shop.shelf.get(packet.digest)
+    if plan is None:
         try:
-            return await _claim(shop, delivery, packet, assignment, plan)
-        except LostRaceError:
-            answer = await _ask(shop, packet.order, assignment.element)
-        if not isinstance(answer, Packet):
-            return answer
-        packet = answer
-    return Wait(ASK_AGAIN)
+            plan = await shop.shelf.fetch(packet.digest)
+        except (UnavailableError, NotFoundError) as error:  # not there: another broker may still be writing it
+            log.warning("blueprint.missing", order=packet.order, error=str(error))
+            return Wait(ASK_AGAIN)
+    if delivery.is_begun:
+        return Claim(packet, plan)
+    try:
+        return await _claim(shop, delivery, packet, assignment, plan)
+    except LostRaceError:
+        return await _ask(shop, packet.order, assignment.element)
 
 
 async def _claim(
@@ -161,13 +154,11 @@ async def give_up(shop: Workshop, order: str, element: str) -> None:
         await asyncio.sleep(ASK_AGAIN)
 
 
-async def _ask(shop: Workshop, order: str, element: str) -> Packet | Drop | Wait:
+async def _ask(shop: Workshop, order: str, element: str) -> Drop | Wait:
     request = msgspec.json.encode(ResumeRequest(order=order, element=element, agent=shop.agent))
     try:
         answer = await shop.client.request(names.api("orders", "resume"), request, timeout=5)
         reply = _reply.decode(answer.data)
     except (nats.errors.Error, TimeoutError, msgspec.MsgspecError):  # no broker just now, or it gave an error
         return Wait(ASK_AGAIN)
-    if reply.packet is not None:
-        return reply.packet
-    return _DROP if reply.drop else Wait(max(reply.wait, 0.1))
+    return _DROP if reply.drop else Wait(ASK_AGAIN)

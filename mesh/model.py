@@ -225,12 +225,11 @@ class ResumeRequest(Wire, omit_defaults=True):
     agent: str
 
 
-class ResumeReply(Wire, omit_defaults=True):
-    """Either a packet with a fresh `rev` to claim with, or `drop` (not yours, or ended), or `wait` (seconds)."""
+class ResumeReply(Wire):
+    """What an agent is to do with the message of an order that it may not claim."""
 
-    packet: Packet | None = None
-    drop: bool = False
-    wait: float = 0.0
+    drop: bool
+    """Always: if the order is still to be run, a fresh message tells so."""
 
 
 class Control(Wire, omit_defaults=True):

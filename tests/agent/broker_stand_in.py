@@ -1,12 +1,12 @@
 """A broker as far as an agent sees one: it releases packets, answers joins, and reads the log.
 
-It decides nothing: the test says what is offered, and what a resume is answered with.
+It decides nothing: the test says what is offered, and what a resume leads to.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, RePublish, RetentionPolicy, S
 from muster.blueprints.definition import Blueprint
 from muster.mesh import names, records
 from muster.mesh.connection import connect
+from muster.mesh.errors import MusterError
 from muster.mesh.model import (
     Assignment,
     Control,
@@ -30,6 +31,11 @@ from muster.mesh.model import (
     ResumeRequest,
 )
 from tests.kit.waiting import eventually
+
+
+async def _forget(_: ResumeRequest) -> None:
+    """Nothing more is to be done about an order."""
+
 
 BOXES = names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET
 
@@ -50,7 +56,7 @@ class StandIn:
         self.requests: list[tuple[dict[str, Any], dict[str, str]]] = []
         self.assignments: dict[str, Assignment] = {}
         self.packets: dict[str, Packet] = {}
-        self.on_resume: Callable[[ResumeRequest], ResumeReply] = lambda _: ResumeReply(drop=True)
+        self.on_resume: Callable[[ResumeRequest], Awaitable[None]] = _forget
         self.on_create: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {"orders": [{"id": "child"}]}
 
     async def open(self) -> None:
@@ -159,14 +165,16 @@ class StandIn:
         )
         return packet
 
-    async def lose(self, request: ResumeRequest, *jobs: Job) -> ResumeReply:
-        """The answer of a broker that finds the order's attempt lost: a fresh packet for the next one."""
+    async def lose(self, request: ResumeRequest, *jobs: Job) -> None:
+        """What a broker does that finds the order's attempt lost: it offers the next one, however often it is asked."""
         packet = self.packets[request.order]
+        if packet.attempt > 1:
+            return
         lost = records.Lost(order=request.order, attempt=packet.attempt, reason="its agent is gone")
         ack = await self.js.publish(records.subject(lost), records.encode(lost))
         packet = msgspec.structs.replace(packet, attempt=packet.attempt + 1, rev=ack.seq, jobs=jobs)
         self.packets[request.order] = packet
-        return ResumeReply(packet=packet)
+        await self.js.publish(names.work_element(request.element), msgspec.json.encode(packet))
 
     async def cancel(self, order: str, element: str = "e1") -> None:
         """Tell the agent to stop it."""
@@ -209,10 +217,12 @@ class StandIn:
     async def _resume(self, message: Msg) -> None:
         request = msgspec.json.decode(message.data, type=ResumeRequest)
         self.resumes.append(request)
-        reply: Any = self.on_resume(request)
-        if not isinstance(reply, ResumeReply):
-            reply = await reply
-        await message.respond(msgspec.json.encode(reply))
+        try:
+            await self.on_resume(request)
+        except MusterError as error:
+            await message.respond(msgspec.json.encode({"error": error.as_problem()}))
+        else:
+            await message.respond(msgspec.json.encode(ResumeReply(drop=True)))
 
     async def _create(self, message: Msg) -> None:
         body = msgspec.json.decode(message.data)

@@ -33,7 +33,7 @@ async def test_it_runs_without_a_claim(broker: StandIn, agent: asyncio.Event) ->
 async def test_what_began_too_long_ago_is_not_begun_but_asked_for(broker: StandIn, agent: asyncio.Event) -> None:
     """Whoever slept, or was cut off, may have been given up meanwhile."""
     packet = await broker.begin(NOOP, beat=now() - broker.lease.total_seconds())
-    broker.on_resume = broker.lose  # type: ignore[assignment]
+    broker.on_resume = broker.lose
     await broker.offer(packet)
     done = await broker.done(packet.order)
     assert done.attempt == 2
@@ -72,7 +72,7 @@ async def test_nothing_begins_beyond_the_slots(broker: StandIn, agent_settings: 
         first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
         await broker.first(first.order, records.Reported)
         second = await broker.begin(NOOP)
-        broker.on_resume = broker.lose  # type: ignore[assignment]
+        broker.on_resume = broker.lose
         await broker.offer(second)
         (tmp_path / "go").touch()
         assert (await broker.done(first.order)).state is OrderState.FINISHED

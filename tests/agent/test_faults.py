@@ -19,7 +19,8 @@ from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
 from muster.mesh.embedded_nats import EmbeddedNats
-from muster.mesh.model import Job, JobState, OrderState, ResumeReply, ResumeRequest
+from muster.mesh.errors import UnavailableError
+from muster.mesh.model import Job, JobState, OrderState, ResumeRequest
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.processes import Program
@@ -104,7 +105,7 @@ async def test_a_lost_order_goes_on_with_the_next_attempt(
     broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
 ) -> None:
     first = Job(name="a", state=JobState.FINISHED, outputs={"n": 1})
-    broker.on_resume = lambda request: broker.lose(request, first)  # type: ignore[assignment,return-value]
+    broker.on_resume = lambda request: broker.lose(request, first)
     async with agent_process(agent_settings) as agent:
         order = await broker.order([{"name": "a", "uses": "noop"}, waiting_task(tmp_path / "pid") | {"name": "b"}])
         await pid_in(tmp_path / "pid")
@@ -132,11 +133,10 @@ async def test_a_claim_that_lost_the_race_is_dropped(broker: StandIn, agent: asy
     assert [request.order for request in broker.resumes] == [packet.order]
 
 
-async def test_a_refused_claim_may_be_told_to_wait(broker: StandIn, agent: asyncio.Event) -> None:
-    def answer(request: ResumeRequest) -> ResumeReply:
+async def test_a_refused_claim_waits_for_a_broker_that_can_tell(broker: StandIn, agent: asyncio.Event) -> None:
+    async def answer(request: ResumeRequest) -> None:
         if len(broker.resumes) < 3:
-            return ResumeReply(wait=0.1)
-        return ResumeReply(drop=True)
+            raise UnavailableError(f"order {request.order} is not here yet")
 
     broker.on_resume = answer
     blueprint = await broker.blueprint({"tasks": [{"name": "a", "uses": "noop"}]})
