@@ -1,6 +1,6 @@
 """After a run: is every order on the record once, ended well, and started once?
 
-Asked of both the record (SQLite) and the log itself, where each start is a `claimed`.
+Asked of the record (SQLite) and of the log itself, where a start is a `claimed`, or a `created` that names an agent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     first_attempts: int
     """Orders that ended in their first attempt."""
     starts: int
-    """`claimed` on the log."""
+    """`claimed`, or `created` with an agent, on the log."""
     most_starts: int
     """The most that one order has."""
     ends: int
@@ -75,6 +75,7 @@ async def audit(url: str, record: Path, sent: int) -> Audit:
 
 class _Record(msgspec.Struct):
     type: str
+    agent: str | None = None
 
 
 _record = msgspec.json.Decoder(_Record)
@@ -93,8 +94,11 @@ async def _log(url: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
             batch = await puller.batch()
             left -= len(batch)
             for message in batch:
-                if (found := counts.get(_record.decode(message.data).type)) is not None:
-                    found[message.subject.split(".")[3]] += 1
+                record, order = _record.decode(message.data), message.subject.split(".")[3]
+                if (found := counts.get(record.type)) is not None:
+                    found[order] += 1
+                if record.type == "created" and record.agent:
+                    counts["claimed"][order] += 1
     await client.close()
     return counts["created"], counts["claimed"], counts["done"]
 
