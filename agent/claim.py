@@ -8,6 +8,7 @@ the order is still to be run.
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 import msgspec
 import nats.errors
@@ -51,41 +52,48 @@ SEQUENCE = "Nats-Sequence"
 """The header in which the server says where on the log a record stands that it passes on."""
 
 _packet = msgspec.json.Decoder(Packet)
-_created = msgspec.json.Decoder(records.Created)
+_first = msgspec.json.Decoder(records.Created | records.Fired)
 _reply = msgspec.json.Decoder(ResumeReply)
 _DROP = Drop()
 
 
 def read(delivery: Delivery) -> Packet:
-    """The packet of a work message, or of the record that began the order.
+    """The packet of a work message.
 
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    if not delivery.is_begun:
-        return _packet.decode(delivery.message.data)
-    record = begun(delivery.message)
-    return Packet(
-        order=record.order,
-        attempt=1,
-        rev=int((delivery.message.headers or {})[SEQUENCE]),
-        blueprint=record.blueprint,
-        digest=record.digest,
-        inputs=record.inputs,
-        sources=record.sources,
-        element=record.element,
-        labels=record.labels,
-        depth=record.depth,
-    )
+    return delivery.packet or _packet.decode(delivery.message.data)
 
 
-def begun(message: Msg) -> records.Created:
+class Begun(NamedTuple):
+    """What the first record of an order says that runs already."""
+
+    packet: Packet
+    agent: str
+    beat: float
+
+
+def begun(message: Msg) -> Begun:
     """The record that began an order, as the server passed it on.
 
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    return _created.decode(message.data)
+    record: records.Created | records.Fired = _first.decode(message.data)
+    packet = Packet(
+        order=record.about,
+        attempt=1,
+        rev=int((message.headers or {})[SEQUENCE]),
+        blueprint=record.blueprint,
+        digest=record.digest,
+        inputs=record.inputs,
+        sources=record.sources,
+        element=record.begins_on,
+        labels=record.labels,
+        depth=record.depth if isinstance(record, records.Created) else 0,
+    )
+    return Begun(packet, record.agent or "", record.beat)
 
 
 async def claim(shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> Claim | Drop | Wait:

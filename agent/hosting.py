@@ -153,12 +153,14 @@ class Host(Service):
     def _begun(self, message: Msg) -> None:
         """The server itself passes on what it has stored: the first record of an order that we run."""
         try:
-            record = begun(message)
+            told = begun(message)
         except msgspec.MsgspecError as error:
             log.warning("begin.unreadable", element=self.element, error=str(error))
             return
-        if self.slots is not None and record.agent == self._shop.agent and record.element == self.element:
-            self.slots.begun(message, record.beat)
+        if told.agent != self._shop.agent or told.packet.element != self.element:
+            return
+        if self.slots is None or not self.slots.begun(message, told.packet, told.beat):
+            self._orders.decline(told.packet.order, self.element)
 
     def _told(self, message: Msg) -> None:
         try:

@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from muster.mesh.errors import UnavailableError
+from muster.mesh.model import Packet
 from muster.mesh.service import Service
 from muster.mesh.wire import post, subscribe, unsubscribe
 
@@ -45,11 +46,13 @@ class Delivery:
     takes its place.
     """
 
-    __slots__ = ("asked_at", "confirmed_at", "is_lost", "lease", "message", "on_lost")
+    __slots__ = ("asked_at", "confirmed_at", "is_lost", "lease", "message", "on_lost", "packet")
 
-    def __init__(self, message: Msg, lease: float, beat: float | None = None) -> None:
+    def __init__(self, message: Msg, lease: float, packet: Packet | None = None, beat: float | None = None) -> None:
         self.message = message
         self.lease = lease
+        self.packet = packet
+        """What the message says, if that is known already."""
         self.confirmed_at = self.asked_at = now() if beat is None else beat
         self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
@@ -58,7 +61,7 @@ class Delivery:
     @property
     def is_begun(self) -> bool:
         """Whether the order runs already, by its first record."""
-        return not self.message.reply
+        return self.packet is not None
 
     @property
     def is_overdue(self) -> bool:

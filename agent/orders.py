@@ -80,9 +80,18 @@ class Orders:
         self.attempts[packet.order] = attempt
         self.none_left.clear()
         attempt.task = asyncio.create_task(self._handle(attempt, slots))
-        self._tasks.add(attempt.task)
-        attempt.task.add_done_callback(self._tasks.discard)
+        self._keep(attempt.task)
         return True
+
+    def decline(self, order: str, element: str) -> None:
+        """An order has begun here that we do not run: the broker shall offer it anew."""
+        log.info("order.declined", order=order)
+        self._given_up.append(order)
+        self._keep(asyncio.create_task(give_up(self._shop, order, element)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _again(self, attempt: Attempt, delivery: Delivery, packet: Packet) -> None:
         """Another message of an order that is here: the same one, an older copy, or the next attempt's."""

@@ -22,7 +22,7 @@ from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Puller
-from muster.mesh.model import Assignment
+from muster.mesh.model import Assignment, Packet
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -96,19 +96,15 @@ class Slots(Service):
         for lane in (self._own, *self._pools.values()):
             lane.renew()
 
-    def begun(self, message: Msg, beat: float) -> None:
-        """An order runs here from now on, says its first record.
-
-        If that is too old, or there is no room after all, it is left to the message that follows: our claim of that
-        one fails, so the broker is asked, and offers the order anew.
-        """
-        delivery = Delivery(message, self._own.lease, beat)
-        if self.free <= 0 or delivery.is_overdue:
-            log.info("order.not_begun", subject=message.subject, free=self.free, overdue=delivery.is_overdue)
-            return
+    def begun(self, message: Msg, packet: Packet, beat: float) -> bool:
+        """Run an order that is ours from its first record on; False if that is too old, or there is no room."""
+        delivery = Delivery(message, self._own.lease, packet, beat)
+        if self._is_closed or self._busy >= self.assignment.slots or delivery.is_overdue:
+            return False
         self.shop.lease.hold(delivery)
         self._begin(delivery)
         self._ask()
+        return True
 
     def freed(self) -> None:
         """An order has left its slot."""

@@ -1,9 +1,8 @@
-"""On an idle mesh an order begins with its first record: no offer, no claim.
+"""An order for one element that is there and has room begins with its first record: no offer, no claim.
 
-The record names the agent that runs the order from now on.  It is written only as the very next one on the
-log (compare-and-set on the log's last sequence), so the state machine decides what was foreseen here; and the
-server itself passes it on to the agent, once it is stored.  Two legs of the network and two stored messages
-less than an offer and its claim.
+Nobody else could claim it.  So the record names the agent that runs it from now on, and the server itself passes
+the record on to that agent, once it is stored.  Two legs of the network and two stored messages less than an
+offer and its claim.
 
 An order that lasts gets a message in the work stream after all: it carries the lease that the agent renews,
 and finds an agent that the record did not reach.
@@ -12,6 +11,7 @@ and finds an agent that the record did not reach.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -19,16 +19,19 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from muster.broker.log import Log
+from muster.blueprints.objects.trigger import Trigger
+from muster.broker.log import PATIENCE
 from muster.broker.offer import addressed, packet
+from muster.broker.orders import First
 from muster.broker.presence import Presences
 from muster.broker.state.changes import Changes
-from muster.broker.state.foresight import begun_next
 from muster.broker.state.machine import State
 from muster.broker.state.order import was_begun
+from muster.broker.state.shelves import element_shelf
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import MSG_ID, LostRaceError, Publisher
-from muster.mesh.records import Created
+from muster.mesh.jetstream import MSG_ID, Publisher
+from muster.mesh.model import Order
+from muster.mesh.records import Created, Fired
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -36,46 +39,65 @@ log = structlog.get_logger()
 LENT: Final = 1 / 20
 """The part of a lease after which an order that still runs gets its message."""
 
+BURST: Final = 500
+"""Messages lent in one turn of the loop."""
+
 
 class Beginnings(Service):
-    """Lets orders begin at once, and lends those that last their message."""
+    """Lets orders begin, and lends those that last their message."""
 
-    def __init__(
-        self, publisher: Publisher, state: State, appender: Log, presences: Presences, lease: timedelta
-    ) -> None:
+    def __init__(self, publisher: Publisher, state: State, presences: Presences, lease: timedelta) -> None:
         super().__init__()
         self._publisher = publisher
         self._state = state
-        self._log = appender
         self._presences = presences
         self._after = lease.total_seconds() * LENT
-        self._young: dict[str, float] = {}
-        """Orders without a message, and when each is to have one (loop time)."""
+        self._coming: dict[str, dict[str, float]] = {}
+        """By element, orders that were begun and not seen on the log yet, and until when to look out for them."""
+        self._young: deque[tuple[float, str]] = deque()
+        """When an order is to have a message (loop time), the soonest first."""
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def begun(self, record: Created) -> Created | None:
-        """The record that begins its order at once, if nothing else goes on and its agent speaks; else None."""
-        if record.element is None or self._log.has_appenders or not self._log.rests:
-            return None
-        now = datetime.now(UTC)
-        foreseen = begun_next(self._state, record, now)
-        if foreseen is None or foreseen.agent is None or self._presences.serves(record.element, now) != foreseen.agent:
-            return None
-        beat = self._presences.beat(record.element, foreseen.agent)
-        return replace(foreseen, beat=beat) if beat else None
+    def begun(self, record: First) -> First:
+        """The record with the agent in it, if its only order can begin; else as it is."""
+        where = _where(record, self._state)
+        if where is None:
+            return record
+        order, name = where
+        standing, manifest = self._state.fleet.elements.get(name), self._state.fleet.manifest_of(name)
+        if standing is None or manifest is None or standing.agent is None or not standing.takes_work:
+            return record
+        beat = self._presences.beat(name, standing.agent, datetime.now(UTC))
+        if not beat or self._open(name) >= manifest.slots:
+            return record
+        self._coming.setdefault(name, {})[order] = self._loop.time() + PATIENCE
+        return replace(record, agent=standing.agent, beat=beat)
+
+    def _open(self, element: str) -> int:
+        """Orders that are there or on their way, whether they run or wait."""
+        coming = self._coming.get(element)
+        count = self._state.shelves.count(element_shelf(element))
+        if not coming:
+            return count
+        now = self._loop.time()
+        while coming and next(iter(coming.values())) < now:  # never seen: it could not be written
+            del coming[next(iter(coming))]
+        return count + len(coming)
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Take note of orders that some records began."""
         for changes in applied:
             for order in changes.orders.values():
                 if order.created_at == changes.stamp.time and was_begun(order):
-                    self._young[order.id] = self._loop.time() + self._after
+                    if coming := self._coming.get(order.element or ""):
+                        coming.pop(order.id, None)
+                    self._young.append((self._loop.time() + self._after, order.id))
                     self._wake.set()
 
     def look_everywhere(self) -> None:
         """Take nothing for done."""
-        self._young.update({ident: 0.0 for ident, order in self._state.orders.items() if was_begun(order)})
+        self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if was_begun(order))
         self._wake.set()
 
     async def run(self) -> None:
@@ -85,18 +107,45 @@ class Beginnings(Service):
             await self._wake.wait()
             self._wake.clear()
             while self._young:
-                await asyncio.sleep(self._after / 4)
+                await asyncio.sleep(self._young[0][0] - self._loop.time())
                 await self._lend()
 
     async def _lend(self) -> None:
+        """To those whose time has come."""
         now = self._loop.time()
-        for ident in [ident for ident, due in self._young.items() if due <= now]:
-            order = self._state.orders.get(ident)
+        due: list[Order] = []
+        while self._young and self._young[0][0] <= now and len(due) < BURST:
+            order = self._state.orders.get(self._young.popleft()[1])
             if order is not None and was_begun(order):
-                message = replace(packet(order), attempt=order.attempt, rev=0)
-                try:
-                    await self._publisher.publish(*addressed(order, message), {MSG_ID: f"{ident}.lent"})
-                except (UnavailableError, LostRaceError) as error:
-                    log.warning("order.unlent", order=ident, error=str(error))
-                    continue
-            del self._young[ident]
+                due.append(order)
+        results = await asyncio.gather(
+            *(self._publisher.publish(*_lent(order)) for order in due), return_exceptions=True
+        )
+        for order, result in zip(due, results, strict=True):
+            if isinstance(result, UnavailableError):
+                log.warning("order.unlent", order=order.id, error=str(result))
+                self._young.append((now + self._after, order.id))
+            elif isinstance(result, BaseException):
+                raise result
+
+
+def _lent(order: Order) -> tuple[str, bytes, dict[str, str]]:
+    message = replace(packet(order), attempt=order.attempt, rev=0)
+    return *addressed(order, message), {MSG_ID: f"{order.id}.lent"}
+
+
+def _where(record: Created | Fired, state: State) -> tuple[str, str] | None:
+    """The only order that a record makes, and its element, if nothing but the element can be in its way.
+
+    Of what goes off, only the clock's: the record goes to the agent as it is, and what somebody else's event says
+    is for the agent only as far as the inputs take it up.
+    """
+    if isinstance(record, Created):
+        is_bound = record.element is not None and record.pool is None and record.not_before is None
+        return (record.order, record.element or "") if is_bound else None
+    if record.due is None or record.rejected or len(record.orders) != 1:
+        return None
+    trigger, planned = state.fleet.get("trigger", record.trigger), record.orders[0]
+    if not isinstance(trigger, Trigger) or trigger.max_open is not None or trigger.cooldown is not None:
+        return None
+    return (planned.id, planned.element) if planned.element is not None and planned.pool is None else None

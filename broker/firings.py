@@ -110,7 +110,7 @@ class Firings(Orders):
             log.debug("firing.ignored", trigger=request.trigger, why=planned)
             return FireReply(ignored=planned)
         try:
-            changes = await self._log.append(planned, expect=0)
+            changes = await self._log.append(self.begun(planned), expect=0)
         except LostRaceError:
             return await self._duplicate(ident)
         except TooLargeError as error:

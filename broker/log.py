@@ -25,7 +25,6 @@ from muster.mesh.jetstream import (
     BATCH_COMMIT,
     BATCH_ID,
     BATCH_SEQUENCE,
-    EXPECTED_LAST,
     MSG_ID,
     LostRaceError,
     PubAck,
@@ -95,7 +94,7 @@ class Log(Service):
                 self._fail(overdue, _not_seen())
 
     def append(
-        self, record: records.Record, *, expect: int | None = None, key: str | None = None, after: int | None = None
+        self, record: records.Record, *, expect: int | None = None, key: str | None = None
     ) -> asyncio.Future[Changes]:
         """Write a record, now; the future is what the own state machine made of it.
 
@@ -103,17 +102,17 @@ class Log(Service):
             record: what happened.
             expect: the last sequence on the order's subjects that this is based on; 0 for a new order.
             key: a message id: within two minutes JetStream stores only one message of a key.
-            after: the last sequence of the whole log that this is based on.
 
         Raises:
             TooLargeError: the record is larger than a message may be.
 
         The future raises:
-            LostRaceError: `expect`, or `after`, is not the last sequence any more.
+            LostRaceError: `expect` is not the last sequence any more.
             UnavailableError: it was not seen in the log in time, or JetStream refused it (a full disk).
         """
+        is_alone = not self._waiting
         appender = self._expected(record, self._placed(record))
-        if expect is None and key is None and after is None:
+        if expect is None and key is None and not is_alone:
             if not self._turn:
                 self._loop.call_soon(self._send_turn)
             self._turn.append(appender)
@@ -123,8 +122,6 @@ class Log(Service):
             headers = compare_and_set(names.log_of(record.kind, record.about), expect)
         if key is not None:
             headers[MSG_ID] = key
-        if after is not None:
-            headers[EXPECTED_LAST] = str(after)
         self._send([appender], [headers])
         return appender.outcome
 

@@ -27,6 +27,7 @@ from muster.broker.feed import Feed
 from muster.broker.leader import Leader
 from muster.broker.log import Log
 from muster.broker.offer import Offers
+from muster.broker.orders import First
 from muster.broker.presence import Presences
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
@@ -43,7 +44,7 @@ from muster.mesh.events import nats_subject
 from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
-from muster.mesh.records import Created, Record
+from muster.mesh.records import Record
 from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
@@ -121,7 +122,7 @@ class Broker:
         self.assignments = Assignments(client, self.publisher, self.state, stream_settings)
         self.leader = Leader(client, self.id, settings.replicas)
         self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
-        self.beginnings = Beginnings(self.publisher, self.state, self.log, self.presences, settings.lease)
+        self.beginnings = Beginnings(self.publisher, self.state, self.presences, settings.lease)
         self.query = Query(file, self.state, self.projector, self.log)
         stack.callback(self.query.close)
         commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
@@ -178,8 +179,8 @@ class Broker:
                 self.beginnings.look(applied)
                 self.assignments.look(applied)
 
-        def begun(record: Created) -> Created | None:
-            return self.beginnings.begun(record) if self.leader.leads else None
+        def begun(record: First) -> First:
+            return self.beginnings.begun(record) if self.leader.leads else record
 
         def run_ahead(record: Record) -> None:
             if self.leader.leads:

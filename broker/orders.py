@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -36,6 +36,19 @@ LOOK: Final = 0.002
 """Seconds between two looks for it."""
 
 T = TypeVar("T")
+First = TypeVar("First", records.Created, records.Fired)
+
+
+class Begun(Protocol):
+    """See `Beginnings.begun`."""
+
+    def __call__(self, record: First) -> First:
+        """The record, with the agent or as it is."""
+
+
+def _as_it_is(record: First) -> First:
+    return record
+
 
 _NO_INPUTS: Final = Resolved(inputs={}, sources={})
 
@@ -56,8 +69,8 @@ class Orders:
         self._state = state
         self._log = log
         self._query = query
-        self.begun: Callable[[records.Created], records.Created | None] = lambda _: None
-        """The record of an order that can begin at once, if it comes next on the log; must not block."""
+        self.begun: Begun = _as_it_is
+        """Names the agent in the first record of an order that can begin at once; must not block."""
         self._pinned: dict[str, Pinned] = {}
 
     def create_orders(self, request: OrderRequest, *, by: str, key: str | None = None) -> Awaitable[list[Order]]:
@@ -77,30 +90,17 @@ class Orders:
         if request.parent is not None and request.parent not in self._state.orders:
             return self._create_for_late_parent(request, request.parent, by, key)
         created = self._prepare(request, by, key)
-        if len(created) == 1 and (begun := self.begun(created[0])) is not None:
-            return self._begin(begun, created[0], key)
         if len(created) == 1 and key is None:  # the hot path: a future, so that nobody needs a task for it
-            return _then(self._log.append(created[0]), lambda changes: [_order(changes, created[0].order)])
-        return self._create_all(created, key)
-
-    def _begin(self, begun: records.Created, record: records.Created, key: str | None) -> Awaitable[list[Order]]:
-        """An order that runs at once; if something else comes first on the log, one like any other."""
-        first = self._log.append(begun, expect=None if key is None else 0, after=self._state.seq)
-
-        async def or_plainly() -> list[Order]:
-            try:
-                return [_order(await first, record.order)]
-            except LostRaceError:
-                return await self._create_all([record], key)
-
-        return or_plainly()
+            record = self.begun(created[0])
+            return _then(self._log.append(record), lambda changes: [_order(changes, record.order)])
+        return self._create_all([self.begun(record) for record in created], key)
 
     async def _create_for_late_parent(
         self, request: OrderRequest, parent: str, by: str, key: str | None
     ) -> list[Order]:
         """Offers run ahead of their records: an order may run, and make others, before we have read of it."""
         await self._read_up_to(parent)
-        return await self._create_all(self._prepare(request, by, key), key)
+        return await self._create_all([self.begun(record) for record in self._prepare(request, by, key)], key)
 
     async def _create_all(self, created: list[records.Created], key: str | None) -> list[Order]:
         expect = None if key is None else 0

@@ -33,7 +33,6 @@ __all__ = [
     "BATCH_COMMIT",
     "BATCH_ID",
     "BATCH_SEQUENCE",
-    "EXPECTED_LAST",
     "EXPECTED_SEQUENCE",
     "EXPECTED_SUBJECT",
     "MSG_ID",
@@ -57,7 +56,6 @@ BATCH_ID: Final = "Nats-Batch-Id"
 BATCH_SEQUENCE: Final = "Nats-Batch-Sequence"
 BATCH_COMMIT: Final = "Nats-Batch-Commit"
 EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
-EXPECTED_LAST: Final = "Nats-Expected-Last-Sequence"
 EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})

@@ -75,7 +75,7 @@ class Created(OrderRecord, tag="created"):
 
     @property
     def begins_on(self) -> str:
-        """The element, if it has an agent."""
+        """The element, if the record names its agent."""
         return self.element or "" if self.agent else ""
 
 
@@ -273,11 +273,19 @@ class Fired(OtherRecord, tag="fired"):
     sources: dict[str, str] = {}
     labels: dict[str, str] = {}
     orders: tuple[Planned, ...] = ()
+    agent: str | None = None
+    """The daemon that runs its only order from now on, as in `Created`."""
+    beat: float = 0.0
 
     @property
     def about(self) -> str:
         """The id of its first order."""
         return self.orders[0].id if self.orders else names.order_of(self.id, 0)
+
+    @property
+    def begins_on(self) -> str:
+        """The element of its only order, if the record names its agent."""
+        return self.orders[0].element or "" if self.agent and len(self.orders) == 1 else ""
 
 
 AnyRecord = (

@@ -58,6 +58,8 @@ def fired(state: State, record: records.Fired, changes: Changes) -> None:
             _make_room(state, trigger, len(record.orders), changes)
         for planned in record.orders:
             state.change(None, _order(record, planned, changes.stamp), changes)
+        if record.agent and record.begins_on:
+            state.begin(record.about, record.agent, changes)
 
 
 def foreseen(state: State, record: records.Fired, stamp: Stamp) -> Order | None:
@@ -86,6 +88,8 @@ def _verdict(state: State, record: records.Fired, trigger: Any, standing: Standi
         return FiringState.REJECTED, reason
     if record.rejected:
         return FiringState.REJECTED, record.rejected
+    if record.begins_on:
+        return FiringState.FIRED, ""  # its order runs
     if not isinstance(trigger, Trigger):
         return FiringState.REJECTED, f"trigger {record.trigger} was deleted just now"
     if not record.orders:

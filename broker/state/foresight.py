@@ -14,29 +14,16 @@ from muster.broker.state import order as transitions
 from muster.broker.state.machine import State
 from muster.broker.state.order import Stamp
 from muster.broker.state.release import settled
-from muster.broker.state.shelves import element_shelf
 from muster.mesh import names, records
 from muster.mesh.model import Order, OrderState
-
-
-def begun_next(state: State, record: records.Created, now: datetime) -> records.Created | None:
-    """The record with its element's agent in it, if the order could begin there at once, were it next on the log.
-
-    Only on an element that has a free slot for it: nothing else runs there or is on its way.
-    """
-    name = record.element
-    if name is None or record.pool is not None or offered_next(state, record, now) is None:
-        return None
-    manifest, agent = state.fleet.manifest_of(name), state.fleet.elements[name].agent
-    if agent is None or manifest is None or len(state.shelves.open(element_shelf(name))) >= manifest.slots:
-        return None
-    return replace(record, agent=agent)
 
 
 def offered_next(state: State, record: records.Record, now: datetime) -> Order | None:
     """The order that would be offered at once if `record` came next; None if it makes none, or it would wait."""
     stamp = Stamp(state.seq + 1, now, names.BROKER)
-    if isinstance(record, records.Created) and not record.agent:
+    if record.begins_on:
+        return None
+    if isinstance(record, records.Created):
         order: Order | None = transitions.created(record, stamp)
     elif isinstance(record, records.Fired):
         order = firing.foreseen(state, record, stamp)

@@ -93,17 +93,15 @@ class State:
             changes.job_events(jobs, before)
         self.change(before, replace(after, rev=changes.stamp.seq), changes)
         if isinstance(record, records.Created) and record.agent:
-            self._begin(record, changes)
+            self.begin(record.order, record.agent, changes)
         kind = type(record)
         if kind in _ALSO_TOLD:
             changes.order_event(_ALSO_TOLD[kind], after)
 
-    def _begin(self, record: records.Created, changes: Changes) -> None:
-        """An order that was just made runs at once, as the broker that wrote it foresaw."""
-        before = self.orders[record.order]
-        after = transitions.begun(before, record, changes.stamp)
-        if not isinstance(after, Refused):
-            self.change(before, after, changes)
+    def begin(self, ident: str, agent: str, changes: Changes) -> None:
+        """An order that was just made runs at once: its record has told the agent so."""
+        before = self.orders[ident]
+        self.change(before, transitions.begun(before, agent, changes.stamp), changes)
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
         transition = transitions.TRANSITIONS.get(type(record))

@@ -55,12 +55,11 @@ def created(record: records.Created, stamp: Stamp) -> Order:
     )
 
 
-def begun(order: Order, record: records.Created, stamp: Stamp) -> Order | Refused:
-    """Its first record is a claim as well: it runs on the agent that the broker has chosen."""
-    claim = records.Claimed(
-        order=order.id, attempt=order.attempt + 1, element=record.element or "", agent=record.agent or ""
+def begun(order: Order, agent: str, stamp: Stamp) -> Order:
+    """Its first record is its claim as well: whatever may be in the way by now, its agent runs it."""
+    return replace(
+        order, state=OrderState.RUNNING, reason="", attempt=order.attempt + 1, agent=agent, started_at=stamp.time
     )
-    return claimed(order, claim, stamp)
 
 
 def was_begun(order: Order) -> bool:

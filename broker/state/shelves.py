@@ -63,6 +63,10 @@ class Shelves:
         """Orders that an element runs."""
         return list(self._held.get(element_shelf(element), ()))
 
+    def count(self, shelf: str) -> int:
+        """How many open orders a shelf has."""
+        return len(self._open.get(shelf, ()))
+
     def open(self, shelf: str) -> list[str]:
         """All open orders of a shelf."""
         return list(self._open.get(shelf, ()))

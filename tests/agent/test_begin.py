@@ -49,9 +49,7 @@ async def test_a_first_record_that_comes_after_the_broker_was_asked_is_too_late(
     broker: StandIn, agent: asyncio.Event
 ) -> None:
     packet = await broker.begin(NOOP, beat=now() - broker.lease.total_seconds())
-    await broker.offer(packet)
-    await broker.settled()
-    assert [request.order for request in broker.resumes] == [packet.order]
+    await eventually(lambda: [request.order for request in broker.resumes] == [packet.order])
     late = msgspec.structs.replace(broker.of(packet.order)[0], beat=now())
     await broker.client.publish(names.begin("e1"), records.encode(late), headers={SEQUENCE: "1"})
     after = await broker.begin(NOOP)

@@ -1,4 +1,4 @@
-"""On an idle mesh an order begins on its element with its first record: what the agent gets must always be true."""
+"""An order for an element with room begins with its first record: what the agent gets must always be true."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
 
+from muster.blueprints.manifest import load
 from muster.broker.main import Broker
 from muster.mesh import names, records
-from muster.mesh.jetstream import LostRaceError, compare_and_set, post
+from muster.mesh.firing import FireRequest
+from muster.mesh.jetstream import LostRaceError, compare_and_set
 from muster.mesh.model import Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
 from tests.kit.waiting import deadline, eventually
 
@@ -31,11 +33,12 @@ class Agent:
         """A heartbeat that the broker has heard."""
         presence = Presence(agent="a1", at=at)
         await self.broker.client.publish(names.presence("e1"), msgspec.json.encode(presence))
-        await eventually(lambda: self.broker.presences.beat("e1", "a1") == at, what="the heartbeat is heard")
+        await eventually(
+            lambda: self.broker.presences.beat("e1", "a1", datetime.now(UTC)) == at, what="the heartbeat is heard"
+        )
 
     async def order(self, key: str | None = None) -> Order:
-        """An order for e1, asked for while the log rests."""
-        await eventually(lambda: self.broker.log.rests, what="the log rests")
+        """An order for e1."""
         (order,) = await self.broker.commands.create_orders(REQUEST, by="test", key=key)
         return order
 
@@ -61,6 +64,13 @@ async def agent(broker: Broker) -> Agent:
     return agent
 
 
+def json(message: Msg) -> records.Created | records.Fired:
+    """The record that began an order."""
+    record, _ = records.decode((message.headers or {})["Nats-Subject"], message.data)
+    assert isinstance(record, records.Created | records.Fired), record
+    return record
+
+
 async def work(broker: Broker, least: int) -> list[Packet]:
     """What stands in the work stream, once there is so much."""
     stream = broker.client.jetstream()
@@ -78,8 +88,8 @@ async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Bro
     assert (order.state, order.element, order.agent, order.attempt) == (OrderState.RUNNING, "e1", "a1", 1)
     async with deadline(5, "the order begins"):
         message = await agent.begun.get()
-    record = msgspec.json.decode(message.data, type=records.Created)
-    assert (record.order, record.agent, record.beat) == (order.id, "a1", BEAT)
+    record = json(message)
+    assert (record.about, record.agent, record.beat) == (order.id, "a1", BEAT)
     assert int((message.headers or {})["Nats-Sequence"]) == order.rev
     await agent.done(order)
     assert [entry["type"] for entry in await broker.log.records_of("order", order.id)] == ["created", "done"]
@@ -110,12 +120,46 @@ async def test_no_order_begins_on_an_agent_without_a_clock(broker: Broker, agent
     assert (await agent.order()).state is OrderState.OFFERED
 
 
-async def test_what_is_no_longer_the_next_record_is_written_as_any_other(broker: Broker, agent: Agent) -> None:
-    await eventually(lambda: broker.log.rests)
-    post(broker.client, "muster.log.objects.noise.broker", b"not a record")
-    (order,) = await broker.commands.create_orders(REQUEST, by="test")
-    assert order.state is OrderState.OFFERED
-    assert agent.begun.empty()
+async def test_of_many_at_once_as_many_begin_as_there_are_slots(broker: Broker, agent: Agent) -> None:
+    await broker.commands.apply(load("{kind: machine, name: e1, slots: 4}"), "test")
+    made = await asyncio.gather(*(agent.order() for _ in range(10)))
+    assert [order.state for order in made] == [OrderState.RUNNING] * 4 + [OrderState.OFFERED] * 6
+    assert {json(await agent.begun.get()).about for _ in range(4)} == {order.id for order in made[:4]}
+    assert {packet.order for packet in await work(broker, 6)} == {order.id for order in made[4:]}
+
+
+async def test_what_has_begun_runs_whatever_came_before_it_on_the_log(broker: Broker, agent: Agent) -> None:
+    """Its agent has heard so, and knows nothing else."""
+    drained = asyncio.ensure_future(broker.commands.set_drained("e1", drained=True, by="test"))
+    await asyncio.sleep(0)
+    order = await agent.order()
+    assert (await drained)["drained"]
+    assert order.state is OrderState.RUNNING
+    assert (await agent.order()).state is OrderState.QUEUED
+
+
+async def test_an_order_of_the_clock_begins_and_one_of_an_event_is_offered(broker: Broker, agent: Agent) -> None:
+    """What somebody's event says is for the agent only as far as the inputs take it up."""
+    due = datetime(2030, 1, 1, tzinfo=UTC)
+    ticked = await broker.commands.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
+    order = broker.state.orders[ticked.orders[0]]
+    assert (order.state, order.agent, order.trigger) == (OrderState.RUNNING, "a1", "bell")
+    message = await agent.begun.get()
+    assert (json(message).about, json(message).begins_on) == (order.id, "e1")
+    again = await broker.commands.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
+    assert (again.duplicate, again.orders) == (True, ticked.orders)
+    await agent.done(order)
+    rung = await broker.commands.fire(FireRequest(trigger="bell", event={"body": "secret"}, key="ring"))
+    assert broker.state.orders[rung.orders[0]].state is OrderState.OFFERED
+
+
+async def test_a_firing_that_has_begun_counts_though_its_trigger_is_gone(broker: Broker, agent: Agent) -> None:
+    await asyncio.gather(
+        broker.commands.delete("trigger", "bell", by="test"),
+        broker.commands.fire(FireRequest(trigger="bell", event={}, key="tick", due=datetime(2030, 1, 1, tzinfo=UTC))),
+    )
+    order = json(await agent.begun.get()).about
+    assert broker.state.orders[order].state is OrderState.RUNNING
 
 
 async def test_a_key_makes_one_order_however_it_begins(broker: Broker, agent: Agent) -> None:

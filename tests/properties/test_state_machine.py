@@ -166,13 +166,11 @@ class Mesh(RuleBasedStateMachine):
 
     @rule(target=orders, element=elements, agent=st.sampled_from(("agent", "other")), parent=st.none() | orders)
     def begin(self, element: str, agent: str, parent: str | None) -> str:
-        """Brokers write such a record only where it will do what it says; whatever stands there, it may do no harm."""
-        takes_work = self.state.fleet.elements[element].takes_work
+        """The record has reached the agent when it is applied, so nothing may be in its way."""
         ident = self.made(element, parent=parent, agent=agent)
         order = self.known[ident]
-        assert order.state is (OrderState.RUNNING if takes_work else OrderState.QUEUED)
-        if takes_work:
-            assert (order.attempt, order.agent, was_begun(order)) == (1, agent, True)
+        assert (order.state, order.attempt, order.agent) == (OrderState.RUNNING, 1, agent)
+        assert was_begun(order)
         return ident
 
     @rule(order=orders, element=elements)
