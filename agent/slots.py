@@ -47,6 +47,8 @@ class Slots(Service):
         self._start = start
         self._busy = 0
         self._is_closed = False
+        self._begun: deque[Delivery] = deque()
+        """Orders that are ours already and wait for a slot to be left."""
         self._ahead: deque[Delivery] = deque()
         self._surplus: deque[tuple[Lane, Delivery]] = deque()
         self._wake = asyncio.Event()
@@ -56,7 +58,7 @@ class Slots(Service):
     @property
     def free(self) -> int:
         """How many more orders may start now."""
-        return self.assignment.slots - self._busy if self._takes_work else 0
+        return self.assignment.slots - self._busy - len(self._begun) if self._takes_work else 0
 
     @property
     def _takes_work(self) -> bool:
@@ -97,20 +99,31 @@ class Slots(Service):
             lane.renew()
 
     def begun(self, message: Msg, packet: Packet, beat: float) -> bool:
-        """Run an order that is ours from its first record on; False if that is too old, or there is no room."""
+        """Run an order that is ours from its first record on; False if that is too old, or we take nothing any more.
+
+        The broker may know before us that a slot is free: it has read the end that we have written, and of which we
+        have no acknowledgement yet.
+        """
         delivery = Delivery(message, self._own.lease, packet, beat)
-        if self._is_closed or self._busy >= self.assignment.slots or delivery.is_overdue:
+        if self._is_closed or delivery.is_overdue:
             return False
         self.shop.lease.hold(delivery)
-        self._begin(delivery)
+        self._begun.append(delivery)
+        self._start_next()
         self._ask()
         return True
+
+    def _start_next(self) -> None:
+        """Fill the free slots: first with what is ours already, then with what was fetched ahead."""
+        while self._begun and self._busy < self.assignment.slots and not self._is_closed:
+            self._begin(self._begun.popleft())
+        while self._ahead and self.free > 0:
+            self._begin(self._ahead.popleft())
 
     def freed(self) -> None:
         """An order has left its slot."""
         self._busy -= 1
-        if self._ahead and self.free > 0:
-            self._begin(self._ahead.popleft())
+        self._start_next()
         self._ask()
 
     async def _settle(self) -> None:
@@ -130,8 +143,7 @@ class Slots(Service):
             lane, delivery = self._surplus.popleft()
             await lane.withdraw()
             self._give_back(delivery)
-        while self._ahead and self.free > 0:
-            self._begin(self._ahead.popleft())
+        self._start_next()
         self._ask()
 
     def _give_back(self, delivery: Delivery) -> None:

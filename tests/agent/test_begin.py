@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -64,17 +65,48 @@ async def test_another_daemons_order_is_left_alone(broker: StandIn, agent: async
     assert not broker.of(packet.order, records.Done)
 
 
-async def test_nothing_begins_beyond_the_slots(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
+async def test_beyond_the_slots_it_waits_for_the_next_one(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    """The broker hears of an order's end before its agent hears that the end is stored."""
     await broker.element("e1", slots=1)
     async with running_agent(agent_settings):
         first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
         await broker.first(first.order, records.Reported)
-        second = await broker.begin(NOOP)
-        broker.on_resume = broker.lose
-        await broker.offer(second)
+        second = await broker.begin([{"name": "a", "run": f"test -e {tmp_path}/go"}])
+        third = await broker.order(NOOP)
+        (tmp_path / "go").touch()
+        for order, attempt in ((first.order, 1), (second.order, 1), (third, 1)):
+            done = await broker.done(order)
+            assert (done.state, done.attempt) == (OrderState.FINISHED, attempt)
+        assert not broker.resumes
+
+
+async def test_an_agent_that_stops_declines(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
+    async with running_agent(agent_settings, grace=timedelta(seconds=10)) as stop:
+        first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
+        await broker.first(first.order, records.Reported)
+        stop.set()
+        late = await eventually_declined(broker)
+        assert not broker.of(late, records.Done)
         (tmp_path / "go").touch()
         assert (await broker.done(first.order)).state is OrderState.FINISHED
-        assert (await broker.done(second.order)).attempt == 2
+
+
+async def eventually_declined(broker: StandIn) -> str:
+    """Orders begin until the agent, told to stop, declines one."""
+    for _ in range(100):
+        packet = await broker.begin(NOOP)
+        if await eventually(partial(declined_or_done, broker, packet.order)) == "declined":
+            return packet.order
+    raise AssertionError("it takes orders although it stops")
+
+
+def declined_or_done(broker: StandIn, order: str) -> str:
+    """What became of it, if anything has."""
+    if order in [request.order for request in broker.resumes]:
+        return "declined"
+    return "done" if broker.of(order, records.Done) else ""
 
 
 class TestTheLease:

@@ -152,5 +152,5 @@ def without_sequences(snapshot: bytes) -> bytes:
 
 TestFirings = Firings.TestCase
 TestFirings.settings = settings(
-    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -349,5 +349,5 @@ def snapshot_without_revs(state: State) -> list[Order]:
 
 TestMesh = Mesh.TestCase
 TestMesh.settings = settings(
-    max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
