@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import nats.errors
 from nats.aio.client import Client
 from nats.js.errors import APIError, KeyNotFoundError
 
 from muster.blueprints.definition import Blueprint, Task, decode_blueprint, duration
+from muster.blueprints.templates import has_template
 from muster.mesh import names
 from muster.mesh.errors import NotFoundError, UnavailableError
 
@@ -30,7 +31,7 @@ class Step:
         self.task = task
         self.name = task.name
         self.timeout = _seconds(task.timeout)
-        self.has_templates = _has_template(task.with_) or _has_template(task.files)
+        self.has_templates = has_template(task.with_) or has_template(task.files)
         self._condition: Condition | None = None
         self._kind: Kind | None = None
 
@@ -113,11 +114,3 @@ class Shelf:
 
 def _seconds(text: str | None) -> float | None:
     return None if text is None else duration(text).total_seconds()
-
-
-def _has_template(value: Any) -> bool:
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value or "{#" in value
-    if isinstance(value, dict):
-        return any(_has_template(key) or _has_template(item) for key, item in value.items())
-    return isinstance(value, list | tuple) and any(_has_template(item) for item in value)
