@@ -259,19 +259,7 @@ class Firings(Orders):
 
 def _record(aim: _Aim, request: FireRequest, ident: str, by: str, plan: _Plan | None = None) -> records.Fired:
     """The record of a firing, with the orders of a plan."""
-    if plan is None:
-        return records.Fired(
-            id=ident,
-            trigger=request.trigger,
-            version=aim.version,
-            by=by,
-            event=_raw(request.event),
-            key=request.key,
-            due=request.due,
-            depth=request.depth,
-            rejected=request.rejected,
-        )
-    return records.Fired(
+    bare = records.Fired(
         id=ident,
         trigger=request.trigger,
         version=aim.version,
@@ -280,6 +268,12 @@ def _record(aim: _Aim, request: FireRequest, ident: str, by: str, plan: _Plan | 
         key=request.key,
         due=request.due,
         depth=request.depth,
+        rejected=request.rejected,
+    )
+    if plan is None:
+        return bare
+    return msgspec.structs.replace(
+        bare,
         blueprint=plan.pinned.blueprint.name,
         blueprint_version=plan.pinned.version,
         digest=plan.pinned.digest,

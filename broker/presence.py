@@ -51,9 +51,7 @@ class Presences:
 
     def beat(self, element: str, agent: str, now: datetime) -> float:
         """An agent's clock when it said just now that it acts for an element; 0 if it did not."""
-        sign = self._elements.get(element)
-        is_heard = sign is not None and sign.agent == agent and now - sign.heard <= self.silence / 2
-        return sign.beat if sign is not None and is_heard else 0.0
+        return self._elements[element].beat if self.serves(element, now) == agent else 0.0
 
     def said_goodbye(self, element: str, agent: str) -> bool:
         """Whether an agent gave an element up; told once."""
