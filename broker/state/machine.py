@@ -190,10 +190,12 @@ class State:
         """
         for ident in self.shelves.held(element.name):
             before = self.orders[ident]
+            if before.agent == element.agent:
+                continue
             reason = f"the agent on {element.name} was started anew"
             lost = records.Lost(order=ident, attempt=before.attempt, reason=reason)
             after = transitions.lost(before, lost, changes.stamp)
-            if before.agent != element.agent and not isinstance(after, Refused):
+            if not isinstance(after, Refused):
                 self.change(before, after, changes)
                 changes.order_event("order.lost", after)
 
