@@ -35,6 +35,7 @@ from muster.mesh.jetstream import (
     stamp,
 )
 from muster.mesh.service import Service
+from muster.mesh.wire import flush
 
 log = structlog.get_logger()
 
@@ -159,8 +160,10 @@ class Log(Service):
             self._fail(appenders, error)
             return
         acknowledged.add_done_callback(lambda ack: self._acknowledged(appenders, ack))
-        if self.on_alone is not None and len(self._waiting) == 1:
-            self.on_alone(appenders[0].record)
+        if len(self._waiting) == 1:
+            flush(self._client)  # somebody waits for this one alone, and nothing comes that could go with it
+            if self.on_alone is not None:
+                self.on_alone(appenders[0].record)
 
     def _acknowledged(self, appenders: Sequence[_Appender], ack: asyncio.Future[PubAck]) -> None:
         """A refused append will not be seen in the log; a duplicate was seen before."""

@@ -32,6 +32,7 @@ from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
 from muster.mesh.model import FINAL_STATES, Control, Order, OrderState, Packet
 from muster.mesh.records import Record
 from muster.mesh.service import Service
+from muster.mesh.wire import flush
 
 log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ class Offers(Service):
         self._ahead = offered_next(self._state, record, datetime.now(UTC))
         if self._ahead is not None:
             self._post([self._ahead])
+            flush(self._client)
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Publish what some records released, at once; note what needs more than that."""

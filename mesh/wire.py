@@ -156,6 +156,14 @@ def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Ma
         queue.put_nowait(_flushed)  # type: ignore[arg-type]  # it only asks whether it is done
 
 
+def flush(client: Client) -> None:
+    """Write what was posted, now; nats-py's flusher would a turn of the loop later."""
+    transport, pending = client._transport, client._pending  # noqa: SLF001
+    if pending and transport is not None and client.is_connected:
+        client._pending, client._pending_data_size = [], 0  # noqa: SLF001 - as the flusher does
+        transport.writelines(pending)
+
+
 class _Flushed:
     """What the flusher is given in place of a future: nobody waits."""
 
