@@ -39,15 +39,15 @@ class Leader(Service):
         self._replicas = replicas
         self._bucket: KeyValue | None = None
         self._revision: int | None = None
-        self._renewed = 0.0
+        self._until = 0.0
+        """When our term may have run out, in the loop's time; 0 if we have none."""
+        self._loop = asyncio.get_running_loop()
         self.on_elected: list[Callable[[], None]] = []
 
     @property
     def leads(self) -> bool:
         """Whether this broker does the side effects now; false as soon as its term may have run out."""
-        if self._revision is None:
-            return False
-        return asyncio.get_running_loop().time() - self._renewed < TERM.total_seconds()
+        return self._loop.time() < self._until
 
     async def run(self) -> None:
         """Campaign until cancelled; a leader that leaves gives the key back."""
@@ -61,33 +61,37 @@ class Leader(Service):
             await self._resign()
 
     async def _resign(self) -> None:
-        revision, self._revision = self._revision, None
+        revision = self._revision
+        self._lose()
         if revision is not None and self._bucket is not None and self._client.is_connected:
             with suppress(nats.errors.Error, OSError):  # then the term runs out by itself
                 await self._bucket.delete(_KEY, last=revision)
 
     async def _campaign(self) -> None:
-        asked = asyncio.get_running_loop().time()
+        asked = self._loop.time()
         try:
             bucket = self._bucket = self._bucket or await self._made()
             if self._revision is None:
                 self._revision = await bucket.create(_KEY, self._broker)
-                self._renewed = asked
+                self._until = asked + TERM.total_seconds()
                 log.info("leader.elected", broker=self._broker.decode())
                 for tell in self.on_elected:
                     tell()
             else:
                 self._revision = await bucket.update(_KEY, self._broker, last=self._revision)
-                self._renewed = asked
+                self._until = asked + TERM.total_seconds()
         except KeyWrongLastSequenceError:
             if self._revision is not None:
                 log.warning("leader.replaced", broker=self._broker.decode())
-            self._revision = None
+            self._lose()
         except (nats.errors.Error, OSError) as error:
             log.debug("leader.waits", error=repr(error))
             self._bucket = None  # it is in memory: a server that was started anew has lost it
             if not self.leads:
-                self._revision = None
+                self._lose()
+
+    def _lose(self) -> None:
+        self._revision, self._until = None, 0.0
 
     async def _made(self) -> KeyValue:
         js = self._client.jetstream()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from itertools import count
@@ -33,8 +34,8 @@ RELOOK: Final = 1.0
 SET_BACK: Final = timedelta(hours=1)
 """Up to here the clock waits until the time comes again at which it was; beyond, it was wrong before."""
 
-BREATH: Final = 100
-"""Due times after which others get a turn."""
+BREATH: Final = 250
+"""Due times after which they are fired, before there are more."""
 
 Dues = Callable[[str], Awaitable[DueReply]]
 """Asks for one page of the last due times on the log: those of triggers after a name."""
@@ -154,14 +155,12 @@ class Clock(Service):
         last = self._last.pop(entry.name, None)
         if last is not None and last <= now + SET_BACK:
             after = max(after, last)
-        try:
+        with _guarded(entry):
             if after < began:
                 if missed := made_good(entry.schedule, entry.changed_at, after, began):
                     self.ticks.hand(entry, missed, now)
                 after = began
             self._wait(entry, after)
-        except Exception:  # a provider's bug may not stop the others
-            log.exception("clock.bug", trigger=entry.name)
 
     def _wait(self, entry: Entry, after: datetime) -> None:
         """Wait for the first time after `after`."""
@@ -182,36 +181,41 @@ class Clock(Service):
         if now < self._seen - SET_BACK:
             self._start_again(now)
         self._seen = max(self._seen, now)
-        handed = late = 0
+        late = 0
         limit = now.timestamp()
+        handed: list[tuple[Entry, datetime, datetime]] = []
         while self._heap and self._heap[0][0] <= limit:
             item = heapq.heappop(self._heap)
-            if not _is_meant(item):
-                continue
             entry = item[2]
+            if not _is_meant(item) or (due := entry.due) is None:
+                continue
             late += limit - entry.at > LATE.total_seconds()
-            try:
-                self._tick(entry, now)
-            except Exception:
-                log.exception("clock.bug", trigger=entry.name)
-            handed += 1
-            if handed % BREATH == 0:
+            with _guarded(entry):
+                handed.append((entry, due, self._tick(entry, due, now)))
+            if len(handed) % BREATH == 0:
                 await asyncio.sleep(0)
         if late:
             log.warning("clock.missed", triggers=late, why="the clock was set forward, or this process was stopped")
+        await self._wait_again(handed)
 
-    def _tick(self, entry: Entry, now: datetime) -> None:
-        due = entry.due
-        if due is None:
-            return
+    def _tick(self, entry: Entry, due: datetime, now: datetime) -> datetime:
+        """Hand over what is due; the time behind which the next one is."""
         if now.timestamp() - entry.at <= LATE.total_seconds():
             self.ticks.hand(entry, [due], now)
-            self._wait(entry, due)
-            return
+            return due
         before, until = due - timedelta(microseconds=1), now - LATE
         if missed := made_good(entry.schedule, entry.changed_at, before, until):
             self.ticks.hand(entry, missed, now)
-        self._wait(entry, max(due, until))
+        return max(due, until)
+
+    async def _wait_again(self, handed: list[tuple[Entry, datetime, datetime]]) -> None:
+        """Work out when each is due next: only now, for what is due already is in more of a hurry."""
+        for place, (entry, due, after) in enumerate(handed, start=1):
+            if entry.due == due:  # else it was removed meanwhile
+                with _guarded(entry):
+                    self._wait(entry, after)
+            if place % BREATH == 0:
+                await asyncio.sleep(0)
 
     def _start_again(self, now: datetime) -> None:
         """The clock was far ahead: what it has fired then is on the log, and does not hold up what comes now."""
@@ -231,6 +235,15 @@ def _is_meant(item: tuple[float, int, Entry]) -> bool:
     """Whether a place in the heap is still the one that its entry waits for."""
     at, _, entry = item
     return entry.due is not None and entry.at == at
+
+
+@contextmanager
+def _guarded(entry: Entry) -> Iterator[None]:
+    """A provider's bug may not stop the others."""
+    try:
+        yield
+    except Exception:
+        log.exception("clock.bug", trigger=entry.name)
 
 
 def most_delay(schedule: Schedule) -> timedelta:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from muster.mesh.errors import InvalidError, NotFoundError, UnavailableError
-from muster.triggers.clock import Clock, delay
+from muster.mesh.firing import FireReply, FireRequest
+from muster.triggers.clock import BREATH, Clock, delay
+from muster.triggers.providers.cron import Cron
 from muster.triggers.ticks import AT_ONCE, Entry, Ticks
 from tests.kit.waiting import eventually
 from tests.triggers.clock_stand_in import NOON, Broker, Hands, at, no_pause, running, trigger
@@ -285,6 +287,49 @@ async def test_so_many_are_fired_at_once_and_no_more() -> None:
         broker.gate.set()
         await eventually(lambda: len(broker.taken) == 2000)
         assert sorted(name for name, _ in broker.taken) == names
+
+
+async def test_what_is_due_goes_off_before_the_next_times_are_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands, broker = Hands(), Broker()
+    order: list[str] = []
+    fire, following = broker.fire, Cron.following
+
+    async def noted_fire(request: FireRequest) -> FireReply:
+        order.append("fired")
+        return await fire(request)
+
+    def noted_following(self: Cron, after: datetime, since: datetime) -> datetime | None:
+        order.append("worked out")
+        return following(self, after, since)
+
+    monkeypatch.setattr(broker, "fire", noted_fire)
+    async with running(hands, broker, *(trigger(f"t{number}", **EACH_MINUTE) for number in range(2 * BREATH))):
+        monkeypatch.setattr(Cron, "following", noted_following)
+        await hands.move(minutes=1)
+        await eventually(lambda: len(order) == 4 * BREATH)
+    assert order == ["fired"] * 2 * BREATH + ["worked out"] * 2 * BREATH
+
+
+async def test_what_goes_or_changes_while_others_go_off_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands, broker = Hands(), Broker()
+    fire = broker.fire
+
+    async def fire_and_change(request: FireRequest) -> FireReply:
+        if request.trigger == "t0":
+            clock.hear("gone", None)
+            clock.hear("changed", trigger("changed", version=2, cron="30 * * * *"))
+        return await fire(request)
+
+    monkeypatch.setattr(broker, "fire", fire_and_change)
+    others = (trigger(f"t{number}", **EACH_MINUTE) for number in range(BREATH))
+    doomed = (trigger("gone", **EACH_MINUTE), trigger("changed", **EACH_MINUTE))
+    async with running(hands, broker, *others, *doomed) as clock:
+        for _ in range(3):
+            await hands.move(minutes=1)
+        await fired(broker, "12:01:00", "12:02:00", "12:03:00", name="t1")
+        assert (len(broker.times("gone")), len(broker.times("changed"))) == (0, 0)
+        await hands.move(minutes=27)
+        await fired(broker, "12:30:00", name="changed")
 
 
 async def test_nothing_is_left_working_when_all_is_fired() -> None:
