@@ -8,7 +8,7 @@ the order is still to be run.
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import nats.errors
@@ -51,6 +51,7 @@ class Wait(msgspec.Struct, frozen=True):
 SEQUENCE = "Nats-Sequence"
 """The header in which the server says where on the log a record stands that it passes on."""
 
+_Sequence = Annotated[int, msgspec.Meta(ge=1)]
 _packet = msgspec.json.Decoder(Packet)
 _first = msgspec.json.Decoder(records.Created | records.Fired)
 _reply = msgspec.json.Decoder(ResumeReply)
@@ -78,13 +79,14 @@ def begun(message: Msg) -> Begun:
     """The record that began an order, as the server passed it on.
 
     Raises:
-        msgspec.MsgspecError: it is none.
+        msgspec.MsgspecError: it is none, or the server does not say where it stands on the log.
     """
     record: records.Created | records.Fired = _first.decode(message.data)
+    stands_at = msgspec.convert((message.headers or {}).get(SEQUENCE, ""), _Sequence, strict=False)
     packet = Packet(
         order=record.about,
         attempt=1,
-        rev=int((message.headers or {})[SEQUENCE]),
+        rev=stands_at,
         blueprint=record.blueprint,
         digest=record.digest,
         inputs=record.inputs,

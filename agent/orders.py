@@ -31,7 +31,7 @@ BUG_PAUSE = 5.0
 """Seconds until a message comes again on which we have failed."""
 
 REMEMBERED = 1000
-"""Orders that are known to have been given up here."""
+"""Orders of which it is known that they were given up here, or cancelled before they were here."""
 
 
 class Orders:
@@ -43,6 +43,8 @@ class Orders:
         self._tasks: set[asyncio.Task[None]] = set()
         self._given_up: deque[str] = deque(maxlen=REMEMBERED)
         """Orders that began without us: should their first record still come, it is too late."""
+        self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
+        """Orders that were to be stopped and were not here, or still waited for a slot."""
         self.none_left = asyncio.Event()
         self.none_left.set()
 
@@ -79,6 +81,8 @@ class Orders:
         delivery.on_lost = attempt.lose
         self.attempts[packet.order] = attempt
         self.none_left.clear()
+        if delivery.is_begun and packet.order in self._cancelled:
+            attempt.interrupt(Why.CANCELLED)
         attempt.task = asyncio.create_task(self._handle(attempt, slots))
         self._keep(attempt.task)
         return True
@@ -118,6 +122,8 @@ class Orders:
         """Somebody wants it stopped.  Not here: then the broker hears so when its message comes again."""
         if (attempt := self.attempts.get(order)) is not None:
             attempt.interrupt(Why.CANCELLED)
+        else:
+            self._cancelled.append(order)
 
     def stop(self) -> None:
         """This agent ends: leave everything for another attempt."""

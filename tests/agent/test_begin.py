@@ -14,6 +14,7 @@ from muster.agent.claim import SEQUENCE
 from muster.agent.lease import now
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
+from muster.mesh.connection import settled
 from muster.mesh.model import OrderState
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
@@ -80,6 +81,36 @@ async def test_beyond_the_slots_it_waits_for_the_next_one(
             done = await broker.done(order)
             assert (done.state, done.attempt) == (OrderState.FINISHED, attempt)
         assert not broker.resumes
+
+
+async def test_what_is_cancelled_while_it_waits_for_a_slot_never_starts(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    await broker.element("e1", slots=1)
+    async with running_agent(agent_settings):
+        first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
+        await broker.first(first.order, records.Reported)
+        second = await broker.begin([{"name": "a", "run": f"touch {tmp_path}/started"}])
+        await broker.cancel(second.order)
+        await settled(broker.client)
+        (tmp_path / "go").touch()
+        assert (await broker.done(second.order)).state is OrderState.CANCELLED
+        assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("headers", [None, {SEQUENCE: "soon"}, {SEQUENCE: "0"}, {SEQUENCE: "-1"}])
+async def test_a_record_that_no_server_passed_on_begins_nothing(
+    broker: StandIn, agent: asyncio.Event, headers: dict[str, str] | None
+) -> None:
+    """It must say where it stands on the log."""
+    before = await broker.begin(NOOP)
+    await broker.done(before.order)
+    forged = msgspec.structs.replace(broker.of(before.order)[0], order=names.new_id(), beat=now())
+    await broker.client.publish(names.begin("e1"), records.encode(forged), headers=headers)
+    after = await broker.begin(NOOP)
+    await broker.done(after.order)
+    assert not broker.of(forged.order)
+    assert not broker.resumes
 
 
 async def test_an_agent_that_stops_declines(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
