@@ -35,7 +35,7 @@ RETRY: Final = 1.0
 MAX_BATCH: Final = 4000
 """Records in one transaction; while one is written, the next batch grows to about this at most."""
 
-SLICE: Final = 32
+SLICE: Final = 128
 """Records applied at a stretch: then it is the turn of whoever else has something to do, the socket first."""
 
 BUSY: Final = 50
