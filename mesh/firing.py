@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from muster.mesh.model import Wire
+from muster.mesh.model import Moment, Wire
 
 
 class FiringState(StrEnum):
@@ -43,7 +43,7 @@ class FireRequest(Wire, omit_defaults=True):
     """What makes it the same event as before (delivery id, due time, event id); empty: it is never the same."""
     version: int | None = None
     """The definition's version that it was matched with; if that is not the present one, nothing happens."""
-    due: datetime | None = None
+    due: Moment | None = None
     """For a schedule: the time it was due."""
     depth: int = 0
     """How many firings stand above it, each having caused the next."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, dataclass_transform
+from typing import Annotated, Any, dataclass_transform
 
 import msgspec
 
@@ -147,6 +147,10 @@ class Order(Wire):
         return self.state in FINAL_STATES
 
 
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time that says where on earth it is meant: RFC 3339 has no other (§4.4 of it tells why)."""
+
+
 class OrderRequest(Wire, omit_defaults=True):
     """What `POST /api/v1/orders` and `muster.api.orders.create` take."""
 
@@ -160,7 +164,7 @@ class OrderRequest(Wire, omit_defaults=True):
     queue: bool = False
     """The filter defines a pool: one order, for whichever element that matches is free first, now or later."""
     inputs: dict[str, Any] = {}
-    not_before: datetime | None = None
+    not_before: Moment | None = None
     labels: dict[str, str] = {}
     parent: str | None = None
     """The order that makes this one; set by agents."""

@@ -7,13 +7,12 @@ strictly: what does not decode as a record that its subject's actor may write ch
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
 from muster.mesh import names
-from muster.mesh.model import Job, Order, OrderState, Wire
+from muster.mesh.model import Job, Moment, Order, OrderState, Wire
 
 NOTHING: Final = msgspec.Raw(b"{}")
 
@@ -60,7 +59,7 @@ class Created(OrderRecord, tag="created"):
     pool: str | None = None
     inputs: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    not_before: datetime | None = None
+    not_before: Moment | None = None
     labels: dict[str, str] = {}
     parent: str | None = None
     depth: int = 0
@@ -109,7 +108,7 @@ class Suspended(OrderRecord, tag="suspended"):
     by_element = True
     attempt: int
     jobs: tuple[Job, ...]
-    until: datetime | None = None
+    until: Moment | None = None
     children: bool = False
 
 
@@ -135,6 +134,8 @@ class CancelRequested(OrderRecord, tag="cancel_requested"):
     """Somebody wants the order stopped."""
 
     by: str
+    key: str = ""
+    """Makes it safe to ask again: the same key, one effect."""
 
 
 class Retried(OrderRecord, tag="retried"):
@@ -145,6 +146,8 @@ class Retried(OrderRecord, tag="retried"):
 
     snapshot: Order
     by: str
+    key: str = ""
+    """As in `CancelRequested`."""
 
 
 class ElementRecord(Record):
@@ -262,7 +265,7 @@ class Fired(OtherRecord, tag="fired"):
     event: msgspec.Raw = NOTHING
     """Its JSON, which nobody needs to read here."""
     key: str = ""
-    due: datetime | None = None
+    due: Moment | None = None
     depth: int = 0
     rejected: str = ""
     """Why there can be no orders."""

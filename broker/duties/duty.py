@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -55,11 +56,14 @@ class Duties(Service):
             await asyncio.sleep(duty.every)
             if not self._leader.leads:
                 continue
-            for record in list(duty.run_once(self._state, self.now())):
-                try:
-                    await self._log.append(record)
-                except LostRaceError:
-                    continue
-                except UnavailableError as error:
-                    log.warning("duty.waits", duty=type(duty).__name__, error=str(error))
-                    break
+            try:
+                await self._do(duty)
+            except UnavailableError as error:
+                log.warning("duty.waits", duty=type(duty).__name__, error=str(error))
+            except Exception:  # a bug with one thing may not end the broker, which would find it again
+                log.exception("duty.bug", duty=type(duty).__name__)
+
+    async def _do(self, duty: Duty) -> None:
+        for record in list(duty.run_once(self._state, self.now())):
+            with suppress(LostRaceError):
+                await self._log.append(record)

@@ -21,7 +21,7 @@ from muster.mesh.lock import taken_within
 from muster.mesh.model import Order
 from muster.mesh.settings import Durability
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """A file of another version is set aside and rebuilt from the log."""
 
 PATIENCE: Final = 5.0
