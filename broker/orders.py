@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import UTC
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import InvalidError, NotFoundError, RefusedError
+from muster.mesh.errors import InvalidError, MusterError, NotFoundError, RefusedError
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
 
@@ -89,28 +90,49 @@ class Orders:
         """
         if request.parent is not None and request.parent not in self._state.orders:
             return self._create_for_late_parent(request, request.parent, by, key)
+        if key is not None:
+            return self._create_once(request, by, key)
         created = self._prepare(request, by, key)
-        if len(created) == 1 and key is None:  # the hot path: a future, so that nobody needs a task for it
+        if len(created) == 1:  # the hot path: a future, so that nobody needs a task for it
             record = self.begun(created[0])
             return _then(self._log.append(record), lambda changes: [_order(changes, record.order)])
-        return self._create_all([self.begun(record) for record in created], key)
+        return self._create_all([self.begun(record) for record in created])
 
     async def _create_for_late_parent(
         self, request: OrderRequest, parent: str, by: str, key: str | None
     ) -> list[Order]:
         """Offers run ahead of their records: an order may run, and make others, before we have read of it."""
         await self._read_up_to(parent)
-        return await self._create_all([self.begun(record) for record in self._prepare(request, by, key)], key)
+        if key is not None:
+            return await self._create_once(request, by, key)
+        return await self._create_all([self.begun(record) for record in self._prepare(request, by, key)])
 
-    async def _create_all(self, created: list[records.Created], key: str | None) -> list[Order]:
-        expect = None if key is None else 0
+    async def _create_once(self, request: OrderRequest, by: str, key: str) -> list[Order]:
+        """What the key made the first time is the answer, whatever the request would make by now."""
         try:
-            if len(created) == 1:
-                outcomes = [await self._log.append(created[0], expect=expect)]
-            else:
-                outcomes = await self._log.append_all(created, expect=expect)
+            return await self._create_all([self.begun(each) for each in self._prepare(request, by, key)], expect=0)
         except LostRaceError:
-            return [await self._query.order(record.order) for record in created]
+            await self._read_up_to(names.order_of(key, 0))
+            return await self._made(key)
+        except MusterError:
+            if made := await self._made(key):
+                return made
+            raise
+
+    async def _made(self, key: str) -> list[Order]:
+        """The orders that a key has made."""
+        made: list[Order] = []
+        while True:
+            try:
+                made.append(await self._query.order(names.order_of(key, len(made))))
+            except NotFoundError:
+                return made
+
+    async def _create_all(self, created: list[records.Created], expect: int | None = None) -> list[Order]:
+        if len(created) == 1:
+            outcomes = [await self._log.append(created[0], expect=expect)]
+        else:
+            outcomes = await self._log.append_all(created, expect=expect)
         return [_order(changes, record.order) for changes, record in zip(outcomes, created, strict=True)]
 
     async def preview(self, request: OrderRequest) -> list[dict[str, Any]]:
@@ -128,25 +150,29 @@ class Orders:
             for record in self._prepare(request, "preview", None)
         ]
 
-    async def cancel(self, order: str, by: str) -> Order:
+    async def cancel(self, order: str, by: str, key: str | None = None) -> Order:
         """Stop an order; a running one is `cancelling` until its agent has stopped it.
 
         Raises:
-            RefusedError: it has ended already, or is being cancelled.
+            RefusedError: it has ended already, or is being cancelled; not so if that was asked for with the same key.
         """
         found = await self._query.order(order)
+        if key is not None and await self._was_asked(found.id, key):
+            return found
         if found.is_final:
             raise RefusedError(f"order {found.id} is {found.state} already; there is nothing to cancel")
-        changes = await self._log.append(records.CancelRequested(order=found.id, by=by))
+        changes = await self._log.append(records.CancelRequested(order=found.id, by=by, key=key or ""))
         return _order(changes, found.id)
 
-    async def retry(self, order: str, by: str) -> Order:
+    async def retry(self, order: str, by: str, key: str | None = None) -> Order:
         """Let a failed or cancelled order go on at its first unfinished task.
 
         Raises:
-            RefusedError: it is open, or it finished.
+            RefusedError: it is open, or it finished; not so if this was asked for with the same key.
         """
         found = await self._query.order(order)
+        if key is not None and await self._was_asked(found.id, key):
+            return found
         if not found.is_final:
             raise RefusedError(f"order {found.id} is {found.state}; only a failed or cancelled order can be retried")
         if found.state is OrderState.FINISHED:
@@ -155,12 +181,18 @@ class Orders:
         kept = tuple(
             job for job in found.jobs if job.name in main and job.state in {JobState.FINISHED, JobState.SKIPPED}
         )
-        record = records.Retried(order=found.id, snapshot=replace(found, jobs=kept), by=by)
+        record = records.Retried(order=found.id, snapshot=replace(found, jobs=kept), by=by, key=key or "")
         try:
             changes = await self._log.append(record, expect=await self._log.last_of(found.id))
         except LostRaceError:
+            if key is not None and await self._was_asked(found.id, key):
+                return await self._query.order(found.id)
             raise RefusedError(f"somebody else changed order {found.id} just now; look at it again") from None
         return _order(changes, found.id)
+
+    async def _was_asked(self, order: str, key: str) -> bool:
+        """Whether the log has a record about the order with this key."""
+        return any(told["data"].get("key") == key for told in await self._log.records_of("order", order))
 
     async def resume(self, request: ResumeRequest) -> ResumeReply:
         """An agent's claim was refused, or it gave an order up: the copy it has is stale.
@@ -220,7 +252,7 @@ class Orders:
                     pool=target.pool,
                     inputs=inputs.inputs,
                     sources=inputs.sources,
-                    not_before=request.not_before,
+                    not_before=request.not_before and request.not_before.astimezone(UTC),
                     labels=request.labels,
                     parent=request.parent,
                     depth=depth,

@@ -81,8 +81,10 @@ async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
             await js.update_stream(config)
     for bucket in (names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET, names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
         await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
-    for consumer, subject in names.INBOX_CONSUMERS.items():
-        await work_consumer(js, names.INBOX_STREAM, consumer, subject, settings.lease)
+    for stale in [info.name for info in await js.consumers_info(names.INBOX_STREAM)]:
+        if stale != names.INBOX_CONSUMER:  # an earlier version's: a work queue has no two consumers of one message
+            await drop_consumer(js, names.INBOX_STREAM, stale)
+    await work_consumer(js, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, settings.lease)
 
 
 async def _bucket(js: JetStreamContext, config: KeyValueConfig) -> None:

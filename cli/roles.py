@@ -140,7 +140,8 @@ def triggers(
 def agent(
     *,
     element: Annotated[
-        tuple[str, ...], Parameter(help="Whom it acts for, repeatable; made as a machine if it does not exist.")
+        tuple[str, ...],
+        Parameter(consume_multiple=True, help="Whom it acts for, one or more; made as a machine if it does not exist."),
     ] = (),
     server: Server = None,
     data: Data = None,

@@ -124,6 +124,13 @@ class UnavailableError(UnreachableError):
     code = "unavailable"
 
 
+class ForbiddenError(RefusedError):
+    """This may not be asked from there."""
+
+    status = 403
+    code = "forbidden"
+
+
 class WaitTimeoutError(MusterError):
     """The time given to wait has passed."""
 
@@ -139,6 +146,7 @@ BY_CODE: dict[str, type[MusterError]] = {
         InvalidError,
         TooLargeError,
         RefusedError,
+        ForbiddenError,
         NotFoundError,
         UnauthorizedError,
         UnreachableError,

@@ -59,21 +59,19 @@ INBOX_ORDERS: Final = "muster.inbox.orders"
 INBOX_EVENTS: Final = "muster.inbox.events.>"
 """Things that users tell of, by name: each becomes an event, and may fire `event` triggers."""
 
-INBOX_CONSUMERS: Final = {"inbox-orders": INBOX_ORDERS, "inbox-events": INBOX_EVENTS}
-"""The durable pull consumers of the inbox, and what each takes."""
+INBOX_CONSUMER: Final = "inbox"
+"""The durable pull consumer of the whole inbox: what is on no subject of the two is read as well, and rejected."""
 
 BROKER: Final = "broker"
 """The actor that writes for the control plane."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-NAME_RULE: Final = (
-    "1 to 63 characters: a-z, 0-9, '.', '_' and '-', the first a letter or digit, no two dots in a row or at the end"
-)
+NAME_RULE: Final = "1 to 63 characters: a-z, 0-9, '.', '_' and '-', the first a letter or digit"
 
 
 def is_name(text: str) -> bool:
     """Whether `text` may name an object (surface.md, Manifests)."""
-    return _NAME.fullmatch(text) is not None and ".." not in text and not text.endswith(".")
+    return _NAME.fullmatch(text) is not None
 
 
 def token(name: str) -> str:

@@ -19,8 +19,8 @@ MAX_BODY: Final = 8 * 1024 * 1024
 
 
 def data_home() -> Path:
-    """`MUSTER_DATA`, or `$XDG_DATA_HOME/muster` (XDG Base Directory Specification)."""
-    if given := os.environ.get("MUSTER_DATA"):
+    """`MUSTER_DATA`, the context's `data`, or `$XDG_DATA_HOME/muster` (XDG Base Directory Specification)."""
+    if given := setting("data", ""):
         return Path(given)
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "muster"

@@ -40,8 +40,10 @@ def parsed(data: bytes, content_type: str) -> Any:
 
 
 def _unknown(data: bytes, content_type: str) -> Any:
-    """JSON if it is some and its type says nothing else, or text."""
+    """JSON if it is some or begins as an object does, and its type says nothing else; or text."""
     if content_type in {"", "application/octet-stream"}:
+        if data.lstrip()[:1] == b"{":
+            return from_json(data)
         with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return _decode(data)
     return _text(data, content_type)

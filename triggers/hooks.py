@@ -20,10 +20,10 @@ from muster.mesh.addresses import is_address
 from muster.mesh.asgi import Receive, Scope, Send
 from muster.mesh.errors import (
     BugError,
+    ForbiddenError,
     InvalidError,
     MusterError,
     NotFoundError,
-    RefusedError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
@@ -104,13 +104,6 @@ class MethodNotAllowedError(UsageError):
 
     status = 405
     code = "method-not-allowed"
-
-
-class ForbiddenError(RefusedError):
-    """This may not be sent from there."""
-
-    status = 403
-    code = "forbidden"
 
 
 class Hooks:

@@ -13,18 +13,11 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from muster.mesh.addresses import is_loopback
-from muster.mesh.errors import RefusedError, UnauthorizedError
+from muster.mesh.errors import ForbiddenError, UnauthorizedError
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class ForbiddenError(RefusedError):
-    """This may not be asked from there."""
-
-    status = 403
-    code = "forbidden"
 
 
 class TokenGuard:

@@ -82,6 +82,7 @@ class _Renderer(JsonRenderPlugin):
 def mended(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
     """The document with what Litestar cannot know of."""
     document.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+    document["paths"]["/hooks/{trigger}"] = {"post": _delivery()}
     for route in app.routes:
         for path, item in document["paths"].items():
             if _plain(path) != _plain(route.path_format):
@@ -91,6 +92,32 @@ def mended(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
                     if operation := item.get(method.lower()):
                         _mend(operation, handler.opt)
     return document
+
+
+def _delivery() -> dict[str, Any]:
+    """Deliveries: no route of Litestar's, for each of them passes there; and the token is not what they show."""
+    operation: dict[str, Any] = {
+        "tags": ["triggers"],
+        "summary": "Deliver an event to a trigger",
+        "description": "Signed as the trigger's provider asks for. Served where a trigger service runs: beside the "
+        "broker in `muster up`, or at the address of `muster triggers`.",
+        "operationId": "deliver",
+        "parameters": [
+            {
+                "name": "trigger",
+                "in": "path",
+                "required": True,
+                "description": "The trigger's name.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {
+            "200": {"description": "It came before (`duplicate`), or does not concern the trigger (`ignored`)."},
+            "202": {"description": "The firing is on the log: its id, and those of its orders."},
+        },
+    }
+    _mend(operation, {"body": ANYTHING, "public": True, "problems": (400, 401, 404, 413, 503)})
+    return operation
 
 
 def _plain(path: str) -> str:

@@ -94,10 +94,13 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 def create_orders(api: Api, request: Msg) -> Awaitable[list[Order]]:
     """Make work orders.  The hot path: one decode, one command, one encode."""
     wanted = decode(OrderRequest, request.data)
-    headers, key = request.headers, None
-    if headers:
-        key = idempotency_key(headers.get(MSG_ID) or headers.get(IDEMPOTENCY_KEY))
-    return api.commands.create_orders(wanted, by=BY, key=key)
+    return api.commands.create_orders(wanted, by=BY, key=_key(request))
+
+
+def _key(request: Msg) -> str | None:
+    """What makes the request safe to repeat."""
+    headers = request.headers
+    return idempotency_key(headers.get(MSG_ID) or headers.get(IDEMPOTENCY_KEY)) if headers else None
 
 
 def orders_view(orders: list[Order]) -> OrdersView:
@@ -126,13 +129,13 @@ async def list_orders(api: Api, request: Msg) -> OrderListing:
 async def cancel_order(api: Api, request: Msg) -> Order:
     """Stop an order."""
     order = await api.query.order(decode(OrderRef, request.data).id)
-    return await api.commands.cancel(order.id, by=BY)
+    return await api.commands.cancel(order.id, by=BY, key=_key(request))
 
 
 async def retry_order(api: Api, request: Msg) -> Order:
     """Let an ended order go on."""
     order = await api.query.order(decode(OrderRef, request.data).id)
-    return await api.commands.retry(order.id, by=BY)
+    return await api.commands.retry(order.id, by=BY, key=_key(request))
 
 
 async def resume_order(api: Api, request: Msg) -> ResumeReply:

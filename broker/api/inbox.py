@@ -6,7 +6,6 @@ A message is acknowledged only after its order or event, or the reason why there
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
@@ -22,7 +21,7 @@ from muster.broker.api.context import idempotency_key
 from muster.broker.api.decode import MALFORMED, decode, not_json
 from muster.broker.commands import Commands
 from muster.mesh import jetstream, names
-from muster.mesh.errors import InvalidError, MusterError, UnreachableError
+from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnreachableError
 from muster.mesh.jetstream import Puller
 from muster.mesh.model import OrderRequest
 from muster.mesh.service import Service
@@ -39,12 +38,10 @@ ACK_WAIT: Final = timedelta(seconds=30)
 
 BY: Final = "inbox"
 
-KEPT: Final = 4096
+KEPT: Final = 65_536
 """Bytes of a bad message that are kept with the reason."""
 
-
-DealWith = Callable[[Commands, Msg], Awaitable[None]]
-"""Puts what a message asks for on the log.  Raises MusterError if it cannot be used."""
+EVENTS: Final = names.INBOX_EVENTS.removesuffix(">")
 
 
 async def make_orders(commands: Commands, message: Msg) -> None:
@@ -56,7 +53,7 @@ async def make_orders(commands: Commands, message: Msg) -> None:
 
 async def announce(commands: Commands, message: Msg) -> None:
     """`muster.inbox.events.<name>`: an event of that name."""
-    name = message.subject.removeprefix(names.INBOX_EVENTS.removesuffix(">"))
+    name = message.subject.removeprefix(EVENTS)
     if not names.is_name(name):
         raise InvalidError(f"{name[:80]!r} is no name for an event: {names.NAME_RULE}")
     try:
@@ -68,17 +65,26 @@ async def announce(commands: Commands, message: Msg) -> None:
     await commands.announce(name, body, key=given or f"{sequence}.{nanoseconds}")
 
 
-PARTS: Final[dict[str, DealWith]] = {"inbox-orders": make_orders, "inbox-events": announce}
-"""Who deals with what each consumer of `names.INBOX_CONSUMERS` takes."""
+async def deal_with(commands: Commands, message: Msg) -> None:
+    """Put on the log what a message asks for.
+
+    Raises:
+        MusterError: it cannot be used.
+    """
+    if message.subject == names.INBOX_ORDERS:
+        await make_orders(commands, message)
+    elif message.subject.startswith(EVENTS):
+        await announce(commands, message)
+    else:
+        raise NotFoundError(f"nobody reads {message.subject[:200]}; there are {names.INBOX_ORDERS} and {EVENTS}<name>")
 
 
 class Inbox(Service):
-    """Puts on the log what one part of the inbox asks for."""
+    """Puts on the log what the inbox asks for."""
 
-    def __init__(self, client: Client, commands: Commands, consumer: str) -> None:
+    def __init__(self, client: Client, commands: Commands) -> None:
         super().__init__()
-        self._client, self._commands, self._consumer = client, commands, consumer
-        self._part = PARTS[consumer]
+        self._client, self._commands = client, commands
         self._puller: Puller | None = None
 
     def renew(self) -> None:
@@ -89,7 +95,7 @@ class Inbox(Service):
     async def run(self) -> None:
         """Take messages until cancelled."""
         while True:
-            async with Puller(self._client, names.INBOX_STREAM, self._consumer, limit=AT_ONCE) as puller:
+            async with Puller(self._client, names.INBOX_STREAM, names.INBOX_CONSUMER, limit=AT_ONCE) as puller:
                 self._puller = puller
                 self.ready.set()
                 await self._read(puller)
@@ -118,7 +124,7 @@ class Inbox(Service):
     async def _deal_with(self, message: Msg) -> None:
         """Do what it asks for, or keep it with the reason; either is on the log afterwards."""
         try:
-            await self._part(self._commands, message)
+            await deal_with(self._commands, message)
         except UnreachableError:
             raise
         except MusterError as error:
@@ -133,8 +139,8 @@ class Inbox(Service):
 
     async def _make_consumer(self) -> None:
         config = ConsumerConfig(
-            durable_name=self._consumer,
-            filter_subject=names.INBOX_CONSUMERS[self._consumer],
+            durable_name=names.INBOX_CONSUMER,
+            filter_subject=names.INBOX_SUBJECTS,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT.total_seconds(),
             max_deliver=-1,

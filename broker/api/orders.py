@@ -27,6 +27,11 @@ from muster.mesh.model import Order, OrderRequest, OrderState
 BY = "http"
 """Who made it, until there are users."""
 
+IdempotencyKey = Annotated[
+    str | None,
+    Parameter(header="Idempotency-Key", description="Makes the request safe to repeat: the same key, one effect."),
+]
+
 LONGEST_WAIT = 300.0
 """Seconds that one request may wait for an order's end."""
 
@@ -41,10 +46,7 @@ LONGEST_WAIT = 300.0
 async def create_orders(
     request: AnyRequest,
     api: ApiDependency,
-    key: Annotated[
-        str | None,
-        Parameter(header="Idempotency-Key", description="Makes the request safe to repeat: the same key, one effect."),
-    ] = None,
+    key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response[OrdersView | dict[str, Any]]:
     """Make work orders."""
@@ -123,17 +125,17 @@ async def explain_order(order: OrderId, api: ApiDependency) -> dict[str, Any]:
 
 
 @post("/{order:str}/cancel", status_code=200, summary="Stop an order", opt={"problems": (404, 409, 503)})
-async def cancel_order(order: OrderId, api: ApiDependency) -> Order:
+async def cancel_order(order: OrderId, api: ApiDependency, key: IdempotencyKey = None) -> Order:
     """Stop the order: at once if it waits, else as soon as its agent has ended the task."""
     found = await api.query.order(order)
-    return await api.commands.cancel(found.id, by=BY)
+    return await api.commands.cancel(found.id, by=BY, key=idempotency_key(key))
 
 
 @post("/{order:str}/retry", status_code=200, summary="Let an ended order go on", opt={"problems": (404, 409, 503)})
-async def retry_order(order: OrderId, api: ApiDependency) -> Order:
+async def retry_order(order: OrderId, api: ApiDependency, key: IdempotencyKey = None) -> Order:
     """Let a failed or cancelled order go on at its first unfinished task."""
     found = await api.query.order(order)
-    return await api.commands.retry(found.id, by=BY)
+    return await api.commands.retry(found.id, by=BY, key=idempotency_key(key))
 
 
 def router(*more: Any) -> Router:

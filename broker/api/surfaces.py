@@ -19,7 +19,6 @@ from muster.broker.api.wait import Finals
 from muster.broker.commands import Commands
 from muster.broker.feed import Feed
 from muster.broker.query import Query
-from muster.mesh import names
 from muster.mesh.addresses import is_loopback
 from muster.mesh.asgi import App, mounted
 from muster.mesh.http import HttpServer
@@ -47,21 +46,20 @@ class Surfaces(msgspec.Struct, frozen=True, kw_only=True):
 
     http: HttpServer
     nats: NatsApi
-    inboxes: tuple[Inbox, ...]
+    inbox: Inbox
     finals: Finals
     meter: Meter
     output: Output
 
     def renew(self) -> None:
         """The connection to NATS is back."""
-        for inbox in self.inboxes:
-            inbox.renew()
+        self.inbox.renew()
         self.output.renew()
 
     @property
     def services(self) -> tuple[Service, ...]:
         """Whose failure should stop the broker."""
-        return (self.finals, self.meter, self.nats, *self.inboxes, self.http)
+        return (self.finals, self.meter, self.nats, self.inbox, self.http)
 
 
 @asynccontextmanager
@@ -86,7 +84,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
     running = Surfaces(
         http=_http(api, parts.mounts),
         nats=NatsApi(parts.client, api),
-        inboxes=tuple(Inbox(parts.client, parts.commands, consumer) for consumer in names.INBOX_CONSUMERS),
+        inbox=Inbox(parts.client, parts.commands),
         finals=finals,
         meter=meter,
         output=output,

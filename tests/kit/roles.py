@@ -186,7 +186,7 @@ class Roles(Client):
     async def agent(self, *elements: str, name: str = "", ready: bool = True) -> Program:
         """Start an agent for elements; called after the first one."""
         name = name or elements[0]
-        self.options[name] = [option for element in elements for option in ("--element", element)]
+        self.options[name] = ["--element", *elements]
         return await self.start(name, ready=ready)
 
     async def another_broker(self, name: str = "broker2") -> int:

@@ -44,6 +44,8 @@ BODIES = [
     ("text/plain", b'{"a": 1}', '{"a": 1}'),
     ("", b'{"a": 1}', {"a": 1}),
     ("", b"hello", "hello"),
+    ("", b"[1, 2]", [1, 2]),
+    ("", b"[INFO] hello", "[INFO] hello"),
     ("", b"", None),
     ("application/xml", b"<a/>", "<a/>"),
     (
@@ -73,6 +75,8 @@ async def test_a_body_is_what_its_type_says(served: Served, kind: str, body: byt
         ("text/plain", b"\xff\xfe"),
         ("text/plain; charset=nonsense", b"x"),
         ("application/octet-stream", b"\x00\xff"),
+        ("application/octet-stream", b'{"a":'),
+        ("", b' {"a":'),
         ("multipart/form-data", b"x"),
         ("multipart/form-data; boundary=cut", b'--cut\r\nContent-Disposition: form-data; name="a"\r\n\r\n1'),
         ("multipart/form-data; boundary=cut", b"nothing of the kind"),
@@ -80,7 +84,7 @@ async def test_a_body_is_what_its_type_says(served: Served, kind: str, body: byt
 )
 async def test_a_body_that_is_not_is_refused(served: Served, kind: str, body: bytes) -> None:
     served.known.add("any", "webhook")
-    problem(await served.post("any", body, {"content-type": kind}), 400)
+    problem(await served.post("any", body, {"content-type": kind} if kind else {}), 400)
 
 
 BODY = b'{"a": 1}'

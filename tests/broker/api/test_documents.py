@@ -34,6 +34,7 @@ ROUTES = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
+    ("POST", "/hooks/{trigger}"),
 }
 
 
@@ -93,7 +94,7 @@ async def test_bodies_have_a_schema_and_an_example(mesh: Mesh) -> None:
         for method, operation in item.items():
             takes_body = (
                 method == "put"
-                or path.endswith(("/apply", "/mode", "/fire"))
+                or path.endswith(("/apply", "/mode", "/fire", "/hooks/{trigger}"))
                 or (method, path) == ("post", "/api/v1/orders")
             )
             assert ("requestBody" in operation) == takes_body, (method, path)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.js.api import ConsumerInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo
 
 from muster.broker.api.inbox import Inbox
 from muster.mesh import names
+from muster.mesh.connection import connect
+from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Order, OrderRequest
-from tests.broker.api.conftest import Mesh
+from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit.waiting import eventually
-
-CONSUMER = "inbox-orders"
-EVENTS = "inbox-events"
 
 BODY: dict[str, Any] = {"blueprint": "hello", "on": "web01"}
 
@@ -26,17 +26,17 @@ async def put(mesh: Mesh, body: bytes, key: str | None = None) -> None:
     await mesh.nats.jetstream().publish(names.INBOX_ORDERS, body, headers={"Nats-Msg-Id": key} if key else None)
 
 
-async def consumer(mesh: Mesh, name: str) -> ConsumerInfo:
-    """How far a part of the inbox is."""
-    info: ConsumerInfo = await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, name)
+async def consumer(mesh: Mesh) -> ConsumerInfo:
+    """How far the inbox is read."""
+    info: ConsumerInfo = await mesh.nats.jetstream().consumer_info(names.INBOX_STREAM, names.INBOX_CONSUMER)
     return info
 
 
-async def emptied(mesh: Mesh, name: str = CONSUMER) -> None:
-    """Wait until everything in a part of the inbox is dealt with."""
+async def emptied(mesh: Mesh) -> None:
+    """Wait until everything in the inbox is dealt with."""
 
     async def empty() -> bool:
-        info = await consumer(mesh, name)
+        info = await consumer(mesh)
         return not info.num_pending and not info.num_ack_pending
 
     await eventually(empty)
@@ -121,14 +121,14 @@ async def test_what_somebody_tells_of_by_name_is_an_event(own_mesh: Mesh) -> Non
     js = own_mesh.nats.jetstream()
     await js.publish("muster.inbox.events.deploy.done", b'{"version": 3}', headers={"Nats-Msg-Id": "one"})
     await js.publish("muster.inbox.events.deploy.done", b"[]")
-    await emptied(own_mesh, EVENTS)
+    await emptied(own_mesh)
     first, second = await rejections(own_mesh, "inbox.event")
     assert (first["subject"], first["data"]) == ("deploy.done", {"name": "deploy.done", "body": {"version": 3}})
     assert second["data"]["body"] == []
 
 
 async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
-    inbox = next(each for each in own_mesh.broker.services if isinstance(each, Inbox) and each._consumer == EVENTS)
+    inbox = next(each for each in own_mesh.broker.services if isinstance(each, Inbox))
     tell, calls = inbox._commands.announce, 0
 
     async def forgetful(name: str, body: Any, *, key: str) -> None:
@@ -141,7 +141,7 @@ async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
     inbox._commands.announce = forgetful  # type: ignore[method-assign]
     await own_mesh.nats.publish("muster.inbox.events.deploy", b"1")
     await eventually(lambda: calls == 2)
-    await emptied(own_mesh, EVENTS)
+    await emptied(own_mesh)
     assert len(await rejections(own_mesh, "inbox.event")) == 1
 
 
@@ -155,7 +155,28 @@ async def test_an_event_that_cannot_be_used_is_kept(own_mesh: Mesh, name: str, b
     assert event["data"]["body"] == body.decode()
 
 
+@pytest.mark.parametrize("subject", ["muster.inbox.order", "muster.inbox.events", "muster.inbox.orders.web01"])
+async def test_what_nobody_reads_is_kept_too(own_mesh: Mesh, subject: str) -> None:
+    await own_mesh.nats.publish(subject, json.dumps(BODY).encode())
+    (event,) = await eventually(lambda: rejections(own_mesh))
+    assert (event["data"]["subject"], event["data"]["body"]) == (subject, json.dumps(BODY))
+    assert "muster.inbox.orders and muster.inbox.events.<name>" in event["data"]["reason"]
+
+
+async def test_what_waits_for_an_earlier_versions_consumer_is_read(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+    async with running(fresh_nats, tmp_path) as mesh:
+        await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
+    async with connect(fresh_nats.url, name="test") as client:
+        js = client.jetstream()
+        await js.delete_consumer(names.INBOX_STREAM, names.INBOX_CONSUMER)
+        old = ConsumerConfig(durable_name="inbox-orders", filter_subject=names.INBOX_ORDERS)
+        await js.add_consumer(names.INBOX_STREAM, old)
+        await js.publish(names.INBOX_ORDERS, json.dumps(BODY).encode())
+    async with running(fresh_nats, tmp_path) as mesh:
+        assert len(await eventually(lambda: orders(mesh))) == 1
+
+
 async def test_the_consumer_is_made_anew_when_it_is_gone(own_mesh: Mesh) -> None:
-    await own_mesh.nats.jetstream().delete_consumer(names.INBOX_STREAM, CONSUMER)
+    await own_mesh.nats.jetstream().delete_consumer(names.INBOX_STREAM, names.INBOX_CONSUMER)
     await put(own_mesh, json.dumps(BODY).encode())
     assert len(await eventually(lambda: orders(own_mesh))) == 1

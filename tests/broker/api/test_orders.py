@@ -97,6 +97,22 @@ async def test_a_key_that_is_no_key_is_refused(mesh: Mesh) -> None:
     assert "Idempotency-Key" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("time", ["2030-01-01T10:00:00", "2030-01-01 10:00:00"])
+async def test_a_time_that_does_not_say_where_is_refused(mesh: Mesh, time: str) -> None:
+    """RFC 3339 knows no such time, and nobody could say when it has come."""
+    body = {"blueprint": "hello", "on": "web01", "not_before": time}
+    answer = await mesh.http.post("/api/v1/orders", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["path"] == "not_before"
+    assert "timezone" in error["message"]
+
+
+async def test_a_time_is_told_in_utc_wherever_it_was_meant(mesh: Mesh) -> None:
+    order = await mesh.order(not_before="2100-01-01T02:00:00+02:00")
+    assert (order["state"], order["reason"], order["not_before"]) == ("queued", "schedule", "2100-01-01T00:00:00Z")
+
+
 async def test_a_dry_run_makes_nothing(mesh: Mesh) -> None:
     await mesh.apply({"kind": "machine", "name": "dry"})
     body = {"blueprint": "hello", "on": "dry", "inputs": {"times": 2}}
@@ -143,6 +159,27 @@ async def test_cancel_and_retry(mesh: Mesh) -> None:
     assert again.status_code == 409
     retried = await mesh.http.post(f"{base}/retry")
     assert retried.json()["state"] in {"queued", "offered"}
+
+
+async def test_cancel_and_retry_are_safe_to_repeat_with_a_key(mesh: Mesh) -> None:
+    order = await mesh.order()
+    base = f"/api/v1/orders/{order['id']}"
+
+    async def post(verb: str, key: str) -> tuple[int, str]:
+        answer = await mesh.http.post(f"{base}/{verb}", headers={"Idempotency-Key": key})
+        return answer.status_code, answer.json().get("state", "")
+
+    assert await post("cancel", "stop") == (200, "cancelled")
+    assert await post("cancel", "stop") == (200, "cancelled")
+    assert await post("cancel", "another") == (409, "")
+    assert await post("retry", "go") == (200, "offered")
+    assert await post("retry", "go") == (200, "offered")
+    assert await post("cancel", "stop again") == (200, "cancelled")
+    assert await post("retry", "go") == (200, "cancelled"), (
+        "the retry that was asked for has been; this is not another one"
+    )
+    history = (await mesh.http.get(f"{base}/history")).json()["items"]
+    assert [each["type"] for each in history] == ["created", "cancel_requested", "retried", "cancel_requested"]
 
 
 @pytest.mark.parametrize(

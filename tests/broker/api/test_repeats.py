@@ -1,0 +1,23 @@
+"""A request with a key is answered with what it made, whatever it would make by now."""
+
+from __future__ import annotations
+
+from tests.broker.api.conftest import Mesh
+
+
+async def test_a_repeated_post_is_answered_with_what_it_made_though_more_or_less_matches_now(own_mesh: Mesh) -> None:
+    await own_mesh.apply({"kind": "machine", "name": "web02"})
+    body = {"blueprint": "hello", "where": 'element.name.startsWith("web")', "all": True}
+
+    async def post() -> tuple[int, list[str]]:
+        answer = await own_mesh.http.post("/api/v1/orders", json=body, headers={"Idempotency-Key": "all"})
+        return answer.status_code, [order["id"] for order in answer.json()["orders"]]
+
+    status, made = await post()
+    assert (status, len(made)) == (201, 2)
+    await own_mesh.apply({"kind": "machine", "name": "web03"})
+    assert await post() == (201, made)
+    for name in ("web01", "web02", "web03"):
+        await own_mesh.apply({"kind": "machine", "name": name, "mode": "workflow"})
+    await own_mesh.http.delete("/api/v1/blueprints/hello")
+    assert await post() == (201, made)
