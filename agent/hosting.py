@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -35,8 +36,8 @@ SETTLE = 1.0
 """Seconds after which an assignment that was heard of is read from the bucket, which alone is right."""
 
 
-async def join(client: Client, request: JoinRequest) -> Assignment:
-    """Take up an element, as soon as a broker answers.
+async def join(client: Client, request: JoinRequest, meanwhile: Callable[[], None] | None = None) -> Assignment:
+    """Take up an element, as soon as a broker answers; `meanwhile` is called while none does.
 
     Raises:
         MusterError: the broker refuses.
@@ -52,6 +53,8 @@ async def join(client: Client, request: JoinRequest) -> Assignment:
             if why != told:
                 log.warning("join.waits", element=request.element, why=why)
                 told = why
+            if meanwhile is not None:
+                meanwhile()
             await asyncio.sleep(ASK_AGAIN)
 
 
@@ -92,7 +95,7 @@ class Host(Service):
         ]
         given = await join(client, self._request())
         try:
-            async with Slots(self._shop, given, self._orders.start) as slots:
+            async with Slots(self._shop, given, self._orders) as slots:
                 self.slots = slots
                 self.ready.set()
                 await self._follow(slots)
@@ -129,7 +132,7 @@ class Host(Service):
                     self._news.clear()
             if self._must_join:
                 self._must_join = False
-                slots.assign(await join(self._shop.client, self._request()))
+                slots.assign(await join(self._shop.client, self._request(), self._say))
             if loop.time() >= look_at:
                 look_at = loop.time() + LOOK_AGAIN
                 await self._look(slots)
@@ -160,7 +163,7 @@ class Host(Service):
         if told.agent != self._shop.agent or told.packet.element != self.element:
             return
         if self.slots is None or not self.slots.begun(message, told.packet, told.beat):
-            self._orders.decline(told.packet.order, self.element)
+            self._orders.decline(told.packet, self.element)
 
     def _told(self, message: Msg) -> None:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +18,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Packet
 from muster.mesh.service import Service
@@ -68,6 +70,12 @@ class Delivery:
         """Whether it was confirmed too long ago to go on."""
         return now() - self.confirmed_at > self.lease * GIVE_UP
 
+    def lose(self) -> None:
+        """The lease is over."""
+        self.is_lost = True
+        if self.on_lost is not None:
+            self.on_lost()
+
     def acknowledge(self) -> None:
         """It is dealt with."""
         self._tell(b"+ACK")
@@ -93,16 +101,26 @@ class Lease(Service):
         self._client = client
         self._inbox = client.new_inbox()
         self._held: set[Delivery] = set()
+        self._unlent: Counter[str] = Counter()
         self._asked: dict[str, tuple[Delivery, float]] = {}
         self._count = 0
 
     def hold(self, delivery: Delivery) -> None:
         """Renew it from now on."""
         self._held.add(delivery)
+        if delivery.is_begun:
+            self._unlent[delivery.message.subject] += 1
 
     def release(self, delivery: Delivery) -> None:
         """It needs no renewal any more."""
-        self._held.discard(delivery)
+        if delivery in self._held:
+            self._held.remove(delivery)
+            if delivery.is_begun:
+                self._unlent[delivery.message.subject] -= 1
+
+    def awaits_messages(self, element: str) -> bool:
+        """Whether orders have begun on the element whose messages, which carry a lease, have not come yet."""
+        return self._unlent[names.begin(element)] > 0
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -151,8 +169,6 @@ class Lease(Service):
             delivery.confirmed_at = max(delivery.confirmed_at, at)
 
     def _give_up(self, delivery: Delivery) -> None:
-        self._held.discard(delivery)
-        delivery.is_lost = True
+        self.release(delivery)
         log.warning("lease.lost", subject=delivery.message.subject, unconfirmed=round(now() - delivery.confirmed_at, 1))
-        if delivery.on_lost is not None:
-            delivery.on_lost()
+        delivery.lose()

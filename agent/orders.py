@@ -69,8 +69,7 @@ class Orders:
             self._put_down(delivery)
             delivery.acknowledge()
             return False
-        if (attempt := self.attempts.get(packet.order)) is not None:
-            self._again(attempt, delivery, packet)
+        if self.take_up(delivery, packet):
             return False
         if packet.rev == 0:
             self._given_up.append(packet.order)
@@ -87,11 +86,18 @@ class Orders:
         self._keep(attempt.task)
         return True
 
-    def decline(self, order: str, element: str) -> None:
+    def take_up(self, delivery: Delivery, packet: Packet) -> bool:
+        """Whether the message is of an order that runs here; then it is taken for what it says to that."""
+        attempt = self.attempts.get(packet.order)
+        if attempt is not None:
+            self._again(attempt, delivery, packet)
+        return attempt is not None
+
+    def decline(self, packet: Packet, element: str) -> None:
         """An order has begun here that we do not run: the broker shall offer it anew."""
-        log.info("order.declined", order=order)
-        self._given_up.append(order)
-        self._keep(asyncio.create_task(give_up(self._shop, order, element)))
+        log.info("order.declined", order=packet.order)
+        self._given_up.append(packet.order)
+        self._keep(asyncio.create_task(give_up(self._shop, packet, element)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -111,6 +117,7 @@ class Orders:
             delivery.acknowledge()
             return
         if packet.rev > attempt.packet.rev:  # the order was offered anew, so what we do does not count any more
+            attempt.untold.clear()
             attempt.interrupt(Why.LOST)
         delivery.give_back(SOON)
 
@@ -135,14 +142,16 @@ class Orders:
             await self._from_claim_to_end(attempt)
         except Interrupted:
             log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
+            if attempt.untold:  # what has ended need not be done again; a later attempt's record before it refuses this
+                report.begin(attempt)
             if attempt.why is Why.LOST:
-                await give_up(self._shop, attempt.packet.order, attempt.assignment.element)
+                await give_up(self._shop, attempt.packet, attempt.assignment.element)
             else:
                 attempt.delivery.give_back()
         except Exception:
             log.exception("order.bug", order=attempt.packet.order)
             attempt.delivery.give_back(BUG_PAUSE)
-            await give_up(self._shop, attempt.packet.order, attempt.assignment.element)
+            await give_up(self._shop, attempt.packet, attempt.assignment.element)
         finally:
             del self.attempts[attempt.packet.order]
             self._put_down(attempt.delivery)

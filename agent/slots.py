@@ -10,13 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, Protocol
 
+import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
+from muster.agent.claim import read
 from muster.agent.lease import Delivery
 from muster.agent.workshop import Workshop
 from muster.mesh import names
@@ -30,25 +32,39 @@ log = structlog.get_logger()
 AHEAD: Final = 32
 """The most of an element's own orders that are fetched before they can start."""
 
+SOON: Final = 0.2
+"""Seconds until a message comes again that an element which takes no work gave back."""
+
 AGAIN: Final = 0.5
 """Seconds between two looks for a consumer that does not exist (yet)."""
 
-Start = Callable[["Slots", Delivery], bool]
-"""Starts an order; False if it needs no slot, for it runs here already."""
+
+class Runs(Protocol):
+    """Whatever runs orders: `Orders`."""
+
+    def start(self, slots: Slots, delivery: Delivery) -> bool:
+        """Take an order on; False if it needs no slot, for it runs here already."""
+        ...
+
+    def take_up(self, delivery: Delivery, packet: Packet) -> bool:
+        """Whether the message is of an order that runs here; then it is taken for what it says to that."""
+        ...
 
 
 class Slots(Service):
     """Takes work for one element as long as there is room."""
 
-    def __init__(self, shop: Workshop, assignment: Assignment, start: Start) -> None:
+    def __init__(self, shop: Workshop, assignment: Assignment, orders: Runs) -> None:
         super().__init__()
         self.assignment = assignment
         self.shop = shop
-        self._start = start
+        self._orders = orders
         self._busy = 0
         self._is_closed = False
         self._begun: deque[Delivery] = deque()
         """Orders that are ours already and wait for a slot to be left."""
+        self._lent: dict[str, Delivery] = {}
+        """The messages that some of these were lent meanwhile, by order."""
         self._ahead: deque[Delivery] = deque()
         self._surplus: deque[tuple[Lane, Delivery]] = deque()
         self._wake = asyncio.Event()
@@ -63,6 +79,10 @@ class Slots(Service):
     @property
     def _takes_work(self) -> bool:
         return self.assignment.takes_work and not self._is_closed
+
+    @property
+    def _awaits_messages(self) -> bool:
+        return self.shop.lease.awaits_messages(self.assignment.element)
 
     async def run(self) -> None:
         """Serve the element's consumers until cancelled."""
@@ -116,9 +136,15 @@ class Slots(Service):
     def _start_next(self) -> None:
         """Fill the free slots: first with what is ours already, then with what was fetched ahead."""
         while self._begun and self._busy < self.assignment.slots and not self._is_closed:
-            self._begin(self._begun.popleft())
+            self._begin_begun(self._begun.popleft())
         while self._ahead and self.free > 0:
             self._begin(self._ahead.popleft())
+
+    def _begin_begun(self, delivery: Delivery) -> None:
+        self._begin(delivery)
+        if delivery.packet is not None and (lent := self._lent.pop(delivery.packet.order, None)) is not None:
+            lent.on_lost = None
+            self._begin(lent)
 
     def freed(self) -> None:
         """An order has left its slot."""
@@ -135,10 +161,10 @@ class Slots(Service):
             lane = Lane(self, names.pool_consumer(pool), self._pool_came)
             self._pools[pool] = await lane.__aenter__()
         if not self._takes_work:
-            for lane in (self._own, *self._pools.values()):
+            for lane in self._pools.values() if self._awaits_messages else (self._own, *self._pools.values()):
                 await lane.withdraw()
             while self._ahead:
-                self._give_back(self._ahead.pop())
+                self._give_back(self._ahead.pop(), SOON)
         while self._surplus:  # first stop asking, or it would come straight back
             lane, delivery = self._surplus.popleft()
             await lane.withdraw()
@@ -146,20 +172,23 @@ class Slots(Service):
         self._start_next()
         self._ask()
 
-    def _give_back(self, delivery: Delivery) -> None:
+    def _give_back(self, delivery: Delivery, delay: float = 0.0) -> None:
         self.shop.lease.release(delivery)
-        delivery.give_back()
+        delivery.give_back(delay)
 
     def _begin(self, delivery: Delivery) -> None:
         if delivery.is_lost:
             return
-        if self._start(self, delivery):
+        if self._orders.start(self, delivery):
             self._busy += 1
 
     def _ask(self) -> None:
         free = self.free
-        if self._takes_work:
-            self._own.ask(free + min(AHEAD, self.assignment.slots) - len(self._ahead))
+        wanted = max(free, 0) + min(AHEAD, self.assignment.slots) - len(self._ahead) if self._takes_work else 0
+        if self._awaits_messages:  # one of those that come next is a running order's lease
+            wanted = max(wanted, 1)
+        if self._takes_work or self._awaits_messages:
+            self._own.ask(wanted)
         for lane in self._pools.values():
             lane.ask(free)
 
@@ -167,18 +196,34 @@ class Slots(Service):
         self.shop.lease.hold(delivery)
         if self.free > 0:
             self._begin(delivery)
-        else:
+        elif not self._is_of_here(delivery):
             self._ahead.append(delivery)
-            if not self._takes_work:
-                self._wake.set()
+        if not self._takes_work:
+            self._wake.set()
         self._ask()
+
+    def _is_of_here(self, delivery: Delivery) -> bool:
+        """Whether it is of an order that runs here or waits here for a slot: no slot need be free for its lease."""
+        try:
+            packet = read(delivery)
+        except msgspec.MsgspecError:
+            return False
+        if self._orders.take_up(delivery, packet):
+            return True
+        for begun in self._begun:
+            if packet.rev == 0 and begun.packet is not None and begun.packet.order == packet.order:
+                self.shop.lease.release(begun)
+                delivery.on_lost = begun.lose
+                self._lent[packet.order] = delivery
+                return True
+        return False
 
     def _pool_came(self, lane: Lane, delivery: Delivery) -> None:
         self.shop.lease.hold(delivery)
         if self.free > 0:
             self._begin(delivery)
             self._ask()
-        else:
+        elif not self._is_of_here(delivery):
             self._surplus.append((lane, delivery))
             self._wake.set()
 

@@ -202,7 +202,7 @@ class Orders:
         its copy came to another one shows that its lease is over.  Not so if the order began without a copy.
         """
         order = self._state.orders.get(request.order)
-        if order is not None and is_held(order) and order.element is not None:
+        if order is not None and is_held(order) and order.element is not None and order.attempt == request.attempt:
             holder = self._state.fleet.elements.get(order.element)
             is_gone = (holder is None or holder.agent != order.agent) and not was_begun(order)
             if order.agent == request.agent or is_gone:

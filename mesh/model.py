@@ -225,6 +225,8 @@ class ResumeRequest(Wire, omit_defaults=True):
     """An agent whose claim was refused asks what to do: `muster.api.orders.resume`."""
 
     order: str
+    attempt: int
+    """The one that its message was for, or that it had: only that can be given up."""
     element: str
     agent: str
 

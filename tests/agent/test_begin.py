@@ -15,7 +15,7 @@ from muster.agent.lease import now
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
 from muster.mesh.connection import settled
-from muster.mesh.model import OrderState
+from muster.mesh.model import JobState, OrderState
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.agent.test_faults import is_running, pid_in
@@ -140,6 +140,20 @@ def declined_or_done(broker: StandIn, order: str) -> str:
     return "done" if broker.of(order, records.Done) else ""
 
 
+async def test_what_has_ended_is_told_though_the_agent_stops(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    """Else it would be done again: an end is told some time later, with what comes after it."""
+    async with running_agent(agent_settings, grace=timedelta(0)) as stop:
+        packet = await broker.begin(
+            [{"name": "a", "run": ":"}, {"name": "b", "run": f"echo $$ > {tmp_path}/pid; sleep 300"}]
+        )
+        await pid_in(tmp_path / "pid")
+        stop.set()
+        reported = await broker.first(packet.order, records.Reported)
+    assert {job.name: job.state for job in reported.jobs}["a"] is JobState.FINISHED
+
+
 class TestTheLease:
     """It is counted from the heartbeat by which the broker knew the agent, until a message lends one."""
 
@@ -157,6 +171,49 @@ class TestTheLease:
         await broker.settled()
         assert not broker.resumes
         assert not broker.of(packet.order, records.Claimed)
+
+    async def test_its_message_counts_though_no_slot_is_free(
+        self, broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+    ) -> None:
+        """Also that of an order which itself still waits for a slot."""
+        await broker.element("e1", slots=1)
+        async with running_agent(agent_settings):
+            first = await broker.begin([{"name": "a", "run": "sleep 4"}])
+            await broker.first(first.order, records.Reported)
+            second = await broker.begin(NOOP)
+            await broker.offer(first)
+            await broker.offer(second)
+            for packet in (first, second):
+                done = await broker.done(packet.order)
+                assert (done.state, done.attempt) == (OrderState.FINISHED, 1)
+            await broker.settled()
+            assert not broker.resumes
+            assert not broker.of(first.order, records.Claimed)
+
+    async def test_its_message_counts_though_others_stand_before_it(
+        self, broker: StandIn, agent_settings: AgentSettings
+    ) -> None:
+        await broker.element("e1", slots=1)
+        async with running_agent(agent_settings):
+            packet = await broker.begin([{"name": "a", "run": "sleep 4"}])
+            others = [await broker.order(NOOP) for _ in range(5)]
+            await broker.offer(packet)
+            assert (await broker.done(packet.order)).attempt == 1
+            for order in others:
+                await broker.done(order)
+            assert not broker.resumes
+
+    async def test_its_message_counts_though_the_element_is_drained(
+        self, broker: StandIn, agent_settings: AgentSettings
+    ) -> None:
+        async with running_agent(agent_settings):
+            packet = await broker.begin([{"name": "a", "run": "sleep 4"}])
+            await broker.first(packet.order, records.Reported)
+            await broker.element("e1", slots=4, takes_work=False)
+            await broker.order(NOOP)
+            await broker.offer(packet)
+            assert (await broker.done(packet.order)).attempt == 1
+            assert not broker.resumes
 
     async def test_without_a_message_it_is_given_up_in_time(
         self, broker: StandIn, agent: asyncio.Event, tmp_path: Path

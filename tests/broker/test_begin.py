@@ -204,16 +204,24 @@ class TestOrdersThatLast:
     async def test_an_agent_that_heard_of_nothing_gets_it_anew(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         await work(broker, 1)
-        reply = await broker.commands.resume(ResumeRequest(order=order.id, element="e1", agent="a1"))
+        reply = await broker.commands.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a1"))
         assert reply.drop
         _, anew = await work(broker, 2)
         assert (anew.order, anew.attempt) == (order.id, 2)
         assert anew.rev > order.rev
 
+    async def test_a_question_about_an_attempt_that_is_over_gives_up_no_other(
+        self, broker: Broker, agent: Agent
+    ) -> None:
+        """It may have waited for the broker for long."""
+        order = await agent.order()
+        await broker.commands.resume(ResumeRequest(order=order.id, attempt=2, element="e1", agent="a1"))
+        assert broker.state.orders[order.id].state is OrderState.RUNNING
+
     async def test_another_daemon_cannot_take_what_the_first_may_still_run(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         await broker.log.append(records.Joined(element="e1", agent="a2", place="elsewhere"))
-        await broker.commands.resume(ResumeRequest(order=order.id, element="e1", agent="a2"))
+        await broker.commands.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a2"))
         assert broker.state.orders[order.id].agent == "a1"
 
     async def test_a_new_leader_lends_what_an_old_one_may_have_left_out(self, broker: Broker, agent: Agent) -> None:

@@ -100,7 +100,7 @@ async def test_an_agent_joins_and_leaves(mesh: Mesh) -> None:
     assert (await ask(mesh, "muster.api.elements.join", request))["element"] == "joiner"
     assert (await ask(mesh, "muster.api.objects.get", {"kind": "machine", "name": "joiner"}))["online"] is True
     assert await ask(mesh, "muster.api.elements.leave", request) == {"done": True}
-    resume = {"order": "gone", "element": "joiner", "agent": "a1"}
+    resume = {"order": "gone", "attempt": 1, "element": "joiner", "agent": "a1"}
     assert (await ask(mesh, "muster.api.orders.resume", resume))["drop"] is True
 
 
