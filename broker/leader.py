@@ -73,13 +73,11 @@ class Leader(Service):
             bucket = self._bucket = self._bucket or await self._made()
             if self._revision is None:
                 self._revision = await bucket.create(_KEY, self._broker)
-                self._until = asked + TERM.total_seconds()
                 log.info("leader.elected", broker=self._broker.decode())
-                for tell in self.on_elected:
-                    tell()
+                self._lead_from(asked)
             else:
                 self._revision = await bucket.update(_KEY, self._broker, last=self._revision)
-                self._until = asked + TERM.total_seconds()
+                self._lead_from(asked)
         except KeyWrongLastSequenceError:
             if self._revision is not None:
                 log.warning("leader.replaced", broker=self._broker.decode())
@@ -89,6 +87,14 @@ class Leader(Service):
             self._bucket = None  # it is in memory: a server that was started anew has lost it
             if not self.leads:
                 self._lose()
+
+    def _lead_from(self, asked: float) -> None:
+        """We lead for a term from when we asked for it; what came while we did not is to be looked for."""
+        led = self.leads
+        self._until = asked + TERM.total_seconds()
+        if not led:
+            for tell in self.on_elected:
+                tell()
 
     def _lose(self) -> None:
         self._revision, self._until = None, 0.0

@@ -275,9 +275,9 @@ class Follower:
         self._puller: Puller | None = None
 
     def renew(self) -> None:
-        """Ask again after a reconnect: a server that was started anew has lost the consumer."""
+        """Begin a new consumer after a reconnect: what the old one sent last may have gone with the connection."""
         if self._puller is not None:
-            self._puller.renew()
+            self._puller.abandon()
 
     async def batches(self, last: int) -> AsyncIterator[list[Msg]]:
         """What stands behind `last`, and what comes."""

@@ -166,9 +166,10 @@ class Broker:
             self.beginnings,
             self.assignments,
             self.leader,
-            duties,
         ):
             self.services.append(await stack.enter_async_context(service))
+        self.presences.start(datetime.now(UTC))  # the log may have taken long to read
+        self.services.append(await stack.enter_async_context(duties))
 
     def _wire(self) -> None:
         """Who hears of what: all brokers project, the leader also acts."""

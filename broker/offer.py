@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -77,6 +78,8 @@ class Offers(Service):
         self._again: dict[str, None] = {}
         self._held: dict[str, None] = {}
         self._cancelling: dict[str, None] = {}
+        self._revoked: dict[str, str] = {}
+        """Orders whose subjects are to say that they are over, and by whom."""
         self._ahead: Order | None = None
         """What was offered before its record was seen."""
 
@@ -101,12 +104,20 @@ class Offers(Service):
                     released[order.id] = None
                 elif order.state is OrderState.CANCELLING:
                     self._held[order.id] = None
+            if changes.revoked or changes.unclaimed:
+                self._revoke(changes)
             for name in changes.elements:
                 self._held.update(dict.fromkeys(self._state.shelves.held(name)))
         if released:
             self._publish(released)
-        if self._held:
+        if self._held or self._revoked:
             self._wake.set()
+
+    def _revoke(self, changes: Changes) -> None:
+        """Orders are over of which there are copies: these may not be claimed, and who has claimed one must stop."""
+        self._revoked |= changes.revoked
+        for ident, element in changes.unclaimed:
+            self._tell_to_stop(ident, element)
 
     def look_everywhere(self) -> None:
         """Take nothing for done."""
@@ -125,6 +136,7 @@ class Offers(Service):
                 self._held.update(self._cancelling)  # an agent may have missed that it should stop
             self._wake.clear()
             await self._publish_again()
+            await self._put_on_their_subjects()
             held, self._held = self._held, {}
             for ident in held:
                 await self._tried(ident)
@@ -166,6 +178,16 @@ class Offers(Service):
             self._publish(again[start : start + BURST])
             await asyncio.sleep(0)
 
+    async def _put_on_their_subjects(self) -> None:
+        """The record is refused, for the orders are over already; but it moves what a claim is compared with."""
+        for ident, by in list(self._revoked.items()):
+            try:
+                await self._append(records.CancelRequested(order=ident, by=by))
+            except UnavailableError as error:
+                log.warning("order.claimable", order=ident, error=str(error))
+                return
+            del self._revoked[ident]
+
     async def _tried(self, ident: str) -> None:
         order = self._state.orders.get(ident)
         if order is None or order.state is not OrderState.CANCELLING:
@@ -184,7 +206,11 @@ class Offers(Service):
             if known.state not in FINAL_STATES and known.state is not OrderState.CANCELLING:
                 await self._append(records.CancelRequested(order=child, by=f"order {order.id}"))
         if is_held(order) and order.element is not None:
-            await self._client.publish(names.control(order.element), _encode(Control(cancel=order.id)))
+            self._tell_to_stop(order.id, order.element)
+
+    def _tell_to_stop(self, order: str, element: str) -> None:
+        with suppress(UnavailableError):  # told again while it is held, or when its message comes again
+            post(self._client, names.control(element), _encode(Control(cancel=order)))
 
     async def _append(self, record: Any) -> None:
         """Two leaders may both write it: the state machine refuses the second one."""

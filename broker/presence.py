@@ -27,6 +27,10 @@ class Presences:
         self._elements: dict[str, _Sign] = {}
         self._left: set[tuple[str, str]] = set()
 
+    def start(self, now: datetime) -> None:
+        """Only from now on does silence count: nobody could be heard before."""
+        self._started = now
+
     def heard(self, element: str, presence: Presence, now: datetime) -> None:
         """A heartbeat came in."""
         if presence.leaving:

@@ -174,7 +174,7 @@ class Puller(Service):
         self._loop = asyncio.get_running_loop()
         self._subscription: Subscription | None = None
         self.gone = asyncio.Event()
-        """Set when the server says that the consumer does not exist (any more)."""
+        """Set when the server says that the consumer does not exist (any more), or we have abandoned it."""
 
     @property
     def limit(self) -> int:
@@ -234,6 +234,11 @@ class Puller(Service):
         self._asked = 0
         self._last_heard = self._loop.time()
         self._ask()
+
+    def abandon(self) -> None:
+        """Read no more: as if the consumer were gone."""
+        self.gone.set()
+        self._arrived.set()
 
     async def batch(self) -> list[Msg]:
         """Whatever has come since the last call; waits for at least one message, or until the consumer is gone."""

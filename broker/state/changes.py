@@ -25,8 +25,10 @@ class Changes:
         "orders",
         "queues",
         "refused",
+        "revoked",
         "stamp",
         "standings",
+        "unclaimed",
     )
 
     def __init__(self, stamp: Stamp) -> None:
@@ -43,6 +45,10 @@ class Changes:
         self.firings: dict[str, Firing] = {}
         self.standings: dict[str, Standing | None] = {}
         """Triggers as they stand now; None for one that does not any more."""
+        self.revoked: dict[str, str] = {}
+        """Orders that ended by a record which is not about them, and by whom: their copies can still be claimed."""
+        self.unclaimed: list[tuple[str, str]] = []
+        """Orders and the elements that take their refused claims for granted."""
         self.events: list[Event] = []
         self.refused: Refused | None = None
 

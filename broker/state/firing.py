@@ -141,6 +141,8 @@ def _make_room(state: State, trigger: Trigger, wanted: int, changes: Changes) ->
         after = transitions.cancel_requested(current, record, changes.stamp)
         if isinstance(after, Order):
             state.change(current, after, changes)
+            if after.is_final:
+                changes.revoked[order.id] = record.by
 
 
 def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Order:

@@ -88,6 +88,8 @@ class State:
         if isinstance(after, Refused):
             changes.refused = after
             self.touch(changes, record.order)
+            if isinstance(record, records.Claimed) and (before is None or before.agent != record.agent):
+                changes.unclaimed.append((record.order, record.element))
             return
         if (jobs := getattr(record, "jobs", ())) and before is not None:
             changes.job_events(jobs, before)
