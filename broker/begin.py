@@ -89,9 +89,11 @@ class Beginnings(Service):
         """Take note of orders that some records began."""
         for changes in applied:
             for order in changes.orders.values():
-                if order.created_at == changes.stamp.time and was_begun(order):
-                    if coming := self._coming.get(order.element or ""):
-                        coming.pop(order.id, None)
+                if order.created_at != changes.stamp.time:
+                    continue
+                if coming := self._coming.get(order.element or ""):
+                    coming.pop(order.id, None)
+                if was_begun(order):
                     self._young.append((self._loop.time() + self._after, order.id))
                     self._wake.set()
 

@@ -30,6 +30,10 @@ class Element(Wire):
     """Id of the daemon that acts for it; None while it is offline."""
     place: str = ""
     """Host and state folder of that daemon, or of the last one."""
+    last: str | None = None
+    """The daemon that acts for it or was the last to do so."""
+    succeeds: str | None = None
+    """The daemon before it in the same place, which is dead: only one can run there."""
     since: datetime | None = None
     """When it last went online or offline."""
 

@@ -101,9 +101,13 @@ class State:
             changes.order_event(_ALSO_TOLD[kind], after)
 
     def begin(self, ident: str, agent: str, changes: Changes) -> None:
-        """An order that was just made runs at once: its record has told the agent so."""
+        """An order that was just made runs at once: its record has told the agent so, if that lives."""
         before = self.orders[ident]
-        self.change(before, transitions.begun(before, agent, changes.stamp), changes)
+        after = transitions.begun(before, agent, changes.stamp)
+        self.change(before, after, changes)
+        element = self.fleet.elements.get(after.element or "")
+        if element is not None and element.succeeds == agent:
+            self._give_up(self.orders[ident], changes)
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
         transition = transitions.TRANSITIONS.get(type(record))
@@ -180,9 +184,17 @@ class State:
         if element is None:
             changes.refused = Refused(f"there is no element {record.element}")
             return
-        after = replace(element, agent=record.agent, place=record.place or element.place, since=changes.stamp.time)
+        is_successor = bool(record.place) and record.place == element.place
+        after = replace(
+            element,
+            agent=record.agent,
+            place=record.place or element.place,
+            last=record.agent,
+            succeeds=element.last if is_successor and element.last != record.agent else None,
+            since=changes.stamp.time,
+        )
         self._stand(element, after, changes, "element.online", {"agent": record.agent})
-        if record.place and record.place == element.place:
+        if is_successor:
             self._succeed(after, changes)
 
     def _succeed(self, element: Element, changes: Changes) -> None:
@@ -192,14 +204,17 @@ class State:
         """
         for ident in self.shelves.held(element.name):
             before = self.orders[ident]
-            if before.agent == element.agent:
-                continue
-            reason = f"the agent on {element.name} was started anew"
-            lost = records.Lost(order=ident, attempt=before.attempt, reason=reason)
-            after = transitions.lost(before, lost, changes.stamp)
-            if not isinstance(after, Refused):
-                self.change(before, after, changes)
-                changes.order_event("order.lost", after)
+            if before.agent != element.agent:
+                self._give_up(before, changes)
+
+    def _give_up(self, before: Order, changes: Changes) -> None:
+        """The daemon that held it is dead."""
+        reason = f"the agent on {before.element} was started anew"
+        lost = records.Lost(order=before.id, attempt=before.attempt, reason=reason)
+        after = transitions.lost(before, lost, changes.stamp)
+        if not isinstance(after, Refused):
+            self.change(before, after, changes)
+            changes.order_event("order.lost", after)
 
     def _left(self, record: records.Left, changes: Changes) -> None:
         element = self.fleet.elements.get(record.element)

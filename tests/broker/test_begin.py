@@ -173,6 +173,24 @@ async def test_a_key_makes_one_order_however_it_begins(broker: Broker, agent: Ag
     assert (ended.id, ended.state) == (first.id, OrderState.FINISHED)
 
 
+async def test_what_begins_on_a_daemon_that_has_just_been_succeeded_is_offered_at_once(
+    broker: Broker, agent: Agent
+) -> None:
+    """The broker had not read of the new daemon yet when it wrote the record."""
+    await broker.log.append(records.Joined(element="e1", agent="a1", place="here"))
+    await broker.log.append(records.Joined(element="e1", agent="a2", place="here"))
+    pinned = broker.state.fleet.stored["blueprint", "nothing"]
+    record = records.Created(
+        order="o1", blueprint="nothing", version=pinned.version, digest="d", element="e1", agent="a1", beat=1.0, by="x"
+    )
+    changes = await broker.log.append(record)
+    order = changes.orders["o1"]
+    assert order.state is OrderState.OFFERED
+    assert [event.kind for event in changes.events][-2:] == ["order.offered", "order.lost"]
+    (packet,) = await work(broker, 1)
+    assert (packet.order, packet.attempt, packet.rev) == ("o1", 2, order.rev)
+
+
 async def test_nobody_else_may_write_where_orders_begin(broker: Broker, agent: Agent) -> None:
     record = records.Created(order="o1", blueprint="nothing", version=1, digest="d", element="e1", agent="a1", by="x")
     data = records.encode(record)
