@@ -172,7 +172,7 @@ class State:
     def _release(self, shelf: str, changes: Changes) -> None:
         """Look again at what waits on a shelf, the oldest first: all brokers have to let the same ones in."""
         waiting = [self.orders[ident] for ident in self.shelves.waiting(shelf)]
-        for before in sorted(waiting, key=lambda order: (order.created_at, order.id)):
+        for before in sorted(waiting, key=_age):
             after = settled(before, self.fleet, self.triggers)
             if after is not before:
                 self.change(before, after, changes)
@@ -202,8 +202,8 @@ class State:
 
         Of a daemon elsewhere nobody knows that: what it holds is given up when its leases are surely over.
         """
-        for ident in self.shelves.held(element.name):
-            before = self.orders[ident]
+        held = [self.orders[ident] for ident in self.shelves.held(element.name)]
+        for before in sorted(held, key=_age):  # a state that was loaded holds them in another order
             if before.agent != element.agent:
                 self._give_up(before, changes)
 
@@ -350,6 +350,10 @@ class State:
         self.refused += 1
         changes.refused = Refused(reason)
         changes.event("record.refused", subject.rpartition(".")[2], {"subject": subject, "reason": reason})
+
+
+def _age(order: Order) -> tuple[datetime, str]:
+    return order.created_at, order.id
 
 
 _ALSO_TOLD: Final[dict[type[records.Record], str]] = {

@@ -247,3 +247,19 @@ class TestOrdersThatLast:
         broker.beginnings.look_everywhere()
         packets = await work(broker, 1)
         assert [packet.order for packet in packets] == [order.id], "and no more than one"
+
+
+async def test_a_loaded_state_gives_up_in_the_same_order(broker: Broker, agent: Agent) -> None:
+    """It holds orders by when they were made, a living one by when they began to run."""
+    await broker.log.append(records.Joined(element="e1", agent="a1", place="here"))
+    made = [await broker.commands.create_orders(OrderRequest(blueprint="nothing", on="e1"), by="test") for _ in "ab"]
+    idents = [orders[0].id for orders in made]
+    for ident in idents:
+        await broker.log.append(records.Lost(order=ident, attempt=1, reason="test"))
+    for ident in reversed(idents):
+        attempt = broker.state.orders[ident].attempt + 1
+        claim = records.Claimed(order=ident, attempt=attempt, element="e1", agent="a1")
+        await broker.publisher.publish(records.subject(claim, "e1"), records.encode(claim))
+    await eventually(lambda: {broker.state.orders[ident].state for ident in idents} == {OrderState.RUNNING})
+    changes = await broker.log.append(records.Joined(element="e1", agent="a2", place="here"))
+    assert [event.subject for event in changes.events if event.kind == "order.lost"] == idents
