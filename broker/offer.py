@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-import nats.errors
 import structlog
 from nats.aio.client import Client
 
@@ -196,7 +195,7 @@ class Offers(Service):
         self._cancelling[ident] = None
         try:
             await self._mind(order)
-        except (UnavailableError, nats.errors.Error) as error:
+        except UnavailableError as error:
             log.warning("order.unminded", order=ident, error=str(error))
             self._held[ident] = None
 

@@ -292,8 +292,7 @@ class Puller(Service):
         if status in {"503", "404"} or (status == "409" and "Deleted" in headers.get("Description", "")):
             self._round += 1  # the heartbeat asks again, should it come back
             self._asked = 0
-            self.gone.set()
-            self._arrived.set()
+            self.abandon()
             return
         left = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(left)) if left is not None else 0

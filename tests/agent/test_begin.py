@@ -15,7 +15,7 @@ from muster.agent.lease import now
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
 from muster.mesh.connection import settled
-from muster.mesh.model import JobState, OrderState
+from muster.mesh.model import JobState, OrderState, Packet
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.agent.test_faults import is_running, pid_in
@@ -66,14 +66,20 @@ async def test_another_daemons_order_is_left_alone(broker: StandIn, agent: async
     assert not broker.of(packet.order, records.Done)
 
 
+async def held(broker: StandIn, folder: Path) -> Packet:
+    """An order that has begun, and runs until there is a file `go` in the folder."""
+    packet = await broker.begin([{"name": "a", "run": f"until [ -e {folder}/go ]; do sleep 0.05; done"}])
+    await broker.first(packet.order, records.Reported)
+    return packet
+
+
 async def test_beyond_the_slots_it_waits_for_the_next_one(
     broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
 ) -> None:
     """The broker hears of an order's end before its agent hears that the end is stored."""
     await broker.element("e1", slots=1)
     async with running_agent(agent_settings):
-        first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
-        await broker.first(first.order, records.Reported)
+        first = await held(broker, tmp_path)
         second = await broker.begin([{"name": "a", "run": f"test -e {tmp_path}/go"}])
         third = await broker.order(NOOP)
         (tmp_path / "go").touch()
@@ -88,8 +94,7 @@ async def test_what_is_cancelled_while_it_waits_for_a_slot_never_starts(
 ) -> None:
     await broker.element("e1", slots=1)
     async with running_agent(agent_settings):
-        first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
-        await broker.first(first.order, records.Reported)
+        await held(broker, tmp_path)
         second = await broker.begin([{"name": "a", "run": f"touch {tmp_path}/started"}])
         await broker.cancel(second.order)
         await settled(broker.client)
@@ -115,8 +120,7 @@ async def test_a_record_that_no_server_passed_on_begins_nothing(
 
 async def test_an_agent_that_stops_declines(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
     async with running_agent(agent_settings, grace=timedelta(seconds=10)) as stop:
-        first = await broker.begin([{"name": "a", "run": f"until [ -e {tmp_path}/go ]; do sleep 0.05; done"}])
-        await broker.first(first.order, records.Reported)
+        first = await held(broker, tmp_path)
         stop.set()
         late = await eventually_declined(broker)
         assert not broker.of(late, records.Done)
