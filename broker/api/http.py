@@ -5,6 +5,8 @@ from __future__ import annotations
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 
 from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems, triggers
 from muster.broker.api.auth import OriginGuard, TokenGuard
@@ -13,10 +15,21 @@ from muster.broker.api.context import Api
 PREFIX = "/api/v1"
 
 
+class App(Litestar):
+    """Litestar without what it does for models of pydantic and attrs: all of ours are msgspec's.
+
+    Another library of ours brings pydantic along, and to import it costs each broker 0.1 s and 8 MB.
+    """
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def create_app(api: Api) -> Litestar:
     """The whole HTTP surface over the rest of the broker."""
     settings = api.settings
-    return Litestar(
+    return App(
         route_handlers=[
             Router(
                 path=PREFIX,

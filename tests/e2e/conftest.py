@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.kit.blueprints import machine
+from tests.kit.blueprints import WEB, machine
 from tests.kit.ports import free_port
 from tests.kit.processes import Program, clean_env, running
 from tests.kit.roles import Roles
@@ -15,10 +15,19 @@ from tests.kit.roles import Roles
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
-    """Server, broker, and an agent for `e1`, which has room for eight orders."""
+    """Server, broker, trigger service, and an agent for `e1`, which has room for eight orders."""
     async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1", "e2") as mesh:
+        await mesh.triggers()
         await mesh.apply(machine("e1", slots=8))
         yield mesh
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def webs(mesh: Roles) -> None:
+    """Three web machines on one agent, and the pool of them."""
+    machines = (machine(f"web{number}", labels={"role": "web"}, params={"number": number}) for number in (1, 2, 3))
+    await mesh.apply(*machines, {"kind": "pool", "name": "web", "where": WEB})
+    await mesh.agent("web1", "web2", "web3", name="webs")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", autouse=True)

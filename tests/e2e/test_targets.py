@@ -7,22 +7,18 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.kit.blueprints import blueprint, machine, script, witness
+from tests.kit.blueprints import WEB, blueprint, machine, script, witness
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WEB = 'element.labels.role == "web"'
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
-async def fleet(mesh: Roles) -> None:
-    """Three web machines on one agent, and one of another kind on another."""
+async def fleet(mesh: Roles, webs: None) -> None:
+    """The web machines, and one of another kind on another agent."""
     await mesh.apply(
-        *(machine(f"web{number}", labels={"role": "web"}, params={"number": number}) for number in (1, 2, 3)),
         machine("lone", labels={"role": "db"}, slots=2),
-        {"kind": "pool", "name": "web", "where": WEB},
         blueprint("who", script("tell", 'echo "me=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"')),
         blueprint(
             "numbered",
@@ -31,7 +27,6 @@ async def fleet(mesh: Roles) -> None:
         ),
         witness("gated", "held", gated="held"),
     )
-    await mesh.agent("web1", "web2", "web3", name="webs")
     await mesh.agent("lone")
 
 

@@ -12,30 +12,26 @@ import pytest_asyncio
 from nats.aio.client import Client as NatsClient
 from nats.js.api import StreamConfig
 
-from tests.kit.blueprints import blueprint, machine, script, trigger
+from tests.kit.blueprints import blueprint, script, trigger
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MOST_CHAIN = 8
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
-    """A mesh with a trigger service beside it."""
-    async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1") as mesh:
-        await mesh.triggers()
-        await mesh.apply(
-            machine("e1", slots=8),
-            blueprint("work", {"name": "nothing", "uses": "noop"}, inputs={"said": {"default": None}}),
-            blueprint("fails", script("fail", "exit 1")),
-            blueprint("echo", script("say", 'echo "$INPUT_SAID"'), inputs={"said": {"type": "string"}}),
-        )
-        yield mesh
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def blueprints(mesh: Roles) -> None:
+    """What is run here."""
+    await mesh.apply(
+        blueprint("work", {"name": "nothing", "uses": "noop"}, inputs={"said": {"default": None}}),
+        blueprint("fails", script("fail", "exit 1")),
+        blueprint("echo", script("say", 'echo "$INPUT_SAID"'), inputs={"said": {"type": "string"}}),
+    )
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def client(mesh: Roles) -> AsyncIterator[NatsClient]:
     """Somebody's own client."""
     client = await nats.connect(mesh.server_url)

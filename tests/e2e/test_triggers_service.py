@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from tests.kit import record
@@ -15,22 +16,29 @@ from tests.kit.blueprints import blueprint, trigger
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 EVERY_SECOND = {"cron": "* * * * * *", "missed": "all"}
-NAMES = [f"tick{number}" for number in range(5)]
 
 
-@pytest_asyncio.fixture
-async def ticking(tmp_path: Path) -> AsyncIterator[Roles]:
-    """Two trigger services, and five triggers that go off each second; the agent stays away."""
-    async with Roles.started(tmp_path) as mesh:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
+    """Two trigger services, and an element whose agent stays away; each test leaves them running."""
+    async with Roles.started(tmp_path_factory.mktemp("mesh")) as mesh:
         await mesh.triggers()
         await mesh.triggers("triggers2")
-        await mesh.apply(
-            {"kind": "machine", "name": "e1"},
-            blueprint("work", {"name": "nothing", "uses": "noop"}),
-            *(trigger(name, "cron", with_=EVERY_SECOND) for name in NAMES),
-        )
+        await mesh.apply({"kind": "machine", "name": "e1"}, blueprint("work", {"name": "nothing", "uses": "noop"}))
         yield mesh
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def ticks(mesh: Roles, request: pytest.FixtureRequest) -> AsyncIterator[list[str]]:
+    """Five triggers of a test's own, which go off each second."""
+    names = [f"{request.node.name[5:40]}{number}" for number in range(5)]
+    await mesh.apply(*(trigger(name, "cron", with_=EVERY_SECOND) for name in names))
+    yield names
+    for name in names:
+        await mesh.http.delete(f"/api/v1/triggers/{name}")
 
 
 def seconds(firings: list[dict[str, Any]]) -> list[datetime]:
@@ -38,9 +46,9 @@ def seconds(firings: list[dict[str, Any]]) -> list[datetime]:
     return [datetime.fromisoformat(firing["due"]) for firing in firings]
 
 
-async def every_tick_once(mesh: Roles, least: int = 4) -> None:
+async def every_tick_once(mesh: Roles, names: list[str], least: int = 4) -> None:
     """No due time is missing, none counts twice, and each has its one order."""
-    for name in NAMES:
+    for name in names:
         found = await mesh.firings(name)
         dues = seconds(found)
         assert len(dues) >= least
@@ -49,9 +57,9 @@ async def every_tick_once(mesh: Roles, least: int = 4) -> None:
         assert len(orders) == len(set(orders)) == len(found)
 
 
-async def caught_up(mesh: Roles, since: datetime, within: float = 15.0) -> None:
+async def caught_up(mesh: Roles, names: list[str], since: datetime, within: float = 15.0) -> None:
     """Wait until every trigger has gone off for a time after `since`."""
-    for name in NAMES:
+    for name in names:
         await eventually(lambda name=name: _is_behind(mesh, name, since), within, f"{name} ticks again")  # type: ignore[misc]
 
 
@@ -63,51 +71,55 @@ async def _is_behind(mesh: Roles, name: str, since: datetime) -> bool:
     return bool(found) and seconds(found)[-1] > since
 
 
-async def test_two_services_fire_no_tick_twice_and_when_one_is_killed_none_is_lost(ticking: Roles) -> None:
-    for name in NAMES:
-        await ticking.fired(name, 2)
-    await ticking.kill("triggers")
-    killed = seconds(await ticking.firings(NAMES[0]))[-1]
-    await caught_up(ticking, killed + timedelta(seconds=1), within=5)
-    await every_tick_once(ticking)
-    await ticking.kill("triggers2")
-    await ticking.start("triggers")
-    await caught_up(ticking, killed + timedelta(seconds=4))
-    await every_tick_once(ticking, 6)
+async def test_two_services_fire_no_tick_twice_and_when_one_is_killed_none_is_lost(
+    mesh: Roles, ticks: list[str]
+) -> None:
+    for name in ticks:
+        await mesh.fired(name, 2)
+    await mesh.kill("triggers")
+    killed = seconds(await mesh.firings(ticks[0]))[-1]
+    await caught_up(mesh, ticks, killed + timedelta(seconds=1), within=5)
+    await every_tick_once(mesh, ticks)
+    await mesh.kill("triggers2")
+    await mesh.start("triggers")
+    await caught_up(mesh, ticks, killed + timedelta(seconds=4))
+    await every_tick_once(mesh, ticks, 6)
+    await mesh.start("triggers2")
 
 
-async def test_a_broker_that_is_killed_while_it_ticks_costs_no_tick(ticking: Roles) -> None:
-    await ticking.fired(NAMES[0], 2)
-    killed = seconds(await ticking.firings(NAMES[0]))[-1]
-    await ticking.kill("broker")
-    await ticking.start("broker")
-    await caught_up(ticking, killed + timedelta(seconds=3))
-    await every_tick_once(ticking)
+async def test_a_broker_that_is_killed_while_it_ticks_costs_no_tick(mesh: Roles, ticks: list[str]) -> None:
+    await mesh.fired(ticks[0], 2)
+    killed = seconds(await mesh.firings(ticks[0]))[-1]
+    await mesh.kill("broker")
+    await mesh.start("broker")
+    await caught_up(mesh, ticks, killed + timedelta(seconds=3))
+    await every_tick_once(mesh, ticks)
 
 
-async def test_a_server_that_is_killed_while_it_ticks_costs_no_tick(ticking: Roles) -> None:
-    await ticking.fired(NAMES[0], 2)
-    killed = seconds(await ticking.firings(NAMES[0]))[-1]
-    await ticking.restart("server")
-    await caught_up(ticking, killed + timedelta(seconds=4), 25)
-    await every_tick_once(ticking)
-    await ticking.stop("triggers", "triggers2")
-    before, after = await ticking.rebuilt()
+async def test_a_server_that_is_killed_while_it_ticks_costs_no_tick(mesh: Roles, ticks: list[str]) -> None:
+    await mesh.fired(ticks[0], 2)
+    killed = seconds(await mesh.firings(ticks[0]))[-1]
+    await mesh.restart("server")
+    await caught_up(mesh, ticks, killed + timedelta(seconds=4), 25)
+    await every_tick_once(mesh, ticks)
+    await mesh.stop("triggers", "triggers2")
+    before, after = await mesh.rebuilt()
     assert before == after
-    await ticking.start("broker")
+    for name in ("broker", "triggers", "triggers2"):
+        await mesh.start(name)
 
 
-async def test_deleting_disabling_and_changing_hold_at_once_in_every_service(ticking: Roles) -> None:
-    deleted, disabled, changed, *_ = NAMES
-    await ticking.fired(NAMES[-1], 2)
-    await ticking.http.delete(f"/api/v1/triggers/{deleted}")
-    await ticking.apply(trigger(disabled, "cron", with_=EVERY_SECOND, enabled=False))
-    await ticking.apply(trigger(changed, "cron", with_={"cron": "0 0 1 1 *"}))
-    numbers = {name: len(await ticking.firings(name)) for name in (deleted, disabled, changed)}
-    await ticking.fired(NAMES[-1], len(await ticking.firings(NAMES[-1])) + 3)
-    assert {name: len(await ticking.firings(name)) for name in numbers} == numbers
-    await ticking.apply(trigger(changed, "cron", with_=EVERY_SECOND))
-    await ticking.fired(changed, numbers[changed] + 1, 3)
+async def test_deleting_disabling_and_changing_hold_at_once_in_every_service(mesh: Roles, ticks: list[str]) -> None:
+    deleted, disabled, changed, *_, ticking = ticks
+    await mesh.fired(ticking, 2)
+    await mesh.http.delete(f"/api/v1/triggers/{deleted}")
+    await mesh.apply(trigger(disabled, "cron", with_=EVERY_SECOND, enabled=False))
+    await mesh.apply(trigger(changed, "cron", with_={"cron": "0 0 1 1 *"}))
+    numbers = {name: len(await mesh.firings(name)) for name in (deleted, disabled, changed)}
+    await mesh.fired(ticking, len(await mesh.firings(ticking)) + 3)
+    assert {name: len(await mesh.firings(name)) for name in numbers} == numbers
+    await mesh.apply(trigger(changed, "cron", with_=EVERY_SECOND))
+    await mesh.fired(changed, numbers[changed] + 1, 3)
 
 
 async def test_a_service_tells_how_it_is_and_ends_cleanly(tmp_path: Path) -> None:

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.kit.blueprints import blueprint, machine, script, trigger
+from tests.kit.blueprints import WEB, blueprint, machine, script, trigger
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-WEB = 'element.labels.role == "web"'
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
-    """Three web machines on one agent, beside `e1`; a broker with a trigger service in its process."""
-    async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1") as mesh:
-        mesh.options["broker"].append("--triggers")
-        await mesh.restart("broker")
-        await mesh.apply(
-            *(machine(f"web{number}", labels={"role": "web"}) for number in (1, 2, 3)),
-            {"kind": "pool", "name": "web", "where": WEB},
-            blueprint(
-                "work", script("tell", 'echo "me=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"'), inputs={"n": {"default": 0}}
-            ),
-        )
-        await mesh.agent("web1", "web2", "web3", name="webs")
-        yield mesh
+@pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
+async def blueprints(mesh: Roles, webs: None) -> None:
+    """What is run here."""
+    tell = script("tell", 'echo "me=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"')
+    await mesh.apply(blueprint("work", tell, inputs={"n": {"default": 0}}))
 
 
 async def rung(mesh: Roles, name: str, body: Any = None) -> dict[str, Any]:
     """What was answered to a delivery."""
-    answer = await mesh.http.post(f"/hooks/{name}", json=body)
+    answer = await mesh.http.post(f"{mesh.hooks}/hooks/{name}", json=body)
     assert answer.is_success, answer.text
     found: dict[str, Any] = answer.json()
     return found

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+WEB = 'element.labels.role == "web"'
+"""A filter."""
+
 WITNESS = """\
 say() { echo "$1 $MUSTER_ORDER $MUSTER_JOB $MUSTER_ATTEMPT $$ $(date +%s.%N)" >> "$INPUT_FILE"; }
 say start

@@ -134,6 +134,7 @@ class Roles(Client):
         self.nats_port, self.http_port = free_port(), free_port()
         env = clean_env(folder / "home", MUSTER_API=f"http://127.0.0.1:{self.http_port}", MUSTER_SERVER=self.server_url)
         super().__init__(env["MUSTER_API"], env | {MARK: self.mark})
+        self.hooks = ""
         self.programs: dict[str, Program] = {}
         self._all: list[tuple[str, Program]] = []
         self.options: dict[str, list[str]] = {
@@ -198,11 +199,12 @@ class Roles(Client):
         return port
 
     async def triggers(self, name: str = "triggers") -> str:
-        """Start a trigger service; where its hooks are.  A second one is called `triggers2`."""
-        url = f"127.0.0.1:{free_port()}"
-        self.options[name] = ["--http", url]
+        """Start a trigger service; where its hooks are, as `hooks` tells too.  A second one is called `triggers2`."""
+        place = f"127.0.0.1:{free_port()}"
+        self.options[name] = ["--http", place]
         await self.start(name)
-        return f"http://{url}"
+        self.hooks = f"http://{place}"
+        return self.hooks
 
     async def start(self, name: str, *, ready: bool = True, env: dict[str, str] | None = None) -> Program:
         """Start a role, or start it again after it has ended."""
