@@ -1,6 +1,6 @@
-"""One program of a task: spawned in a group of its own, read while it runs, ended for good.
+"""One program of a task: spawned in a session of its own, read while it runs, ended for good.
 
-The group is what counts: whatever the program started and left behind in it is killed when the
+The session is what counts: whatever the program started and left behind in it is killed when the
 program ends.  What has made a session of its own (a daemon) is left alone, and cannot hold the
 order up by holding on to the output.
 """
@@ -20,7 +20,14 @@ from typing import Final
 
 from muster.agent.child import Child, Program, spawn
 from muster.agent.output import CHUNK, Output
-from muster.agent.warden import MARK, Warden, kill_group
+from muster.agent.session import end_session, kill_group, signal_session
+from muster.agent.warden import MARK, Warden
+
+SOON: Final = 0.05
+"""Seconds in which the output is at its end too, unless somebody outside of the program's group holds the pipe.
+
+What has turned its output elsewhere lives on: it is not worth a look at all processes after each script.
+"""
 
 LINGER: Final = 0.5
 """Seconds that output is read after the program's end, if somebody else still holds the pipe."""
@@ -87,6 +94,11 @@ class Tap:
                 return
             await asyncio.wait((self.ended,), timeout=max(left, 0.01))
 
+    async def is_left(self) -> bool:
+        """Whether soon nobody can write any more, and all is read."""
+        await asyncio.wait((self.ended,), timeout=SOON)
+        return self.ended.done()
+
     def _unread(self) -> int:
         unread = fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4)
         return int(struct.unpack("i", unread)[0])
@@ -115,7 +127,7 @@ async def run_process(
 ) -> int:
     """Run a program to its end; its exit code, negative for a signal.
 
-    Cancelled: SIGTERM to its group, the grace (asked for then), SIGKILL; cancelled once more: SIGKILL at once.
+    Cancelled: SIGTERM to its session, the grace (asked for then), SIGKILL; cancelled once more: SIGKILL at once.
 
     Raises:
         OSError: it cannot be started.
@@ -136,14 +148,18 @@ async def run_process(
     group = child.pid
     warden.hold(group, mark)
     tap = Tap(reading, output)
+    is_over = False
     try:
         try:
             await child.ending()
+            kill_group(group, signal.SIGKILL)
+            is_over = await tap.is_left()
         except asyncio.CancelledError:
             await _stop(child, grace())
             raise
-        finally:
-            kill_group(group, signal.SIGKILL)  # before it is reaped, so the number is still its own
+        finally:  # before it is reaped, so the number is still its own
+            if not is_over:
+                end_session(group)
             child.reap()
             warden.free(group)
         await tap.drain()
@@ -154,7 +170,7 @@ async def run_process(
 
 async def _stop(child: Child, grace: float) -> None:
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
-        kill_group(child.pid, number)
+        signal_session(child.pid, number)
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await child.ending()

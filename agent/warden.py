@@ -1,8 +1,8 @@
 """What ends our tasks when we cannot: a tiny child for a sudden death, a journal for the next start.
 
-The warden is a shell that reads the process groups we hold from a pipe.  Only we have the pipe's
-other end, so however we die, it reads the end of file and kills them.  Should the warden be killed
-with us (a whole control group, say), the journal names the groups for the next agent on this folder.
+The warden is a shell that reads the sessions we hold from a pipe.  Only we have the pipe's other
+end, so however we die, it reads the end of file and kills them.  Should the warden be killed with
+us (a whole control group, say), the journal names the sessions for the next agent on this folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from typing import Final
 import structlog
 
 from muster.agent.child import Child
+from muster.agent.session import end_session, members, started
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -38,6 +38,15 @@ while read -r verb what mark; do
   esac
 done
 for each in $held; do kill -s KILL -- "-$each"; done
+left=$held
+while [ -n "$left" ]; do
+  left=
+  for stat in /proc/[0-9]*/stat; do
+    read -r line < "$stat" || continue
+    set -- ${line##*) }
+    case " $held " in *" $4 "*) [ "$1" = Z ] || { kill -s KILL -- "-$3"; left=1; } ;; esac
+  done
+done
 [ -n "$starting" ] || exit 0
 marks=$(printf 'MUSTER_AGENT=%s\\n' $starting)
 for again in 1 2 3 4 5; do
@@ -48,7 +57,10 @@ for again in 1 2 3 4 5; do
   sleep 0.1
 done
 """
-"""A program that was being started when we died has no number that we could have told; it has its mark."""
+"""A session may have more groups than the one that bears its number: proc(5)'s stat tells them.
+
+A program that was being started when we died has no number that we could have told; it has its mark.
+"""
 
 JOURNAL_SIZE: Final = 256 * 1024
 """Bytes after which the journal is written anew."""
@@ -64,7 +76,7 @@ MARK: Final = "MUSTER_AGENT"
 
 
 class Warden(Service):
-    """Holds process groups, so that none outlives this agent."""
+    """Holds sessions, so that none outlives this agent."""
 
     def __init__(self, folder: Path, agent: str) -> None:
         super().__init__()
@@ -95,7 +107,7 @@ class Warden(Service):
         finally:
             journal.cancel()
             for group in self._held:
-                kill_group(group, signal.SIGKILL)
+                end_session(group)
             path.unlink(missing_ok=True)
             os.close(self._journal)
             self._journal = -1
@@ -188,27 +200,6 @@ class Warden(Service):
             self._written += os.write(self._journal, line.encode())
 
 
-def kill_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group, if there is (still) one."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
-        os.killpg(group, number)
-
-
-def started(pid: int) -> int:
-    """When a process was started, in clock ticks since boot; 0 if that cannot be told."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else 0
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of proc(5)'s stat after the program's name: state, ppid, pgrp, session."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (OSError, UnicodeDecodeError):
-        return []
-    return text.rpartition(")")[2].split()
-
-
 def end_leftovers(folder: Path) -> int:
     """Kill the groups that agents which are gone have left behind; how many."""
     count = 0
@@ -240,18 +231,11 @@ def _held(journal: str) -> Iterator[tuple[int, int]]:
 def _end(group: int, start: int, agent: str) -> bool:
     """Kill one group, if it is the same that was noted: process numbers are used again."""
     leader = started(group)
-    is_ours = leader == start if leader else any(_is_marked(pid, agent) for pid in _members(group))
+    is_ours = leader == start if leader else any(_is_marked(pid, agent) for pid in members(group))
     if is_ours:
         log.warning("warden.leftover_killed", group=group)
-        kill_group(group, signal.SIGKILL)
+        end_session(group)
     return is_ours
-
-
-def _members(group: int) -> Iterator[int]:
-    for entry in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(entry.name))
-        if fields and int(fields[2]) == group:
-            yield int(entry.name)
 
 
 def _is_marked(pid: int, agent: str) -> bool:

@@ -56,8 +56,19 @@ async def pid_in(path: Path) -> int:
 
 
 def waiting_task(path: Path, **fields: Any) -> dict[str, Any]:
-    """A task that tells its number and stays, with a child in its group."""
-    return {"name": "a", "run": f"sleep 300 & echo $! > {path}.child; echo $$ > {path}; wait", **fields}
+    """A task that tells its number and stays, with a child in its group, and one in a group of its own."""
+    apart = f"set -m; sleep 300 > /dev/null 2>&1 & echo $! > {path}.apart; set +m"
+    return {"name": "a", "run": f"{apart}; sleep 300 & echo $! > {path}.child; echo $$ > {path}; wait", **fields}
+
+
+async def pids_of(path: Path) -> list[int]:
+    """The numbers that belong to a task which waits."""
+    return [await pid_in(path.with_name(f"{path.name}{end}")) for end in ("", ".child", ".apart")]
+
+
+def is_any_running(pids: list[int]) -> bool:
+    """Whether one of them is there and no zombie."""
+    return any(is_running(pid) for pid in pids)
 
 
 async def test_killing_the_agent_kills_its_tasks(
@@ -65,9 +76,9 @@ async def test_killing_the_agent_kills_its_tasks(
 ) -> None:
     async with agent_process(agent_settings) as agent:
         await broker.order([waiting_task(tmp_path / "pid")])
-        task, child = await pid_in(tmp_path / "pid"), await pid_in(tmp_path / "pid.child")
+        pids = await pids_of(tmp_path / "pid")
         agent.process.send_signal(signal.SIGKILL)
-        await eventually(lambda: not is_running(task) and not is_running(child), within=5)
+        await eventually(lambda: not is_any_running(pids), within=5)
 
 
 async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
@@ -75,7 +86,7 @@ async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
 ) -> None:
     async with agent_process(agent_settings) as agent:
         await broker.order([waiting_task(tmp_path / "pid")])
-        task = await pid_in(tmp_path / "pid")
+        task, *others = pids = await pids_of(tmp_path / "pid")
         journal = next((agent_settings.data / "groups").iterdir())
         await eventually(lambda: str(task) in journal.read_text())
         warden = next(child for child in agent.tree() if child.name() == "sh")
@@ -84,9 +95,10 @@ async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
         agent.process.send_signal(signal.SIGKILL)
         await agent.ended()
     # The kit kills the agent's tree, but the task is no part of it any more.
-    assert is_running(task)
+    assert all(is_running(pid) for pid in pids)
+    os.kill(task, signal.SIGKILL)  # the number of its session stays
     async with running_agent(agent_settings):
-        await eventually(lambda: not is_running(task), within=5)
+        await eventually(lambda: not is_any_running(others), within=5)
 
 
 async def test_a_killed_wardens_place_is_taken(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from muster.agent.warden import MARK, Warden, end_leftovers, started
+from muster.agent.session import started
+from muster.agent.warden import MARK, Warden, end_leftovers
 
 
 @pytest.fixture
