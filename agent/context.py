@@ -92,9 +92,16 @@ class TaskContext:
     def _out(self) -> Output:
         if self._output is None:
             packet = self._attempt.packet
-            outputs = self._attempt.shop.outputs
-            self._output = Output(outputs, packet.order, self.job, claim=packet.attempt, attempt=self.attempt)
-            self._attempt.outputs.append(self._output)
+            others = self._attempt.outputs
+            self._output = Output(
+                self._attempt.shop.outputs,
+                packet.order,
+                self.job,
+                claim=packet.attempt,
+                attempt=self.attempt,
+                behind=others[-1] if others else None,
+            )
+            others.append(self._output)
         return self._output
 
     async def write(self, data: bytes) -> None:

@@ -98,6 +98,7 @@ class Output:
 
     __slots__ = (
         "_attempt",
+        "_behind",
         "_buffer",
         "_chunks",
         "_claim",
@@ -114,8 +115,12 @@ class Output:
         "on_room",
     )
 
-    def __init__(self, outputs: Outputs, order: str, job: str, *, claim: int, attempt: int) -> None:
+    def __init__(
+        self, outputs: Outputs, order: str, job: str, *, claim: int, attempt: int, behind: Output | None = None
+    ) -> None:
         self._outputs = outputs
+        self._behind = behind
+        """What the job before has printed: readers take an order's output in the stream's order."""
         self._subject = names.output(order, job)
         self._claim, self._attempt = claim, attempt
         # The claim is part of the id: a lost attempt may have sent output of a try that it never reported.
@@ -132,6 +137,11 @@ class Output:
         self._waits_for_room = False
         self.on_room: Callable[[], None] | None = None
         """Called once, when it is not behind any more."""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether all of it is on its way, and what failed was sent again."""
+        return self._given_up or not (self._buffer or self._has_failed)
 
     @property
     def is_behind(self) -> bool:
@@ -206,6 +216,11 @@ class Output:
             self._timer = None
 
     def _has_room(self) -> bool:
+        if self._behind is not None:
+            self._behind._send_rest()  # noqa: SLF001 - its own kind
+            if not self._behind.is_sent:
+                return False  # the timer looks again
+            self._behind = None
         if self._has_failed or len(self._chunks) >= JOB_WINDOW:
             return False
         if self._outputs.has_room:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from muster.agent.output import CHUNK, DELAY, JOB_WINDOW, Output, Outputs
 from muster.agent.settings import AgentSettings
 from muster.mesh import records
+from muster.mesh.jetstream import PubAck
 from muster.mesh.model import OrderState
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
@@ -36,6 +38,38 @@ async def test_both_streams_arrive_in_the_order_in_which_they_were_written(
     order = await broker.order([{"name": "a", "run": "echo one; echo two >&2; echo three"}])
     await broker.done(order)
     assert broker.output[f"{order}.a"] == b"one\ntwo\nthree\n"
+
+
+class Slow:
+    """A stream that acknowledges nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.unanswered: list[asyncio.Future[PubAck]] = []
+
+    def send(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[PubAck]:
+        self.sent.append(subject.rpartition(".")[2])
+        future = asyncio.get_running_loop().create_future()
+        self.unanswered.append(future)
+        return future
+
+    def answer(self) -> None:
+        """Acknowledge all that was sent."""
+        for future in self.unanswered:
+            future.set_result(PubAck(stream="x", seq=1))
+        self.unanswered = []
+
+
+async def test_a_tasks_output_comes_behind_that_of_the_task_before() -> None:
+    slow = Slow()
+    outputs = Outputs(slow, CHUNK * 100)  # type: ignore[arg-type]  # as much of a publisher as they need
+    first = Output(outputs, "order", "first", claim=1, attempt=1)
+    second = Output(outputs, "order", "second", claim=1, attempt=1, behind=first)
+    first.feed(b"x" * (CHUNK * JOB_WINDOW + 1))
+    second.feed(b"word")
+    asyncio.get_running_loop().call_later(3 * DELAY, slow.answer)  # by then it would have been sent
+    await eventually(lambda: "second" in slow.sent)
+    assert slow.sent == ["first"] * (JOB_WINDOW + 1) + ["second"]
 
 
 async def test_a_line_is_seen_while_the_task_goes_on(broker: StandIn, agent: asyncio.Event) -> None:
