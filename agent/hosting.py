@@ -29,6 +29,9 @@ log = structlog.get_logger()
 ASK_AGAIN = 0.5
 """Seconds between two tries to reach a broker."""
 
+HEARTBEAT = 1 / 8
+"""The part of a lease in which we say that we are there: after half of one in silence the element is offline."""
+
 LOOK_AGAIN = 30.0
 """Seconds after which the assignment is read once more, whatever was heard: a message may have been missed."""
 
@@ -121,7 +124,7 @@ class Host(Service):
 
     async def _follow(self, slots: Slots) -> None:
         loop = asyncio.get_running_loop()
-        heartbeat = self._shop.settings.heartbeat.total_seconds()
+        heartbeat = min(self._shop.settings.heartbeat.total_seconds(), slots.lease * HEARTBEAT)
         look_at = loop.time() + LOOK_AGAIN
         while True:
             self._say()

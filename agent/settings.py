@@ -30,7 +30,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long `on_failure` and `always` of a cancelled or timed-out order may take."""
     output_limit: int = 256 * MIB
     """Bytes of output kept of one job."""
-    heartbeat: timedelta = timedelta(seconds=2)
-    """Between two signs of life."""
+    heartbeat: timedelta = timedelta(seconds=4)
+    """Between two signs of life, at most; an eighth of a lease where that is less."""
     patience: timedelta = timedelta(seconds=30)
     """How long to wait for the first answer of NATS before giving up."""

@@ -72,6 +72,11 @@ class Slots(Service):
         self._pools: dict[str, Lane] = {}
 
     @property
+    def lease(self) -> float:
+        """Seconds after which what we hold is somebody else's, unless we say that we are there."""
+        return self._own.lease
+
+    @property
     def free(self) -> int:
         """How many more orders may start now."""
         return self.assignment.slots - self._busy - len(self._begun) if self._takes_work else 0
@@ -124,7 +129,7 @@ class Slots(Service):
         The broker may know before us that a slot is free: it has read the end that we have written, and of which we
         have no acknowledgement yet.
         """
-        delivery = Delivery(message, self._own.lease, packet, beat)
+        delivery = Delivery(message, self.lease, packet, beat)
         if self._is_closed or delivery.is_overdue:
             return False
         self.shop.lease.hold(delivery)

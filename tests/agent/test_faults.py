@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 from muster.agent.main import run_agent
@@ -101,13 +102,22 @@ async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
         await eventually(lambda: not is_any_running(others), within=5)
 
 
+def shells(agent: Program) -> list[int]:
+    """The numbers of the shells among its processes: tasks and wardens."""
+    found = []
+    for process in agent.tree():
+        with suppress(psutil.NoSuchProcess):
+            found += [process.pid] if process.name() == "sh" else []
+    return found
+
+
 async def test_a_killed_wardens_place_is_taken(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
     async with agent_process(agent_settings) as agent:
         await broker.order([waiting_task(tmp_path / "pid")])
         task = await pid_in(tmp_path / "pid")
         first = next(child for child in agent.tree() if child.name() == "sh")
         first.kill()
-        await eventually(lambda: any(c.name() == "sh" and c.pid != first.pid for c in agent.tree()), within=5)
+        await eventually(lambda: any(pid != first.pid for pid in shells(agent)), within=5)
         await agent.line("warden.died")
         agent.process.send_signal(signal.SIGKILL)
         await eventually(lambda: not is_running(task), within=5)
@@ -288,3 +298,10 @@ async def test_killing_an_agent_that_is_starting_tasks_leaves_none(
         agent.process.send_signal(signal.SIGKILL)
         await agent.ended()
         await eventually(lambda: not any(is_running(int(path.name[4:])) for path in tmp_path.glob("pid-*")))
+
+
+async def test_the_shorter_the_lease_the_more_often_an_agent_says_that_it_is_there(
+    broker: StandIn, agent_settings: AgentSettings
+) -> None:
+    async with running_agent(agent_settings, heartbeat=timedelta(minutes=1)):
+        await eventually(lambda: len(broker.presence) >= 5, within=3)
