@@ -121,22 +121,25 @@ class Requests(Asker[bytes]):
         """Ask, and wait for the answer.
 
         Raises:
-            MusterError: what the broker refused.
-            TooLargeError: the question is larger than NATS takes.
+            MusterError: what the broker refused, or its answer cannot be read.
+            TooLargeError: the question is larger than NATS takes, or nested too deeply to be written.
             UnavailableError: none answered in time.
         """
-        body = msgspec.json.encode(question)
+        try:
+            body = msgspec.json.encode(question)
+        except RecursionError:
+            raise TooLargeError("the question is nested too deeply to be written") from None
         if len(body) > self._client.max_payload:
             raise TooLargeError(f"{len(body)} bytes are more than the NATS server takes in a message")
         told = await self.send(names.api(noun, verb), body, patience=patience)
         try:
             return msgspec.json.decode(told, type=answer)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise RefusedError(f"the broker gave an answer that cannot be read: {error}") from error
 
 
 def _refusal(data: bytes) -> MusterError:
     try:
         return from_problem(msgspec.json.decode(data)["error"])
-    except (msgspec.MsgspecError, LookupError, TypeError):
+    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError):
         return RefusedError("the broker refused, in words that cannot be read")

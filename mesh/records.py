@@ -345,7 +345,7 @@ def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
     place = Place(*parts)
     try:
         record: AnyRecord = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         return str(error), place
     kind, ident, actor, begins_on = place
     if record.kind != kind or record.about != ident or record.begins_on != begins_on:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from muster.mesh import nesting
 from muster.mesh.errors import InvalidError
 
 MOST_FIELDS: Final = 1000
@@ -19,7 +20,6 @@ FORM: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 
 _CHARSET = re.compile(r'charset\s*=\s*"?([\w.:-]{1,40})', re.IGNORECASE)
-_decode = msgspec.json.Decoder().decode
 
 
 def parsed(data: bytes, content_type: str) -> Any:
@@ -44,8 +44,8 @@ def _unknown(data: bytes, content_type: str) -> Any:
     if content_type in {"", "application/octet-stream"}:
         if data.lstrip()[:1] == b"{":
             return from_json(data)
-        with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return _decode(data)
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _value(data)
     return _text(data, content_type)
 
 
@@ -53,17 +53,22 @@ def from_json(data: bytes) -> Any:
     """The value of a JSON text (RFC 8259).
 
     Raises:
-        InvalidError: it is none; told with the place.
+        InvalidError: it is none, told with the place; or it is nested too deeply.
     """
     try:
-        return _decode(data)
-    except RecursionError:
-        raise InvalidError("the body is nested too deeply") from None
+        return _value(data)
     except UnicodeDecodeError as error:
         raise InvalidError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     except msgspec.DecodeError as error:
         why = str(error) if data.strip() else "it is empty"
         raise InvalidError(f"the body ({len(data)} bytes) is not valid JSON: {why}") from None
+
+
+def _value(data: bytes) -> Any:
+    try:
+        return nesting.from_json(data)
+    except RecursionError:
+        raise InvalidError(f"the body is {nesting.TOO_DEEP}") from None
 
 
 def fields(data: bytes) -> dict[str, Any]:

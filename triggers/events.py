@@ -162,6 +162,8 @@ class Events(Service):
                     pause = AGAIN
                 except MusterError as error:
                     log.warning("events.refused", why=str(error))
+                except Exception:  # no page and no event may end the reading for all triggers
+                    log.exception("events.bug")
                 if loop.time() - saved > SAVE:
                     saved = loop.time()
                     await self._save()

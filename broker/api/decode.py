@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from muster.blueprints.paths import join
 from muster.blueprints.strict import build
 from muster.mesh.errors import InvalidError, Problem, UsageError
+from muster.mesh.nesting import DEEPEST, TOO_DEEP, check_levels, from_json
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -21,20 +22,33 @@ MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What msgspec raises for bytes that are no JSON; its ValidationError, for JSON of another shape, is one of them."""
 
 
-def decode(kind: type[T], data: bytes) -> T:
+def decode(kind: type[T], data: bytes, deepest: int = DEEPEST) -> T:
     """The struct in a JSON body.
 
     Raises:
-        UsageError: the body is no JSON.
+        UsageError: the body is no JSON, or has more than so many levels.
         InvalidError: it is JSON of another shape; every problem is told, with its path.
     """
     try:
         decoded: T = _decoder(kind).decode(data)
+        check_levels(data, deepest)
     except msgspec.ValidationError as error:
         raise _explained(kind, data, error) from None
     except MALFORMED as error:
         raise not_json(data, error) from None
     return decoded
+
+
+def value(data: bytes) -> Any:
+    """What a JSON body says, whatever its shape.
+
+    Raises:
+        UsageError: the body is no JSON, or is nested too deeply.
+    """
+    try:
+        return from_json(data)
+    except MALFORMED as error:
+        raise not_json(data, error) from None
 
 
 @cache
@@ -47,7 +61,7 @@ def not_json(data: bytes, error: Exception) -> UsageError:
     if not data.strip():
         return UsageError("the body is empty; it has to be JSON")
     if isinstance(error, RecursionError):
-        return UsageError("the body is nested too deeply")
+        return UsageError(f"the body is {TOO_DEEP}")
     try:
         json.loads(data.decode())
     except json.JSONDecodeError as found:

@@ -9,7 +9,6 @@ import asyncio
 from datetime import timedelta
 from typing import Final
 
-import msgspec
 import nats.errors
 import structlog
 from nats.aio.client import Client
@@ -18,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 
 from muster.broker.api.context import idempotency_key
-from muster.broker.api.decode import MALFORMED, decode, not_json
+from muster.broker.api.decode import decode, value
 from muster.broker.commands import Commands
 from muster.mesh import jetstream, names
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnreachableError
@@ -56,10 +55,7 @@ async def announce(commands: Commands, message: Msg) -> None:
     name = message.subject.removeprefix(EVENTS)
     if not names.is_name(name):
         raise InvalidError(f"{name[:80]!r} is no name for an event: {names.NAME_RULE}")
-    try:
-        body = msgspec.json.decode(message.data)
-    except MALFORMED as error:
-        raise not_json(message.data, error) from None
+    body = value(message.data)
     given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
     sequence, nanoseconds = jetstream.stamp(message)
     await commands.announce(name, body, key=given or f"{sequence}.{nanoseconds}")

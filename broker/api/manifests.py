@@ -11,6 +11,7 @@ from muster.broker.api.decode import decode
 from muster.broker.commands import Commands, ObjectChange
 from muster.mesh.errors import InvalidError, Problem, UsageError
 from muster.mesh.model import Wire
+from muster.mesh.nesting import TOO_DEEP, check_levels
 
 
 class File(Wire):
@@ -83,11 +84,13 @@ def _load_all(given: Files) -> list[Loaded]:
     problems: list[Problem] = []
     for file in given.files:
         try:
+            if file.text.lstrip()[:1] in {"{", "["}:
+                check_levels(file.text.encode())
             loaded += load(file.text, file.name)
         except InvalidError as error:
             problems += error.problems or (Problem(message=error.detail, file=file.name),)
         except RecursionError:
-            problems.append(Problem(message="nested too deeply", file=file.name))
+            problems.append(Problem(message=TOO_DEEP, file=file.name))
     if problems:
         count = f"{len(problems)} things are" if len(problems) > 1 else "something is"
         raise InvalidError(f"{count} wrong with the manifests", *problems)

@@ -15,6 +15,7 @@ from muster.broker.api.views import FiringListing, Listing
 from muster.mesh.events import EventPage, EventQuery
 from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
 from muster.mesh.model import Wire
+from muster.mesh.nesting import WRAPPED
 
 
 class FiringRef(Wire):
@@ -46,7 +47,7 @@ class NextQuery(Wire):
 
 async def create_firing(api: Api, request: Msg) -> FireReply:
     """Put a firing on the log, if the event concerns the trigger."""
-    return await api.commands.fire(decode(FireRequest, request.data))
+    return await api.commands.fire(decode(FireRequest, request.data, WRAPPED))
 
 
 async def get_firing(api: Api, request: Msg) -> Firing:

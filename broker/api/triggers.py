@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Response, Router, get, post
 from litestar.params import Parameter
 
@@ -18,7 +17,7 @@ from muster.broker.api.context import (
     Name,
     idempotency_key,
 )
-from muster.broker.api.decode import MALFORMED, not_json
+from muster.broker.api.decode import value
 from muster.broker.api.documents import ANYTHING
 from muster.broker.api.orders import BY
 from muster.broker.api.views import FiringListing, Listing
@@ -45,12 +44,8 @@ async def fire(
     ] = None,
 ) -> Response[FireReply]:
     """Let a trigger go off by hand."""
-    data, body = await request.body(), None
-    if data.strip():
-        try:
-            body = msgspec.json.decode(data)
-        except MALFORMED as error:
-            raise not_json(data, error) from None
+    data = await request.body()
+    body = value(data) if data.strip() else None
     reply = await api.commands.fire_by_hand(name, body, by=BY, key=idempotency_key(key))
     return Response(reply, status_code=202 if reply.firing and not reply.duplicate else 200)
 

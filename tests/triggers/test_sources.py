@@ -22,6 +22,7 @@ from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import TooLargeError
 from muster.triggers import definitions, events, leftovers
+from muster.triggers.events import Reader
 from muster.triggers.service import Triggers
 from tests.kit.waiting import eventually
 from tests.triggers.control_plane import ControlPlane, control_plane
@@ -176,6 +177,25 @@ async def test_events_that_were_not_heard_of_are_found_by_looking(
         await plane.apply("e", "event", kinds=["order.failed"])
         quiet = await plane.happen("order.failed", heard=False)
         await eventually(lambda: plane.keys("e") == [quiet.id])
+
+
+async def test_a_page_that_cannot_be_read_ends_nothing(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LOOK", 0.1)
+    async with mesh(fresh_nats) as (plane, triggers):
+        give, bugs = Reader.give, [RecursionError("too deep"), ZeroDivisionError()]
+
+        def clumsy(self: Reader, *args: Any) -> None:
+            if bugs:
+                raise bugs.pop()
+            give(self, *args)
+
+        monkeypatch.setattr(Reader, "give", clumsy)
+        await plane.apply("e", "event", kinds=["order.failed"])
+        failed = await plane.happen("order.failed")
+        await eventually(lambda: plane.keys("e") == [failed.id])
+        assert not triggers.sources.trouble
 
 
 async def test_events_while_no_service_runs_are_made_good_and_none_counts_twice(

@@ -22,6 +22,7 @@ from muster.blueprints.provider import Happening, Mesh, Source
 from muster.mesh import names
 from muster.mesh.errors import NotFoundError, Problem, UnavailableError
 from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, moment, sequence, stamp
+from muster.mesh.nesting import TOO_DEEP, from_json
 from muster.mesh.wire import unsubscribe
 
 log = structlog.get_logger()
@@ -159,7 +160,7 @@ class NatsTrigger(Source):
         return f"muster-{names.token(trigger)}-{names.digest_id(self.subject, self.stream or '')[:8]}"
 
     def _happening(self, message: Msg, key: str, time: datetime) -> Happening:
-        too_large = len(message.data) > self.max_body
+        body, rejected = self._said(message.data)
         event: dict[str, Any] = {
             "provider": "nats",
             "kind": "message",
@@ -167,10 +168,20 @@ class NatsTrigger(Source):
             "time": msgspec.to_builtins(time),
             "subject": message.subject,
             "headers": _lower(message.headers or {}),
-            "body": body(message.data[:SHOWN] if too_large else message.data),
+            "body": body,
         }
-        rejected = f"{len(message.data)} bytes are more than max_body ({self.max_body})" if too_large else ""
         return Happening(event=event, key=key, rejected=rejected)
+
+    def _said(self, data: bytes) -> tuple[Any, str]:
+        """A message as JSON where it parses as JSON, else as text; or its beginning, and why it makes no orders."""
+        if len(data) > self.max_body:
+            return _text(data[:SHOWN]), f"{len(data)} bytes are more than max_body ({self.max_body})"
+        try:
+            return from_json(data), ""
+        except RecursionError:
+            return _text(data[:SHOWN]), f"the message is {TOO_DEEP}"
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _text(data), ""
 
 
 async def _fired(mesh: Mesh, happening: Happening) -> bool:
@@ -211,12 +222,8 @@ def subject_problem(subject: str) -> Problem | None:
     return None
 
 
-def body(data: bytes) -> Any:
-    """JSON where it parses as JSON, else text."""
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return data.decode(errors="backslashreplace") or None
+def _text(data: bytes) -> str | None:
+    return data.decode(errors="backslashreplace") or None
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from muster.mesh import names
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
+from muster.mesh.nesting import DEEPEST
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit import record
 from tests.kit.bell import bell
@@ -139,6 +140,14 @@ async def test_an_event_that_does_not_fit_in_a_record_is_not_lost(own_mesh: Mesh
     )
     assert (reply.state, "more than the log takes" in reply.reason) == (FiringState.REJECTED, True)
     assert (await own_mesh.http.get(f"/api/v1/firings/{reply.firing}")).json()["event"] == {"id": "big"}
+
+
+async def test_an_event_as_deep_as_may_be_can_be_read_wherever_it_went(own_mesh: Mesh) -> None:
+    await own_mesh.apply(trigger(inputs={"who": "{{ event.body | string }}"}))
+    body = json.loads("[" * DEEPEST + "]" * DEEPEST)
+    reply = await fire(own_mesh, event={"body": body})
+    assert (reply.state, (await order(own_mesh, reply.orders[0]))["inputs"]["who"]) == (FiringState.FIRED, str(body))
+    assert (await ask(own_mesh, "firings.get", {"id": reply.firing}))["event"]["body"] == body
 
 
 async def test_a_trigger_whose_blueprint_is_gone_tells_so(own_mesh: Mesh) -> None:

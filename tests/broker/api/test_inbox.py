@@ -98,6 +98,7 @@ async def test_a_message_id_is_the_key(own_mesh: Mesh) -> None:
         (b'{"blueprnt": "hello", "on": 7}', "blueprint"),
         (b'{"blueprint": "unheard-of", "on": "web01"}', "unheard-of"),
         (b"", "empty"),
+        (b'{"blueprint": "hello", "on": "web01", "inputs": {"a": %b%b}}' % (b"[" * 99, b"]" * 99), "100 levels"),
     ],
 )
 async def test_a_bad_message_is_kept_with_the_reason(own_mesh: Mesh, body: bytes, words: str) -> None:
@@ -146,7 +147,13 @@ async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "body", "words"), [("deploy", b"version 3", "not valid JSON"), ("Deploy", b"{}", "no name for an event")]
+    ("name", "body", "words"),
+    [
+        ("deploy", b"version 3", "not valid JSON"),
+        ("Deploy", b"{}", "no name for an event"),
+        ("deploy", b"[" * 101 + b"]" * 101, "100 levels"),
+        ("deploy", b"[" * 979 + b"]" * 979, "100 levels"),
+    ],
 )
 async def test_an_event_that_cannot_be_used_is_kept(own_mesh: Mesh, name: str, body: bytes, words: str) -> None:
     await own_mesh.nats.publish(f"muster.inbox.events.{name}", body)

@@ -49,6 +49,23 @@ async def test_broken_json_is_told_with_its_place(mesh: Mesh, body: bytes) -> No
     assert "body" in found["detail"]
 
 
+@pytest.mark.parametrize("depth", [100, 900, 970])
+@pytest.mark.parametrize(
+    ("path", "start", "status"),
+    [
+        ("orders", b'{"blueprint": "hello", "on": "web01", "inputs": ', 400),
+        ("triggers/t/fire", b'{"a": ', 400),
+        ("apply", b'{"kind": "machine", "name": "deep", "params": ', 422),
+    ],
+)
+async def test_a_body_that_is_nested_too_deeply_is_refused(
+    mesh: Mesh, path: str, start: bytes, status: int, depth: int
+) -> None:
+    body = start + b'{"a":' * depth + b"0" + b"}" * depth + b"}"
+    found = problem(await mesh.http.post(f"/api/v1/{path}", content=body), status)
+    assert "more than 100 levels" in str(found)
+
+
 async def test_the_line_of_broken_json_is_told(mesh: Mesh) -> None:
     answer = await mesh.http.post("/api/v1/orders", content=b'{\n  "blueprint": "hello",\n  "on" "web01"\n}')
     assert problem(answer, 400)["errors"][0]["line"] == 3
