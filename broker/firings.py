@@ -200,13 +200,11 @@ class Firings(Orders):
 
     def _planned(self, aim: _Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
         """The record; or why the event does not concern the trigger."""
-        if request.depth > MAX_CHAIN:
-            if request.depth > MAX_CHAIN + 1:
-                return "it was stopped: triggers set each other off"
-            return _record(aim, request, ident, by)
-        if request.rejected:
-            return _record(aim, request, ident, by)
+        if request.depth > MAX_CHAIN + 1:
+            return "it was stopped: triggers set each other off"
         try:
+            if request.rejected or request.depth > MAX_CHAIN:
+                return _record(aim, request, ident, by)
             if aim.condition is not None and not aim.condition.holds({"event": request.event}):
                 return f"`{aim.condition.text.strip()}` does not hold"
             return _record(aim, request, ident, by, self._plan(aim, request.event))
@@ -215,7 +213,8 @@ class Firings(Orders):
         except Exception as error:  # a bug that some event brings to light may not lose the event
             log.exception("firing.bug", trigger=request.trigger)
             rejected = f"a bug of the broker's: {error!r}"
-        return _record(aim, msgspec.structs.replace(request, rejected=rejected), ident, by)
+        kept = msgspec.structs.replace(request, event=_writable(request.event), rejected=request.rejected or rejected)
+        return _record(aim, kept, ident, by)
 
     def _plan(self, aim: _Aim, event: Mapping[str, Any]) -> _Plan:
         """The orders that the trigger wants.
@@ -337,6 +336,15 @@ def _without_event(planned: records.Fired, event: Mapping[str, Any], error: TooL
         depth=planned.depth,
         rejected=error.detail,
     )
+
+
+def _writable(event: dict[str, Any]) -> dict[str, Any]:
+    """The event, or what is known of it if it cannot be put in a record."""
+    try:
+        _encode(event)
+    except Exception:  # noqa: BLE001 - it was told
+        return dict(_short(event))
+    return event
 
 
 def _short(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

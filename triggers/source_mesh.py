@@ -96,12 +96,13 @@ class SourceMesh:
         except NotFoundError:
             await self._look_again()
             raise
-        except MusterError as error:
-            if request.rejected:
+        except Exception as error:  # an event that cannot even be written may not hold up those behind it
+            kept = {name: request.event[name] for name in KEPT if isinstance(request.event.get(name), str)}
+            if kept == request.event:
                 raise
-            log.warning("event.refused", trigger=request.trigger, why=error.detail)
-            kept = {name: request.event[name] for name in KEPT if name in request.event}
-            return await insist(self._desk.fire, replace(request, event=kept, rejected=error.detail))
+            why = error.detail if isinstance(error, MusterError) else repr(error)
+            log.warning("event.refused", trigger=request.trigger, why=why)
+            return await insist(self._desk.fire, replace(request, event=kept, rejected=request.rejected or why))
 
     async def _look_again(self) -> None:
         """Bring the definition up to date; if the change concerns the source, it is stopped by that."""

@@ -21,6 +21,7 @@ from muster.mesh import names
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import TooLargeError
+from muster.mesh.firing import FiringState
 from muster.triggers import definitions, events, leftovers
 from muster.triggers.events import Reader
 from muster.triggers.service import Triggers
@@ -145,6 +146,22 @@ async def test_an_event_that_no_broker_takes_is_rejected_with_the_reason(
         await moody.orders.put("ring")
         await eventually(lambda: plane.keys("m") == ["ring"])
         assert plane.fired[0].rejected == "it is much too large"
+
+
+@pytest.mark.parametrize("rejected", ["", "the source says so"])
+async def test_an_event_that_cannot_be_written_is_rejected_and_holds_up_none_behind_it(
+    fresh_nats: EmbeddedNats, moody: type[Moody], rejected: str
+) -> None:
+    async with mesh(fresh_nats) as (plane, triggers):
+        await plane.apply("m", "moody")
+        await eventually(lambda: moody.running == ["m"])
+        source = triggers.sources._runs["m"].mesh
+        bad = {"kind": "bad", "id": object(), "subject": "it", "body": object()}
+        reply = await source.fire(Happening(event=bad, key="bad", rejected=rejected))
+        assert (reply.state, plane.fired[0].event) == (FiringState.REJECTED, {"kind": "bad", "subject": "it"})
+        assert plane.fired[0].rejected == rejected or "object" in plane.fired[0].rejected
+        await source.fire(Happening(event={"kind": "good"}, key="good"))
+        assert plane.keys("m") == ["bad", "good"]
 
 
 # -- provider event -------------------------------------------------------------------------------

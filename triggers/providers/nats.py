@@ -92,7 +92,7 @@ class NatsTrigger(Source):
                 async for message in subscription.messages:
                     await room.acquire()
                     key = (message.headers or {}).get(MSG_ID, "")[:LONGEST_KEY]
-                    task = group.create_task(_fired(mesh, self._happening(message, key, datetime.now(UTC))))
+                    task = group.create_task(self._fired(mesh, message, key, datetime.now(UTC)))
                     task.add_done_callback(lambda _: room.release())
         finally:
             await unsubscribe(subscription)
@@ -148,12 +148,23 @@ class NatsTrigger(Source):
         _, nanoseconds = stamp(under_way[place])
         key = f"{stream}:{place}:{nanoseconds}"  # a stream that is made anew counts from 1 again
         try:
-            taken = await _fired(mesh, self._happening(under_way[place], key, moment(nanoseconds)))
+            taken = await self._fired(mesh, under_way[place], key, moment(nanoseconds))
         finally:
             message = under_way.pop(place)
         if taken:
             with suppress(UnavailableError):  # then it comes again, and its firing is there already
                 await acknowledge(message)
+
+    async def _fired(self, mesh: Mesh, message: Msg, key: str, time: datetime) -> bool:
+        """Whether the message is dealt with; if not, the trigger has changed and its next source has to take it."""
+        try:
+            reply = await mesh.fire(self._happening(message, key, time))
+        except NotFoundError:
+            return False
+        except Exception as error:  # noqa: BLE001 - no message may end the listening to the others
+            log.warning("message.failed", trigger=mesh.trigger, subject=message.subject, why=repr(error))
+            return False
+        return not reply.stale
 
     def _consumer(self, trigger: str) -> str:
         """Its name; other settings make another one."""
@@ -182,15 +193,6 @@ class NatsTrigger(Source):
             return _text(data[:SHOWN]), f"the message is {TOO_DEEP}"
         except (msgspec.DecodeError, UnicodeDecodeError):
             return _text(data), ""
-
-
-async def _fired(mesh: Mesh, happening: Happening) -> bool:
-    """Whether the event is dealt with; if not, the trigger has changed and its next source has to take it."""
-    try:
-        reply = await mesh.fire(happening)
-    except NotFoundError:
-        return False
-    return not reply.stale
 
 
 async def _renew(client: Client, puller: Puller) -> None:

@@ -142,6 +142,15 @@ async def test_an_event_that_does_not_fit_in_a_record_is_not_lost(own_mesh: Mesh
     assert (await own_mesh.http.get(f"/api/v1/firings/{reply.firing}")).json()["event"] == {"id": "big"}
 
 
+@pytest.mark.parametrize("fields", [{}, {"rejected": "it was too large"}, {"depth": 9}], ids=str)
+async def test_an_event_that_cannot_be_written_is_not_lost(own_mesh: Mesh, fields: dict[str, Any]) -> None:
+    await own_mesh.apply(trigger())
+    request = FireRequest(trigger="t", event={"id": "odd", "body": object()}, **fields)
+    reply = await own_mesh.broker.commands.fire(request)
+    assert (reply.state, reply.firing != "") == (FiringState.REJECTED, True)
+    assert (await own_mesh.http.get(f"/api/v1/firings/{reply.firing}")).json()["event"] == {"id": "odd"}
+
+
 async def test_an_event_as_deep_as_may_be_can_be_read_wherever_it_went(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger(inputs={"who": "{{ event.body | string }}"}))
     body = json.loads("[" * DEEPEST + "]" * DEEPEST)
