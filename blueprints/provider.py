@@ -163,6 +163,10 @@ class Source(Provider):
     async def forget(self, mesh: Mesh) -> None:
         """The trigger was deleted, disabled or given other settings: remove what `run` left elsewhere, if it does."""
 
+    def leaves(self) -> str:
+        """What tells that which `forget` would remove from another: settings that leave the same go on with it."""
+        return repr(self)
+
 
 @lru_cache(maxsize=1)
 def provider_kinds() -> Mapping[str, type[Provider]]:

@@ -40,6 +40,13 @@ class Note(Wire):
         except msgspec.ValidationError:
             return None
 
+    def leaves_the_same(self, other: Note) -> bool:
+        """Whether the source of another note goes on with what this one's left."""
+        here, there = self.source(), other.source()
+        if here is None or there is None or self.provider != other.provider:
+            return False
+        return here.leaves() == there.leaves()
+
 
 def leaves_something(source: Source) -> bool:
     """Whether anything of it has to be cleared up."""
@@ -53,13 +60,13 @@ class Leftovers:
         self._client = client
 
     async def note(self, provider: str, source: Source, mesh: Mesh) -> None:
-        """Before it runs; what it left with other settings is cleared up."""
+        """Before it runs; what it left with other settings is cleared up, unless these leave the same."""
         bucket, key = await self._bucket(), _key(mesh.trigger)
         note = Note(provider=provider, settings=msgspec.to_builtins(source))
         before = await _read(bucket, key)
         if before == note:
             return
-        if before is not None:
+        if before is not None and not before.leaves_the_same(note):
             await _forget(before, mesh)
         await bucket.put(key, msgspec.json.encode(note))
 

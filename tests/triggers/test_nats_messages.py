@@ -1,17 +1,19 @@
-"""Messages that are not what a nats trigger's author thought of."""
+"""Messages for nats triggers that are changed meanwhile, that nobody takes, or that stand in a queue of work."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from nats.js.api import StreamConfig
+from nats.js.api import RetentionPolicy, StreamConfig
 
 from muster.mesh.embedded_nats import EmbeddedNats
-from muster.mesh.errors import MusterError, RefusedError
+from muster.mesh.errors import MusterError, RefusedError, UnavailableError
 from muster.mesh.firing import FireRequest
+from muster.triggers.providers import nats
 from tests.kit.waiting import eventually
-from tests.triggers.test_sources import mesh, probed
+from tests.triggers.control_plane import ControlPlane, control_plane
+from tests.triggers.test_sources import consumers, mesh, probed, service
 
 
 @pytest.mark.parametrize("depth", [101, 900, 979, 100_000])
@@ -52,3 +54,51 @@ async def test_a_message_that_nobody_takes_does_not_end_the_listening(
         plane.refuse = refuse
         await eventually(fired)
         assert (triggers.sources.trouble, triggers.sources._runs["n"].task, task.done()) == ({}, task, False)
+
+
+def bodies(plane: ControlPlane) -> list[Any]:
+    return sorted(request.event["body"] for request in plane.fired)
+
+
+async def test_what_waits_in_a_stream_survives_another_limit(fresh_nats: EmbeddedNats) -> None:
+    async with control_plane(fresh_nats.url) as plane:
+        await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
+        await plane.apply("n", "nats", subject="shop.a", stream="SHOP")
+        async with service(plane):
+            await plane.js.publish("shop.a", b"0")
+            await eventually(lambda: bodies(plane) == [0])
+        for number in range(1, 6):
+            await plane.js.publish("shop.a", str(number).encode())
+        await plane.apply("n", "nats", subject="shop.a", stream="SHOP", max_body=2_000_000)
+        async with service(plane):
+            await eventually(lambda: bodies(plane) == [*range(6)], what="what came while nobody ran")
+
+
+async def test_what_is_under_way_survives_another_limit(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats, "ACK_WAIT", 1.0)
+    async with mesh(fresh_nats) as (plane, _):
+        await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
+        await plane.apply("n", "nats", subject="shop.a", stream="SHOP")
+        plane.refuse = lambda _: UnavailableError("busy")
+        for number in range(5):
+            await plane.js.publish("shop.a", str(number).encode())
+        await eventually(lambda: len(plane.attempts) >= 5)
+        (before,) = await consumers(plane.client, "SHOP")
+        await plane.apply("n", "nats", subject="shop.a", stream="SHOP", max_body=2_000_000)
+        plane.refuse = lambda _: None
+        await eventually(lambda: bodies(plane) == [*range(5)], what="what nobody had acknowledged")
+        (after,) = await consumers(plane.client, "SHOP")
+        assert after.created == before.created
+
+
+async def test_a_stream_that_is_a_queue_of_work_is_read_from_its_start(fresh_nats: EmbeddedNats) -> None:
+    async with mesh(fresh_nats) as (plane, triggers):
+        config = StreamConfig(name="JOBS", subjects=["jobs.>"], retention=RetentionPolicy.WORK_QUEUE)
+        await plane.js.add_stream(config)
+        await plane.js.publish("jobs.a", b"1")
+        await plane.apply("n", "nats", subject="jobs.>", stream="JOBS")
+        await plane.js.publish("jobs.b", b"2")
+        await eventually(lambda: bodies(plane) == [1, 2])
+        assert not triggers.sources.trouble

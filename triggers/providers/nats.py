@@ -14,7 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError as NoSuchThingError
 
@@ -78,6 +78,10 @@ class NatsTrigger(Source):
         except NoSuchThingError:
             return
 
+    def leaves(self) -> str:
+        """The end of the consumer's name: another subject or stream makes another one."""
+        return names.digest_id(self.subject, self.stream or "")[:8]
+
     async def _core(self, mesh: Mesh) -> None:
         """One of all the services that listen has each message."""
         subscription = await mesh.client.subscribe(
@@ -124,20 +128,23 @@ class NatsTrigger(Source):
             renewing.cancel()
 
     async def _ensure(self, js: JetStreamContext, stream: str, consumer: str, since: datetime) -> None:
-        config = ConsumerConfig(
-            durable_name=consumer,
-            filter_subject=self.subject,
-            deliver_policy=DeliverPolicy.BY_START_TIME,
-            opt_start_time=since,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT,
-            max_ack_pending=4 * self.at_once,
-            max_deliver=-1,
-        )
         try:
             try:
                 await js.consumer_info(stream, consumer)
             except NoSuchThingError:
+                retention = (await js.stream_info(stream)).config.retention
+                # a queue of work has no other consumers: what nobody has acknowledged stands there to be done
+                from_start = retention == RetentionPolicy.WORK_QUEUE
+                config = ConsumerConfig(
+                    durable_name=consumer,
+                    filter_subject=self.subject,
+                    deliver_policy=DeliverPolicy.ALL if from_start else DeliverPolicy.BY_START_TIME,
+                    opt_start_time=None if from_start else since,
+                    ack_policy=AckPolicy.EXPLICIT,
+                    ack_wait=ACK_WAIT,
+                    max_ack_pending=4 * self.at_once,
+                    max_deliver=-1,
+                )
                 await js.add_consumer(stream, config)
         except NoSuchThingError as error:
             raise UnavailableError(f"there is no stream {stream!r} on the mesh's NATS server") from error
@@ -155,6 +162,9 @@ class NatsTrigger(Source):
             with suppress(UnavailableError):  # then it comes again, and its firing is there already
                 await acknowledge(message)
 
+    def _consumer(self, trigger: str) -> str:
+        return f"muster-{names.token(trigger)}-{self.leaves()}"
+
     async def _fired(self, mesh: Mesh, message: Msg, key: str, time: datetime) -> bool:
         """Whether the message is dealt with; if not, the trigger has changed and its next source has to take it."""
         try:
@@ -165,10 +175,6 @@ class NatsTrigger(Source):
             log.warning("message.failed", trigger=mesh.trigger, subject=message.subject, why=repr(error))
             return False
         return not reply.stale
-
-    def _consumer(self, trigger: str) -> str:
-        """Its name; other settings make another one."""
-        return f"muster-{names.token(trigger)}-{names.digest_id(self.subject, self.stream or '')[:8]}"
 
     def _happening(self, message: Msg, key: str, time: datetime) -> Happening:
         body, rejected = self._said(message.data)
