@@ -11,7 +11,7 @@ import msgspec
 from muster.blueprints.provider import Happening, Hook, HookRequest, Ignored
 from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import InvalidError, Problem, UnavailableError
-from muster.triggers.deliveries import event
+from muster.triggers.deliveries import event, key_of_body
 from muster.triggers.globs import glob_fault, globs
 
 HEADS: Final = "refs/heads/"
@@ -82,6 +82,9 @@ class Forge(Hook):
     projects: tuple[str, ...] = ()
     """Globs over `group/project`."""
 
+    dedupe: Literal["id", "body"] = "id"
+    """`body`: equal bodies are one delivery, whatever id they say: no signature covers GitHub's."""
+
     name: ClassVar[str]
     """As `provider:` says it."""
     known: ClassVar[Mapping[str, str]]
@@ -114,6 +117,8 @@ class Forge(Hook):
             return delivery
         if reason := self._unwanted(delivery):
             return Ignored(reason=reason)
+        if self.dedupe == "body":
+            ident = key_of_body(request)
         told = event(request, self.name, delivery.kind, delivery.body, ident)
         told |= msgspec.structs.asdict(delivery.about.facts)
         return Happening(event=told, key=ident)

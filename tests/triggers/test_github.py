@@ -93,6 +93,13 @@ async def test_a_redelivery_has_the_same_id(served: Served) -> None:
     assert served.fired.last["id"] == ident["x-github-delivery"]
 
 
+async def test_equal_bodies_are_one_delivery_if_the_trigger_says_so(served: Served) -> None:
+    hub(served, dedupe="body")
+    assert (await deliver(served, "push", push(), {"x-github-delivery": "1"})).status_code == 202
+    assert (await deliver(served, "push", push(), {"x-github-delivery": "2"})).json()["duplicate"] is True
+    assert (await deliver(served, "push", push(ref="refs/heads/other"), {"x-github-delivery": "1"})).status_code == 202
+
+
 async def test_a_webhook_that_sends_forms_is_understood_too(served: Served) -> None:
     hub(served)
     form = {"content-type": "application/x-www-form-urlencoded"}

@@ -136,8 +136,19 @@ async def test_a_signed_time_must_be_of_now(served: Served) -> None:
     assert (await served.post("any", BODY, now)).status_code == 202
     assert (await served.post("any", BODY, now)).json()["duplicate"] is True
     assert (await served.post("any", BODY, headers(30))).status_code == 202
+    for ident in ("1", "2"):
+        unsigned = now | {"webhook-id": ident, "idempotency-key": ident}
+        assert (await served.post("any", BODY, unsigned)).json()["duplicate"] is True
     for wrong in (headers(62), headers(-62), now | {"x-time": "soon"}, {"x-signature": hexed(BODY)}):
         problem(await served.post("any", BODY, wrong), 401)
+
+
+async def test_an_id_beside_a_signed_time_counts_if_the_trigger_names_its_header(served: Served) -> None:
+    served.known.add("any", "webhook", auth="hmac", secret=ENV, timestamp_header="X-Time", id_header="X-Id")
+    for age, ident, status in ((0, "1", 202), (1, "1", 200), (1, "2", 202)):
+        stamp = str(int(time.time() - age))
+        headers = {"x-time": stamp, "x-signature": hexed(b"%b.%b" % (stamp.encode(), BODY)), "x-id": ident}
+        assert (await served.post("any", BODY, headers)).status_code == status
 
 
 async def test_equal_bodies_are_one_delivery_if_the_trigger_says_so(served: Served) -> None:

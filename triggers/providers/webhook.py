@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from muster.blueprints.definition import duration
 from muster.blueprints.provider import Happening, Hook, HookRequest
 from muster.mesh.errors import Problem, UnauthorizedError, UnavailableError
 from muster.triggers.bodies import parsed
-from muster.triggers.deliveries import event, key, shown
+from muster.triggers.deliveries import event, key, key_of_body, shown
 from muster.triggers.signatures import (
     STANDARD_ID,
     Algorithm,
@@ -49,7 +49,7 @@ class Webhook(Hook):
     tolerance: str = "5m"
     """How far a signed time may be from ours."""
     id_header: str | None = None
-    """What tells a redelivery; unless said, `webhook-id` or `Idempotency-Key`."""
+    """What tells a redelivery; unless said, `webhook-id` or `Idempotency-Key`, and with a signed time its signature."""
     dedupe: Literal["id", "body"] = "id"
     """`body`: equal bodies are one delivery, whatever id they say: the id of an `hmac` delivery is not signed."""
 
@@ -75,17 +75,21 @@ class Webhook(Hook):
         proof = self._check(request)
         headers = request.headers
         body = parsed(request.body, headers.get("content-type", ""))
-        if self.dedupe == "body":
-            known = "body:" + fingerprint(request.body)
-        else:
-            known = key(proof.ident, *map(headers.get, self._id_headers()), proof.signature)
+        known = key_of_body(request) if self.dedupe == "body" else key(*self._idents(proof, headers))
         hidden = self.header.lower() if self.header is not None else None
         told = event(request, "webhook", "webhook", body, known, hidden)
         told["query"] = shown(request.query) if request.query else {}
         return Happening(event=told, key=known)
 
-    def _id_headers(self) -> tuple[str, ...]:
-        return ID_HEADERS if self.id_header is None else (self.id_header.lower(),)
+    def _idents(self, proof: _Proof, headers: Mapping[str, str]) -> tuple[str | None, ...]:
+        """What may tell the delivery when it comes again.
+
+        No header outranks what is signed, unless the trigger names it: whoever has seen a delivery could write
+        another id on it, and send it again for as long as its time is taken for now.
+        """
+        if self.id_header is not None:
+            return proof.ident, headers.get(self.id_header.lower()), proof.signature
+        return proof.ident, proof.signature, *map(headers.get, ID_HEADERS)
 
     def _check(self, request: HookRequest) -> _Proof:
         if self.auth == "none":
