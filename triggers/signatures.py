@@ -29,7 +29,12 @@ LONGEST_TOLERANCE: Final = timedelta(days=1)
 
 def is_equal(given: str, right: bytes) -> bool:
     """Whether they are the same; how long it takes tells nothing."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right)
+    return hmac.compare_digest(as_sent(given), right)
+
+
+def as_sent(header: str) -> bytes:
+    """A header's bytes: it was read as if each were a letter (latin-1), whatever its sender wrote it in."""
+    return header.encode("latin-1")
 
 
 def check_token(secret: bytes, given: str | None, header: str) -> None:
@@ -41,7 +46,7 @@ def check_token(secret: bytes, given: str | None, header: str) -> None:
     if given is None:
         raise UnauthorizedError(f"the header {header} with the token is missing")
     scheme, _, rest = given.partition(" ")
-    token = rest.strip() if scheme.lower() == "bearer" else given
+    token = rest.strip(" \t") if scheme.lower() == "bearer" else given
     if not is_equal(token, secret):
         raise UnauthorizedError(f"the token in {header} is not this trigger's")
 
@@ -98,7 +103,7 @@ def check_standard(secret: bytes, request: HookRequest, tolerance: timedelta) ->
         missing = [name for name in (STANDARD_ID, STANDARD_TIMESTAMP, STANDARD_SIGNATURE) if not headers.get(name)]
         raise UnauthorizedError(f"the delivery is not signed: {' and '.join(missing)} missing")
     check_time(stamp, request, tolerance, STANDARD_TIMESTAMP)
-    content = b"%b.%b.%b" % (ident.encode(), stamp.encode(), request.body)
+    content = b"%b.%b.%b" % (as_sent(ident), as_sent(stamp), request.body)
     right = signature(standard_key(secret), content, _STANDARD)
     fits = [is_equal(one[3:], right) for one in given.split(" ") if one.startswith("v1,")]
     if not any(fits):

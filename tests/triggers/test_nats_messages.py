@@ -32,6 +32,16 @@ async def test_a_message_that_is_nested_too_deeply_makes_a_rejected_firing(
         assert not plane.fired[-1].rejected
 
 
+async def test_headers_that_hold_secrets_do_not_come_on_the_record(fresh_nats: EmbeddedNats) -> None:
+    async with mesh(fresh_nats) as (plane, _):
+        await plane.apply("n", "nats", subject="shop.a")
+        await probed(plane, "shop.a")
+        headers = {"Authorization": "Bearer s3cret", "X-Api-Key": "s3cret", "X-Who": "me"}
+        await plane.client.publish("shop.a", headers=headers)
+        await eventually(lambda: len(plane.fired) == 2)
+        assert plane.fired[-1].event["headers"] == {"x-who": "me"}
+
+
 @pytest.mark.parametrize("fields", [{}, {"stream": "SHOP"}], ids=str)
 async def test_a_message_that_nobody_takes_does_not_end_the_listening(
     fresh_nats: EmbeddedNats, fields: dict[str, Any]

@@ -175,6 +175,13 @@ async def test_a_token_lets_in(
     problem(await served.post("any", BODY), 401)
 
 
+async def test_a_token_may_have_any_letters(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "p\u00e4sswort \u2713")
+    served.known.add("any", "webhook", auth="token", secret=ENV, header="X-Token")
+    assert (await served.post("any", BODY, {"x-token": "p\u00e4sswort \u2713"})).status_code == 202
+    problem(await served.post("any", BODY, {"x-token": "p\u00e4sswort"}), 401)
+
+
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -185,6 +192,12 @@ def standard(body: bytes, ident: str = "msg_1", age: float = 0, key: str = KEY) 
     digest = hmac.new(secret, f"{ident}.{stamp}.".encode() + body, hashlib.sha256).digest()
     signature = "v1," + base64.b64encode(digest).decode()
     return {"webhook-id": ident, "webhook-timestamp": stamp, "webhook-signature": signature}
+
+
+async def test_a_signed_id_may_have_any_letters(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_SECRET", KEY)
+    served.known.add("any", "webhook", auth="standard-webhooks", secret=ENV)
+    assert (await served.post("any", BODY, standard(BODY, "msg_\u00fc"))).status_code == 202
 
 
 async def test_standard_webhooks_are_checked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final
@@ -24,6 +24,7 @@ from muster.mesh.errors import NotFoundError, Problem, UnavailableError
 from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, moment, sequence, stamp
 from muster.mesh.nesting import TOO_DEEP, from_json
 from muster.mesh.wire import unsubscribe
+from muster.triggers.deliveries import shown
 
 log = structlog.get_logger()
 
@@ -184,7 +185,7 @@ class NatsTrigger(Source):
             "id": key,
             "time": msgspec.to_builtins(time),
             "subject": message.subject,
-            "headers": _lower(message.headers or {}),
+            "headers": shown({name.lower(): value for name, value in (message.headers or {}).items()}),
             "body": body,
         }
         return Happening(event=event, key=key, rejected=rejected)
@@ -232,7 +233,3 @@ def subject_problem(subject: str) -> Problem | None:
 
 def _text(data: bytes) -> str | None:
     return data.decode(errors="backslashreplace") or None
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

@@ -15,6 +15,7 @@ from muster.triggers.signatures import (
     Algorithm,
     Encoding,
     Scheme,
+    as_sent,
     check_signature,
     check_standard,
     check_time,
@@ -116,7 +117,7 @@ class Webhook(Hook):
         stamp = headers.get(self.timestamp_header.lower())
         if stamp is None:
             raise UnauthorizedError(f"the header {self.timestamp_header} with the signed time is missing")
-        right = signature(secret, b"%b.%b" % (stamp.encode(), request.body), scheme)
+        right = signature(secret, b"%b.%b" % (as_sent(stamp), request.body), scheme)
         check_signature(given, right, scheme, header)
         check_time(stamp, request, duration(self.tolerance), self.timestamp_header)
         return _Proof(signature="signed:" + fingerprint(right))
