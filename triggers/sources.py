@@ -101,6 +101,10 @@ class Sources(Service):
             await source.run(mesh)
         except MusterError as error:
             return str(error)
+        except asyncio.CancelledError:
+            if (current := asyncio.current_task()) is None or current.cancelling():
+                raise
+            return "something that it waited for was cancelled"
         except Exception as error:  # noqa: BLE001 - anybody's code may run here
             return repr(error)
         return "it ended by itself"

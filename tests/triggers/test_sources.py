@@ -41,6 +41,8 @@ class Moody(Source):
         try:
             while True:
                 told = await self.orders.get()
+                if told == "leak":  # as one does that awaits a task which somebody else cancelled
+                    raise asyncio.CancelledError
                 if told == "fail":
                     raise RuntimeError("it is in a bad mood")
                 await mesh.fire(Happening(event={"told": told}, key=told))
@@ -92,6 +94,18 @@ async def test_a_source_that_fails_is_told_and_started_again(fresh_nats: Embedde
         await moody.orders.put("ring")
         await eventually(lambda: plane.keys("m") == ["ring"])
         assert not triggers.sources.trouble
+
+
+async def test_a_source_that_lets_a_cancellation_of_its_own_out_is_started_again(
+    fresh_nats: EmbeddedNats, moody: type[Moody]
+) -> None:
+    async with mesh(fresh_nats) as (plane, triggers):
+        await plane.apply("m", "moody")
+        await eventually(lambda: moody.running == ["m"])
+        await moody.orders.put("leak")
+        await eventually(lambda: "m" in triggers.sources.trouble)
+        await moody.orders.put("ring")
+        await eventually(lambda: plane.keys("m") == ["ring"])
 
 
 async def test_a_source_stops_at_once_when_its_trigger_is_deleted_disabled_or_set_otherwise(
