@@ -18,6 +18,7 @@ from muster.blueprints.definition import Retry, Task, duration
 from muster.blueprints.task import Done, Failed, Outcome, Suspended
 from muster.mesh.errors import MusterError
 from muster.mesh.model import Job, JobState
+from muster.mesh.nesting import TOO_DEEP, check_levels
 
 log = structlog.get_logger()
 
@@ -114,12 +115,21 @@ def _filled_in(step: Step, values: dict[str, Any]) -> Task:
 
 
 def _fitting(outcome: Outcome) -> Outcome:
-    """The outcome, if its outputs are of a size that records may have."""
+    """The outcome, if its outputs are of a size and a depth that records may have."""
     outputs = outcome.memo if isinstance(outcome, Suspended) else outcome.outputs
-    if not outputs or (size := len(msgspec.json.encode(outputs))) <= OUTPUTS_LIMIT:
+    if not outputs:
         return outcome
+    try:
+        check_levels(data := msgspec.json.encode(outputs))
+    except RecursionError:
+        error = f"its outputs are {TOO_DEEP}"
+    else:
+        if len(data) <= OUTPUTS_LIMIT:
+            return outcome
+        size = len(data)
+        error = f"its outputs are {size} bytes of JSON; at most {OUTPUTS_LIMIT} can be kept, so print what is large"
     return Failed(
-        error=f"its outputs are {size} bytes of JSON; at most {OUTPUTS_LIMIT} can be kept, so print what is large",
+        error=error,
         exit_code=None if isinstance(outcome, Suspended) else outcome.exit_code,
         final=True,
     )

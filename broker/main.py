@@ -39,7 +39,7 @@ from muster.broker.state.machine import State
 from muster.mesh import names
 from muster.mesh.companion import Companion
 from muster.mesh.connection import connect
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import MALFORMED, UnavailableError
 from muster.mesh.events import nats_subject
 from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
@@ -154,7 +154,7 @@ class Broker:
         async def heard(message: Msg) -> None:
             try:
                 presence = _presence.decode(message.data)
-            except msgspec.MsgspecError:
+            except MALFORMED:
                 return
             self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
 

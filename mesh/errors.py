@@ -6,9 +6,12 @@ mend.  Exit code and HTTP status stand on the class, so each is decided in one p
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
+
+MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are no JSON; its ValidationError, for JSON of another shape, is one of them."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

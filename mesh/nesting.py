@@ -40,12 +40,13 @@ def from_json(text: bytes) -> Any:
 def check_levels(text: bytes, deepest: int = DEEPEST) -> None:
     """See that what was found to be JSON has no more levels of arrays and objects.
 
-    If it has no more brackets than that, it is not looked at any closer: two counts, half a microsecond.
+    If it has no more brackets than that, it is not looked at any closer: two counts, half a microsecond.  A short
+    one is not counted either: a level takes two bytes.
 
     Raises:
         RecursionError: it has more.
     """
-    if text.count(b"[") + text.count(b"{") > deepest and _levels(text) > deepest:
+    if len(text) > 2 * deepest and text.count(b"[") + text.count(b"{") > deepest and _levels(text) > deepest:
         raise RecursionError(TOO_DEEP)
 
 

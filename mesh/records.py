@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from muster.mesh import names
+from muster.mesh.errors import MALFORMED
 from muster.mesh.model import Job, Moment, Order, OrderState, Wire
+from muster.mesh.nesting import WRAPPED, check_levels
 
 NOTHING: Final = msgspec.Raw(b"{}")
 
@@ -345,7 +347,8 @@ def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
     place = Place(*parts)
     try:
         record: AnyRecord = _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        check_levels(data, WRAPPED)
+    except MALFORMED as error:
         return str(error), place
     kind, ident, actor, begins_on = place
     if record.kind != kind or record.about != ident or record.begins_on != begins_on:

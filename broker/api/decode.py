@@ -10,16 +10,13 @@ import msgspec
 
 from muster.blueprints.paths import join
 from muster.blueprints.strict import build
-from muster.mesh.errors import InvalidError, Problem, UsageError
+from muster.mesh.errors import MALFORMED, InvalidError, Problem, UsageError
 from muster.mesh.nesting import DEEPEST, TOO_DEEP, check_levels, from_json
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 MOST_PROBLEMS = 50
 """More than these help nobody."""
-
-MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What msgspec raises for bytes that are no JSON; its ValidationError, for JSON of another shape, is one of them."""
 
 
 def decode(kind: type[T], data: bytes, deepest: int = DEEPEST) -> T:

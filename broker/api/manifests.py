@@ -9,7 +9,7 @@ import msgspec
 from muster.blueprints.manifest import Loaded, load
 from muster.broker.api.decode import decode
 from muster.broker.commands import Commands, ObjectChange
-from muster.mesh.errors import InvalidError, Problem, UsageError
+from muster.mesh.errors import MALFORMED, InvalidError, Problem, UsageError
 from muster.mesh.model import Wire
 from muster.mesh.nesting import TOO_DEEP, check_levels
 
@@ -65,7 +65,7 @@ def _is_list_of_files(body: bytes) -> bool:
         return False
     try:
         shape = msgspec.json.decode(body, type=_Shape)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         return False
     return shape.files is not msgspec.UNSET and shape.kind is msgspec.UNSET
 

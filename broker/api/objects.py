@@ -13,7 +13,7 @@ from muster.broker.api import manifests
 from muster.broker.api.context import AnyRequest, ApiDependency, Cursor, DryRun, Limit, Name
 from muster.broker.api.orders import BY
 from muster.broker.api.views import Listing
-from muster.mesh.errors import InvalidError, Problem
+from muster.mesh.errors import MALFORMED, InvalidError, Problem
 
 
 @post(
@@ -119,7 +119,7 @@ def _named(body: bytes, kind: str, name: str) -> bytes:
     """A JSON body with the kind and name of its address, where it leaves them out."""
     try:
         raw = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         return body
     if not isinstance(raw, dict) or ("kind" in raw and "name" in raw):
         return body

@@ -173,6 +173,13 @@ async def test_outputs_too_large_for_a_record_fail_their_task_in_words(broker: S
     assert "at most 262144 can be kept" in done.reason
 
 
+async def test_outputs_too_deep_for_a_record_fail_their_task_in_words(broker: StandIn) -> None:
+    run = "python3 -c \"print('x=' + 150 * '[' + 150 * ']')\" >> \"$MUSTER_OUTPUTS\""
+    done = await broker.done(await broker.order([{"name": "a", "run": run}]))
+    assert done.state is OrderState.FAILED
+    assert "nested more than 100 levels deep" in done.reason
+
+
 async def test_outputs_too_many_for_a_record_end_the_order_in_words(broker: StandIn) -> None:
     tasks = [{"name": f"t{n}", "uses": "noop", "with": {"outputs": {f"n{n}": "y" * 200_000}}} for n in range(24)]
     blueprint = await broker.blueprint({"tasks": tasks})

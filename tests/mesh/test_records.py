@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.mesh import names, records
+from muster.mesh.model import OrderState
+from muster.mesh.nesting import DEEPEST, WRAPPED
 
 CLAIM = records.Claimed(order="o1", attempt=1, element="web01", agent="a")
 CANCEL = records.CancelRequested(order="o1", by="me")
@@ -46,13 +50,26 @@ def test_a_record_in_the_wrong_place_is_refused(subject: str, record: records.Re
         b'{"type":"nonsense"}',
         b"[]",
         b"\xff\xfe",
+        b'{"type":"cancel_requested","order":"\xff","by":"me"}',
+        b'{"type":"done","order":"o1","attempt":1,"state":"finished","outputs":{"x":%b%b}}'
+        % (b"[" * 5000, b"]" * 5000),
     ],
-    ids=["nothing", "a PubAck", "a part", "more than a record", "no type of ours", "a list", "no text"],
+    ids=["nothing", "a PubAck", "a part", "more", "no type of ours", "a list", "no text", "no name", "too deep"],
 )
 def test_what_is_no_record_is_told_apart(data: bytes) -> None:
     answer, place = records.decode(names.log("order", "o1", "web01"), data)
     assert isinstance(answer, str)
     assert place is not None
+
+
+@pytest.mark.parametrize(("levels", "is_taken"), [(DEEPEST, True), (WRAPPED, False)])
+def test_a_record_is_nested_no_deeper_than_others_can_write_it_again(levels: int, is_taken: bool) -> None:
+    outputs: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        outputs = {"x": outputs}
+    done = records.Done(order="o1", attempt=1, state=OrderState.FINISHED, outputs=outputs)
+    record, _ = records.decode(names.log("order", "o1", "web01"), records.encode(done))
+    assert (record == done) is is_taken
 
 
 @given(st.binary(max_size=200))
