@@ -37,6 +37,21 @@ class Connection(Client):
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         return _headers(headers) if headers else None
 
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return Msg(self, _text(subject), _text(reply), data, headers, _sid=sid)
+
+    async def _read_loop(self) -> None:
+        """As in nats-py, but whatever ends it is a lost connection.
+
+        nats-py would be deaf from then on, and still take itself for connected.
+        """
+        await super()._read_loop()
+        task = asyncio.current_task()
+        if self.is_connected and not (task and task.cancelling()):
+            await self._process_op_err(nats.errors.ProtocolError())
+
     async def request(self, *args: Any, **more: Any) -> Msg:
         """As in nats-py, but a cancellation counts also if it comes together with the answer.
 
@@ -70,9 +85,9 @@ class _Reader(Parser):
             kept.clear()
         self.needed = at = 0
         while (end := data.find(b"\r\n", at)) >= 0:
-            words = data[at:end].split()
+            words = data[at:end].split(b" ")
             body = end + 2
-            if words and words[0] in _MESSAGES:
+            if words[0] in _MESSAGES:
                 sid, reply, header, size = _told(words)
                 end = body + size
                 if len(data) < end + 2:
@@ -83,7 +98,7 @@ class _Reader(Parser):
                 subscription = subscriptions.get(sid)
                 if subscription is not None and type(direct := subscription._pending_queue) is _Direct:  # noqa: SLF001
                     known = _headers(headers) if headers else None
-                    direct.put_nowait(Msg(self.nc, words[1].decode(), reply.decode(), payload, known))
+                    direct.put_nowait(Msg(self.nc, _text(words[1]), _text(reply), payload, known))
                     continue
                 waits = self.nc._process_msg(sid, words[1], reply, payload, headers)  # noqa: SLF001
             else:
@@ -95,6 +110,11 @@ class _Reader(Parser):
 
 
 _MESSAGES: Final = frozenset({b"MSG", b"HMSG"})
+
+
+def _text(subject: bytes) -> str:
+    """A subject is any bytes but spaces and ends of lines: the server does not ask for UTF-8."""
+    return subject.decode("utf-8", "backslashreplace")
 
 
 def _told(words: list[bytes]) -> tuple[int, bytes, int, int]:

@@ -14,7 +14,9 @@ from nats.aio.msg import Msg
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-from muster.mesh.wire import Connection
+from muster.mesh.connection import connect
+from muster.mesh.embedded_nats import EmbeddedNats
+from muster.mesh.wire import Connection, subscribe
 from tests.kit.waiting import deadline
 
 _HEADERS = (
@@ -94,6 +96,36 @@ def test_pieces_make_the_messages_that_nats_py_makes(parts: list[bytes], cuts: l
 async def test_noise_is_no_message(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         await _heard(Connection(), [line])
+
+
+@pytest.mark.parametrize("subject", [b"wire.caf\xe9", b"wire.\x0c7 wire.\xff"], ids=["subject", "subject and reply"])
+async def test_a_subject_is_any_bytes(nats_server: EmbeddedNats, subject: bytes) -> None:
+    """As in `nats pub`; nats-py would end its read loop, and our own messages with it."""
+    heard: asyncio.Queue[Msg] = asyncio.Queue()
+    async with deadline(), connect(nats_server.url, name="test") as client:
+        await client.subscribe("wire.*", cb=heard.put)
+        await subscribe(client, "wire.*", heard.put_nowait)
+        await client._send_command(b"PUB %b 1\r\nx\r\n" % subject)
+        await client.publish("wire.next", b"y")
+        got = [await heard.get() for _ in range(4)]
+    words = subject.decode(errors="backslashreplace").partition(" ")
+    assert sorted((it.subject, it.reply) for it in got) == sorted([(words[0], words[2]), ("wire.next", "")] * 2)
+
+
+async def test_what_ends_the_read_loop_is_a_lost_connection(
+    nats_server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = asyncio.Event()
+
+    async def failing(_: bytes) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    async with deadline(), connect(nats_server.url, name="test", on_reconnect=again.set) as client:
+        monkeypatch.setattr(client._ps, "parse", failing)
+        await client._send_ping()
+        await again.wait()
+        await client.flush()
 
 
 async def test_a_cancellation_that_comes_with_the_answer_counts(nats_client: Client) -> None:

@@ -162,6 +162,13 @@ async def test_an_event_that_cannot_be_used_is_kept(own_mesh: Mesh, name: str, b
     assert event["data"]["body"] == body.decode()
 
 
+async def test_a_subject_that_is_no_text_is_kept_and_stops_nobody(own_mesh: Mesh) -> None:
+    await own_mesh.nats._send_command(b"PUB muster.inbox.events.caf\xe9 2\r\n{}\r\n")
+    (event,) = await eventually(lambda: rejections(own_mesh))
+    assert event["data"]["subject"] == "muster.inbox.events.caf\\xe9"
+    assert "no name for an event" in event["data"]["reason"]
+
+
 @pytest.mark.parametrize("subject", ["muster.inbox.order", "muster.inbox.events", "muster.inbox.orders.web01"])
 async def test_what_nobody_reads_is_kept_too(own_mesh: Mesh, subject: str) -> None:
     await own_mesh.nats.publish(subject, json.dumps(BODY).encode())
