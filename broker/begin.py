@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -68,7 +68,7 @@ class Beginnings(Service):
         standing, manifest = self._state.fleet.elements.get(name), self._state.fleet.manifest_of(name)
         if standing is None or manifest is None or standing.agent is None or not standing.takes_work:
             return record
-        beat = self._presences.beat(name, standing.agent, datetime.now(UTC))
+        beat = self._presences.beat(name, standing.agent)
         if not beat or self._open(name) >= manifest.slots:
             return record
         self._coming.setdefault(name, {})[order] = self._loop.time() + PATIENCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -121,7 +121,7 @@ class Broker:
         self.offers = Offers(client, self.publisher, self.state, self.log)
         self.assignments = Assignments(client, self.publisher, self.state, stream_settings)
         self.leader = Leader(client, self.id, settings.replicas)
-        self.presences = Presences(datetime.now(UTC), min(timedelta(seconds=15), settings.lease / 2))
+        self.presences = Presences(min(timedelta(seconds=15), settings.lease / 2))
         self.beginnings = Beginnings(self.publisher, self.state, self.presences, settings.lease)
         self.query = Query(file, self.state, self.projector, self.log)
         stack.callback(self.query.close)
@@ -156,7 +156,7 @@ class Broker:
                 presence = _presence.decode(message.data)
             except MALFORMED:
                 return
-            self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence, datetime.now(UTC))
+            self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence)
 
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
         for service in (
@@ -168,7 +168,7 @@ class Broker:
             self.leader,
         ):
             self.services.append(await stack.enter_async_context(service))
-        self.presences.start(datetime.now(UTC))  # the log may have taken long to read
+        self.presences.start()  # the log may have taken long to read
         self.services.append(await stack.enter_async_context(duties))
 
     def _wire(self) -> None:
@@ -197,6 +197,7 @@ class Broker:
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
         self.leader.on_elected += [
+            self.presences.start,
             self.offers.look_everywhere,
             self.beginnings.look_everywhere,
             self.assignments.look_everywhere,
@@ -206,6 +207,7 @@ class Broker:
         """The connection is back: what was under way may be lost, so look at everything again."""
         if not self.services:  # it went away while we were starting: everything is fresh
             return
+        self.presences.start()
         self.publisher.renew()
         self.projector.renew()
         if self.surfaces is not None:

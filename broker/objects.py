@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -126,10 +125,10 @@ class Objects:
         Raises:
             UnavailableError: another one acts for it; the agent asks again until that one is gone.
         """
-        element, now = self._state.fleet.elements[request.element], datetime.now(UTC)
+        element = self._state.fleet.elements[request.element]
         if element.agent in {None, request.agent} or (element.place and element.place == request.place):
             return
-        if self._presences.serves(element.name, now) == element.agent:
+        if self._presences.serves(element.name) == element.agent:
             raise UnavailableError(
                 f"another agent acts for {element.name} (in {element.place or 'an unknown place'}); "
                 "this one waits until that one is gone"

@@ -28,25 +28,26 @@ class Expire(Duty):
 
     def run_once(self, state: State, now: datetime) -> Iterator[Record]:
         """Left for silent agents, Lost for what they held, Joined for those that speak again."""
+        del now  # silence is measured by a clock that nobody sets
         for element in list(state.fleet.elements.values()):
-            yield from self._look_at(element, state, now)
+            yield from self._look_at(element, state)
         for name in list(state.shelves.holders()):
             for ident in state.shelves.held(name):
                 order = state.orders[ident]
-                if order.agent is not None and now - self._presences.last(order.agent) > self._lost_after:
+                if order.agent is not None and self._presences.silent_for(order.agent) > self._lost_after:
                     reason = f"nothing was heard of the agent on {name} for {self._lost_after.total_seconds():g} s"
                     yield Lost(order=ident, attempt=order.attempt, reason=reason)
-        self._presences.forget(before=now - 4 * self._lost_after)
+        self._presences.forget(after=4 * self._lost_after)
 
-    def _look_at(self, element: Element, state: State, now: datetime) -> Iterator[Record]:
+    def _look_at(self, element: Element, state: State) -> Iterator[Record]:
         name, agent = element.name, element.agent
         if agent is None:
-            if (speaking := self._presences.serves(name, now)) is not None:
+            if (speaking := self._presences.serves(name)) is not None:
                 yield Joined(element=name, agent=speaking)
         elif self._presences.said_goodbye(name, agent):
             yield Left(element=name, agent=agent, reason="it said good-bye")
             yield from _given_up(state, name, agent)
-        elif self._presences.is_silent(agent, now) and _stood_for(element, now) > self._presences.silence:
+        elif self._presences.is_silent(agent):
             yield Left(element=name, agent=agent, reason="its agent was not heard of for too long")
 
 
@@ -56,7 +57,3 @@ def _given_up(state: State, element: str, agent: str) -> Iterator[Lost]:
         order = state.orders[ident]
         if order.agent == agent:
             yield Lost(order=ident, attempt=order.attempt, reason=f"the agent on {element} was stopped")
-
-
-def _stood_for(element: Element, now: datetime) -> timedelta:
-    return now - element.since if element.since is not None else timedelta.max

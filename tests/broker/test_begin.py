@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import msgspec
 import pytest
@@ -33,9 +34,7 @@ class Agent:
         """A heartbeat that the broker has heard."""
         presence = Presence(agent="a1", at=at)
         await self.broker.client.publish(names.presence("e1"), msgspec.json.encode(presence))
-        await eventually(
-            lambda: self.broker.presences.beat("e1", "a1", datetime.now(UTC)) == at, what="the heartbeat is heard"
-        )
+        await eventually(lambda: self.broker.presences.beat("e1", "a1") == at, what="the heartbeat is heard")
 
     async def order(self, key: str | None = None) -> Order:
         """An order for e1."""
@@ -111,7 +110,8 @@ async def test_no_order_begins_beyond_the_slots(broker: Broker, agent: Agent) ->
 
 
 async def test_no_order_begins_on_an_agent_that_is_not_heard_of(broker: Broker, agent: Agent) -> None:
-    broker.presences.heard("e1", Presence(agent="a1", at=BEAT), datetime.now(UTC) - timedelta(minutes=1))
+    await agent.live()
+    broker.presences._clock = lambda: monotonic() + 60
     assert (await agent.order()).state is OrderState.OFFERED
 
 

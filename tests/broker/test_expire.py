@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 from muster.broker.duties.expire import Expire
 from muster.broker.duties.wake import Wake
+from muster.broker.main import Broker
 from muster.broker.presence import Presences
 from muster.broker.state.machine import State
 from muster.mesh import names, records
 from muster.mesh.model import OrderState, Presence
+from tests.kit.waiting import eventually
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -21,18 +24,21 @@ class Clockwork:
 
     def __init__(self) -> None:
         self.state = State()
-        self.presences = Presences(START, SILENCE)
-        self.expire = Expire(LEASE, self.presences)
         self.now = START
+        self.presences = Presences(SILENCE, self.clock)
+        self.expire = Expire(LEASE, self.presences)
         self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"))
         self.write(records.Joined(element="web01", agent="one"))
+
+    def clock(self) -> float:
+        return self.now.timestamp()
 
     def write(self, record: records.Record, actor: str = names.BROKER) -> None:
         changes = self.state.apply(self.state.seq + 1, self.now, records.subject(record, actor), records.encode(record))
         assert changes.refused is None, changes.refused
 
     def beat(self, agent: str = "one", *, leaving: bool = False) -> None:
-        self.presences.heard("web01", Presence(agent=agent, leaving=leaving), self.now)
+        self.presences.heard("web01", Presence(agent=agent, leaving=leaving))
 
     def run_an_order(self) -> None:
         self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by="test", element="web01"))
@@ -116,10 +122,34 @@ def test_orders_of_an_agent_that_said_goodbye_are_given_up_at_once() -> None:
 def test_a_new_broker_gives_every_agent_time_to_speak() -> None:
     mesh = Clockwork()
     mesh.run_an_order()
-    mesh.presences = Presences(START + timedelta(hours=1), SILENCE)
-    mesh.expire = Expire(LEASE, mesh.presences)
     mesh.now = START + timedelta(hours=1)
+    mesh.presences = Presences(SILENCE, mesh.clock)
+    mesh.expire = Expire(LEASE, mesh.presences)
     assert mesh.after(14) == []
+
+
+def test_a_broker_that_was_cut_off_gives_every_agent_time_to_speak() -> None:
+    mesh = Clockwork()
+    mesh.beat()
+    mesh.run_an_order()
+    mesh.now += timedelta(hours=1)
+    mesh.presences.start()
+    assert mesh.after(14) == []
+    mesh.beat()
+    assert mesh.after(14) == []
+
+
+async def test_silence_counts_only_from_when_a_broker_is_back(broker: Broker) -> None:
+    """It hears nobody without a connection, nor while it is stopped."""
+    presences, clock = broker.presences, monotonic()
+    presences._clock = lambda: clock
+    presences.heard("e1", Presence(agent="a1"))
+    for comes_back in (broker._again, broker.leader._lose):
+        clock += 3600
+        assert presences.is_silent("a1")
+        comes_back()
+        await eventually(lambda: broker.leader.leads)
+        assert not presences.is_silent("a1")
 
 
 def test_agents_of_the_past_do_not_pile_up() -> None:
