@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 
 from muster.blueprints.objects.base import Manifest
 from muster.mesh.model import Wire
+from muster.mesh.moment import in_utc
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 
@@ -41,10 +42,7 @@ def moment(text: str) -> datetime:
         raise ValueError(f"{text!r} is no time; write 2030-01-31T12:00:00Z") from None
     if found.tzinfo is None:
         raise ValueError(f"{text!r} says no time zone; write 2030-01-31T12:00:00Z")
-    try:
-        return found.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{text!r} is beyond the years 1 to 9999") from None
+    return in_utc(found)
 
 
 class Retry(Wire, omit_defaults=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import UTC
+from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -23,9 +23,10 @@ from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import InvalidError, MusterError, NotFoundError, RefusedError
+from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
+from muster.mesh.moment import in_utc
 
 MAX_DEPTH: Final = 16
 """Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
@@ -239,6 +240,7 @@ class Orders:
         pinned = self._pin(request.blueprint)
         targets = chosen(request, self._state)
         depth, chain = self._depth(request)
+        not_before = request.not_before and _in_utc(request.not_before)
         prepared = []
         for place, target in enumerate(targets):
             inputs = self._inputs(pinned, request.inputs, target)
@@ -252,7 +254,7 @@ class Orders:
                     pool=target.pool,
                     inputs=inputs.inputs,
                     sources=inputs.sources,
-                    not_before=request.not_before and request.not_before.astimezone(UTC),
+                    not_before=not_before,
                     labels=request.labels,
                     parent=request.parent,
                     depth=depth,
@@ -307,6 +309,13 @@ class Orders:
                 f"version {order.version} of blueprint {order.blueprint} is not in the mesh any more"
             ) from None
         return decode_blueprint(entry.value or b"")
+
+
+def _in_utc(not_before: datetime) -> datetime:
+    try:
+        return in_utc(not_before)
+    except ValueError as error:
+        raise InvalidError("the request is not valid", Problem(message=str(error), path="not_before")) from None
 
 
 def _order(changes: Changes, ident: str) -> Order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,11 @@ _order = msgspec.json.Decoder(Order)
 _firing = msgspec.json.Decoder(Firing)
 
 _FIRST_PAGE: Final = 2**63 - 1
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+"""As large as SQLite can compare them, and then some."""
+
+_EVENT_ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?")
 
 T = TypeVar("T")
 
@@ -308,19 +314,24 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
 
 
 def _event_place(ident: str | None) -> tuple[int, int]:
-    seq, _, place = (ident or "0.-1").partition(".")
-    try:
-        found = int(seq), int(place or -1)
-    except ValueError:
-        found = None
-    if found is None or max(found) > _FIRST_PAGE:
-        raise UsageError(f"{ident!r} is no event id; they look like 123.0")
-    return found
+    return event_place(ident) if ident else (0, -1)
+
+
+def event_place(ident: str) -> tuple[int, int]:
+    """An event's id as something that compares: its record's sequence, and its place among that record's events.
+
+    Raises:
+        UsageError: it is no event's id.
+    """
+    found = _EVENT_ID.fullmatch(ident)
+    if found is None:
+        raise UsageError(f"{ident[:80]!r} is no event's id; one looks like 1234.0")
+    return int(found[1]), int(found[2] or -1)
 
 
 def _cursor(given: str | None) -> int:
     if given is None:
         return _FIRST_PAGE
-    if not (given.isascii() and given.isdigit()) or int(given) > _FIRST_PAGE:
-        raise UsageError(f"{given!r} is no cursor; take `next` of the page before")
+    if not _NUMBER.fullmatch(given):
+        raise UsageError(f"{given[:80]!r} is no cursor; take `next` of the page before")
     return int(given)

@@ -43,6 +43,7 @@ __all__ = [
     "Puller",
     "acknowledge",
     "compare_and_set",
+    "deliveries",
     "moment",
     "pending",
     "place",
@@ -338,6 +339,11 @@ def moment(nanoseconds: int) -> datetime:
 def pending(message: Msg) -> int:
     """How many messages its consumer has still to deliver after this one."""
     return _number(message, 8)
+
+
+def deliveries(message: Msg) -> int:
+    """How many times it was delivered by now."""
+    return _number(message, 4)
 
 
 def place(message: Msg) -> int:

@@ -122,7 +122,7 @@ def moment(text: str | None, path: str, *, now: datetime) -> datetime | None:
         return None
     try:
         return now - duration(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         found: datetime = msgspec.convert(text.replace(" ", "+"), _MOMENT)

@@ -14,7 +14,8 @@ from muster.blueprints.suggest import did_you_mean
 from muster.broker.api import sse
 from muster.broker.api.context import Api, ApiDependency, Limit
 from muster.broker.api.views import Listing
-from muster.mesh.errors import InvalidError, Problem
+from muster.broker.query import event_place
+from muster.mesh.errors import InvalidError, Problem, UsageError
 from muster.mesh.events import KINDS, Event
 
 PAGE = 500
@@ -56,18 +57,18 @@ async def get_events(
 
 
 def place(text: str | None) -> Place:
-    """An event's id as something that compares: its record's sequence, and its place among that record's events.
+    """See `event_place`; before all of them if there is none.
 
     Raises:
         InvalidError: it is no event's id.
     """
     if text is None:
         return (-1, -1)
-    sequence, dot, number = text.partition(".")
-    if not (sequence.isascii() and sequence.isdigit() and (not dot or (number.isascii() and number.isdigit()))):
-        problem = Problem(message=f"{text!r} is no event's id; one looks like 1234.0", path="after")
-        raise InvalidError("the request's parameters are not valid", problem)
-    return (int(sequence), int(number or -1))
+    try:
+        return event_place(text)
+    except UsageError as error:
+        problem = Problem(message=error.detail, path="after")
+        raise InvalidError("the request's parameters are not valid", problem) from None
 
 
 def _check_kind(kind: str | None) -> None:

@@ -37,6 +37,9 @@ ACK_WAIT: Final = timedelta(seconds=30)
 
 BY: Final = "inbox"
 
+TRIES: Final = 5
+"""Times that a message may bring a bug to light before it is kept with that as the reason."""
+
 KEPT: Final = 65_536
 """Bytes of a bad message that are kept with the reason."""
 
@@ -121,11 +124,19 @@ class Inbox(Service):
         """Do what it asks for, or keep it with the reason; either is on the log afterwards."""
         try:
             await deal_with(self._commands, message)
-        except UnreachableError:
+        except (UnreachableError, nats.errors.Error, OSError):
             raise
         except MusterError as error:
-            body = message.data[:KEPT].decode(errors="backslashreplace")
-            await self._commands.reject(message.subject, str(error), body)
+            await self._keep(message, str(error))
+        except Exception as error:
+            if jetstream.deliveries(message) < TRIES:
+                raise
+            log.exception("inbox.bug", sequence=jetstream.sequence(message))
+            await self._keep(message, f"a bug of the broker's: {error!r}")
+
+    async def _keep(self, message: Msg, reason: str) -> None:
+        body = message.data[:KEPT].decode(errors="backslashreplace")
+        await self._commands.reject(message.subject, reason, body)
 
     async def _again(self, message: Msg) -> None:
         try:

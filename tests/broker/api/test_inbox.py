@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ async def test_a_message_id_is_the_key(own_mesh: Mesh) -> None:
         (b'{"blueprnt": "hello", "on": 7}', "blueprint"),
         (b'{"blueprint": "unheard-of", "on": "web01"}', "unheard-of"),
         (b"", "empty"),
+        (b'{"blueprint":"hello","on":"web01","not_before":"0001-01-01T00:00:00+01:00"}', "beyond the years 1 to 9999"),
         (b'{"blueprint": "hello", "on": "web01", "inputs": {"a": %b%b}}' % (b"[" * 99, b"]" * 99), "100 levels"),
     ],
 )
@@ -109,6 +111,22 @@ async def test_a_bad_message_is_kept_with_the_reason(own_mesh: Mesh, body: bytes
     assert event["data"]["body"] == body.decode(errors="backslashreplace")
     await emptied(own_mesh)
     assert await orders(own_mesh) == []
+
+
+async def test_a_message_that_brings_a_bug_to_light_does_not_come_for_ever(
+    own_mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = next(service for service in own_mesh.broker.services if isinstance(service, Inbox))
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("muster.broker.api.inbox.AGAIN", timedelta(milliseconds=10))
+    monkeypatch.setattr(inbox._commands, "create_orders", broken)
+    await put(own_mesh, json.dumps(BODY).encode())
+    (event,) = await eventually(lambda: rejections(own_mesh))
+    assert event["data"]["reason"] == "a bug of the broker's: ZeroDivisionError()"
+    await emptied(own_mesh)
 
 
 async def test_bad_messages_do_not_hold_up_good_ones(own_mesh: Mesh) -> None:

@@ -108,6 +108,13 @@ async def test_a_time_that_does_not_say_where_is_refused(mesh: Mesh, time: str) 
     assert "timezone" in error["message"]
 
 
+async def test_a_time_that_is_beyond_the_calendar_in_utc_is_refused(mesh: Mesh) -> None:
+    body = {"blueprint": "hello", "on": "web01", "not_before": "9999-12-31T23:59:59-01:00"}
+    answer = await mesh.http.post("/api/v1/orders", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["path"] == "not_before"
+
+
 async def test_a_time_is_told_in_utc_wherever_it_was_meant(mesh: Mesh) -> None:
     order = await mesh.order(not_before="2100-01-01T02:00:00+02:00")
     assert (order["state"], order["reason"], order["not_before"]) == ("queued", "schedule", "2100-01-01T00:00:00Z")

@@ -119,6 +119,9 @@ async def test_a_body_over_the_limit_is_refused_while_it_streams(mesh: Mesh) -> 
 
 async def test_an_ill_formed_cursor_filter_or_id_is_a_problem(mesh: Mesh) -> None:
     problem(await mesh.http.get("/api/v1/orders", params={"cursor": "x"}), 400)
+    problem(await mesh.http.get("/api/v1/orders", params={"cursor": "9" * 5000}), 400)
+    for since in ("99999999h", "9" * 400 + "d"):
+        problem(await mesh.http.get("/api/v1/orders", params={"since": since}), 422)
     problem(await mesh.http.get("/api/v1/orders/%00"), 404)
     problem(await mesh.http.get("/api/v1/orders/" + "a" * 5000), 404)
     problem(await mesh.http.get("/api/v1/machines", params={"where": "element."}), 422)
