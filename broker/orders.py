@@ -23,7 +23,7 @@ from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError
+from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError, UnavailableError
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
 from muster.mesh.moment import in_utc
@@ -113,8 +113,10 @@ class Orders:
         try:
             return await self._create_all([self.begun(each) for each in self._prepare(request, by, key)], expect=0)
         except LostRaceError:
-            await self._read_up_to(names.order_of(key, 0))
-            return await self._made(key)
+            await self._read_up_to(names.order_asked_for(key, 0))
+            if made := await self._made(key):
+                return made
+            raise UnavailableError("its orders are on the log, but this broker has not read so far") from None
         except MusterError:
             if made := await self._made(key):
                 return made
@@ -125,7 +127,7 @@ class Orders:
         made: list[Order] = []
         while True:
             try:
-                made.append(await self._query.order(names.order_of(key, len(made))))
+                made.append(await self._query.order(names.order_asked_for(key, len(made))))
             except NotFoundError:
                 return made
 
@@ -158,7 +160,7 @@ class Orders:
             RefusedError: it has ended already, or is being cancelled; not so if that was asked for with the same key.
         """
         found = await self._query.order(order)
-        if key is not None and await self._was_asked(found.id, key):
+        if key is not None and await self._was_asked(records.CancelRequested, found.id, key):
             return found
         if found.is_final:
             raise RefusedError(f"order {found.id} is {found.state} already; there is nothing to cancel")
@@ -172,7 +174,7 @@ class Orders:
             RefusedError: it is open, or it finished; not so if this was asked for with the same key.
         """
         found = await self._query.order(order)
-        if key is not None and await self._was_asked(found.id, key):
+        if key is not None and await self._was_asked(records.Retried, found.id, key):
             return found
         if not found.is_final:
             raise RefusedError(f"order {found.id} is {found.state}; only a failed or cancelled order can be retried")
@@ -186,14 +188,15 @@ class Orders:
         try:
             changes = await self._log.append(record, expect=await self._log.last_of(found.id))
         except LostRaceError:
-            if key is not None and await self._was_asked(found.id, key):
+            if key is not None and await self._was_asked(records.Retried, found.id, key):
                 return await self._query.order(found.id)
             raise RefusedError(f"somebody else changed order {found.id} just now; look at it again") from None
         return _order(changes, found.id)
 
-    async def _was_asked(self, order: str, key: str) -> bool:
-        """Whether the log has a record about the order with this key."""
-        return any(told["data"].get("key") == key for told in await self._log.records_of("order", order))
+    async def _was_asked(self, what: type[records.OrderRecord], order: str, key: str) -> bool:
+        """Whether the log has such a record about the order with this key."""
+        asked = what.__struct_config__.tag, key
+        return any((it["type"], it["data"].get("key")) == asked for it in await self._log.records_of("order", order))
 
     async def resume(self, request: ResumeRequest) -> ResumeReply:
         """An agent's claim was refused, or it gave an order up: the copy it has is stale.
@@ -246,7 +249,7 @@ class Orders:
             inputs = self._inputs(pinned, request.inputs, target)
             prepared.append(
                 records.Created(
-                    order=names.new_id() if key is None else names.order_of(key, place),
+                    order=names.new_id() if key is None else names.order_asked_for(key, place),
                     blueprint=request.blueprint,
                     version=pinned.version,
                     digest=pinned.digest,

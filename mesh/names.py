@@ -155,9 +155,14 @@ _TWO_LETTERS: Final = tuple(first + second for first in _LETTERS for second in _
 """RFC 4648 base 32, ten bits at a time: many times as fast as Python's own."""
 
 
-def order_of(key: str, place: int) -> str:
-    """The id of one of the orders that a firing, or a request with an idempotency key, makes."""
-    return digest_id(key, str(place))
+def order_of(firing: str, place: int) -> str:
+    """The id of one of the orders that a firing makes."""
+    return digest_id(firing, str(place))
+
+
+def order_asked_for(key: str, place: int) -> str:
+    """The id of one of the orders that a request with an idempotency key makes; the key may be a firing's id."""
+    return digest_id("request", key, str(place))
 
 
 def digest_id(*parts: str) -> str:

@@ -46,11 +46,17 @@ KEPT: Final = 65_536
 EVENTS: Final = names.INBOX_EVENTS.removesuffix(">")
 
 
+def _key(message: Msg, prefix: str = "") -> str:
+    """The message's own id, or its place; in a stream that was made anew the same place is another time's."""
+    given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
+    sequence, nanoseconds = jetstream.stamp(message)
+    return given or f"{prefix}{sequence}.{nanoseconds}"
+
+
 async def make_orders(commands: Commands, message: Msg) -> None:
     """`muster.inbox.orders`: the orders that it asks for."""
     request = decode(OrderRequest, message.data)
-    given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
-    await commands.create_orders(request, by=BY, key=given or f"inbox.{jetstream.sequence(message)}")
+    await commands.create_orders(request, by=BY, key=_key(message, "inbox."))
 
 
 async def announce(commands: Commands, message: Msg) -> None:
@@ -59,9 +65,7 @@ async def announce(commands: Commands, message: Msg) -> None:
     if not names.is_name(name):
         raise InvalidError(f"{name[:80]!r} is no name for an event: {names.NAME_RULE}")
     body = value(message.data)
-    given = idempotency_key((message.headers or {}).get(jetstream.MSG_ID), jetstream.MSG_ID)
-    sequence, nanoseconds = jetstream.stamp(message)
-    await commands.announce(name, body, key=given or f"{sequence}.{nanoseconds}")
+    await commands.announce(name, body, key=_key(message))
 
 
 async def deal_with(commands: Commands, message: Msg) -> None:

@@ -195,6 +195,16 @@ async def test_what_nobody_reads_is_kept_too(own_mesh: Mesh, subject: str) -> No
     assert "muster.inbox.orders and muster.inbox.events.<name>" in event["data"]["reason"]
 
 
+async def test_messages_of_an_inbox_that_was_made_anew_are_new(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+    for number in (1, 2):
+        async with running(fresh_nats, tmp_path) as mesh:
+            await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
+            await put(mesh, json.dumps(BODY).encode())
+            await emptied(mesh)
+            assert len(await orders(mesh)) == number
+            await mesh.nats.jetstream().delete_stream(names.INBOX_STREAM)
+
+
 async def test_what_waits_for_an_earlier_versions_consumer_is_read(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
     async with running(fresh_nats, tmp_path) as mesh:
         await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
