@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -266,11 +266,27 @@ class State:
         self.fleet.queue_news.clear()
 
     def _applied(self, record: records.Applied, changes: Changes) -> None:
+        if reason := self._taken(record.manifests):
+            changes.refused = Refused(reason)
+            return
         for manifest in record.manifests:
             try:
                 self._apply_one(manifest, record.by, changes)
-            except InvalidError as error:
+            except InvalidError as error:  # another version of Muster found it right: the others stand
                 changes.refused = Refused(str(error))
+
+    def _taken(self, manifests: Iterable[dict[str, Any]]) -> str:
+        """Which element's name another kind has, if somebody was faster; else empty."""
+        taken: dict[str, str] = {}
+        for manifest in manifests:
+            kind, name = str(manifest.get("kind")), str(manifest.get("name"))
+            if not is_element_kind(kind):
+                continue
+            standing = self.fleet.elements.get(name)
+            holder = standing.kind if standing is not None else taken.setdefault(name, kind)
+            if holder != kind:
+                return f"{name} is a {holder} already; element names are unique"
+        return ""
 
     def _apply_one(self, manifest: dict[str, Any], by: str, changes: Changes) -> None:
         kind, name = str(manifest.get("kind")), str(manifest.get("name"))
@@ -287,9 +303,6 @@ class State:
         )
         if is_element_kind(kind):
             standing = self.fleet.elements.get(name)
-            if standing is not None and standing.kind != kind:
-                changes.refused = Refused(f"{name} is a {standing.kind} already; element names are unique")
-                return
             self.fleet.put(stored)
             self._element_applied(stored, standing, changes)
         else:
