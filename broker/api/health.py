@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import Response, get
+from litestar import Response, get, head
 
 from muster import __version__
 from muster.broker.api import metrics
-from muster.broker.api.context import ApiDependency, Status
+from muster.broker.api.context import Api, ApiDependency, Status
 from muster.mesh.errors import UnavailableError
 
 PUBLIC = {"public": True}
@@ -37,10 +37,25 @@ async def healthz() -> str:
 )
 async def readyz(api: ApiDependency) -> str:
     """The broker has read the log and answers; asked by whoever sends it requests."""
+    await _readiness(api)
+    return "ready\n"
+
+
+async def _readiness(api: Api) -> None:
     status = await api.status()
     if api.finals.closing.is_set() or not status.ready:
         raise UnavailableError(status.reason or "the broker goes down")
-    return "ready\n"
+
+
+@head("/healthz", include_in_schema=False, opt=PUBLIC)
+async def head_healthz() -> None:
+    """As GET: some load balancers ask so."""
+
+
+@head("/readyz", include_in_schema=False, opt=PUBLIC)
+async def head_readyz(api: ApiDependency) -> None:
+    """As GET."""
+    await _readiness(api)
 
 
 @get("/metrics", media_type=metrics.MEDIA_TYPE, summary="For Prometheus", tags=["broker"])

@@ -44,6 +44,8 @@ def create_app(api: Api) -> Litestar:
                 ],
             ),
             health.healthz,
+            health.head_healthz,
+            health.head_readyz,
             health.readyz,
             health.get_metrics,
         ],

@@ -28,6 +28,13 @@ async def test_a_healthy_broker_says_so(mesh: Mesh) -> None:
 
 
 @shared
+async def test_whoever_asks_with_head_is_told_so_too(mesh: Mesh) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await mesh.http.head(path)
+        assert (answer.status_code, answer.text) == (200, "")
+
+
+@shared
 async def test_info_tells_version_counts_and_lag(mesh: Mesh) -> None:
     info = (await mesh.http.get("/api/v1/info")).json()
     assert (info["version"], info["durability"], info["broker"]) == (__version__, "fast", mesh.broker.id)
