@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from muster.blueprints.references import EVENT_SCOPE, VARIABLES, Scope, check_references, missing_in, only, reads
+from muster.blueprints.references import (
+    EVENT_SCOPE,
+    VARIABLES,
+    Scope,
+    calls,
+    check_references,
+    missing_in,
+    only,
+    reads,
+)
 from muster.blueprints.suggest import did_you_mean
 from muster.blueprints.templates import TemplateError, check_template, render
 from muster.mesh.errors import InvalidError, MusterError, Problem
@@ -45,6 +54,15 @@ ELEMENT_FIELDS = {
 }
 """What a filter may read of an element, and its type in CEL."""
 
+_WRITTEN_TWICE = frozenset({"optMap", "optFlatMap"})
+"""Macros that the compiler writes out twice: twenty behind each other took it half a minute and 4 GB."""
+
+_MAKING = _WRITTEN_TWICE | {"format", "join", "map", "quote", "replace"}
+"""What makes something of any size out of a few characters.  A filter decides, and makes nothing: every
+broker works it out for every element."""
+
+_ASK = "ask with has, exists, all, contains or matches"
+
 
 class EvaluationError(MusterError):
     """A condition cannot be worked out."""
@@ -63,12 +81,15 @@ class Filter:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = _compiled(text, _filter_environment(), _FILTER_NAMES)
+        self._expression = _compiled(text, _filter_environment(), _FILTER_NAMES, _MAKING)
 
     def matches(self, view: Mapping[str, Any]) -> bool:
         """Whether it holds for an element; what it cannot be worked out for (a label that is not there) does not."""
         data = {f"element.{name}": list(value) if type(value) is tuple else value for name, value in view.items()}
-        return self._expression.eval(data=data).value() is True
+        try:
+            return self._expression.eval(data=data).value() is True
+        except Exception:  # noqa: BLE001 - too many steps, or data that CEL has no form for
+            return False  # asked while the log is applied: what is raised there would end every broker for good
 
 
 class Condition:
@@ -83,7 +104,7 @@ class Condition:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = _compiled(text, self._environment(), self.variables)
+        self._expression = _compiled(text, self._environment(), self.variables, _WRITTEN_TWICE)
 
     def _environment(self) -> Any:
         return _condition_environment()
@@ -192,11 +213,17 @@ def _environment(variables: Mapping[str, str]) -> Any:
     )
 
 
-def _compiled(text: str, environment: Any, known: tuple[str, ...]) -> Any:
+def _compiled(text: str, environment: Any, known: tuple[str, ...], left_out: frozenset[str]) -> Any:
     if len(text) > MAX_LENGTH:
         raise InvalidError("the expression is too long", Problem(message=f"longer than {MAX_LENGTH} characters"))
     if not text.strip():
         raise InvalidError("the expression is empty", Problem(message="the expression is empty", line=1, column=1))
+    if refused := [
+        Problem(message=f"`{call.name}` is not available here", line=call.line, column=call.column, mend=_ASK)
+        for call in calls(text)
+        if call.name in left_out
+    ]:
+        raise InvalidError(f"`{text.strip()}` is no valid expression", *refused)
     try:
         expression = environment.compile(text)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from muster.blueprints.paths import join
@@ -39,17 +40,34 @@ EVENT_SCOPE: Final = Scope(variables=("event",))
 Fields = Mapping[str, "Fields | None"]
 """Fields inside each other; None stands for all that is inside."""
 
-# Strings whole, names with dots around them, and brackets with a text in them; anything else is skipped.
-_STRING = (
-    r"""[rRbB]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
-)
-_TOKEN = re.compile(rf"(?P<string>{_STRING})|(?P<name>[A-Za-z_]\w*)|(?P<other>\S)|(?P<space>\s+)", re.DOTALL)
+# Strings whole (in raw ones a backslash is itself), comments, and names; of anything else each character.
+_QUOTED = r"""\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""
+_RAW = r"""\"\"\".*?\"\"\"|'''.*?'''|"[^"\n]*"|'[^'\n]*'"""
+_STRING = rf"""[bB]?[rR][bB]?(?:{_RAW})|[bB]?(?:{_QUOTED})"""
+_SPACE = r"\s+|//[^\n]*"
+_TOKEN = re.compile(rf"(?P<string>{_STRING})|(?P<name>[A-Za-z_]\w*)|(?P<space>{_SPACE})|(?P<other>\S)", re.DOTALL)
 
 
 class _Token(NamedTuple):
     kind: str
     text: str
     start: int
+
+
+class Call(NamedTuple):
+    """A function or macro that is called."""
+
+    name: str
+    line: int
+    column: int
+
+
+def calls(text: str) -> Iterator[Call]:
+    """Each call that stands in an expression."""
+    tokens = _tokens(text)
+    for token, after in pairwise(tokens):
+        if token.kind == "name" and after.text == "(":
+            yield Call(token.text, *_place(text, token))
 
 
 def check_references(text: str, scope: Scope) -> Iterator[Problem]:
@@ -64,8 +82,7 @@ def check_references(text: str, scope: Scope) -> Iterator[Problem]:
         field, _ = _member(tokens, after)
         problem = unknown(scope, token.text, member, field)
         if problem is not None:
-            line = text.count("\n", 0, token.start) + 1
-            column = token.start - text.rfind("\n", 0, token.start)
+            line, column = _place(text, token)
             yield Problem(message=problem[0], mend=problem[1], line=line, column=column)
 
 
@@ -131,6 +148,10 @@ def _tokens(text: str) -> list[_Token]:
         for found in _TOKEN.finditer(text)
         if found.lastgroup != "space"
     ]
+
+
+def _place(text: str, token: _Token) -> tuple[int, int]:
+    return text.count("\n", 0, token.start) + 1, token.start - text.rfind("\n", 0, token.start)
 
 
 def _is_variable(tokens: list[_Token], place: int, variables: tuple[str, ...]) -> bool:

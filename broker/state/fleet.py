@@ -65,9 +65,7 @@ class Fleet:
         self._manifests[key] = manifest
         self.stored[key] = stored
         if isinstance(manifest, Pool):
-            chosen = Filter(manifest.where)
-            self._filters[stored.name] = chosen
-            self.members[stored.name] = {name for name in self.elements if chosen.matches(self.view(name))}
+            self._group(stored.name, manifest.where)
         elif isinstance(manifest, Trigger):
             self._use_for(manifest)
             if isinstance(before, Trigger):
@@ -96,12 +94,8 @@ class Fleet:
         self._uses[pool] = uses + 1
         if uses:
             return
-        members: set[str] = set()
-        with suppress(InvalidError):  # it was checked before it was written; nobody matches what is no filter
-            chosen = self._filters[pool] = Filter(where)
-            members = {name for name in self.elements if chosen.matches(self.view(name))}
-        self.members[pool] = members
-        self.queue_news[pool] = set(members)
+        self._group(pool, where)
+        self.queue_news[pool] = set(self.members[pool])
 
     def leave_queue(self, pool: str) -> None:
         """One fewer needs it; it is gone with the last."""
@@ -130,6 +124,18 @@ class Fleet:
             self.leave_queue(queue_pool(where))
 
     # -------------------------------------------------------------------------------------------
+
+    def _group(self, pool: str, where: str) -> None:
+        """Work out a pool's members.
+
+        Its filter was checked before it was written, but an older Muster may have taken what this one
+        does not: nobody matches what is no filter.
+        """
+        self._filters.pop(pool, None)
+        self.members[pool] = set()
+        with suppress(InvalidError):
+            chosen = self._filters[pool] = Filter(where)
+            self.members[pool] = {name for name in self.elements if chosen.matches(self.view(name))}
 
     def regroup(self, element: str) -> set[str]:
         """Work out anew which pools an element is in; the pools it joined or left."""

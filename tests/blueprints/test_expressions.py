@@ -73,6 +73,34 @@ def test_a_filter_that_cannot_be_worked_out_does_not_match(text: str) -> None:
     assert not Filter(text).matches(WEB01)
 
 
+def test_a_filter_that_takes_too_many_steps_does_not_match() -> None:
+    text = "1 == 1"
+    for name in "abcde":
+        text = f"[1,2,3,4,5,6,7,8,9,10].all({name}, {text})"
+    assert not Filter(text).matches(WEB01)
+
+
+@pytest.mark.parametrize("value", [2**70, "\ud800", float("nan"), object(), {1: {2, 3}}, []])
+def test_data_that_cel_has_no_form_for_does_not_match(value: object) -> None:
+    assert not Filter("element.params.odd == 1").matches({**WEB01, "params": {"odd": value}})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [".replace('a', 'aa')", ".map(x, x + x)", ".optMap(x, x + x)", ".optFlatMap(x, x)", ".join(',')", ".format([1])",
+     " // first\n . // then\n replace // last\n ('a', 'aa')", r" == r'\' || 'a'.replace('a', 'aa') == '\'"],
+)  # fmt: skip
+def test_a_filter_makes_nothing_that_could_grow(call: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        Filter(f"'a'{call} == 'b'")
+    assert "is not available here" in caught.value.problems[0].message
+
+
+def test_a_field_or_text_may_be_named_like_what_a_filter_has_not() -> None:
+    view = {**WEB01, "labels": {"map": "join('x')"}}
+    assert Filter("element.labels.map == \"join('x')\" || element.labels.replace == ''").matches(view)
+
+
 def test_a_filter_over_nothing_does_not_match() -> None:
     assert not Filter('element.kind == "machine"').matches({})
 
