@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ class Server:
         path = head[0].split(" ")[1].partition("?")[0]
         if path == "/hang":
             await reader.read()
+        elif path == "/late":
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(), 5.2)  # longer than httpx waits of its own accord
+            self._reply(writer, "200 OK", b"late", "text/plain")
         elif path == "/cut":
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort")
         elif path == "/big":
@@ -151,6 +156,11 @@ async def test_a_server_that_hangs_is_given_up(server: Server, tmp_path: Path) -
     assert isinstance(outcome, Failed)
     assert not outcome.final
     assert outcome.error.endswith("no answer within 100ms")
+
+
+async def test_an_answer_may_take_as_long_as_timeout_says(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/late"), timeout="30s")
+    assert isinstance(outcome, Done), outcome
 
 
 async def test_a_connection_that_fails_may_be_tried_again(server: Server, tmp_path: Path) -> None:
