@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from muster.blueprints.definition import Task, duration
 from muster.blueprints.kinds.fields import check_fields, read_fields
 from muster.blueprints.kinds.http_fields import HttpFields, Secret, fits, is_expectation, shown_url
-from muster.blueprints.kinds.http_reply import Reply, read_reply
+from muster.blueprints.kinds.http_reply import ACCEPTED_CODING, Reply, read_reply
 from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.blueprints.templates import is_template
@@ -134,7 +134,8 @@ def _client(fields: HttpFields) -> httpx.AsyncClient:
     is_plain = fields.url.startswith("http://") and not fields.redirects
     verify = False if is_plain else _certificates()
     # The whole exchange has a limit; of its own accord httpx waits five seconds for each step of it.
-    return httpx.AsyncClient(verify=verify, timeout=None, follow_redirects=fields.redirects)  # noqa: S113
+    headers = {"accept-encoding": ACCEPTED_CODING}
+    return httpx.AsyncClient(verify=verify, timeout=None, headers=headers, follow_redirects=fields.redirects)  # noqa: S113
 
 
 def _certificates() -> Any:

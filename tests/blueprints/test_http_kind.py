@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,16 @@ from muster.blueprints.definition import Task
 from muster.blueprints.kinds.http_fields import fits, shown_url
 from muster.blueprints.task import Done, Failed, Outcome
 from tests.blueprints.context import FakeContext, run_task
+
+PACKED = {
+    "/gzip": ("gzip", gzip.compress(b"small")),
+    "/two-parts": ("x-gzip", gzip.compress(b"first") + b"the rest is no part of it"),
+    "/bomb": ("gzip", gzip.compress(bytes(50_000_000))),
+    "/layers": ("gzip, gzip", gzip.compress(gzip.compress(bytes(50_000_000)))),
+    "/brotli": ("br", b"\x0b\x02\x80small\x03"),
+    "/broken": ("gzip", b"no gzip at all"),
+}
+"""Path to the answer's coding and its body."""
 
 
 class Server:
@@ -37,6 +49,9 @@ class Server:
         path = head[0].split(" ")[1].partition("?")[0]
         if path == "/hang":
             await reader.read()
+        elif path in PACKED:
+            coding, body = PACKED[path]
+            self._reply(writer, "200 OK", body, "text/plain", f"content-encoding: {coding}\r\n")
         elif path == "/late":
             with suppress(TimeoutError):
                 await asyncio.wait_for(reader.read(), 5.2)  # longer than httpx waits of its own accord
@@ -122,6 +137,35 @@ async def test_of_a_huge_answer_only_the_start_is_kept(server: Server, tmp_path:
     assert isinstance(outcome, Done)
     assert outcome.outputs["truncated"] is True
     assert len(outcome.outputs["text"]) == 1024 * 1024
+
+
+@pytest.mark.parametrize(("path", "text"), [("/gzip", "small"), ("/two-parts", "first")])
+async def test_a_packed_answer_is_unpacked(server: Server, tmp_path: Path, path: str, text: str) -> None:
+    outcome, _ = await ask(tmp_path, server.url(path))
+    assert isinstance(outcome, Done)
+    assert outcome.outputs["text"] == text
+    assert server.asked[0][1]["accept-encoding"] == "gzip"
+
+
+async def test_of_an_answer_that_unpacks_to_gigabytes_only_the_start_is_unpacked(
+    server: Server, tmp_path: Path
+) -> None:
+    tracemalloc.start()
+    outcome, _ = await ask(tmp_path, server.url("/bomb"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(outcome, Done)
+    assert outcome.outputs["truncated"] is True
+    assert most < 15_000_000
+
+
+@pytest.mark.parametrize(("path", "told"), [("/layers", "gzip, gzip"), ("/brotli", "br"), ("/broken", "not gzip")])
+async def test_an_answer_in_a_coding_that_was_not_asked_for_fails(
+    server: Server, tmp_path: Path, path: str, told: str
+) -> None:
+    outcome, _ = await ask(tmp_path, server.url(path))
+    assert isinstance(outcome, Failed)
+    assert told in outcome.error
 
 
 async def test_a_secret_is_sent_and_never_shown(
