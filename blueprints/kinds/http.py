@@ -12,6 +12,7 @@ from muster.blueprints.definition import Task, duration
 from muster.blueprints.kinds.fields import check_fields, read_fields
 from muster.blueprints.kinds.http_fields import HttpFields, Secret, fits, is_expectation, shown_url
 from muster.blueprints.kinds.http_reply import ACCEPTED_CODING, Reply, read_reply
+from muster.blueprints.kinds.mesh_keys import MESH_KEYS
 from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.blueprints.templates import is_template
@@ -20,6 +21,9 @@ from muster.mesh.lean import without
 
 if TYPE_CHECKING:
     import httpx
+
+MOST_REDIRECTS = 20
+"""In a row."""
 
 
 class Http:
@@ -46,6 +50,7 @@ class Http:
             if isinstance(wanted, int | str) and not is_template(str(wanted)) and not is_expectation(wanted):
                 at = join(inside, "expect", place) if isinstance(expect, list) else join(inside, "expect")
                 yield Problem(path=at, message=f"{wanted!r} is no status", mend="write 200, 2xx or a list of them")
+        yield from _check_secrets(task.with_.get("headers"), join(inside, "headers"))
 
     async def run(self, task: Task, context: Context) -> Outcome:
         """Send the request, read the answer, compare its status."""
@@ -73,6 +78,14 @@ class Http:
                 outputs=reply.outputs(),
             )
         return Done(outputs=reply.outputs())
+
+
+def _check_secrets(headers: Any, path: str) -> Iterator[Problem]:
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        env = value.get("env") if isinstance(value, dict) else None
+        if isinstance(env, str) and env in MESH_KEYS:
+            message = f"{env} opens the mesh, and is not for tasks"
+            yield Problem(path=join(path, name, "env"), message=message, mend="name a variable of your own")
 
 
 def _expected(fields: HttpFields) -> Sequence[int | str]:
@@ -110,7 +123,7 @@ async def _exchange(
             request = client.build_request(
                 fields.method.upper(), fields.url, headers=headers, params=fields.query or None, **_body(fields)
             )
-            response = await client.send(request, stream=True)
+            response = await _answer(client, request, fields)
             try:
                 return await read_reply(response, secrets)
             finally:
@@ -127,6 +140,27 @@ async def _exchange(
         return Failed(error="the request cannot be made of these fields", final=True)
 
 
+async def _answer(client: httpx.AsyncClient, request: httpx.Request, fields: HttpFields) -> httpx.Response:
+    """The last answer.  Redirects are followed here: httpx takes any header but Authorization to any server."""
+    import httpx
+
+    for _ in range(MOST_REDIRECTS + 1):
+        response = await client.send(request, stream=True)
+        following = response.next_request
+        if following is None or not fields.redirects:
+            return response
+        await response.aclose()
+        if _server(following.url) != _server(request.url):
+            for name in [name for name, value in fields.headers.items() if isinstance(value, Secret)]:
+                following.headers.pop(name, None)
+        request = following
+    raise httpx.TooManyRedirects(f"more than {MOST_REDIRECTS} redirects", request=request)
+
+
+def _server(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
 def _client(fields: HttpFields) -> httpx.AsyncClient:
     import httpx
 
@@ -135,7 +169,7 @@ def _client(fields: HttpFields) -> httpx.AsyncClient:
     verify = False if is_plain else _certificates()
     # The whole exchange has a limit; of its own accord httpx waits five seconds for each step of it.
     headers = {"accept-encoding": ACCEPTED_CODING}
-    return httpx.AsyncClient(verify=verify, timeout=None, headers=headers, follow_redirects=fields.redirects)  # noqa: S113
+    return httpx.AsyncClient(verify=verify, timeout=None, headers=headers)  # noqa: S113
 
 
 def _certificates() -> Any:

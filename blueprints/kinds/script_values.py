@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from muster.blueprints.definition import Task
+from muster.blueprints.kinds.mesh_keys import MESH_KEYS
 from muster.blueprints.kinds.script_command import CannotRunError
 from muster.blueprints.task import Context
 
@@ -55,9 +56,6 @@ def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
     return found
 
 
-_KEYS = frozenset({"MUSTER_TOKEN", "MUSTER_NATS_TOKEN", "MUSTER_SERVER"})
-"""What opens the mesh is not for scripts (a server's URL may hold a password)."""
-
 _copied: tuple[Any, dict[str, str]] | None = None
 
 
@@ -76,7 +74,7 @@ def _inherited() -> dict[str, str]:
 
 
 def _is_key(name: str) -> bool:
-    return name in _KEYS or name.startswith("INPUT_")
+    return name in MESH_KEYS or name.startswith("INPUT_")
 
 
 def _variables(inputs: Mapping[str, Any]) -> dict[str, str]:

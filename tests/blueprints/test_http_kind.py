@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from muster.blueprints.definition import Task
+from muster.blueprints.kinds.http import Http
 from muster.blueprints.kinds.http_fields import fits, shown_url
 from muster.blueprints.task import Done, Failed, Outcome
 from tests.blueprints.context import FakeContext, run_task
@@ -62,8 +63,9 @@ class Server:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b"[" + b"1," * 1_500_000)
         elif path == "/echo":
             self._reply(writer, "200 OK", msgspec.json.encode(headers), "application/json")
-        elif path == "/moved":
-            self._reply(writer, "302 Found", b"", "text/plain", f"location: {self.url('/echo')}\r\n")
+        elif path in {"/moved", "/round"}:
+            to = self.url(path if path == "/round" else "/echo")
+            self._reply(writer, "302 Found", b"", "text/plain", f"location: {to}\r\n")
         elif path == "/text":
             self._reply(writer, "201 Created", "grüezi".encode("latin-1"), "text/plain; charset=latin-1")
         else:
@@ -132,6 +134,27 @@ async def test_redirects_are_followed_only_if_asked_for(server: Server, tmp_path
     assert isinstance(outcome, Done)
 
 
+async def test_a_redirect_without_end_is_given_up(server: Server, tmp_path: Path) -> None:
+    outcome, _ = await ask(tmp_path, server.url("/round"), redirects=True)
+    assert isinstance(outcome, Failed)
+    assert outcome.final
+    assert "redirects" in outcome.error
+
+
+@pytest.mark.parametrize(("host", "follows"), [("127.0.0.1", True), ("localhost", False)])
+async def test_a_secret_follows_a_redirect_on_its_own_server_only(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, follows: bool
+) -> None:
+    monkeypatch.setenv("FORGE_TOKEN", "very-secret")
+    headers = {"PRIVATE-TOKEN": {"env": "FORGE_TOKEN"}, "X-Plain": "y"}
+    url = server.url("/moved").replace("127.0.0.1", host)
+    await ask(tmp_path, url, redirects=True, headers=headers)
+    (_, first, _), (_, second, _) = server.asked
+    assert first["private-token"] == "very-secret"
+    assert ("private-token" in second) is follows
+    assert second["x-plain"] == "y"
+
+
 async def test_of_a_huge_answer_only_the_start_is_kept(server: Server, tmp_path: Path) -> None:
     outcome, _ = await ask(tmp_path, server.url("/big"))
     assert isinstance(outcome, Done)
@@ -193,6 +216,20 @@ async def test_a_secret_that_is_not_there_or_no_header_fails_without_showing_it(
     assert "CHAT_TOKEN" in outcome.error
     assert "lines" not in outcome.error
     assert server.asked == []
+
+
+@pytest.mark.parametrize("name", ["MUSTER_TOKEN", "MUSTER_NATS_TOKEN", "MUSTER_SERVER"])
+async def test_what_opens_the_mesh_is_never_sent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "key-of-the-mesh")
+    headers = {"X": {"env": name}}
+    outcome, _ = await ask(tmp_path, server.url("/echo"), headers=headers)
+    assert isinstance(outcome, Failed)
+    assert outcome.final
+    assert server.asked == []
+    task = Task(name="h", uses="http", with_={"url": server.url("/echo"), "headers": headers})
+    assert [problem.path for problem in Http().check(task, "t")] == ["t.with.headers.X.env"]
 
 
 async def test_a_server_that_hangs_is_given_up(server: Server, tmp_path: Path) -> None:
