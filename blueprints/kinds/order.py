@@ -52,7 +52,12 @@ class ChildOrder:
         if task.with_.get("count") is not None and task.with_.get("all"):
             yield Problem(path=join(inside, "count"), message="say `count` or `all`, not both")
         where = task.with_.get("where")
-        if isinstance(where, str) and not is_template(where):
+        if isinstance(where, str) and is_template(where):
+            message = "a filter can be no template: what is filled in would become a part of the filter"
+            yield Problem(
+                path=join(inside, "where"), message=message, mend="target `on` or `pool`; these may be templates"
+            )
+        elif isinstance(where, str):
             yield from check_filter(where, join(inside, "where"))
 
     async def run(self, task: Task, context: Context) -> Outcome:

@@ -84,6 +84,13 @@ async def test_a_failed_child_fails_the_task_by_name(tmp_path: Path) -> None:
     assert len(outcome.outputs["orders"]) == 3
 
 
+@pytest.mark.parametrize("where", ['element.labels.role == "{{ inputs.role }}"', "{{ inputs.where }}", "true {# x #}"])
+def test_data_cannot_become_a_part_of_a_filter(where: str) -> None:
+    (problem,) = task_kinds()["order"].check(order(where=where), "tasks[0]")
+    assert problem.path == "tasks[0].with.where"
+    assert "no template" in problem.message
+
+
 async def test_a_new_try_makes_failed_children_anew_and_keeps_running_ones(tmp_path: Path) -> None:
     failed = {"o-0": Child(state=OrderState.FAILED)}
     outcome, _ = await run_task(order(), tmp_path, job="o", attempt=2, children=failed)
