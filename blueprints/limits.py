@@ -9,10 +9,12 @@ from typing import Any
 
 from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_round
 
 _MAX_RANGE = 10_000
 _MAX_TEXT = 1024 * 1024
 _MAX_WIDTH = 200
+_MAX_DIGITS = 20
 
 
 def must_be_there(value: Any) -> None:
@@ -39,6 +41,11 @@ def _indent(text: Any, width: int = 4, first: bool = False) -> str:
     space = " " * max(0, min(int(width), _MAX_WIDTH))
     lines = str(text).splitlines(keepends=True)
     return "".join(space + line if (place or first) and line.strip() else line for place, line in enumerate(lines))
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> float:
+    must_be_there(value)
+    return do_round(value, max(-_MAX_DIGITS, min(int(precision), _MAX_DIGITS)), method)
 
 
 def _replace(text: Any, old: Any, new: Any) -> str:
@@ -87,5 +94,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "indent": _indent,
     "join": _join,
     "replace": _replace,
+    "round": _round,
     "tojson": _to_json,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
@@ -16,16 +17,22 @@ from jinja2.exceptions import SecurityError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import missing
-from jinja2.visitor import NodeTransformer
 
 from muster.blueprints import limits
 from muster.blueprints.limits import must_be_there
 from muster.blueprints.paths import join
 from muster.blueprints.references import Scope, unknown
+from muster.blueprints.steps import Counting, begin, looped, spend_text, working
 from muster.blueprints.suggest import did_you_mean
 
-FAILURES = (JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
-"""What evaluating a template may raise."""
+FAILURES = (
+    JinjaError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError,
+    SyntaxError, MemoryError,
+)  # fmt: skip
+"""What compiling a template (Python's own limits) or evaluating it may raise."""
+
+_MAX_TOKENS = 10_000
+"""Of one template, a text between expressions counting as one; so many take about a second to compile."""
 
 _MAX_LOOPS = 2
 """Loops inside each other."""
@@ -46,11 +53,11 @@ _TEXT_METHODS = frozenset(
     )
 )
 _MAP_METHODS = frozenset({"get", "items", "keys", "values"})
+_QUICK_FILTERS = frozenset(_words("abs count d default first float int items last length round safe"))
 _FILTERS = _words(
     """
-    abs capitalize count d default dictsort e escape first float groupby int items last length list lower map max
-    min reject rejectattr reverse round safe select selectattr sort string striptags sum title trim truncate
-    unique upper urlencode wordcount
+    capitalize dictsort e escape groupby list lower map max min reject rejectattr reverse select selectattr sort string
+    striptags sum title trim truncate unique upper urlencode wordcount
     """
 )
 
@@ -115,7 +122,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 return obj[attribute]
             if attribute in _MAP_METHODS:
                 return getattr(obj, attribute)
-        elif (isinstance(obj, str) and attribute in _TEXT_METHODS) or isinstance(obj, _LOOP):
+        elif isinstance(obj, str) and attribute in _TEXT_METHODS:
+            spend_text(obj)
+            return super().getattr(obj, attribute)
+        elif isinstance(obj, _LOOP):
             return super().getattr(obj, attribute)
         return self.undefined(obj=obj, name=attribute)
 
@@ -144,20 +154,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def _generate(self, source: nodes.Template, *rest: Any, **options: Any) -> str:
-        """Compile, with `a ~ b` held to the limits as well."""
-        return super()._generate(_Concats().visit(source), *rest, **options)
+        """Compile, with `a ~ b` and loops held to the limits as well."""
+        return super()._generate(Counting().visit(source), *rest, **options)
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Methods that `getattr` gave, and `range`."""
         return super().is_safe_callable(obj) and not isinstance(obj, type)
-
-
-class _Concats(NodeTransformer):
-    """Makes each `a ~ b` a filter, for operators of text cannot be intercepted."""
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - named by Jinja2
-        self.generic_visit(node)
-        return nodes.Filter(nodes.List(node.nodes), "concat", [], [], None, None, lineno=node.lineno)
 
 
 def _loop_type() -> type:
@@ -173,7 +175,9 @@ _LOOP = _loop_type()
 def _environment() -> Sandbox:
     made = Sandbox(undefined=Missing, autoescape=False, keep_trailing_newline=True, cache_size=0)
     made.globals = {"range": limits.number_range}
-    made.filters = {**{name: made.filters[name] for name in _FILTERS}, **limits.FILTERS}
+    filters = {**{name: made.filters[name] for name in (*_QUICK_FILTERS, *_FILTERS)}, **limits.FILTERS}
+    made.filters = {name: run if name in _QUICK_FILTERS else working(run) for name, run in filters.items()}
+    made.filters["looped"] = looped
     return made
 
 
@@ -185,6 +189,7 @@ def evaluate(text: str, values: dict[str, Any], limit: int) -> Any:
         FAILURES: anything else.
     """
     is_value, run = _compiled(text)
+    begin()
     if is_value:
         return limits.plain(run(values))
     size, parts = 0, []
@@ -244,6 +249,8 @@ def _chain(node: nodes.Expr, seen: set[int]) -> list[str]:
 def _compiled(text: str) -> tuple[bool, Callable[[dict[str, Any]], Any]]:
     """Whether it is one expression, and the function that evaluates it or generates its parts."""
     environment = _environment()
+    if any(islice(environment.lex(text), _MAX_TOKENS, None)):
+        raise TemplateSyntaxError("too many expressions for one template", 1)
     tree = environment.parse(text)
     _check_tree(tree, 0)
     body = tree.body
@@ -252,7 +259,7 @@ def _compiled(text: str) -> tuple[bool, Callable[[dict[str, Any]], Any]]:
         only = output.nodes[0]
         if not isinstance(only, nodes.TemplateData) and text.startswith("{{") and text.endswith("}}"):
             return True, _looked_up(only, _expression(environment, text[2:-2].strip("-+").strip()))
-    template = environment.from_string(text)
+    template = environment.from_string(tree)
     return False, template.generate
 
 

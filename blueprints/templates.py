@@ -22,6 +22,8 @@ MAX_RENDERED = 1024 * 1024
 MAX_TEMPLATE = 256 * 1024
 """Characters of one template."""
 
+_TOO_LONG = f"the template is longer than {MAX_TEMPLATE // 1024} KB"
+
 
 class TemplateError(MusterError):
     """A template cannot be filled in."""
@@ -69,6 +71,8 @@ def check_template(value: Any, path: str, scope: Scope | None = None) -> list[Pr
     if isinstance(value, str):
         if not is_template(value):
             return []
+        if len(value) > MAX_TEMPLATE:
+            return [Problem(message=_TOO_LONG, path=path)]
         from muster.blueprints import sandbox
 
         return [
@@ -87,7 +91,7 @@ def _render_text(text: str, values: Mapping[str, Any], path: str) -> Any:
 
     where = f"{path}: " if path else ""
     if len(text) > MAX_TEMPLATE:
-        raise TemplateError(f"{where}the template is longer than {MAX_TEMPLATE // 1024} KB")
+        raise TemplateError(f"{where}{_TOO_LONG}")
     try:
         result = sandbox.evaluate(text, dict(values), MAX_RENDERED)
     except sandbox.MissingError as error:

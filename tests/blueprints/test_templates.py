@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -152,3 +153,58 @@ def test_nothing_gets_out_of_the_sandbox(template: str) -> None:
 def test_nothing_grows_without_bound(template: str) -> None:
     with pytest.raises(TemplateError):
         render(template, VALUES)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
+        "{% for i in range(10000) %}" + "{% if i %}{% endif %}" * 1000 + "{% endfor %}",
+        "{% for i in range(10000) | map('string') %}{% for j in range(10000) | list %}{% endfor %}{% endfor %}",
+        "{% for i in range(10000) %}{% if range(10000) | sum %}{% endif %}{% endfor %}",
+        "{% for i in range(10000) %}{% if range(10000) | map('string') | join %}{% endif %}{% endfor %}",
+        "{% for i in range(10000) %}{% if inputs.big | upper %}{% endif %}{% endfor %}",
+        "{% for i in range(10000) %}{% if inputs.big.upper() %}{% endif %}{% endfor %}",
+        "{% for i in range(10000) %}{% if inputs | tojson %}{% endif %}{% endfor %}",
+        "{{ range(10000) | map('string') | map('default', range(10000)) | map('replace', '', 'x') | list }}",
+        "{{ 1.5 | round(3000000, 'ceil') | round(-3000000) }}{{ nope }}",
+    ],
+)
+def test_nothing_works_for_long(template: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(TemplateError):
+        render(template, VALUES)
+    assert time.monotonic() - started < 4
+
+
+def test_many_small_steps_are_not_too_many() -> None:
+    names = [f"host{number}" for number in range(5000)]
+    line = "{{ loop.index }} {{ name | upper }}{% if not loop.last %},{% endif %}"
+    for _ in range(5):
+        text = render(f"{{% for name in names | sort %}}{line}{{% endfor %}}", {"names": names})
+        assert text.endswith("5000 HOST999")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{% if 1 %}" * 101 + "x" + "{% endif %}" * 101, "not a template"),
+        ("x" * 300_000 + "{{ inputs.name }}", "longer than 256 KB"),
+        ("{{ inputs.name }}" * 10_000, "too many expressions"),
+        ("{{ [" + "1," * 100_000 + "1] }}", "too many expressions"),
+    ],
+)
+def test_a_template_that_is_too_much_to_compile_is_told_at_once(template: str, told: str) -> None:
+    started = time.monotonic()
+    (problem,) = check_template(template, "p")
+    assert told in problem.message
+    assert time.monotonic() - started < 1
+    with pytest.raises(TemplateError):
+        render(template, VALUES)
+
+
+def test_nothing_is_worked_out_when_a_template_is_checked() -> None:
+    started = time.monotonic()
+    for work in ("1.5 | round(3000000, 'ceil')", "'a' | replace('a', 'a' * 9) | indent(99)", "range(9999) | sum"):
+        check_template(f"<{{{{ {work} }}}}>", "p")
+    assert time.monotonic() - started < 1
