@@ -99,7 +99,7 @@ def _check_duration(text: str | None, path: str, *, zero: bool = False) -> Itera
         return
     try:
         span = duration(text)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         yield Problem(path=path, message=str(error))
         return
     if span == timedelta(0) and not zero:

@@ -21,13 +21,16 @@ def duration(text: str) -> timedelta:
     """`1h30m`, `90s`, `1.5s`, `250ms`, `2d` as a time span.
 
     Raises:
-        ValueError: the text is no duration.
+        ValueError: the text is no duration, or a longer one than can be counted with.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         raise ValueError(f"{text!r} is no duration; write 90s, 5m, 1h30m, 250ms or 2d")
     days, hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+    try:
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than {timedelta.max.days:,} days") from None
 
 
 def moment(text: str) -> datetime:

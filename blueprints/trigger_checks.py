@@ -105,7 +105,7 @@ def _check_cooldown(text: str | None) -> Iterable[Problem]:
         return
     try:
         span = duration(text)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         yield Problem(path="cooldown", message=str(error))
         return
     if span == timedelta(0):

@@ -8,7 +8,6 @@ schema).  So `on`, `yes`, `010`, `1:30` and `2024-01-01` stay text.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -16,22 +15,14 @@ import msgspec
 import yaml
 
 from muster.blueprints.paths import Path, join
+from muster.blueprints.scalars import fits, plain_value
 from muster.mesh.errors import Problem
 
 MAX_DEPTH = 100
 MAX_NODES = 1_000_000
 """Of one text, with aliases expanded."""
 
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_HEX = re.compile(r"0x[0-9a-fA-F]+|0o[0-7]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_WORDS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("str", "int", "float", "bool", "null", "map", "seq")}
-_LONGEST_NUMBER = 400
 
 
 class Mark(NamedTuple):
@@ -65,7 +56,10 @@ def parse(text: str) -> list[Document]:
 
 
 def _parse_json(text: str) -> list[Document] | None:
-    """JSON that YAML reads differently (tabs, escapes) takes its values from JSON and its marks from YAML."""
+    """JSON that YAML reads differently (tabs, escapes) takes its values from JSON and its marks from YAML.
+
+    Both are held to the same limits, of which JSON's decoder knows none.
+    """
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
@@ -74,7 +68,39 @@ def _parse_json(text: str) -> list[Document] | None:
     if len(documents) == 1 and documents[0].value == value:
         return documents
     marks = documents[0].marks if documents else {}
-    return [Document(value, marks, documents[0].problems if marks and documents else ())]
+    told = documents[0].problems if marks else ()
+    return [Document(value, marks, told or tuple(_beyond_limits(value, marks)))]
+
+
+def _beyond_limits(value: Any, marks: Mapping[Path, Mark]) -> Iterator[Problem]:
+    """What is wrong with a decoded value; it may be deeper than a function can call itself."""
+    waiting: list[tuple[Path, Any]] = [((), value)]
+    nodes = 0
+    while waiting:
+        path, inner = waiting.pop()
+        nodes += 1
+        message = _TOO_DEEP if len(path) > MAX_DEPTH else _TOO_MANY if nodes > MAX_NODES else ""
+        if message:
+            yield _at(message, path[:MAX_DEPTH], marks)
+            return
+        if isinstance(inner, dict):
+            waiting += (((*path, name), each) for name, each in inner.items())
+        elif isinstance(inner, list):
+            waiting += (((*path, place), each) for place, each in enumerate(inner))
+        elif isinstance(inner, int) and not fits(inner):
+            yield _at(_TOO_LARGE, path, marks, _QUOTE)
+
+
+def _at(message: str, path: Path, marks: Mapping[Path, Mark], mend: str = "") -> Problem:
+    mark = mark_of(marks, path)
+    line, column = (mark.line, mark.column) if mark else (0, 0)
+    return Problem(message=message, path=join("", *path), line=line, column=column, mend=mend)
+
+
+_TOO_DEEP = f"more than {MAX_DEPTH} levels deep"
+_TOO_MANY = f"more than {MAX_NODES:,} values, aliases expanded"
+_TOO_LARGE = "the number does not fit in 64 bits"
+_QUOTE = 'put it in quotes: "…"'
 
 
 def _documents(text: str) -> Iterator[Document]:
@@ -115,6 +141,15 @@ class _TooMuchError(yaml.YAMLError):
         self.problem_mark = mark
 
 
+class _Anchor(NamedTuple):
+    """What an alias stands for."""
+
+    value: Any
+    nodes: int
+    height: int
+    """Levels inside it."""
+
+
 class _Reader:
     """Reads one document's events."""
 
@@ -123,7 +158,9 @@ class _Reader:
         self.nodes = nodes
         self.marks: dict[Path, Mark] = {}
         self.problems: list[Problem] = []
-        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.anchors: dict[str, _Anchor] = {}
+        self.deepest = 0
+        """Of the value that is being read."""
 
     def read(self, event: Any, path: Path, depth: int) -> Any:
         """The value that starts with `event`."""
@@ -132,9 +169,9 @@ class _Reader:
         mark = event.start_mark
         self.marks[path] = Mark(mark.line + 1, mark.column + 1, getattr(event, "style", None) or "")
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event, path)
-        if depth > MAX_DEPTH:
-            raise _TooMuchError(f"more than {MAX_DEPTH} levels deep", mark)
+            return self._alias(event, path, depth)
+        around, self.deepest = self.deepest, 0
+        self._reach(depth, event)
         value: Any
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event, path)
@@ -145,21 +182,28 @@ class _Reader:
             self._check_tag(event, path, "map")
             value = self._mapping(path, depth)
         if event.anchor is not None:
-            self.anchors[event.anchor] = (value, self.nodes - before)
+            self.anchors[event.anchor] = _Anchor(value, self.nodes - before, self.deepest - depth)
+        self.deepest = max(around, self.deepest)
         return value
+
+    def _reach(self, depth: int, event: Any) -> None:
+        self.deepest = max(self.deepest, depth)
+        if depth > MAX_DEPTH:
+            raise _TooMuchError(_TOO_DEEP, event.start_mark)
 
     def _count(self, nodes: int, event: Any) -> None:
         self.nodes += nodes
         if self.nodes > MAX_NODES:
-            raise _TooMuchError(f"more than {MAX_NODES:,} values, aliases expanded", event.start_mark)
+            raise _TooMuchError(_TOO_MANY, event.start_mark)
 
-    def _alias(self, event: Any, path: Path) -> Any:
+    def _alias(self, event: Any, path: Path, depth: int) -> Any:
         if event.anchor not in self.anchors:
             self._problem(event, path, f"alias *{event.anchor} has no anchor before it")
             return None
-        value, size = self.anchors[event.anchor]
-        self._count(size, event)
-        return value
+        anchor = self.anchors[event.anchor]
+        self._count(anchor.nodes, event)
+        self._reach(depth + anchor.height, event)
+        return anchor.value
 
     def _sequence(self, path: Path, depth: int) -> list[Any]:
         items: list[Any] = []
@@ -202,10 +246,10 @@ class _Reader:
 
     def _number(self, event: Any, path: Path) -> Any:
         value = plain_value(event.value)
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            self._problem(event, path, "the number does not fit in 64 bits", 'put it in quotes: "…"')
+        if isinstance(value, int) and not fits(value):
+            self._problem(event, path, _TOO_LARGE, _QUOTE)
         if isinstance(value, float) and not math.isfinite(value):
-            self._problem(event, path, "the number is too large", 'put it in quotes: "…"')
+            self._problem(event, path, "the number is too large", _QUOTE)
             return 0.0
         return value
 
@@ -236,18 +280,3 @@ def mark_of(marks: Mapping[Path, Mark], path: Path, *, key: bool = False) -> Mar
     while path and path not in marks:
         path = path[:-1]
     return marks.get(path)
-
-
-def plain_value(text: str) -> Any:
-    """What an unquoted scalar means: null, true, false, a number as JSON writes it, hex, octal `0o`, or text."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if len(text) > _LONGEST_NUMBER or text[0] not in "-+.0123456789":
-        return text
-    if _INTEGER.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _HEX.fullmatch(text):
-        return int(text, 0)
-    return text

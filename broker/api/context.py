@@ -122,7 +122,7 @@ def moment(text: str | None, path: str, *, now: datetime) -> datetime | None:
         return None
     try:
         return now - duration(text)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError):  # the latter: before the year 1
         pass
     try:
         found: datetime = msgspec.convert(text.replace(" ", "+"), _MOMENT)

@@ -114,7 +114,7 @@ def _held_back(state: State, trigger: Trigger, standing: Standing, stamp: Stamp)
 def _span(text: str) -> timedelta:
     try:
         return duration(text)
-    except (ValueError, OverflowError):  # it was checked when it was applied
+    except ValueError:  # it was checked when it was applied
         return timedelta(0)
 
 

@@ -110,6 +110,28 @@ def test_deep_nesting_ends_at_a_limit(text: str) -> None:
     assert "more than 100 levels deep" in problems(text)[0]
 
 
+def test_an_alias_counts_as_deep_as_what_it_stands_for() -> None:
+    rows = [f"p{row}: &a{row} {'[' * 90}{f'*a{row - 1}' if row else 1}{']' * 90}" for row in range(60)]
+    assert "2:99 more than 100 levels deep" in problems("\n".join(rows))[0].replace("not YAML: ", "")
+    assert value("a: &x [[1]]\nb: &y {c: *x}\nd: [*y, *x]\n")["d"] == [{"c": [[1]]}, [[1]]]
+
+
+@pytest.mark.parametrize(
+    ("inner", "told"),
+    [("[" * 900 + "]" * 900, "more than 100 levels deep"), ("9" * 30, "does not fit in 64 bits"),
+     ("9" * 500, "does not fit in 64 bits"), ("[" * 101 + "]" * 101, "more than 100 levels deep")],
+)  # fmt: skip
+def test_json_that_yaml_cannot_read_is_held_to_the_same_limits(inner: str, told: str) -> None:
+    assert told in problems(f'{{"s": "\\ud83d\\ude00", "x": {inner}}}')[0]
+    assert told in problems(f'{{"x": {inner}}}')[0]
+    assert value('{"s": "\\ud83d\\ude00", "x": -1}') == {"s": "\U0001f600", "x": -1}
+
+
+def test_json_that_yaml_cannot_read_has_a_limit_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muster.blueprints.yaml_lines.MAX_NODES", 100)
+    assert "values, aliases expanded" in problems(f'["\\ud83d\\ude00"{", 1" * 100}]')[0]
+
+
 @pytest.mark.parametrize("tag", ["!!python/object:os.system", "!local", "!!binary", "!!timestamp", "!!set"])
 def test_only_the_tags_of_json_are_taken(tag: str) -> None:
     assert "means nothing here" in problems(f"a: {tag} x")[0]

@@ -90,6 +90,12 @@ async def test_parameters_of_the_wrong_type_are_told_all_at_once(mesh: Mesh) -> 
     assert {"limit"} < paths
 
 
+@pytest.mark.parametrize("since", ["999999d", "99999999999999d"])
+async def test_a_time_before_all_time_is_told(mesh: Mesh, since: str) -> None:
+    answer = await mesh.http.get("/api/v1/orders", params={"since": since})
+    assert [error["path"] for error in problem(answer, 422)["errors"]] == ["since"]
+
+
 async def test_an_unknown_parameter_is_refused_with_the_one_that_was_meant(mesh: Mesh) -> None:
     answer = await mesh.http.get("/api/v1/orders", params={"sate": "failed"})
     (error,) = problem(answer, 422)["errors"]
