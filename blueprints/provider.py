@@ -11,11 +11,12 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
+import structlog
 from nats.aio.client import Client
 
 from muster.blueprints.definition import duration
@@ -23,6 +24,8 @@ from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem
 from muster.mesh.firing import FireReply
 from muster.mesh.model import Wire
+
+log = structlog.get_logger()
 
 
 class Happening(Wire):
@@ -170,6 +173,17 @@ class Source(Provider):
 
 @lru_cache(maxsize=1)
 def provider_kinds() -> Mapping[str, type[Provider]]:
-    """Every kind of trigger that is installed, by the name that `provider:` says."""
-    found = {point.name: point.load() for point in entry_points(group="muster.triggers")}
-    return MappingProxyType(found)
+    """Every kind of trigger that is installed, by the name that `provider:` says; a broken one is told and left out."""
+    found = {point.name: _loaded(point) for point in entry_points(group="muster.triggers")}
+    return MappingProxyType({name: kind for name, kind in found.items() if kind is not None})
+
+
+def _loaded(point: EntryPoint) -> type[Provider] | None:
+    try:
+        kind: type[Provider] = point.load()
+        if not issubclass(kind, Provider):
+            raise TypeError(f"{point.value} is no provider")  # noqa: TRY301 - told as any other fault
+    except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything; the others go on
+        log.warning("provider.broken", provider=point.name, error=repr(error))
+        return None
+    return kind
