@@ -144,7 +144,7 @@ def tolerance_problem(text: str) -> Problem | None:
     """What is wrong with a `tolerance`."""
     try:
         span = duration(text)
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         return Problem(path="tolerance", message=str(error))
     if not timedelta(0) < span <= LONGEST_TOLERANCE:
         return Problem(path="tolerance", message="it must be longer than nothing, and a day at most")
