@@ -152,5 +152,8 @@ def _note_failed_try(attempt: Attempt, job: Job, outcome: Failed, tried: int, re
 
 
 def _delay(retry: Retry, tried: int) -> float:
-    longest = duration(retry.max_delay).total_seconds()
-    return float(min(longest, duration(retry.delay).total_seconds() * retry.backoff ** (tried - 1)))
+    longest, first = (duration(text).total_seconds() for text in (retry.max_delay, retry.delay))
+    try:
+        return min(longest, first * retry.backoff ** (tried - 1))
+    except OverflowError:  # `backoff` alone is too much for a float by now
+        return longest if first else 0.0

@@ -14,13 +14,13 @@ from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.claim import Claim, Drop, Wait, claim, give_up, read
 from muster.agent.context import remove
 from muster.agent.lease import Delivery
-from muster.agent.run import End, run
+from muster.agent.run import End, run, stop_jobs
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
 from muster.blueprints.task import Suspended
 from muster.mesh import records
 from muster.mesh.jetstream import sequence
-from muster.mesh.model import OrderState, Packet
+from muster.mesh.model import JobState, OrderState, Packet
 
 log = structlog.get_logger()
 
@@ -30,8 +30,11 @@ SOON = 0.2
 BUG_PAUSE = 5.0
 """Seconds until a message comes again on which we have failed."""
 
+MOST_BUGS = 3
+"""How often we may fail on an order until it fails too: offered anew for ever, it would run its tasks for ever."""
+
 REMEMBERED = 1000
-"""Orders of which it is known that they were given up here, or cancelled before they were here."""
+"""Orders of which it is known that they were given up or failed on here, or cancelled before they were here."""
 
 
 class Orders:
@@ -45,6 +48,8 @@ class Orders:
         """Orders that began without us: should their first record still come, it is too late."""
         self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
         """Orders that were to be stopped and were not here, or still waited for a slot."""
+        self._bugs: deque[str] = deque(maxlen=REMEMBERED)
+        """Orders on which we have failed, once for each time."""
         self.none_left = asyncio.Event()
         self.none_left.set()
 
@@ -180,7 +185,7 @@ class Orders:
             reason = "; ".join(str(problem) for problem in answer.problems)
             is_told = await report.done(attempt, OrderState.FAILED, reason)
         else:
-            is_told = await self._run(attempt)
+            is_told = await self._run_or_fail(attempt)
         if is_told:
             attempt.delivery.acknowledge()
             return
@@ -191,6 +196,21 @@ class Orders:
         if answer.packet is not before:
             attempt.packet = answer.packet
             attempt.jobs = {job.name: job for job in answer.packet.jobs}
+
+    async def _run_or_fail(self, attempt: Attempt) -> bool:
+        """Run it; whoever gets it after a bug of ours has the same bug, so some day it has to end."""
+        try:
+            return await self._run(attempt)
+        except Interrupted:
+            raise
+        except Exception as error:
+            self._bugs.append(attempt.packet.order)
+            if self._bugs.count(attempt.packet.order) < MOST_BUGS:
+                raise
+            log.exception("order.bug", order=attempt.packet.order)
+            reason = f"its agent has failed on it {MOST_BUGS} times: {error!r}"
+            stop_jobs(attempt, JobState.FAILED, reason)
+            return await report.done(attempt, OrderState.FAILED, reason)
 
     async def _run(self, attempt: Attempt) -> bool:
         way = await run(attempt)

@@ -115,18 +115,18 @@ async def _cut_off(attempt: Attempt) -> Way:
             for step in steps:
                 if _ended(attempt, step) is None:
                     await run_job(attempt, step)
-    _stop_jobs(attempt, JobState.FAILED, "not done in the time for cleaning up")
+    stop_jobs(attempt, JobState.FAILED, "not done in the time for cleaning up")
     return way
 
 
-def _stop_jobs(attempt: Attempt, state: JobState, why: str) -> None:
+def stop_jobs(attempt: Attempt, state: JobState, why: str) -> None:
     """No job may stay open in an order that has ended."""
     for job in [job for job in attempt.jobs.values() if job.state not in FINAL_JOB_STATES]:
         attempt.end_job(job, state, error=why)
 
 
 def _stop_main(attempt: Attempt, state: JobState, why: str) -> None:
-    _stop_jobs(attempt, state, why)
+    stop_jobs(attempt, state, why)
     if any(attempt.jobs[step.name].state is state for step in attempt.plan.steps if step.name in attempt.jobs):
         return
     # Between two tasks the next one is what was stopped, so that a retry knows where to go on.

@@ -168,7 +168,7 @@ class StandIn:
     async def lose(self, request: ResumeRequest, *jobs: Job) -> None:
         """What a broker does that finds the order's attempt lost: it offers the next one, however often it is asked."""
         packet = self.packets[request.order]
-        if packet.attempt > 1:
+        if packet.attempt > request.attempt:
             return
         lost = records.Lost(order=request.order, attempt=packet.attempt, reason="its agent is gone")
         ack = await self.js.publish(records.subject(lost), records.encode(lost))
