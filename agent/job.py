@@ -45,16 +45,14 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
             attempt.end_job(job, JobState.SKIPPED)
             return None
     retry = step.task.retry or _ONCE
-    tried = 1
     while True:
         outcome = _fitting(await _try(attempt, step, job))
-        if not isinstance(outcome, Failed) or outcome.final or tried >= retry.attempts:
+        if not isinstance(outcome, Failed) or outcome.final or job.tries >= retry.attempts:
             _conclude(attempt, attempt.jobs[job.name], outcome)
             return outcome
-        _note_failed_try(attempt, job, outcome, tried, retry)
-        await asyncio.sleep(_delay(retry, tried))
-        tried += 1
-        job = replace(job, attempt=job.attempt + 1, memo=None)
+        _note_failed_try(attempt, job, outcome, retry)
+        await asyncio.sleep(_delay(retry, job.tries))
+        job = replace(job, attempt=job.attempt + 1, tries=job.tries + 1, memo=None)
 
 
 _ONCE = Retry()
@@ -146,8 +144,8 @@ def _conclude(attempt: Attempt, job: Job, outcome: Outcome) -> None:
             attempt.note(replace(job, state=JobState.SUSPENDED, memo=outcome.memo))
 
 
-def _note_failed_try(attempt: Attempt, job: Job, outcome: Failed, tried: int, retry: Retry) -> None:
-    error = f"try {tried} of {retry.attempts}: {outcome.error}"
+def _note_failed_try(attempt: Attempt, job: Job, outcome: Failed, retry: Retry) -> None:
+    error = f"try {job.tries} of {retry.attempts}: {outcome.error}"
     attempt.note(replace(job, exit_code=outcome.exit_code, error=error, memo=None))
 
 

@@ -72,6 +72,8 @@ class Job(Wire):
     state: JobState
     attempt: int = 1
     """Which try of the task this is; a retry and a lost agent count one up."""
+    tries: int = 1
+    """How many its `retry` has counted; a lost attempt's do not count."""
     exit_code: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

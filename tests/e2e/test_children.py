@@ -40,6 +40,7 @@ async def blueprints(mesh: Roles) -> None:
         ),
         blueprint("grandparent", child("down", "parent")),
         blueprint("of-failure", child("down", "fails"), script("never", "true")),
+        blueprint("of-failure-twice", child("down", "fails") | {"retry": {"attempts": 2, "delay": "10ms"}}),
         blueprint("of-long", child("down", "long")),
     )
 
@@ -62,6 +63,13 @@ async def test_a_failed_child_fails_its_parent_and_says_why(mesh: Roles) -> None
     assert "1 of 1 child orders did not finish" in order["reason"]
     assert "exit code 4" in order["reason"]
     assert [job["name"] for job in order["jobs"]] == ["down"]
+
+
+async def test_a_child_order_is_retried_as_often_as_its_task_says(mesh: Roles) -> None:
+    order = await mesh.run("of-failure-twice", "e2")
+    assert order["state"] == "failed"
+    assert order["jobs"][0]["tries"] == 2
+    assert len((await mesh.get("orders", parent=order["id"]))["items"]) == 2
 
 
 async def test_a_cancelled_parent_takes_its_children_along(mesh: Roles) -> None:
