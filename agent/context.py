@@ -21,7 +21,7 @@ from muster.agent.output import Output
 from muster.mesh import names
 from muster.mesh.errors import RefusedError, from_problem
 from muster.mesh.jetstream import MSG_ID
-from muster.mesh.model import Child, Job, OrderRequest
+from muster.mesh.model import Child, Job, OrderRequest, OrderState
 
 ASK_AGAIN = 1.0
 """Seconds between two tries to reach the broker."""
@@ -138,6 +138,12 @@ class TaskContext:
                 )
                 return _created(reply.data)
             await asyncio.sleep(ASK_AGAIN)
+
+    def stopped(self, orders: Sequence[str]) -> None:
+        """Child orders that were not through in time: the broker has stopped them, and another try makes others."""
+        packet = self._attempt.packet
+        children = {**packet.children, **dict.fromkeys(orders, Child(state=OrderState.CANCELLING))}
+        self._attempt.packet = msgspec.structs.replace(packet, children=children)
 
 
 def _created(data: bytes) -> list[str]:

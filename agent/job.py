@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -25,6 +26,12 @@ log = structlog.get_logger()
 OUTPUTS_LIMIT = 256 * 1024
 """Bytes of one job's outputs as JSON: they travel in records, which many read."""
 
+LAST_LOOK = 1.0
+"""Seconds that a task has which goes on at its deadline."""
+
+LONGEST = timedelta(days=36525).total_seconds()
+"""A century: no calendar tells what is beyond the year 9999."""
+
 
 async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
     """Do the task, as often as its retry policy says; None if its condition does not hold.
@@ -32,7 +39,7 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
     Raises:
         Interrupted: it may not even start, for the attempt is over.
     """
-    job = _next_job(attempt.jobs.get(step.name), step.task)
+    job = _next_job(attempt.jobs.get(step.name), step)
     outcome: Outcome
     if step.task.when is not None and job.memo is None:
         try:
@@ -52,25 +59,34 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
             return outcome
         _note_failed_try(attempt, job, outcome, retry)
         await asyncio.sleep(_delay(retry, job.tries))
-        job = replace(job, attempt=job.attempt + 1, tries=job.tries + 1, memo=None)
+        job = replace(job, attempt=job.attempt + 1, tries=job.tries + 1, memo=None, deadline=_deadline(step))
 
 
 _ONCE = Retry()
 
 
-def _next_job(before: Job | None, task: Task) -> Job:
+def _next_job(before: Job | None, step: Step) -> Job:
     started = datetime.now(UTC)
+    idempotent, deadline = step.task.idempotent, _deadline(step)
     if before is None:
-        return Job(name=task.name, state=JobState.RUNNING, started_at=started, idempotent=task.idempotent)
+        return Job(name=step.name, state=JobState.RUNNING, started_at=started, idempotent=idempotent, deadline=deadline)
     if before.state is JobState.SUSPENDED:
-        return replace(before, state=JobState.RUNNING, memo=before.memo or {})
+        deadline = before.deadline or deadline
+        return replace(before, state=JobState.RUNNING, memo=before.memo or {}, deadline=deadline)
     return Job(
-        name=task.name,
+        name=step.name,
         state=JobState.RUNNING,
         attempt=before.attempt + 1,
         started_at=before.started_at or started,
-        idempotent=task.idempotent,
+        idempotent=idempotent,
+        deadline=deadline,
     )
+
+
+def _deadline(step: Step) -> datetime | None:
+    if step.timeout is None:
+        return None
+    return datetime.now(UTC) + timedelta(seconds=min(step.timeout, LONGEST))
 
 
 async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
@@ -84,9 +100,9 @@ async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
         return Failed(error=str(error), final=True)
     context = TaskContext(attempt, job)
     try:
-        if step.timeout is None:
+        if job.deadline is None:
             return await kind.run(task, context)
-        return await _timed(step.timeout, kind.run(task, context), step.task.timeout)
+        return await _timed(kind.run(task, context), step, context, job.deadline)
     except MusterError as error:
         return Failed(error=str(error))
     except Exception as error:  # a plug-in's bug must not take the agent down
@@ -94,15 +110,27 @@ async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
         return Failed(error=f"bug in task kind {task.uses!r}: {error!r}")
 
 
-async def _timed(seconds: float, running: Any, text: str | None) -> Outcome:
+async def _timed(running: Awaitable[Outcome], step: Step, context: TaskContext, deadline: datetime) -> Outcome:
+    """A try with a deadline.  One that waited until then may still see that what it waited for is there."""
+    is_new = context.memo is None
+    late = Failed(error=f"timed out after {step.task.timeout}")
     try:
-        async with asyncio.timeout(seconds) as limit:
-            outcome: Outcome = await running
-            return outcome
+        async with asyncio.timeout(step.timeout if is_new else max(LAST_LOOK, _until(deadline))) as limit:
+            outcome = await running
     except TimeoutError:
         if not limit.expired():
             raise
-        return Failed(error=f"timed out after {text}")
+        return late
+    if not isinstance(outcome, Suspended):
+        return outcome
+    if is_new or _until(deadline) > 0:
+        return replace(outcome, until=min(outcome.until or deadline, deadline))
+    context.stopped(outcome.orders)
+    return late
+
+
+def _until(time: datetime) -> float:
+    return (time - datetime.now(UTC)).total_seconds()
 
 
 def _filled_in(step: Step, values: dict[str, Any]) -> Task:

@@ -223,6 +223,7 @@ class Orders:
             jobs=tuple(attempt.untold.values()),
             until=way.until,
             children=way.children,
+            orders=way.orders,
         )
         if isinstance(way, Suspended):
             return await report.suspend(attempt, record)

@@ -84,6 +84,8 @@ class Job(Wire):
     """Whether it may be run again after a lost attempt."""
     memo: dict[str, Any] | None = None
     """What a suspended task wants to be told when it goes on."""
+    deadline: datetime | None = None
+    """When this try is over, whether it runs or is suspended; None: its task has no `timeout`."""
 
 
 class Child(Wire):
@@ -126,6 +128,8 @@ class Order(Wire):
     """When a suspended order goes on by itself."""
     waits_for_children: bool = False
     """A suspended order that goes on when its children are through."""
+    awaited: tuple[str, ...] = ()
+    """Children that its suspended task waits for: cancelled if its time comes before their end."""
     labels: dict[str, str] = {}
     jobs: tuple[Job, ...] = ()
     parent: str | None = None

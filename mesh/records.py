@@ -112,6 +112,8 @@ class Suspended(OrderRecord, tag="suspended"):
     jobs: tuple[Job, ...]
     until: Moment | None = None
     children: bool = False
+    orders: tuple[str, ...] = ()
+    """Child orders to cancel if the time comes before their end."""
 
 
 class Done(OrderRecord, tag="done"):

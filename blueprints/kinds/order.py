@@ -32,6 +32,7 @@ class OrderFields(Fields):
     """Go on only when the child orders are through, and fail if one of them did."""
 
 
+_NOT_FINISHED = {OrderState.FAILED, OrderState.CANCELLED, OrderState.CANCELLING}
 _HOPELESS = (InvalidError, UsageError, NotFoundError)
 
 
@@ -73,7 +74,7 @@ class ChildOrder:
             return Done(outputs={"orders": [{"id": order} for order in orders]})
         children = {order: context.children.get(order) for order in orders}
         if any(child is None or child.state not in FINAL_STATES for child in children.values()):
-            return Suspended(children=True, memo={"orders": orders})
+            return Suspended(children=True, orders=tuple(orders), memo={"orders": orders})
         return _outcome({order: child for order, child in children.items() if child is not None})
 
 
@@ -105,7 +106,7 @@ async def _orders(fields: OrderFields, context: Context) -> list[str]:
 
 
 def _failed(child: Child | None) -> bool:
-    return child is not None and child.state in {OrderState.FAILED, OrderState.CANCELLED}
+    return child is not None and child.state in _NOT_FINISHED
 
 
 def _outcome(children: Mapping[str, Child]) -> Outcome:

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from muster.blueprints.definition import duration
 from muster.blueprints.objects.trigger import Trigger
-from muster.broker.state import order as transitions
 from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.standing import Standing
 from muster.mesh import records
@@ -134,15 +133,7 @@ def _make_room(state: State, trigger: Trigger, wanted: int, changes: Changes) ->
     going_on.sort(key=lambda order: (order.created_at, order.id))
     surplus = max(0, len(going_on) + wanted - (trigger.max_open or 0))
     for order in going_on[:surplus]:
-        current = state.orders.get(order.id)
-        if current is None:
-            continue
-        record = records.CancelRequested(order=order.id, by=f"trigger {trigger.name}")
-        after = transitions.cancel_requested(current, record, changes.stamp)
-        if isinstance(after, Order):
-            state.change(current, after, changes)
-            if after.is_final:
-                changes.revoked[order.id] = record.by
+        state.cancel(order.id, f"trigger {trigger.name}", changes)
 
 
 def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Order:

@@ -97,6 +97,10 @@ class State:
         if isinstance(record, records.Created) and record.agent:
             self.begin(record.order, record.agent, changes)
         kind = type(record)
+        if kind is records.Due and after.awaited:
+            for child in after.awaited:
+                if child in after.children:  # an agent may cancel nobody else's
+                    self.cancel(child, f"order {after.id}", changes)
         if kind in _ALSO_TOLD:
             changes.order_event(_ALSO_TOLD[kind], after)
 
@@ -108,6 +112,18 @@ class State:
         element = self.fleet.elements.get(after.element or "")
         if element is not None and element.succeeds == agent:
             self._give_up(self.orders[ident], changes)
+
+    def cancel(self, ident: str, by: str, changes: Changes) -> None:
+        """An order is to stop by a record that is not about it."""
+        before = self.orders.get(ident)
+        if before is None:
+            return
+        after = transitions.cancel_requested(before, records.CancelRequested(order=ident, by=by), changes.stamp)
+        if isinstance(after, Refused):
+            return
+        self.change(before, after, changes)
+        if after.is_final:
+            changes.revoked[ident] = by
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
         transition = transitions.TRANSITIONS.get(type(record))

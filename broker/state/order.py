@@ -120,6 +120,7 @@ def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | 
         jobs=jobs,
         wake_at=record.until,
         waits_for_children=record.children,
+        awaited=record.orders,
         reason=_waiting_words(record),
     )
 
@@ -161,7 +162,8 @@ def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp
     if order.state is OrderState.RUNNING:
         return replace(order, state=OrderState.CANCELLING, reason=reason)
     if not children_are_through(order):
-        return replace(order, state=OrderState.CANCELLING, reason=reason, waits_for_children=True)
+        stopping = replace(going_on(order), state=OrderState.CANCELLING, reason=reason)
+        return replace(stopping, waits_for_children=True)
     return ended(order, OrderState.CANCELLED, reason, stamp)
 
 

@@ -56,7 +56,7 @@ async def test_a_wait_for_nothing_known_fails_for_good(tmp_path: Path, fields: d
 
 async def test_child_orders_are_made_once_and_waited_for(tmp_path: Path) -> None:
     outcome, context = await run_task(order(inputs={"a": 1}), tmp_path, job="deploy")
-    assert outcome == Suspended(children=True, memo={"orders": ["deploy-0"]})
+    assert outcome == Suspended(children=True, orders=("deploy-0",), memo={"orders": ["deploy-0"]})
     (request,) = context.requests
     assert (request.on, request.inputs, request.parent) == ("web01", {"a": 1}, "order1")
     children = {"deploy-0": Child(state=OrderState.RUNNING)}
@@ -93,12 +93,13 @@ def test_data_cannot_become_a_part_of_a_filter(where: str) -> None:
 
 
 async def test_a_new_try_makes_failed_children_anew_and_keeps_running_ones(tmp_path: Path) -> None:
-    failed = {"o-0": Child(state=OrderState.FAILED)}
-    outcome, _ = await run_task(order(), tmp_path, job="o", attempt=2, children=failed)
-    assert outcome == Suspended(children=True, memo={"orders": ["o#2-0"]})
+    for state in (OrderState.FAILED, OrderState.CANCELLED, OrderState.CANCELLING):
+        children = {"o-0": Child(state=state)}
+        outcome, _ = await run_task(order(), tmp_path, job="o", attempt=2, children=children)
+        assert outcome == Suspended(children=True, orders=("o#2-0",), memo={"orders": ["o#2-0"]})
     running = {"o-0": Child(state=OrderState.RUNNING)}
     outcome, _ = await run_task(order(), tmp_path, job="o", attempt=2, children=running)
-    assert outcome == Suspended(children=True, memo={"orders": ["o-0"]})
+    assert outcome == Suspended(children=True, orders=("o-0",), memo={"orders": ["o-0"]})
 
 
 async def test_an_order_need_not_be_waited_for(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ async def blueprints(mesh: Roles) -> None:
         blueprint("of-failure", child("down", "fails"), script("never", "true")),
         blueprint("of-failure-twice", child("down", "fails") | {"retry": {"attempts": 2, "delay": "10ms"}}),
         blueprint("of-long", child("down", "long")),
+        blueprint("impatient", child("down", "long") | {"timeout": "300ms", "retry": {"attempts": 2, "delay": "10ms"}}),
+        blueprint("short-pause", {"name": "pause", "uses": "wait", "with": {"for": "1h"}, "timeout": "300ms"}),
     )
 
 
@@ -81,6 +83,19 @@ async def test_a_cancelled_parent_takes_its_children_along(mesh: Roles) -> None:
     assert (await mesh.final(parent))["state"] == "cancelled"
     stopped = await mesh.final(down["id"])
     assert (stopped["state"], stopped["reason"]) == ("cancelled", f"cancelled by order {parent}")
+
+
+async def test_a_child_order_ends_at_the_timeout_of_its_task(mesh: Roles) -> None:
+    order = await mesh.run("impatient", "e2")
+    assert (order["state"], order["jobs"][0]["error"]) == ("failed", "timed out after 300ms")
+    children = (await mesh.get("orders", parent=order["id"]))["items"]
+    assert len(children) == 2
+    assert {(await mesh.final(child["id"]))["state"] for child in children} == {"cancelled"}
+
+
+async def test_a_wait_ends_at_the_timeout_of_its_task(mesh: Roles) -> None:
+    order = await mesh.run("short-pause", "e2")
+    assert (order["state"], order["jobs"][0]["error"]) == ("failed", "timed out after 300ms")
 
 
 async def test_blueprints_that_order_each_other_in_a_circle_are_refused(mesh: Roles) -> None:

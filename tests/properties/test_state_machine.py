@@ -214,13 +214,24 @@ class Mesh(RuleBasedStateMachine):
             job = Job(name=name, state=state, idempotent=idempotent)
             self.write(records.Reported(order=order, attempt=known.attempt, jobs=(job,)), str(known.element))
 
-    @rule(order=orders, element=elements, attempt=attempts, children=st.booleans(), right=st.booleans())
-    def suspend(self, order: str, element: str, attempt: int, children: bool, right: bool) -> None:
+    @rule(
+        order=orders,
+        element=elements,
+        attempt=attempts,
+        children=st.booleans(),
+        until=st.none() | st.just(EPOCH),
+        right=st.booleans(),
+    )
+    def suspend(
+        self, order: str, element: str, attempt: int, children: bool, until: datetime | None, right: bool
+    ) -> None:
         known = self.state.orders.get(order)
         if right and known is not None:
             element, attempt = known.element or element, known.attempt
-        until = None if children else EPOCH
-        record = records.Suspended(order=order, attempt=attempt, jobs=(), until=until, children=children)
+        awaited = tuple(known.children) if known is not None and children else ()
+        record = records.Suspended(
+            order=order, attempt=attempt, jobs=(), until=until, children=children, orders=awaited
+        )
         self.write(record, element)
 
     @rule(
@@ -260,7 +271,10 @@ class Mesh(RuleBasedStateMachine):
 
     @rule(order=orders)
     def come_due(self, order: str) -> None:
-        self.write(records.Due(order=order))
+        changes = self.write(records.Due(order=order))
+        if changes.refused is None:
+            for child in self.known[order].awaited:
+                assert self.known[child].state in {*FINAL_STATES, OrderState.CANCELLING}, "its time is over"
 
     @rule(order=orders)
     def retry(self, order: str) -> None:
@@ -336,6 +350,11 @@ class Mesh(RuleBasedStateMachine):
             shelf = f"element/{order.element}" if order.element is not None else f"pool/{order.pool}"
             assert order.id in self.state.shelves.open(shelf)
             assert (order.state is OrderState.QUEUED) == (order.id in self.state.shelves.waiting(shelf))
+
+    @invariant()
+    def only_what_waits_for_a_time_has_a_timer(self) -> None:
+        for ident in self.state.timers:
+            assert self.state.orders[ident].state in {OrderState.QUEUED, OrderState.SUSPENDED}
 
     @invariant()
     def nothing_waits_without_a_reason(self) -> None:
