@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -44,6 +46,7 @@ class Attempt:
         "changed_at",
         "delivery",
         "folder",
+        "hurry",
         "jobs",
         "outputs",
         "packet",
@@ -66,6 +69,8 @@ class Attempt:
         self.why = Why.NOT
         self.yields_to: Why | None = None
         """The weakest reason that may cut off what is being awaited just now; None: nothing may."""
+        self.hurry: asyncio.Timeout | None = None
+        """The time for cleaning up: without a limit as long as there is no reason to stop."""
         self.jobs: dict[str, Job] = {job.name: job for job in packet.jobs}
         self.untold: dict[str, Job] = {}
         """Jobs as they are now, where the log does not know that yet."""
@@ -89,6 +94,8 @@ class Attempt:
         self.why = why
         if self.yields_to is not None and why >= self.yields_to and self.task is not None:
             self.task.cancel()
+        elif self.hurry is not None and self.hurry.when() is None:
+            self.hurry.reschedule(self._hurried())
 
     def grace(self) -> float:
         """Seconds that a task has to end by itself; none once somebody else may run the order soon."""
@@ -97,6 +104,23 @@ class Attempt:
     def yielding(self, to: Why) -> Yielding:
         """`with attempt.yielding(to=…):` reasons from `to` on cut off the body, and it raises `Interrupted`."""
         return Yielding(self, to)
+
+    @asynccontextmanager
+    async def hurrying(self) -> AsyncIterator[None]:
+        """Once there is a reason to stop, the body has the time for cleaning up.
+
+        Raises:
+            TimeoutError: that time is over.
+        """
+        async with asyncio.timeout_at(self._hurried() if self.why else None) as limit:
+            self.hurry = limit
+            try:
+                yield
+            finally:
+                self.hurry = None
+
+    def _hurried(self) -> float:
+        return asyncio.get_running_loop().time() + self.shop.settings.cleanup.total_seconds()
 
     def check(self, to: Why) -> None:
         """Stop here if there is such a reason already.

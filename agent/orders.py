@@ -85,7 +85,7 @@ class Orders:
         delivery.on_lost = attempt.lose
         self.attempts[packet.order] = attempt
         self.none_left.clear()
-        if delivery.is_begun and packet.order in self._cancelled:
+        if packet.cancelled or (delivery.is_begun and packet.order in self._cancelled):
             attempt.interrupt(Why.CANCELLED)
         attempt.task = asyncio.create_task(self._handle(attempt, slots))
         self._keep(attempt.task)
@@ -224,6 +224,7 @@ class Orders:
             until=way.until,
             children=way.children,
             orders=way.orders,
+            cleans_up=bool(attempt.plan.always),
         )
         if isinstance(way, Suspended):
             return await report.suspend(attempt, record)

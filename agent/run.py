@@ -7,7 +7,7 @@ not done again: an attempt goes on at the first task that has not ended.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -29,6 +29,7 @@ Way = End | Suspended
 """How an attempt may leave off; it may also be interrupted for good."""
 
 _FINISHED = End(OrderState.FINISHED)
+_CANCELLED = End(OrderState.CANCELLED)
 
 
 async def run(attempt: Attempt) -> Way:
@@ -57,8 +58,7 @@ async def _run(attempt: Attempt) -> Way:
         return await _cut_off(attempt)
     if isinstance(way, Suspended) or not (plan.on_failure or plan.always):
         return way
-    with attempt.yielding(to=Why.STOPPED):
-        return await _wind_up(attempt, way, plan.on_failure if way is not _FINISHED else ())
+    return await _clean_up(attempt, way, plan.always if way is _FINISHED else (*plan.on_failure, *plan.always))
 
 
 async def _tasks(attempt: Attempt, steps: tuple[Step, ...]) -> Way:
@@ -87,36 +87,59 @@ def _failed(step: Step, error: str) -> End:
     return End(OrderState.FAILED, f"task {step.name!r} failed: {error}")
 
 
-async def _wind_up(attempt: Attempt, way: End, on_failure: tuple[Step, ...]) -> Way:
-    """`on_failure` and `always`: each of them runs, whatever became of the others."""
-    for step in (*on_failure, *attempt.plan.always):
-        if _ended(attempt, step) is not None:
-            continue
+async def _cut_off(attempt: Attempt) -> Way:
+    """Cancelled, or out of time: the task at hand is over."""
+    plan, way = attempt.plan, _cut(attempt)
+    if way is _CANCELLED:
+        _stop_main(attempt, JobState.CANCELLED, "cancelled")
+        return await _clean_up(attempt, way, plan.always)
+    _stop_main(attempt, JobState.FAILED, way.reason)
+    return await _clean_up(attempt, way, (*plan.on_failure, *plan.always))
+
+
+def _cut(attempt: Attempt) -> End:
+    if attempt.why is Why.CANCELLED:
+        return _CANCELLED
+    return End(OrderState.FAILED, f"the order's time of {attempt.plan.blueprint.timeout} is over")
+
+
+async def _clean_up(attempt: Attempt, way: End, steps: tuple[Step, ...]) -> Way:
+    """`on_failure` and `always`: each of them runs, whatever became of the others.
+
+    From a cancel or the end of the order's time on, they have a bounded time.
+    """
+    try:
+        with attempt.yielding(to=Why.STOPPED):
+            async with attempt.hurrying():
+                for step in steps:
+                    outcome = await _clean(attempt, step)
+                    if isinstance(outcome, Suspended):
+                        return outcome
+                    if outcome is not None and way is _FINISHED:
+                        way = _failed(step, outcome)
+    except TimeoutError:
+        stop_jobs(attempt, JobState.FAILED, "not done in the time for cleaning up")
+        return _cut(attempt) if way is _FINISHED else way
+    return way
+
+
+async def _clean(attempt: Attempt, step: Step) -> Suspended | str | None:
+    """One of them, to its end: how it failed, if it did.  An order that is to end does not let go of its slot."""
+    while (ended := _ended(attempt, step)) is None:
         outcome = await run_job(attempt, step)
         if isinstance(outcome, Suspended):
-            return outcome
-        if isinstance(outcome, Failed) and way is _FINISHED:
-            way = _failed(step, outcome.error)
-    return way
+            if attempt.why is Why.NOT:
+                return outcome
+            await _until(outcome.until)
+    return (ended.error or "") if ended.state is JobState.FAILED else None
 
 
-async def _cut_off(attempt: Attempt) -> Way:
-    """Cancelled, or out of time: the task at hand is over, and what is left has a bounded time."""
-    is_cancel = attempt.why is Why.CANCELLED
-    why = "cancelled" if is_cancel else f"the order's time of {attempt.plan.blueprint.timeout} is over"
-    way = End(OrderState.CANCELLED, "") if is_cancel else End(OrderState.FAILED, why)
-    _stop_main(attempt, JobState.CANCELLED if is_cancel else JobState.FAILED, why)
-    limit = attempt.shop.settings.cleanup.total_seconds()
-    steps = attempt.plan.always if is_cancel else (*attempt.plan.on_failure, *attempt.plan.always)
-    if not steps:
-        return way
-    with attempt.yielding(to=Why.STOPPED), suppress(TimeoutError):
-        async with asyncio.timeout(limit):
-            for step in steps:
-                if _ended(attempt, step) is None:
-                    await run_job(attempt, step)
-    stop_jobs(attempt, JobState.FAILED, "not done in the time for cleaning up")
-    return way
+async def _until(time: datetime | None) -> None:
+    """Wait; without a time, for what does not come any more, until somebody cuts that off."""
+    if time is None:
+        await asyncio.get_running_loop().create_future()
+    else:
+        await asyncio.sleep((time - datetime.now(UTC)).total_seconds())
 
 
 def stop_jobs(attempt: Attempt, state: JobState, why: str) -> None:

@@ -61,6 +61,7 @@ def packet(order: Order) -> Packet:
         children=order.children,
         labels=order.labels,
         depth=order.depth,
+        cancelled=bool(order.cancelled),
     )
 
 

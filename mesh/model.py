@@ -130,6 +130,10 @@ class Order(Wire):
     """A suspended order that goes on when its children are through."""
     awaited: tuple[str, ...] = ()
     """Children that its suspended task waits for: cancelled if its time comes before their end."""
+    cleans_up: bool = False
+    """Some of its tasks have run and `always` has not: a cancel has to let that run."""
+    cancelled: str = ""
+    """By whom it was cancelled while nobody ran it: only `always` is still to be run."""
     labels: dict[str, str] = {}
     jobs: tuple[Job, ...] = ()
     parent: str | None = None
@@ -198,6 +202,8 @@ class Packet(Wire, omit_defaults=True):
     children: dict[str, Child] = {}
     labels: dict[str, str] = {}
     depth: int = 0
+    cancelled: bool = False
+    """Run only `always`."""
 
 
 class Assignment(Wire, omit_defaults=True):

@@ -114,6 +114,8 @@ class Suspended(OrderRecord, tag="suspended"):
     children: bool = False
     orders: tuple[str, ...] = ()
     """Child orders to cancel if the time comes before their end."""
+    cleans_up: bool = False
+    """Its blueprint has `always`, which has to run should it be cancelled meanwhile."""
 
 
 class Done(OrderRecord, tag="done"):

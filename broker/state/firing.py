@@ -129,7 +129,7 @@ def _stand(state: State, standing: Standing, firing: Firing, changes: Changes) -
 def _make_room(state: State, trigger: Trigger, wanted: int, changes: Changes) -> None:
     """Cancel the trigger's oldest orders, as many as have to go; those being cancelled are going already."""
     open_orders = [state.orders[ident] for ident in state.triggers.open(trigger.name)]
-    going_on = [order for order in open_orders if order.state is not OrderState.CANCELLING]
+    going_on = [order for order in open_orders if order.state is not OrderState.CANCELLING and not order.cancelled]
     going_on.sort(key=lambda order: (order.created_at, order.id))
     surplus = max(0, len(going_on) + wanted - (trigger.max_open or 0))
     for order in going_on[:surplus]:

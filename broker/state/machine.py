@@ -160,12 +160,8 @@ class State:
             return
         news = Child(state=child.state, reason=child.reason, outputs=child.outputs)
         after = replace(parent, children={**parent.children, child.id: news})
-        if (
-            after.state is OrderState.CANCELLING
-            and after.waits_for_children
-            and transitions.children_are_through(after)
-        ):
-            after = transitions.ended(after, OrderState.CANCELLED, after.reason, changes.stamp)
+        if after.state is OrderState.CANCELLING and after.waits_for_children:
+            after = transitions.stopped(after, after.reason, changes.stamp)
         self.change(parent, after, changes)
 
     def _keep(self, before: Order | None, after: Order) -> None:

@@ -86,8 +86,8 @@ def claimed(order: Order, record: records.Claimed, stamp: Stamp) -> Order | Refu
         return Refused(f"it is for {order.element}, not for {record.element}")
     return replace(
         order,
-        state=OrderState.RUNNING,
-        reason="",
+        state=OrderState.CANCELLING if order.cancelled else OrderState.RUNNING,
+        reason=order.cancelled,
         element=record.element,
         attempt=record.attempt,
         agent=record.agent,
@@ -106,18 +106,18 @@ def reported(order: Order, record: records.Reported, stamp: Stamp) -> Order | Re
 
 
 def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | Refused:
-    """It waits without a slot; told to stop meanwhile, it simply stops."""
+    """It waits without a slot, unless it was told to stop meanwhile."""
     if refused := _not_the_runner(order, record.attempt, stamp):
         return refused
     jobs = with_jobs(order.jobs, record.jobs)
     if isinstance(jobs, Refused):
         return jobs
+    order = replace(order, jobs=jobs, cleans_up=record.cleans_up)
     if order.state is OrderState.CANCELLING:
-        return ended(replace(order, jobs=jobs), OrderState.CANCELLED, order.reason, stamp)
+        return stopped(order, order.reason, stamp)
     return replace(
         order,
         state=OrderState.SUSPENDED,
-        jobs=jobs,
         wake_at=record.until,
         waits_for_children=record.children,
         awaited=record.orders,
@@ -161,9 +161,19 @@ def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp
         return Refused("it is being cancelled already")
     if order.state is OrderState.RUNNING:
         return replace(order, state=OrderState.CANCELLING, reason=reason)
+    return stopped(order, reason, stamp)
+
+
+def stopped(order: Order, reason: str, stamp: Stamp) -> Order:
+    """Nobody runs an order that is to end: its children end first, then it is offered for `always`, then it ends.
+
+    Who asks once more, while it waits to be claimed, does not want to wait for that.
+    """
     if not children_are_through(order):
         stopping = replace(going_on(order), state=OrderState.CANCELLING, reason=reason)
         return replace(stopping, waits_for_children=True)
+    if order.cleans_up and not order.cancelled:
+        return replace(going_on(order), cancelled=reason)
     return ended(order, OrderState.CANCELLED, reason, stamp)
 
 
@@ -197,7 +207,9 @@ def retried(record: records.Retried, _stamp: Stamp) -> Order | Refused:
         return Refused(f"only a failed or cancelled order can be retried; it is {order.state}")
     jobs = tuple(takewhile(lambda job: job.state in _WELL_ENDED, order.jobs))
     element = None if order.pool else order.element
-    return going_on(replace(order, finished_at=None, outputs={}, jobs=jobs, element=element))
+    return going_on(
+        replace(order, finished_at=None, outputs={}, jobs=jobs, element=element, cleans_up=False, cancelled="")
+    )
 
 
 BEGINNINGS: Final[dict[type[records.OrderRecord], Callable[[Any, Stamp], Order | Refused]]] = {

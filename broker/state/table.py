@@ -51,8 +51,8 @@ TABLE: Final[dict[OrderState, Row]] = {
     ),
     _S.CANCELLING: Row(
         meaning="was told to stop and has not stopped yet",
-        leads_to=frozenset({_S.CANCELLED, _S.FINISHED, _S.FAILED}),
-        entered_by="CancelRequested while it runs",
+        leads_to=frozenset({_S.CANCELLED, _S.FINISHED, _S.FAILED, _S.OFFERED, _S.QUEUED}),
+        entered_by="CancelRequested while it runs or has open children; Claimed, if only its `always` is to run",
         crash="agent: Lost ends it as cancelled",
     ),
     _S.FINISHED: Row(meaning="ended well", leads_to=frozenset(), entered_by="Done", crash="nothing"),

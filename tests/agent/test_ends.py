@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from muster.agent import orders
 from muster.agent.job import _delay
+from muster.agent.settings import AgentSettings
 from muster.blueprints.definition import Retry
 from muster.mesh import records
-from muster.mesh.model import OrderState
+from muster.mesh.model import Job, JobState, OrderState
 from tests.agent.broker_stand_in import StandIn
+from tests.agent.conftest import running_agent
+from tests.kit.waiting import eventually
 
 
 @pytest.mark.parametrize(("delay", "waits"), [("1ms", 0.01), ("0s", 0.0)])
@@ -33,3 +37,69 @@ async def test_an_order_on_which_its_agent_keeps_failing_fails(
     assert done.state is OrderState.FAILED
     assert "a bug of ours" in done.reason
     assert len(broker.of(order, records.Claimed)) == orders.MOST_BUGS
+
+
+NOOP = {"name": "a", "uses": "noop"}
+
+
+async def running(broker: StandIn, order: str, job: str) -> None:
+    """The agent has told that a job runs."""
+    await eventually(lambda: any(job == each.name for told in broker.of(order, records.Reported) for each in told.jobs))
+
+
+@pytest.mark.parametrize(("task", "ends"), [("true", OrderState.CANCELLED), ("exit 3", OrderState.FAILED)])
+async def test_a_cancel_bounds_the_time_of_always(
+    broker: StandIn, agent_settings: AgentSettings, task: str, ends: OrderState
+) -> None:
+    async with running_agent(agent_settings, cleanup=timedelta(seconds=0.3)):
+        order = await broker.order(
+            {"tasks": [{"name": "a", "run": task}], "always": [{"name": "z", "run": "sleep 300"}]}
+        )
+        await running(broker, order, "z")
+        await broker.cancel(order)
+        done = await broker.done(order)
+    assert done.state is ends
+    assert {job.name: job.error for job in done.jobs}["z"] == "not done in the time for cleaning up"
+
+
+async def test_the_end_of_an_orders_time_bounds_that_of_always(broker: StandIn, agent_settings: AgentSettings) -> None:
+    async with running_agent(agent_settings, cleanup=timedelta(seconds=0.3)):
+        always = [{"name": "z", "run": "sleep 300"}]
+        done = await broker.done(await broker.order({"tasks": [NOOP], "always": always, "timeout": "300ms"}))
+    assert (done.state, done.reason) == (OrderState.FAILED, "the order's time of 300ms is over")
+
+
+async def test_always_may_end_after_a_cancel(broker: StandIn, agent: asyncio.Event) -> None:
+    order = await broker.order({"tasks": [NOOP], "always": [{"name": "z", "run": "sleep 0.8"}]})
+    await running(broker, order, "z")
+    await broker.cancel(order)
+    assert (await broker.done(order)).state is OrderState.FINISHED
+
+
+async def test_a_wait_in_always_waits_after_a_cancel(
+    broker: StandIn, agent: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.blueprints.kinds.wait.SHORT", timedelta(0))
+    always = [{"name": "y", "uses": "wait", "with": {"for": "500ms"}}, {"name": "z", "uses": "noop"}]
+    order = await broker.order({"tasks": [{"name": "a", "run": "sleep 300"}], "always": always})
+    await running(broker, order, "a")
+    await broker.cancel(order)
+    done = await broker.done(order)
+    states = {job.name: job.state for job in done.jobs}
+    assert (done.state, states["y"], states["z"]) == (OrderState.CANCELLED, JobState.FINISHED, JobState.FINISHED)
+
+
+async def test_a_failed_clean_up_is_not_forgotten_by_the_next_attempt(broker: StandIn, agent: asyncio.Event) -> None:
+    jobs = Job(name="a", state=JobState.FINISHED), Job(name="y", state=JobState.FAILED, error="exit code 1")
+    always = [{"name": "y", "run": "exit 1"}, {"name": "z", "uses": "noop"}]
+    done = await broker.done(await broker.order({"tasks": [NOOP], "always": always}, jobs=jobs))
+    assert (done.state, done.reason) == (OrderState.FAILED, "task 'y' failed: exit code 1")
+
+
+async def test_of_an_order_cancelled_while_it_waited_only_always_runs(broker: StandIn, agent: asyncio.Event) -> None:
+    tasks = [NOOP, {"name": "b", "uses": "noop"}]
+    jobs = (Job(name="a", state=JobState.SUSPENDED, memo={}),)
+    order = await broker.order({"tasks": tasks, "always": [{"name": "z", "uses": "noop"}]}, jobs=jobs, cancelled=True)
+    done = await broker.done(order)
+    assert done.state is OrderState.CANCELLED
+    assert {job.name: job.state for job in done.jobs} == {"a": JobState.CANCELLED, "z": JobState.FINISHED}

@@ -187,6 +187,7 @@ class Mesh(RuleBasedStateMachine):
             assert before is not None
             assert before.state is OrderState.OFFERED
             assert attempt == before.attempt + 1
+            assert (self.known[order].state is OrderState.CANCELLING) == bool(before.cancelled)
 
     @rule(order=orders, element=elements)
     def claim_rightly(self, order: str, element: str) -> None:
@@ -218,19 +219,33 @@ class Mesh(RuleBasedStateMachine):
         order=orders,
         element=elements,
         attempt=attempts,
-        children=st.booleans(),
-        until=st.none() | st.just(EPOCH),
+        waits=st.tuples(st.none() | st.just(EPOCH), st.booleans()),
         right=st.booleans(),
+        cleans_up=st.booleans(),
     )
     def suspend(
-        self, order: str, element: str, attempt: int, children: bool, until: datetime | None, right: bool
+        self,
+        order: str,
+        element: str,
+        attempt: int,
+        waits: tuple[datetime | None, bool],
+        *,
+        right: bool,
+        cleans_up: bool,
     ) -> None:
         known = self.state.orders.get(order)
         if right and known is not None:
             element, attempt = known.element or element, known.attempt
+        until, children = waits
         awaited = tuple(known.children) if known is not None and children else ()
         record = records.Suspended(
-            order=order, attempt=attempt, jobs=(), until=until, children=children, orders=awaited
+            order=order,
+            attempt=attempt,
+            jobs=(),
+            until=until,
+            children=children,
+            orders=awaited,
+            cleans_up=cleans_up,
         )
         self.write(record, element)
 
@@ -267,7 +282,12 @@ class Mesh(RuleBasedStateMachine):
 
     @rule(order=orders)
     def cancel(self, order: str) -> None:
-        self.write(records.CancelRequested(order=order, by="test"))
+        before = self.known[order]
+        changes = self.write(records.CancelRequested(order=order, by="test"))
+        if changes.refused is None and before.cleans_up and not before.cancelled:
+            assert not self.known[order].is_final, "it has not cleaned up"
+        if before.cancelled and before.state in {OrderState.QUEUED, OrderState.OFFERED}:
+            assert self.known[order].state not in {OrderState.QUEUED, OrderState.OFFERED}, "asked twice: at once"
 
     @rule(order=orders)
     def come_due(self, order: str) -> None:
