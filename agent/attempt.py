@@ -10,6 +10,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from muster.agent.lease import Delivery
@@ -48,6 +49,7 @@ class Attempt:
         "folder",
         "hurry",
         "jobs",
+        "kept",
         "outputs",
         "packet",
         "plan",
@@ -72,6 +74,8 @@ class Attempt:
         self.hurry: asyncio.Timeout | None = None
         """The time for cleaning up: without a limit as long as there is no reason to stop."""
         self.jobs: dict[str, Job] = {job.name: job for job in packet.jobs}
+        self.kept = {job.name: len(encode(job.outputs)) for job in packet.jobs if job.outputs}
+        """Bytes of JSON that the outputs of each job are."""
         self.untold: dict[str, Job] = {}
         """Jobs as they are now, where the log does not know that yet."""
         self.changed_at = 0.0

@@ -18,8 +18,9 @@ import nats.errors
 
 from muster.agent.attempt import Attempt
 from muster.agent.output import Output
+from muster.agent.workshop import HEADERS
 from muster.mesh import names
-from muster.mesh.errors import RefusedError, from_problem
+from muster.mesh.errors import RefusedError, TooLargeError, from_problem
 from muster.mesh.jetstream import MSG_ID
 from muster.mesh.model import Child, Job, OrderRequest, OrderState
 
@@ -127,9 +128,11 @@ class TaskContext:
         Asks until somebody answers: the task's timeout, or a cancel, ends it.
 
         Raises:
-            RefusedError, InvalidError: the mesh said no.
+            RefusedError, InvalidError, TooLargeError: the mesh said no.
         """
         body = msgspec.json.encode(msgspec.structs.replace(request, parent=self.order))
+        if len(body) > self._attempt.shop.client.max_payload - HEADERS:
+            raise TooLargeError(f"a request of {len(body)} bytes for child orders is more than the NATS server takes")
         headers = {MSG_ID: f"{self.order}.{key}"}
         while True:
             with suppress(nats.errors.Error, TimeoutError):

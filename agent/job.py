@@ -16,15 +16,15 @@ from muster.agent.context import TaskContext
 from muster.agent.plan import Step
 from muster.agent.report import tell
 from muster.blueprints.definition import Retry, Task, duration
-from muster.blueprints.task import Done, Failed, Outcome, Suspended
+from muster.blueprints.task import OUTPUTS_LIMIT, Done, Failed, Outcome, Suspended
 from muster.mesh.errors import MusterError
 from muster.mesh.model import Job, JobState
 from muster.mesh.nesting import TOO_DEEP, check_levels
 
 log = structlog.get_logger()
 
-OUTPUTS_LIMIT = 256 * 1024
-"""Bytes of one job's outputs as JSON: they travel in records, which many read."""
+ORDER_SHARE = 4
+"""A quarter of a message is for the outputs of all jobs: an order's end has them twice, besides all else."""
 
 LAST_LOOK = 1.0
 """Seconds that a task has which goes on at its deadline."""
@@ -53,7 +53,7 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
             return None
     retry = step.task.retry or _ONCE
     while True:
-        outcome = _fitting(await _try(attempt, step, job))
+        outcome = await _try(attempt, step, job)
         if not isinstance(outcome, Failed) or outcome.final or job.tries >= retry.attempts:
             _conclude(attempt, attempt.jobs[job.name], outcome)
             return outcome
@@ -101,8 +101,10 @@ async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
     context = TaskContext(attempt, job)
     try:
         if job.deadline is None:
-            return await kind.run(task, context)
-        return await _timed(kind.run(task, context), step, context, job.deadline)
+            outcome = await kind.run(task, context)
+        else:
+            outcome = await _timed(kind.run(task, context), step, context, job.deadline)
+        return _fitting(attempt, job, outcome)
     except MusterError as error:
         return Failed(error=str(error))
     except Exception as error:  # a plug-in's bug must not take the agent down
@@ -140,25 +142,32 @@ def _filled_in(step: Step, values: dict[str, Any]) -> Task:
     return replace(task, with_=render(task.with_, values), files=render(task.files, values))
 
 
-def _fitting(outcome: Outcome) -> Outcome:
-    """The outcome, if its outputs are of a size and a depth that records may have."""
+def _fitting(attempt: Attempt, job: Job, outcome: Outcome) -> Outcome:
+    """The outcome, if its outputs are of a size and a depth that records may have, also with those of other jobs."""
     outputs = outcome.memo if isinstance(outcome, Suspended) else outcome.outputs
-    if not outputs:
+    attempt.kept.pop(job.name, None)
+    problem = _unfit(attempt, job, outputs) if outputs else ""
+    if not problem:
         return outcome
+    exit_code = None if isinstance(outcome, Suspended) else outcome.exit_code
+    return Failed(error=problem, exit_code=exit_code, final=True)
+
+
+def _unfit(attempt: Attempt, job: Job, outputs: dict[str, Any]) -> str:
+    """Why a job's outputs cannot be kept; empty if they can, and then they count."""
     try:
         check_levels(data := msgspec.json.encode(outputs))
     except RecursionError:
-        error = f"its outputs are {TOO_DEEP}"
-    else:
-        if len(data) <= OUTPUTS_LIMIT:
-            return outcome
-        size = len(data)
-        error = f"its outputs are {size} bytes of JSON; at most {OUTPUTS_LIMIT} can be kept, so print what is large"
-    return Failed(
-        error=error,
-        exit_code=None if isinstance(outcome, Suspended) else outcome.exit_code,
-        final=True,
-    )
+        return f"its outputs are {TOO_DEEP}"
+    size, before = len(data), sum(attempt.kept.values())
+    if size > OUTPUTS_LIMIT:
+        return f"its outputs are {size} bytes of JSON; at most {OUTPUTS_LIMIT} can be kept, so print what is large"
+    most = attempt.shop.client.max_payload // ORDER_SHARE
+    if size + before > most:
+        message = f"its outputs are too many: {size} bytes of JSON after {before}; an order keeps {most}"
+        return f"{message}, so print what is large"
+    attempt.kept[job.name] = size
+    return ""
 
 
 def _conclude(attempt: Attempt, job: Job, outcome: Outcome) -> None:

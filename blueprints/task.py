@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from muster.blueprints.definition import Task
 from muster.mesh.errors import Problem
 from muster.mesh.model import Child, OrderRequest
+
+OUTPUTS_LIMIT: Final = 256 * 1024
+"""Bytes of one job's outputs as JSON: they travel in records, which many read."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +123,7 @@ class Context(Protocol):
         """Make child orders; the same `key` in the same order makes them only once.
 
         Raises:
-            RefusedError, InvalidError: the mesh said no.
+            RefusedError, InvalidError, TooLargeError: the mesh said no.
         """
         ...
 

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
-from muster.broker.log import Log
+from muster.broker.log import HEADERS, Log
 from muster.broker.state.changes import Changes
 from muster.broker.state.foresight import offered_next
 from muster.broker.state.machine import State
@@ -80,6 +80,8 @@ class Offers(Service):
         self._cancelling: dict[str, None] = {}
         self._revoked: dict[str, str] = {}
         """Orders whose subjects are to say that they are over, and by whom."""
+        self._unsendable: dict[str, int] = {}
+        """Orders whose messages are larger than the server takes, and how large."""
         self._ahead: Order | None = None
         """What was offered before its record was seen."""
 
@@ -137,6 +139,7 @@ class Offers(Service):
             self._wake.clear()
             await self._publish_again()
             await self._put_on_their_subjects()
+            await self._give_up()
             held, self._held = self._held, {}
             for ident in held:
                 await self._tried(ident)
@@ -152,16 +155,42 @@ class Offers(Service):
 
     def _post(self, offered: Sequence[Order]) -> None:
         """All in one go; the acknowledgement of the last one speaks for all."""
-        if not offered:
+        messages = self._sendable(offered)
+        if not messages:
             return
         try:
-            for order in offered[:-1]:
-                post(self._client, *_offer(order), headers=_once(order))
-            ack = self._publisher.send(*_offer(offered[-1]), _once(offered[-1]), patience=PATIENCE)
+            for subject, data, headers in messages[:-1]:
+                post(self._client, subject, data, headers=headers)
+            ack = self._publisher.send(*messages[-1], patience=PATIENCE)
         except UnavailableError as error:
             self._failed(offered, error)
             return
         ack.add_done_callback(lambda told: self._acknowledged(offered, told))
+
+    def _sendable(self, offered: Sequence[Order]) -> list[tuple[str, bytes, dict[str, str]]]:
+        """Their messages; an order whose message no server takes is given up, so that it is in nobody's way."""
+        most = self._client.max_payload - HEADERS
+        messages = []
+        for order in offered:
+            subject, data = _offer(order)
+            if len(data) <= most:
+                messages.append((subject, data, _once(order)))
+            else:
+                self._unsendable[order.id] = len(data)
+                self._wake.set()
+        return messages
+
+    async def _give_up(self) -> None:
+        for ident, size in list(self._unsendable.items()):
+            reason = (
+                f"its inputs, its tasks' outputs and its child orders' are {size} bytes, more than a message may have"
+            )
+            try:
+                await self._append(records.GivenUp(order=ident, reason=reason))
+            except UnavailableError as error:
+                log.warning("order.unsendable", order=ident, error=str(error))
+                return
+            del self._unsendable[ident]
 
     def _acknowledged(self, offered: Sequence[Order], told: asyncio.Future[PubAck]) -> None:
         if not told.cancelled() and (error := told.exception()) is not None:

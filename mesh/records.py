@@ -136,6 +136,12 @@ class Lost(OrderRecord, tag="lost"):
     reason: str
 
 
+class GivenUp(OrderRecord, tag="given_up"):
+    """No agent can be given the order, and none ever will: it fails."""
+
+    reason: str
+
+
 class CancelRequested(OrderRecord, tag="cancel_requested"):
     """Somebody wants the order stopped."""
 
@@ -305,6 +311,7 @@ AnyRecord = (
     | Suspended
     | Done
     | Lost
+    | GivenUp
     | CancelRequested
     | Retried
     | Joined

@@ -11,8 +11,8 @@ import msgspec
 if TYPE_CHECKING:
     import httpx
 
-MAX_BODY = 1024 * 1024
-"""Bytes of the answer that are kept."""
+MAX_BODY = 240 * 1024
+"""Bytes of the answer that are kept: with status and headers, outputs may be 256 KB."""
 
 ACCEPTED_CODING = "gzip"
 """How a server may pack its answer, once."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from muster.blueprints.definition import Task
 from muster.blueprints.expressions import check_filter
 from muster.blueprints.kinds.fields import Fields, check_fields, read_fields
 from muster.blueprints.paths import join
-from muster.blueprints.task import Context, Done, Failed, Outcome, Suspended
+from muster.blueprints.task import OUTPUTS_LIMIT, Context, Done, Failed, Outcome, Suspended
 from muster.blueprints.templates import is_template
-from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, UsageError
+from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, TooLargeError, UsageError
 from muster.mesh.model import FINAL_STATES, Child, OrderRequest, OrderState
 
 
@@ -33,7 +35,7 @@ class OrderFields(Fields):
 
 
 _NOT_FINISHED = {OrderState.FAILED, OrderState.CANCELLED, OrderState.CANCELLING}
-_HOPELESS = (InvalidError, UsageError, NotFoundError)
+_HOPELESS = (InvalidError, UsageError, NotFoundError, TooLargeError)
 
 
 class ChildOrder:
@@ -68,7 +70,7 @@ class ChildOrder:
             return Failed(error=fields, final=True)
         try:
             orders = await _orders(fields, context)
-        except (InvalidError, UsageError, RefusedError) as error:
+        except (InvalidError, UsageError, RefusedError, TooLargeError) as error:
             return Failed(error=str(error), final=isinstance(error, _HOPELESS))
         if not fields.wait:
             return Done(outputs={"orders": [{"id": order} for order in orders]})
@@ -115,6 +117,8 @@ def _outcome(children: Mapping[str, Child]) -> Outcome:
     if len(children) == 1:
         (only,) = children.values()
         outputs = {**only.outputs, "orders": orders}
+    if len(msgspec.json.encode(outputs)) > OUTPUTS_LIMIT:  # each child still has its own
+        outputs["orders"] = [{"id": order, "state": str(child.state)} for order, child in children.items()]
     failed = [(order, child) for order, child in children.items() if _failed(child)]
     if not failed:
         return Done(outputs=outputs)

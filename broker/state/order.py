@@ -154,6 +154,13 @@ def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
     return going_on(replace(order, element=None if order.pool else order.element))
 
 
+def given_up(order: Order, record: records.GivenUp, stamp: Stamp) -> Order | Refused:
+    """It cannot be offered; a second leader's record finds it ended."""
+    if order.state not in {OrderState.QUEUED, OrderState.OFFERED}:
+        return Refused(f"it is {order.state}, not offered")
+    return ended(order, OrderState.FAILED, record.reason, stamp)
+
+
 def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp) -> Order | Refused:
     """At once if nobody runs it; else its agent is told, and answers with Done."""
     reason = f"cancelled by {record.by}"
@@ -184,6 +191,7 @@ TRANSITIONS: Final[dict[type[records.OrderRecord], Callable[[Order, Any, Stamp],
     records.Suspended: suspended,
     records.Done: done,
     records.Lost: lost,
+    records.GivenUp: given_up,
     records.CancelRequested: cancel_requested,
 }
 

@@ -27,13 +27,13 @@ _S = OrderState
 TABLE: Final[dict[OrderState, Row]] = {
     _S.QUEUED: Row(
         meaning="accepted; waits for the reason given",
-        leads_to=frozenset({_S.OFFERED, _S.CANCELLED, _S.CANCELLING}),
+        leads_to=frozenset({_S.OFFERED, _S.FAILED, _S.CANCELLED, _S.CANCELLING}),
         entered_by="Created; Fired; Due, Lost, Retried or a child's end, while something is in the way",
         crash="nothing: it is on the log, and any broker releases it when it may go",
     ),
     _S.OFFERED: Row(
         meaning="released to its element or pool; the next free one claims it",
-        leads_to=frozenset({_S.RUNNING, _S.CANCELLED, _S.CANCELLING}),
+        leads_to=frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED, _S.CANCELLING}),
         entered_by="the state machine, as soon as nothing is in the way",
         crash="the leader publishes it again; the claim's compare-and-set lets only one copy run",
     ),
@@ -59,7 +59,7 @@ TABLE: Final[dict[OrderState, Row]] = {
     _S.FAILED: Row(
         meaning="ended badly, for the reason given",
         leads_to=frozenset({_S.OFFERED, _S.QUEUED}),
-        entered_by="Done; Lost, where a task that may not run twice was under way",
+        entered_by="Done; Lost, where a task that may not run twice was under way; GivenUp",
         crash="nothing",
     ),
     _S.CANCELLED: Row(

@@ -24,6 +24,15 @@ def test_a_delay_never_overflows(delay: str, waits: float) -> None:
     assert _delay(Retry(attempts=1000, delay=delay, backoff=10.0, max_delay="10ms"), 400) == waits
 
 
+async def test_child_orders_too_large_for_a_message_fail_their_task(broker: StandIn, agent: asyncio.Event) -> None:
+    inputs = dict.fromkeys("abcdefghij", "{{ inputs.t }}")
+    task = {"name": "a", "uses": "order", "with": {"blueprint": "b", "inputs": inputs}}
+    done = await broker.done(await broker.order([task], inputs={"t": "x" * 900_000}))
+    assert done.state is OrderState.FAILED
+    assert "more than the NATS server takes" in done.reason
+    assert not broker.requests
+
+
 async def test_an_order_on_which_its_agent_keeps_failing_fails(
     broker: StandIn, agent: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,11 +180,12 @@ async def test_outputs_too_deep_for_a_record_fail_their_task_in_words(broker: St
     assert "nested more than 100 levels deep" in done.reason
 
 
-async def test_outputs_too_many_for_a_record_end_the_order_in_words(broker: StandIn) -> None:
+async def test_outputs_too_many_for_an_order_fail_the_task_that_has_one_too_many(broker: StandIn) -> None:
     tasks = [{"name": f"t{n}", "uses": "noop", "with": {"outputs": {f"n{n}": "y" * 200_000}}} for n in range(24)]
     blueprint = await broker.blueprint({"tasks": tasks})
     packet = await broker.create(blueprint, element="e1")
     await broker.offer(packet)
     done = await broker.done(packet.order)
     assert done.state is OrderState.FAILED
-    assert "too many" in done.reason
+    assert "task 't10' failed: its outputs are too many" in done.reason
+    assert done.outputs.keys() == {f"n{n}" for n in range(10)}

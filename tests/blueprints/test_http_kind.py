@@ -16,6 +16,7 @@ import pytest
 from muster.blueprints.definition import Task
 from muster.blueprints.kinds.http import Http
 from muster.blueprints.kinds.http_fields import fits, shown_url
+from muster.blueprints.kinds.http_reply import MAX_BODY
 from muster.blueprints.task import Done, Failed, Outcome
 from tests.blueprints.context import FakeContext, run_task
 
@@ -159,7 +160,7 @@ async def test_of_a_huge_answer_only_the_start_is_kept(server: Server, tmp_path:
     outcome, _ = await ask(tmp_path, server.url("/big"))
     assert isinstance(outcome, Done)
     assert outcome.outputs["truncated"] is True
-    assert len(outcome.outputs["text"]) == 1024 * 1024
+    assert len(outcome.outputs["text"]) == MAX_BODY
 
 
 @pytest.mark.parametrize(("path", "text"), [("/gzip", "small"), ("/two-parts", "first")])

@@ -72,6 +72,13 @@ async def test_an_only_childs_outputs_are_the_tasks_own(tmp_path: Path) -> None:
     assert outcome == Done(outputs={"used": 1, "orders": orders})
 
 
+async def test_of_many_children_only_their_states_are_kept(tmp_path: Path) -> None:
+    children = {f"o-{n}": Child(state=OrderState.FINISHED, outputs={"report": "x" * 2000}) for n in range(150)}
+    outcome, _ = await run_task(order(), tmp_path, job="o", memo={"orders": list(children)}, children=children)
+    assert isinstance(outcome, Done)
+    assert outcome.outputs["orders"][0] == {"id": "o-0", "state": "finished"}
+
+
 async def test_a_failed_child_fails_the_task_by_name(tmp_path: Path) -> None:
     children = {
         "o-0": Child(state=OrderState.FINISHED),

@@ -290,6 +290,14 @@ class Mesh(RuleBasedStateMachine):
             assert self.known[order].state not in {OrderState.QUEUED, OrderState.OFFERED}, "asked twice: at once"
 
     @rule(order=orders)
+    def give_up(self, order: str) -> None:
+        before = self.state.orders.get(order)
+        if self.write(records.GivenUp(order=order, reason="too large")).refused is None:
+            assert before is not None
+            assert before.state in {OrderState.QUEUED, OrderState.OFFERED}
+            assert self.known[order].state is OrderState.FAILED
+
+    @rule(order=orders)
     def come_due(self, order: str) -> None:
         changes = self.write(records.Due(order=order))
         if changes.refused is None:
