@@ -255,11 +255,15 @@ class State:
         self._stand(element, after, changes, kind, {"by": record.by})
 
     def _stand(self, before: Element, after: Element, changes: Changes, kind: str, data: dict[str, Any]) -> None:
+        changes.event(kind, after.name, data)
+        self._put(before, after, changes)
+
+    def _put(self, before: Element | None, after: Element, changes: Changes) -> None:
+        """An element stands as `after` now; what waits for it or its pools may go, or waits otherwise."""
         self.fleet.elements[after.name] = after
         changes.elements[after.name] = after
-        changes.event(kind, after.name, data)
         self._reassign(after.name, changes)
-        if before.takes_work != after.takes_work:
+        if before is None or (before.mode, before.drained) != (after.mode, after.drained):
             self._release(element_shelf(after.name), changes)
             for pool in self.fleet.pools_of(after.name):
                 self._release(pool_shelf(pool), changes)
@@ -328,11 +332,7 @@ class State:
     def _element_applied(self, stored: StoredObject, standing: Element | None, changes: Changes) -> None:
         mode = stored.manifest.get("mode")
         after = standing or Element(name=stored.name, kind=stored.kind)
-        after = replace(after, mode=Mode(mode)) if mode else after
-        self.fleet.elements[stored.name] = after
-        changes.elements[stored.name] = after
-        self._reassign(stored.name, changes)
-        self._release(element_shelf(stored.name), changes)
+        self._put(standing, replace(after, mode=Mode(mode)) if mode else after, changes)
 
     def _object_applied(self, kind: str, name: str, before_members: set[str], changes: Changes) -> None:
         if kind == "pool":

@@ -1,0 +1,59 @@
+"""What the state machine decides about elements, pools and other objects, record by record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster.broker.state.changes import Changes
+from muster.mesh import records
+from tests.broker.test_firing_state import Book
+
+POOL = {"kind": "pool", "name": "pool", "where": 'element.name == "a"'}
+
+
+class Mesh(Book):
+    """Machines a, b and c, and what people do with them."""
+
+    def apply(self, *manifests: dict[str, Any]) -> Changes:
+        return self.write(records.Applied(id="x", manifests=manifests, by="test"))
+
+    def machine(self, **fields: Any) -> Changes:
+        return self.apply({"kind": "machine", "name": "a", **fields})
+
+    def create(self, order: str, **fields: Any) -> Changes:
+        return self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by="test", **fields))
+
+    def drain(self, *, drained: bool) -> Changes:
+        return self.write(records.DrainChanged(element="a", drained=drained, by="test"))
+
+    def mode(self, mode: str) -> Changes:
+        return self.write(records.ModeChanged(element="a", mode=mode, by="test"))
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    return Mesh()
+
+
+def test_orders_of_a_pool_go_when_a_members_manifest_lets_it_work_again(mesh: Mesh) -> None:
+    mesh.apply(POOL)
+    mesh.machine(mode="workflow")
+    mesh.create("one", pool="pool")
+    mesh.create("two", element="a")
+    assert mesh.states() == {"one": "mode", "two": "mode"}
+    mesh.machine(mode="work_order")
+    assert mesh.states() == {"one": "offered", "two": "offered"}
+
+
+def test_the_reason_to_wait_follows_the_element(mesh: Mesh) -> None:
+    mesh.mode("workflow")
+    mesh.create("one", element="a")
+    assert mesh.states() == {"one": "mode"}
+    mesh.drain(drained=True)
+    assert mesh.states() == {"one": "drained"}
+    mesh.mode("work_order")
+    assert mesh.states() == {"one": "drained"}
+    mesh.drain(drained=False)
+    assert mesh.states() == {"one": "offered"}
