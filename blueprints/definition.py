@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from muster.blueprints.objects.base import Manifest
+from muster.mesh.canonical import canonical
 from muster.mesh.model import Wire
 from muster.mesh.moment import in_utc
 
@@ -107,7 +108,7 @@ class Blueprint(Manifest, omit_defaults=True):
 
     def encoded(self) -> bytes:
         """The canonical bytes: what agents fetch, and what the digest is of."""
-        return msgspec.json.encode(self, order="deterministic")
+        return canonical(self)
 
     def digest(self) -> str:
         """The content address of this version."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from muster.blueprints.paths import join
+from muster.mesh.canonical import canonical
 from muster.mesh.errors import Problem
 
 _MAX_ERRORS = 100
@@ -21,7 +22,7 @@ _MAX_ERRORS = 100
 def schema_problems(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Problem]:
     """Everything that is wrong with `value`, which stands at `path`.  A schema that is none finds nothing."""
     try:
-        validator = _validator(msgspec.json.encode(schema, order="deterministic"))
+        validator = _validator(canonical(schema))
         found = validator.iter_errors(value)
     except (ValueError, TypeError):
         return
@@ -39,7 +40,7 @@ def check_schema(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
     if found:
         return
     try:
-        _validator(msgspec.json.encode(schema, order="deterministic"))
+        _validator(canonical(schema))
     except ValueError as error:
         place = getattr(error, "instance_path", [])
         message = str(getattr(error, "message", error))

@@ -27,6 +27,7 @@ from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.machine import State
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
+from muster.mesh.canonical import canonical
 from muster.mesh.errors import MusterError, NotFoundError, RefusedError, TooLargeError, UnavailableError
 from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
 from muster.mesh.jetstream import LostRaceError
@@ -228,11 +229,12 @@ class Firings(Orders):
             return known
         pinned = self._pin(aim.request.blueprint)
         given = _given(aim.trigger, pinned.blueprint, event)
-        orders, base = [], None
+        orders, base, said = [], None, b""
         for target in chosen(aim.request, self._state):
             resolved = self._inputs(pinned, given, target, "trigger")
-            base = base or resolved
-            if resolved.inputs == base.inputs and resolved.sources == base.sources:
+            if base is None:
+                base, said = resolved, canonical(resolved)
+            if resolved is base or canonical(resolved) == said:
                 orders.append(_Order(target, None, None))
             else:
                 orders.append(_Order(target, resolved.inputs, resolved.sources))

@@ -158,7 +158,7 @@ class Objects:
         before = self._state.fleet.stored.get((document.kind, document.name))
         action: Literal["created", "changed", "unchanged"] = "created"
         if before is not None:
-            action = "unchanged" if before.manifest == document.raw else "changed"
+            action = "unchanged" if before.says(document.raw) else "changed"
         return ObjectChange(
             kind=document.kind,
             name=document.name,

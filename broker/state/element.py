@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from muster.mesh.canonical import canonical
 from muster.mesh.model import Mode, Wire
 
 
@@ -17,6 +18,10 @@ class StoredObject(Wire):
     manifest: dict[str, Any]
     created_at: datetime
     changed_at: datetime
+
+    def says(self, manifest: dict[str, Any]) -> bool:
+        """Whether this very manifest was applied."""
+        return canonical(self.manifest) == canonical(manifest)
 
 
 class Element(Wire):

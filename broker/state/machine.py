@@ -307,7 +307,7 @@ class State:
     def _apply_one(self, manifest: dict[str, Any], by: str, changes: Changes) -> None:
         kind, name = str(manifest.get("kind")), str(manifest.get("name"))
         before = self.fleet.stored.get((kind, name))
-        if before is not None and before.manifest == manifest:
+        if before is not None and before.says(manifest):
             return
         stored = StoredObject(
             kind=kind,
