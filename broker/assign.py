@@ -20,6 +20,7 @@ from muster.broker.definitions import Definitions
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names
+from muster.mesh.bucket import reading
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Publisher
 from muster.mesh.service import Service
@@ -43,6 +44,7 @@ class Assignments(Service):
 
     def __init__(self, client: Client, publisher: Publisher, state: State, settings: streams.StreamSettings) -> None:
         super().__init__()
+        self._client = client
         self._js = client.jetstream()
         self._definitions = Definitions(client, publisher, state)
         self._state = state
@@ -53,7 +55,7 @@ class Assignments(Service):
         self._elements: dict[str, None] = {}
         self._triggers: dict[str, None] = {}
         self._doubtful = False
-        """Whether the definitions of triggers are to be compared with the state, all of them."""
+        """Whether what there is for others is to be compared with the state, all of it."""
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Take note of what some records changed."""
@@ -92,14 +94,25 @@ class Assignments(Service):
             await self._work_off(self._blueprints, self._keep_blueprint)
             await self._work_off(self._pools, self._keep_pool)
             await self._work_off(self._elements, self._keep_element)
-            if self._doubtful and await _tried(self._find_doubtful, names.TRIGGER_BUCKET):
+            if self._doubtful and await _tried(self._find_doubtful, "what was deleted"):
                 self._doubtful = False
             await self._work_off(self._triggers, self._definitions.keep, most=MANY)
-            if self._doubtful or self._triggers:
+            if self._doubtful or self._triggers or self._pools or self._elements:
                 self._wake.set()
 
     async def _find_doubtful(self, _: str) -> None:
+        """A leader that died may not have removed what a deleted thing had; the state does not know of it any more."""
         self._triggers.update(dict.fromkeys(await self._definitions.doubtful()))
+        for kind, name in map(names.served_by, await streams.consumers(self._js, names.WORK_STREAM)):
+            if kind == "pool" and not self._is_pool(name):
+                self._pools[name] = None
+            elif kind == "element" and not self._is_element(name):
+                self._elements[name] = None
+        async with reading(self._client, names.ASSIGNMENT_BUCKET) as bucket:
+            while not bucket.is_whole:
+                for entry in await bucket.batch():
+                    if entry.value is not None and not self._is_element(entry.name):
+                        self._elements[entry.name] = None
 
     async def _work_off(
         self, todo: dict[Key, None], effect: Callable[[Key], Awaitable[None]], most: int | None = None
@@ -127,33 +140,37 @@ class Assignments(Service):
 
     async def _keep_pool(self, name: str) -> None:
         consumer = names.pool_consumer(name)
+        subject, lease = names.work_pool(name), self._settings.lease
         if not self._is_pool(name):
             await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
-            await self._drop_offers(name)
+            await self._drop_offers(subject, lambda: self._is_pool(name))
             return
-        subject, lease = names.work_pool(name), self._settings.lease
         await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
 
     def _is_pool(self, name: str) -> bool:
         return self._state.fleet.is_queue(name) or self._state.fleet.get("pool", name) is not None
 
-    async def _drop_offers(self, pool: str) -> None:
+    def _is_element(self, name: str) -> bool:
+        return name in self._state.fleet.elements
+
+    async def _drop_offers(self, subject: str, is_back: Callable[[], bool]) -> None:
         """Copies of orders that were cancelled before anybody took them: nobody will any more.
 
-        An offer of a pool that comes back meanwhile stands behind what the stream holds now.
+        An offer of a pool or an element that comes back meanwhile stands behind what the stream holds now.
         """
         last = (await self._js.stream_info(names.WORK_STREAM)).state.last_seq
-        if not self._is_pool(pool):
-            await self._js.purge_stream(names.WORK_STREAM, seq=last + 1, subject=names.work_pool(pool))
+        if not is_back():
+            await self._js.purge_stream(names.WORK_STREAM, seq=last + 1, subject=subject)
 
     async def _keep_element(self, name: str) -> None:
         consumer, key = names.element_consumer(name), names.key(name)
+        subject, lease = names.work_element(name), self._settings.lease
         assignment = self._state.fleet.assignment(name)
         if assignment is None:
             await (await self._js.key_value(names.ASSIGNMENT_BUCKET)).delete(key)
             await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
+            await self._drop_offers(subject, lambda: self._is_element(name))
             return
-        subject, lease = names.work_element(name), self._settings.lease
         await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
         await self._put(names.ASSIGNMENT_BUCKET, key, msgspec.json.encode(assignment))
 

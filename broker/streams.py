@@ -81,7 +81,7 @@ async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
             await js.update_stream(config)
     for bucket in (names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET, names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
         await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
-    for stale in [info.name for info in await js.consumers_info(names.INBOX_STREAM)]:
+    for stale in await consumers(js, names.INBOX_STREAM):
         if stale != names.INBOX_CONSUMER:  # an earlier version's: a work queue has no two consumers of one message
             await drop_consumer(js, names.INBOX_STREAM, stale)
     await work_consumer(js, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, settings.lease)
@@ -111,6 +111,14 @@ async def work_consumer(js: JetStreamContext, stream: str, consumer: str, subjec
             max_waiting=100_000,
         ),
     )
+
+
+async def consumers(js: JetStreamContext, stream: str) -> list[str]:
+    """The names of all consumers of a stream; the server tells them in pages."""
+    found: list[str] = []
+    while page := await js.consumers_info(stream, offset=len(found)):
+        found += [info.name for info in page]
+    return found
 
 
 async def drop_consumer(js: JetStreamContext, stream: str, consumer: str) -> None:

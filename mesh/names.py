@@ -144,6 +144,12 @@ def pool_consumer(pool: str) -> str:
     return f"pool-{token(pool)}"
 
 
+def served_by(consumer: str) -> tuple[str, str]:
+    """`element` or `pool`, and the name, that a durable consumer of the work stream is for."""
+    kind, _, name = consumer.partition("-")
+    return kind, untoken(name)
+
+
 @lru_cache(maxsize=4096)
 def queue_pool(where: str) -> str:
     """The pool that a filter alone defines (`queue: true`); the colon keeps it apart from pools with a name."""

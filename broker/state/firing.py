@@ -89,8 +89,9 @@ def _verdict(state: State, record: records.Fired, trigger: Any, standing: Standi
         return FiringState.REJECTED, record.rejected
     if record.begins_on:
         return FiringState.FIRED, ""  # its order runs
-    if not isinstance(trigger, Trigger):
-        return FiringState.REJECTED, f"trigger {record.trigger} was deleted just now"
+    if not isinstance(trigger, Trigger) or not trigger.enabled:
+        what = "disabled" if isinstance(trigger, Trigger) else "deleted"
+        return FiringState.REJECTED, f"trigger {record.trigger} was {what} just now"
     if not record.orders:
         return FiringState.REJECTED, "it makes no orders"
     reason = _held_back(state, trigger, standing, stamp)

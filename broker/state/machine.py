@@ -346,26 +346,36 @@ class State:
 
     def _deleted(self, record: records.Deleted, changes: Changes) -> None:
         kind, name = record.object_kind, record.name
-        if (kind, name) not in self.fleet.stored:
-            changes.refused = Refused(f"there is no {kind} {name}")
+        if reason := self._why_kept(kind, name):
+            changes.refused = Refused(reason)
             return
-        shelf = element_shelf(name) if is_element_kind(kind) else pool_shelf(name) if kind == "pool" else None
-        if shelf is not None and (count := len(self.shelves.open(shelf))):
-            changes.refused = Refused(f"{kind} {name} has {count} open orders; wait for them or cancel them")
-            return
-        if kind == "pool" or is_element_kind(kind):
-            changes.assignments |= self.fleet.members.get(name, {name})
-        using = self.fleet.using(name) if kind == "profile" else []
-        if using:
-            changes.refused = Refused(f"profile {name} is used by {', '.join(using[:5])}")
-            return
+        pools = self.fleet.pools_of(name) if is_element_kind(kind) else ()
+        if kind == "pool":
+            changes.assignments |= self.fleet.members[name]
         self.fleet.drop(kind, name)
         if is_element_kind(kind):
+            changes.assignments.add(name)
             changes.elements[name] = None
         elif kind == "trigger":
             triggers.deleted(self, name, changes)
+        for pool in pools:
+            self._release(pool_shelf(pool), changes)
         changes.deleted.append((kind, name))
         changes.event("object.deleted", name, {"kind": kind, "by": record.by})
+
+    def _why_kept(self, kind: str, name: str) -> str:
+        """Why an object cannot be deleted; empty if it can."""
+        if (kind, name) not in self.fleet.stored:
+            return f"there is no {kind} {name}"
+        count = 0
+        if is_element_kind(kind):
+            count = self.shelves.count(element_shelf(name))
+        elif kind == "pool":  # those that a member has claimed come back to it if they are lost
+            count = sum(order.pool == name for order in self.orders.values())
+        if count:
+            return f"{kind} {name} has {count} open orders; wait for them or cancel them"
+        using = self.fleet.using(name) if kind == "profile" else []
+        return f"profile {name} is used by {', '.join(using[:5])}" if using else ""
 
     def _rejected(self, record: records.Rejected, changes: Changes) -> None:
         data = {"subject": record.subject, "reason": record.reason, "body": record.body}

@@ -22,6 +22,9 @@ class Mesh(Book):
     def machine(self, **fields: Any) -> Changes:
         return self.apply({"kind": "machine", "name": "a", **fields})
 
+    def delete(self, kind: str, name: str) -> Changes:
+        return self.write(records.Deleted(id="x", object_kind=kind, name=name, by="test"))
+
     def create(self, order: str, **fields: Any) -> Changes:
         return self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by="test", **fields))
 
@@ -64,3 +67,34 @@ def test_true_is_another_value_than_one(mesh: Mesh) -> None:
     assert mesh.machine(params={"port": 1, "tls": 1}).objects == []
     mesh.machine(params={"port": 1, "tls": True})
     assert mesh.state.fleet.params("a")[0]["tls"] is True
+
+
+def test_a_pool_is_not_deleted_while_a_member_runs_one_of_its_orders(mesh: Mesh) -> None:
+    mesh.apply(POOL)
+    mesh.create("one", pool="pool")
+    mesh.write(records.Claimed(order="one", attempt=1, element="a", agent="x"), "a")
+    assert "1 open orders" in str(mesh.delete("pool", "pool").refused)
+    mesh.write(records.Lost(order="one", attempt=1, reason="test"))
+    assert mesh.states() == {"one": "offered"}
+
+
+def test_the_agent_of_a_deleted_element_is_told_though_a_pool_has_its_name(mesh: Mesh) -> None:
+    mesh.apply({**POOL, "name": "b"})
+    assert mesh.delete("machine", "b").assignments == {"b"}
+    assert mesh.delete("pool", "b").assignments == {"a"}
+
+
+def test_what_waits_for_a_pool_learns_that_its_last_member_was_deleted(mesh: Mesh) -> None:
+    mesh.apply(POOL)
+    mesh.drain(drained=True)
+    mesh.create("one", pool="pool")
+    assert mesh.states() == {"one": "drained"}
+    mesh.delete("machine", "a")
+    assert mesh.states() == {"one": "no matching element"}
+
+
+def test_a_firing_that_was_under_way_when_its_trigger_was_disabled_makes_nothing(mesh: Mesh) -> None:
+    mesh.trigger()
+    mesh.trigger(enabled=False)
+    firing = mesh.fire("one").firings["one"]
+    assert (firing.orders, firing.reason) == ((), "trigger t was disabled just now")
