@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from muster.broker.projection.frame import Doc, EventRow, FiringRow, Frame, encode
 from muster.broker.state.changes import Changes
 from muster.broker.state.element import Element, StoredObject
+from muster.broker.state.order import Stamp
 from muster.broker.state.standing import Standing
 from muster.mesh.events import Event, cloud_event
 from muster.mesh.firing import Firing
@@ -18,10 +21,11 @@ _doc = msgspec.json.Encoder().encode
 class Batch:
     """What one transaction will write.  Things are made JSON once, however often they change within it."""
 
-    __slots__ = ("elements", "event_rows", "events", "firings", "objects", "orders", "seq", "standings")
+    __slots__ = ("elements", "event_rows", "events", "firings", "objects", "orders", "stamp", "standings")
 
     def __init__(self) -> None:
-        self.seq = 0
+        self.stamp = Stamp(0, datetime.min.replace(tzinfo=UTC), "")
+        """Of the last record."""
         self.orders: dict[str, Order] = {}
         self.elements: dict[str, Element | None] = {}
         self.objects: dict[tuple[str, str], StoredObject | None] = {}
@@ -31,9 +35,14 @@ class Batch:
         self.events: list[Event] = []
         self.event_rows: list[EventRow] = []
 
+    @property
+    def seq(self) -> int:
+        """The log sequence that it reaches; 0 for an empty one."""
+        return self.stamp.seq
+
     def add(self, changes: Changes) -> None:
         """Take in what one record changed."""
-        self.seq = changes.stamp.seq
+        self.stamp = changes.stamp
         if changes.orders:
             self.orders.update(changes.orders)
         if changes.elements:
@@ -54,7 +63,8 @@ class Batch:
         """All of it, for the process that writes it."""
         return encode(
             Frame(
-                seq=self.seq,
+                seq=self.stamp.seq,
+                time=self.stamp.time,
                 orders=[_doc(order) for order in self.orders.values()],
                 objects=[(*key, _doc_of(stored)) for key, stored in self.objects.items()],
                 elements=[(name, _doc_of(element)) for name, element in self.elements.items()],

@@ -6,11 +6,13 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, closing
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+import structlog
 
 from muster.broker.projection.tables import connect
 from muster.broker.state.element import Element, StoredObject
@@ -21,15 +23,21 @@ from muster.mesh.lock import taken_within
 from muster.mesh.model import Order
 from muster.mesh.settings import Durability
 
-SCHEMA_VERSION: Final = 4
-"""A file of another version is set aside and rebuilt from the log."""
+log = structlog.get_logger()
+
+SCHEMA_VERSION: Final = 5
+"""A file of another version is set aside and rebuilt from the log; one more as well if records mean something else."""
 
 PATIENCE: Final = 5.0
 """Seconds for the writing process of a broker that was killed to commit what it has, and to let go of the file."""
 
 T = TypeVar("T")
 
-_NOT_OURS: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+PRIMARY: Final = 0xFF
+"""The part of SQLite's error codes that says what it is; the rest says where."""
+
+_NOT_OURS: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR})
+"""`SQLITE_ERROR`: there is no such table or column."""
 
 
 @asynccontextmanager
@@ -50,20 +58,43 @@ async def held(path: Path, patience: float = PATIENCE) -> AsyncIterator[int]:
 
 
 def kept(path: Path, durability: Durability) -> Kept:
-    """What the file knows of the state; a file that is not there, or is not of our making and version, is made.
+    """What the file knows of the state; one that is not there, is damaged, or not of our making and version, is made.
 
     Raises:
         UnavailableError: the file cannot be opened or made (permissions, a full disk).
     """
-    with closing(_open(path, durability)) as connection:
-        rows = connection.execute
-        return Kept(
-            seq=int(rows("SELECT value FROM meta WHERE key = 'seq'").fetchone()[0]),
-            objects=_docs(rows("SELECT doc FROM objects ORDER BY kind, name"), StoredObject),
-            elements=_docs(rows("SELECT doc FROM elements ORDER BY name"), Element),
-            orders=_docs(rows("SELECT doc FROM orders WHERE finished IS NULL ORDER BY n"), Order),
-            standings=_docs(rows("SELECT doc FROM standings ORDER BY name"), Standing),
-        )
+    is_there = path.exists()
+    found = _read(path, durability)
+    if isinstance(found, Kept):
+        return found
+    if is_there:
+        log.warning("projection.rebuilt", file=str(path), why=found)
+    _make(path, durability)
+    return Kept(seq=0, time=None, objects=[], elements=[], orders=[], standings=[])
+
+
+def _read(path: Path, durability: Durability) -> Kept | str:
+    """What the file knows; or why it is none that we can use, for the log has everything."""
+    try:
+        with closing(connect(path, durability)) as connection:
+            rows = connection.execute
+            meta = dict(rows("SELECT key, value FROM meta"))
+            if meta["schema"] != SCHEMA_VERSION:
+                return f"it is of version {meta['schema']}, not {SCHEMA_VERSION}"
+            return Kept(
+                seq=int(meta["seq"]),
+                time=msgspec.convert(meta["time"], datetime | None),
+                objects=_docs(rows("SELECT doc FROM objects ORDER BY kind, name"), StoredObject),
+                elements=_docs(rows("SELECT doc FROM elements ORDER BY name"), Element),
+                orders=_docs(rows("SELECT doc FROM orders WHERE finished IS NULL ORDER BY n"), Order),
+                standings=_docs(rows("SELECT doc FROM standings ORDER BY name"), Standing),
+            )
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY in _NOT_OURS:
+            return str(error)
+        raise UnavailableError(f"the projection {path} cannot be opened: {error}") from error
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        return repr(error)
 
 
 def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:
@@ -71,46 +102,13 @@ def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:
     return [decoder.decode(row[0]) for row in rows]
 
 
-def _open(path: Path, durability: Durability) -> sqlite3.Connection:
-    """The file if it is of our making and version; else a new one, for the log has everything."""
-    connection = _connect(path, durability)
-    if connection is not None and _version(connection) == SCHEMA_VERSION:
-        return connection
-    if connection is not None:
-        connection.close()
+def _make(path: Path, durability: Durability) -> None:
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    connection = _connect(path, durability)
-    if connection is None:
-        raise UnavailableError(f"the projection {path} cannot be made: no SQLite file can be opened there")
+    script = files("muster.broker.projection").joinpath("schema.sql").read_text()
     try:
-        script = files("muster.broker.projection").joinpath("schema.sql").read_text()
-        connection.executescript(f"BEGIN;{script}COMMIT;")
-        connection.execute("INSERT INTO meta VALUES ('schema', ?), ('seq', 0)", (SCHEMA_VERSION,))
+        with closing(connect(path, durability)) as connection:
+            connection.executescript(f"BEGIN;{script}COMMIT;")
+            connection.execute("INSERT INTO meta VALUES ('schema', ?), ('seq', 0), ('time', NULL)", (SCHEMA_VERSION,))
     except sqlite3.Error as error:
         raise UnavailableError(f"the projection {path} cannot be made: {error}") from error
-    return connection
-
-
-def _version(connection: sqlite3.Connection) -> int | None:
-    try:
-        row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except sqlite3.Error as error:
-        if error.sqlite_errorcode in {*_NOT_OURS, sqlite3.SQLITE_ERROR}:  # no such table
-            return None
-        raise UnavailableError(f"the projection cannot be read: {error}") from error
-    return row[0] if row else None
-
-
-def _connect(path: Path, durability: Durability) -> sqlite3.Connection | None:
-    """A connection, or None if the file is no database.
-
-    Raises:
-        UnavailableError: the file cannot be opened at all.
-    """
-    try:
-        return connect(path, durability)
-    except sqlite3.Error as error:
-        if error.sqlite_errorcode in _NOT_OURS:
-            return None
-        raise UnavailableError(f"the projection {path} cannot be opened: {error}") from error

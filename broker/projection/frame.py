@@ -5,6 +5,7 @@ Only what both ends need, and nothing that takes long to import.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -24,6 +25,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     seq: int
     """The log sequence that it reaches."""
+    time: datetime
+    """When the record there was stored."""
     orders: list[Doc]
     """Their columns are taken from them by whoever writes them."""
     objects: list[tuple[str, str, Doc | None]]

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
 
 from muster.broker.log import Follower, Log
 from muster.broker.projection.batch import Batch
@@ -88,17 +89,28 @@ class Projector(Service):
     async def run(self) -> None:
         """Follow the log until cancelled."""
         self._goal = (await self._client.jetstream().stream_info(LOG_STREAM)).state.last_seq
-        if self._goal < self._state.seq:
-            log.error("log.shrank", log=self._goal, projection=self._state.seq)
+        if not await self._is_our_log():
+            log.error("log.replaced", log=self._goal, projection=self._state.seq)
             raise UnavailableError(
-                f"the log ends at {self._goal}, but the projection has seen {self._state.seq}: "
-                "the log was replaced or restored; delete the projection file to rebuild it"
+                f"the log, which ends at {self._goal}, is not the one of which the projection has seen "
+                f"{self._state.seq} records: it was replaced or restored; delete the projection file to rebuild it"
             )
         self._state.told_after = self._goal - EVENTS_KEPT  # it would only be deleted again
         self._note_ready()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._apply_all())
             tasks.create_task(self._write_all())
+
+    async def _is_our_log(self) -> bool:
+        """Whether the record where the projection ends is the one that it has seen there."""
+        seq = self._state.seq
+        if not seq or self._goal < seq:
+            return not seq
+        try:
+            found = await self._client.jetstream().get_msg(LOG_STREAM, seq)
+        except NotFoundError:  # the log was trimmed up to there
+            return True
+        return found.time == self._state.time
 
     def renew(self) -> None:
         """Ask for the log again after a reconnect."""

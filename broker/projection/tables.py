@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from muster.broker.projection.frame import Doc, Frame
+from muster.mesh.moment import rfc3339
 
 EVENTS_KEPT: Final = 100_000
 """Log sequences whose events stay in the table; the log itself keeps everything."""
@@ -34,7 +35,7 @@ _DELETE_ELEMENT: Final = "DELETE FROM elements WHERE name = ?"
 _PUT_STANDING: Final = "INSERT OR REPLACE INTO standings VALUES (?, ?)"
 _DELETE_STANDING: Final = "DELETE FROM standings WHERE name = ?"
 _DELETE_OLD_EVENTS: Final = "DELETE FROM events WHERE seq <= ?"
-_REACH: Final = "UPDATE meta SET value = ? WHERE key = 'seq'"
+_REACH: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
 
 class _Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +103,7 @@ class Tables:
             connection.executemany(_PUT_FIRING, frame.firings)
             connection.executemany(_PUT_EVENT, frame.events)
             connection.execute(_DELETE_OLD_EVENTS, (frame.seq - EVENTS_KEPT,))
-            connection.execute(_REACH, (frame.seq,))
+            connection.executemany(_REACH, ((frame.seq, "seq"), (rfc3339(frame.time), "time")))
             connection.execute("COMMIT")
         except sqlite3.Error:
             if connection.in_transaction:

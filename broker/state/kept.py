@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from muster.broker.state.element import Element, StoredObject
@@ -13,6 +15,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What a projection knows of the state at its sequence: enough to go on without replaying the log."""
 
     seq: int
+    time: datetime | None
+    """When the record at that sequence was stored."""
     objects: list[StoredObject]
     elements: list[Element]
     orders: list[Order]

@@ -29,6 +29,8 @@ class State:
     def __init__(self) -> None:
         self.seq = 0
         """The last log sequence applied."""
+        self.time: datetime | None = None
+        """When the record there was stored."""
         self.told_after = 0
         """Records up to this sequence make no events: a replay need not make what nobody can read any more."""
         self.fleet = Fleet()
@@ -42,7 +44,7 @@ class State:
 
     def load(self, kept: Kept) -> None:
         """Take up what a projection kept, as it was at its sequence; only on a new state."""
-        self.seq = kept.seq
+        self.seq, self.time = kept.seq, kept.time
         for element in kept.elements:
             self.fleet.elements[element.name] = element
         for standing in kept.standings:
@@ -61,7 +63,7 @@ class State:
 
     def apply(self, seq: int, time: datetime, subject: str, data: bytes) -> Changes:
         """What one message of the log does."""
-        self.seq = seq
+        self.seq, self.time = seq, time
         record, place = records.decode(subject, data)
         stamp = Stamp(seq, time, place.actor if place else "")
         changes = Changes(stamp) if seq > self.told_after else Untold(stamp)

@@ -182,6 +182,40 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     assert database.kept(path, "fast").seq == 0
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE orders SET doc = '{}'",
+        "UPDATE objects SET doc = x'ff'",
+        "UPDATE standings SET doc = 1",
+        "UPDATE meta SET value = 'yesterday' WHERE key = 'time'",
+        "DELETE FROM meta WHERE key = 'seq'",
+        "DROP TABLE elements",
+    ],
+)
+def test_a_file_that_says_something_else_is_set_aside(path: Path, damage: str) -> None:
+    project(path, story(orders=3)[:-8], 100)
+    assert database.kept(path, "fast").orders
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    assert database.kept(path, "fast").seq == 0
+
+
+def test_a_file_with_damaged_pages_is_set_aside(path: Path) -> None:
+    project(path, story(orders=50), 1000)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    assert database.kept(path, "fast").seq == 0
+
+
+def test_the_time_of_the_last_record_is_kept(path: Path) -> None:
+    log = story(orders=1)
+    project(path, log, 3)
+    assert database.kept(path, "fast").time == START + timedelta(seconds=len(log))
+
+
 def test_a_batch_that_cannot_be_written_leaves_nothing_behind(path: Path) -> None:
     log = story(orders=3)
     project(path, log, len(log))

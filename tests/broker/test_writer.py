@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -23,13 +24,17 @@ from muster.mesh.errors import UnavailableError
 from tests.kit.processes import is_alive
 from tests.kit.waiting import deadline, eventually
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 DOC = b'{"id": "o%d", "state": "queued", "blueprint": "b", "created_at": "2026-01-01T00:00:00Z"}'
 
 
 def frame(seq: int, count: int = 1) -> bytes:
     """A batch that reaches `seq`, with events and one order."""
     events = [(seq, place, "order.created", "o", b"{}") for place in range(count)]
-    return encode(Frame(seq=seq, orders=[DOC % seq], objects=[], elements=[], standings=[], firings=[], events=events))
+    made = Frame(
+        seq=seq, time=START, orders=[DOC % seq], objects=[], elements=[], standings=[], firings=[], events=events
+    )
+    return encode(made)
 
 
 def reached(path: Path) -> tuple[int, int]:
