@@ -19,7 +19,7 @@ from muster.broker.log import Log
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
-from muster.broker.state.order import is_held, was_begun
+from muster.broker.state.order import as_child, is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
@@ -184,7 +184,10 @@ class Orders:
         kept = tuple(
             job for job in found.jobs if job.name in main and job.state in {JobState.FINISHED, JobState.SKIPPED}
         )
-        record = records.Retried(order=found.id, snapshot=replace(found, jobs=kept), by=by, key=key or "")
+        children = {child: as_child(await self._query.order(child)) for child in found.children}
+        record = records.Retried(
+            order=found.id, snapshot=replace(found, jobs=kept, children=children), by=by, key=key or ""
+        )
         try:
             changes = await self._log.append(record, expect=await self._log.last_of(found.id))
         except LostRaceError:

@@ -20,7 +20,7 @@ from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
 from muster.broker.state.standing import Triggers
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
-from muster.mesh.model import Child, Mode, Order, OrderState
+from muster.mesh.model import Mode, Order, OrderState
 
 
 class State:
@@ -146,6 +146,8 @@ class State:
         """Put an order where it is now, settle whether it may go, and tell."""
         if before is None and after.where is not None and after.pool is not None:
             self.fleet.use_queue(after.pool, after.where)
+        if before is None and after.children:
+            after = transitions.reunited(after, self.orders)
         if after.state is OrderState.SUSPENDED and after.waits_for_children and transitions.children_are_through(after):
             after = transitions.going_on(after)
         after = settled(after, self.fleet, self.triggers)
@@ -160,8 +162,7 @@ class State:
         parent = self.orders.get(child.parent or "")
         if parent is None:
             return
-        news = Child(state=child.state, reason=child.reason, outputs=child.outputs)
-        after = replace(parent, children={**parent.children, child.id: news})
+        after = replace(parent, children={**parent.children, child.id: transitions.as_child(child)})
         if after.state is OrderState.CANCELLING and after.waits_for_children:
             after = transitions.stopped(after, after.reason, changes.stamp)
         self.change(parent, after, changes)

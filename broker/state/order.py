@@ -6,7 +6,7 @@ always the attempt: an agent that lost its lease may still be talking (fencing).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from muster.mesh import records
-from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
+from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Child, Job, JobState, Order, OrderState
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -138,7 +138,8 @@ def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
     if state is OrderState.CANCELLED and order.state is not OrderState.CANCELLING:
         return Refused("nobody asked to cancel it")
     reason = record.reason or (order.reason if state is OrderState.CANCELLED else "")  # by whom, the broker knows
-    return ended(replace(order, jobs=jobs, outputs=record.outputs), state, reason, stamp)
+    order = replace(order, jobs=jobs, outputs=record.outputs, cleans_up=False)
+    return stopped(order, reason, stamp) if state is OrderState.CANCELLED else ended(order, state, reason, stamp)
 
 
 def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
@@ -146,7 +147,7 @@ def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
     if not is_held(order) or record.attempt != order.attempt:
         return Refused("that attempt does not hold it")
     if order.state is OrderState.CANCELLING:
-        return ended(order, OrderState.CANCELLED, order.reason, stamp)
+        return stopped(replace(order, cleans_up=False), order.reason, stamp)
     for job in order.jobs:
         if job.state is JobState.RUNNING and not job.idempotent:
             reason = f"lost: {record.reason}, and task {job.name!r} may not run twice"
@@ -234,6 +235,25 @@ def going_on(order: Order) -> Order:
 def ended(order: Order, state: OrderState, reason: str, stamp: Stamp) -> Order:
     """At its end."""
     return replace(order, state=state, reason=reason, finished_at=stamp.time, wake_at=None, waits_for_children=False)
+
+
+def as_child(order: Order) -> Child:
+    """What its parent knows of an order."""
+    return Child(state=order.state, reason=order.reason, outputs=order.outputs)
+
+
+def reunited(order: Order, open_orders: Mapping[str, Order]) -> Order:
+    """An order that was over has not heard of its children since.
+
+    Of those that are open no more its snapshot tells how they ended; of one that ended just then, nobody knows.
+    """
+    children = dict(order.children)
+    for ident, child in order.children.items():
+        if (standing := open_orders.get(ident)) is not None:
+            children[ident] = as_child(standing)
+        elif child.state not in FINAL_STATES:
+            children[ident] = Child(state=OrderState.FAILED, reason="it ended while its parent was over")
+    return replace(order, children=children)
 
 
 def children_are_through(order: Order) -> bool:
