@@ -43,7 +43,7 @@ class Suspended(msgspec.Struct, frozen=True, kw_only=True):
 
     until: datetime | None = None
     children: bool = False
-    """Go on when all child orders that this order made have ended."""
+    """Go on when child orders have ended: those in `orders`, or all that this order made."""
     orders: tuple[str, ...] = ()
     """Child orders that it waits for: cancelled if `until` or the task's `timeout` comes before their end."""
     memo: dict[str, Any] = {}

@@ -127,7 +127,7 @@ class Order(Wire):
     wake_at: datetime | None = None
     """When a suspended order goes on by itself."""
     waits_for_children: bool = False
-    """A suspended order that goes on when its children are through."""
+    """A suspended order that goes on when its children are through: those of `awaited`, or all."""
     awaited: tuple[str, ...] = ()
     """Children that its suspended task waits for: cancelled if its time comes before their end."""
     cleans_up: bool = False

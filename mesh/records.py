@@ -113,7 +113,7 @@ class Suspended(OrderRecord, tag="suspended"):
     until: Moment | None = None
     children: bool = False
     orders: tuple[str, ...] = ()
-    """Child orders to cancel if the time comes before their end."""
+    """Which `children` it waits for, if not for all; cancelled if the time comes before their end."""
     cleans_up: bool = False
     """Its blueprint has `always`, which has to run should it be cancelled meanwhile."""
 

@@ -148,7 +148,7 @@ class State:
             self.fleet.use_queue(after.pool, after.where)
         if before is None and after.children:
             after = transitions.reunited(after, self.orders)
-        if after.state is OrderState.SUSPENDED and after.waits_for_children and transitions.children_are_through(after):
+        if transitions.may_go_on(after):
             after = transitions.going_on(after)
         after = settled(after, self.fleet, self.triggers)
         self._keep(before, after)

@@ -269,8 +269,11 @@ def origin(order: Order) -> dict[str, Any]:
 
 
 def may_go_on(order: Order) -> bool:
-    """Whether a suspended order waits for nothing more."""
-    return order.waits_for_children and children_are_through(order)
+    """Whether it is suspended, and the children that it waits for are through: all, if it does not say which."""
+    if order.state is not OrderState.SUSPENDED or not order.waits_for_children:
+        return False
+    known = order.children
+    return all(known[child].state in FINAL_STATES for child in order.awaited or known if child in known)
 
 
 def with_jobs(known: tuple[Job, ...], news: tuple[Job, ...]) -> tuple[Job, ...] | Refused:

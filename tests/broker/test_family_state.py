@@ -27,8 +27,8 @@ class Family(Book):
     def claim(self, order: str, element: str, attempt: int = 1) -> None:
         self.write(records.Claimed(order=order, attempt=attempt, element=element, agent="x"), element)
 
-    def suspend(self, attempt: int = 1) -> None:
-        self.write(records.Suspended(order="parent", attempt=attempt, jobs=(), children=True), "a")
+    def suspend(self, *awaited: str, attempt: int = 1) -> None:
+        self.write(records.Suspended(order="parent", attempt=attempt, jobs=(), children=True, orders=awaited), "a")
 
     def end(self, order: str, element: str, state: OrderState = OrderState.FINISHED) -> Order:
         changes = self.write(records.Done(order=order, attempt=1, state=state), element)
@@ -81,3 +81,20 @@ def test_a_retried_order_does_not_wait_for_a_child_that_ended_while_it_was_over(
     family.suspend(attempt=2)
     assert family.states() == {"parent": "offered"}
     assert family.state.orders["parent"].children["child"].state is OrderState.FAILED
+
+
+def test_an_order_waits_only_for_the_children_that_its_task_waits_for(family: Family) -> None:
+    family.create("wanted", element="b", parent="parent", depth=1)  # `child` was made with `wait: false`
+    family.suspend("wanted")
+    assert family.states()["parent"] == "waits for its child orders"
+    family.claim("wanted", "b")
+    family.end("wanted", "b")
+    assert family.states() == {"parent": "offered", "child": "offered"}
+
+
+def test_an_order_that_does_not_say_for_which_children_it_waits_waits_for_all(family: Family) -> None:
+    family.suspend()
+    family.claim("child", "b")
+    assert family.states()["parent"] == "waits for its child orders"
+    family.end("child", "b")
+    assert family.states() == {"parent": "offered"}
