@@ -51,6 +51,9 @@ HEADERS: Final = 1024
 CALM: Final = 0.005
 """Seconds without a record after which the next one is likely to be ours."""
 
+MOST_AT_ONCE: Final = 1000
+"""Records in one atomic batch: nats-server takes no more (ADR-50)."""
+
 WINDOW: Final = 4000
 """Log messages asked for and not yet applied."""
 
@@ -127,7 +130,7 @@ class Log(Service):
         return appender.outcome
 
     async def append_all(self, many: Sequence[records.Record], *, expect: int | None = None) -> list[Changes]:
-        """Write records about different things: all of them or none (JetStream's atomic batch, ADR-50).
+        """Write up to `MOST_AT_ONCE` records about different things: all or none (JetStream's atomic batch, ADR-50).
 
         Raises:
             LostRaceError: one of them is there already.

@@ -15,7 +15,7 @@ from nats.js.errors import KeyNotFoundError
 
 from muster.blueprints.definition import Blueprint, decode_blueprint
 from muster.blueprints.resolve import Resolved, resolve, validate
-from muster.broker.log import Log
+from muster.broker.log import MOST_AT_ONCE, Log
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
@@ -86,7 +86,7 @@ class Orders:
         Raises:
             NotFoundError: no such blueprint, element or pool.
             InvalidError: the inputs break the blueprint's schema; all errors are told.
-            RefusedError: nothing matches, or the parent is over.
+            RefusedError: nothing matches, or more than one batch of records holds, or the parent is over.
             UnavailableError: the log cannot be reached; raised where the orders are awaited.
         """
         if request.parent is not None and request.parent not in self._state.orders:
@@ -245,6 +245,11 @@ class Orders:
     def _prepare(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
         pinned = self._pin(request.blueprint)
         targets = chosen(request, self._state)
+        if len(targets) > MOST_AT_ONCE:
+            raise RefusedError(
+                f"{len(targets)} elements match, and one request makes at most {MOST_AT_ONCE} orders, all or none; "
+                "ask for parts by narrower filters, or let a trigger with this target go off, which has no limit"
+            )
         depth, chain = self._depth(request)
         not_before = request.not_before and _in_utc(request.not_before)
         prepared = []
