@@ -141,12 +141,12 @@ def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:
     crontab(5): if both fields are restricted (do not start with *), either one is enough.
     """
     day, weekday = choices["day"], choices["weekday"]
-    if weekday.is_all:
-        yield day.text(), "*"
-    elif not day.is_star and not weekday.is_star:
+    if not day.is_star and not weekday.is_star:
         yield ",".join((day.text(), *weekday.special)), "*"
         if weekday.numbers:
             yield "*", weekday.plain
+    elif weekday.is_all:
+        yield day.text(), "*"
     else:
         if weekday.numbers:
             yield day.text(), weekday.plain

@@ -71,8 +71,14 @@ def test_a_day_of_the_month_or_a_weekday_will_do_where_both_are_given() -> None:
     assert days("0 9 1 * mon,wed#2") == ["Tue 01 Jan", "Mon 07 Jan", "Wed 09 Jan", "Mon 14 Jan"]
 
 
+@pytest.mark.parametrize("weekdays", ["0-6", "1-7", "mon-sun", "0,1,2,3,4,5,6", "0-6,fri#2"])
+def test_weekdays_that_name_every_day_will_do_too(weekdays: str) -> None:
+    assert days(f"0 9 13 * {weekdays}") == ["Tue 01 Jan", "Wed 02 Jan", "Thu 03 Jan", "Fri 04 Jan"]
+
+
 def test_a_field_that_starts_with_a_star_does_not_widen_the_days() -> None:
     assert days("0 9 */2 * fri") == ["Fri 11 Jan", "Fri 25 Jan", "Fri 01 Feb", "Fri 15 Feb"]
+    assert days("0 9 13 * */1") == ["Sun 13 Jan", "Wed 13 Feb", "Wed 13 Mar", "Sat 13 Apr"]
 
 
 def test_six_fields_begin_with_seconds() -> None:
@@ -208,7 +214,8 @@ def has(numbers: frozenset[int] | None, *values: int) -> bool:
 
 
 Fields = tuple[frozenset[int] | None, ...]
-FIELDS = st.tuples(some(0, 59), some(0, 23), some(1, 31, 12), some(1, 12, 8), some(0, 7))
+WEEKDAYS = some(0, 7) | st.just(frozenset(range(7)))
+FIELDS = st.tuples(some(0, 59), some(0, 23), some(1, 31, 12), some(1, 12, 8), WEEKDAYS)
 MOMENTS = st.integers(int(datetime(2024, 1, 1, tzinfo=UTC).timestamp()), int(START.timestamp())).map(
     lambda seconds: datetime.fromtimestamp(seconds, UTC)
 )
