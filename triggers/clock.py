@@ -25,6 +25,7 @@ from muster.mesh.service import Service
 from muster.triggers.definitions import Trigger
 from muster.triggers.missed import made_good
 from muster.triggers.ticks import LATE, PAUSES, Entry, Ticks
+from muster.triggers.zones import MOMENT
 
 log = structlog.get_logger()
 
@@ -104,6 +105,8 @@ class Clock(Service):
         entry = self._entries.get(trigger.name)
         if entry is not None and entry.schedule == schedule:
             entry.take(trigger)  # what is due already, and what waits to be fired, still is to be
+            if self._began is not None and _has_moved(entry):
+                self._plan(entry)
             return
         self.remove(trigger.name)
         entry = self._entries[trigger.name] = Entry(trigger, schedule)
@@ -203,7 +206,7 @@ class Clock(Service):
         if now.timestamp() - entry.at <= LATE.total_seconds():
             self.ticks.hand(entry, [due], now)
             return due
-        before, until = due - timedelta(microseconds=1), now - LATE
+        before, until = due - MOMENT, now - LATE
         if missed := made_good(entry.schedule, entry.changed_at, before, until):
             self.ticks.hand(entry, missed, now)
         return max(due, until)
@@ -235,6 +238,14 @@ def _is_meant(item: tuple[float, int, Entry]) -> bool:
     """Whether a place in the heap is still the one that its entry waits for."""
     at, _, entry = item
     return entry.due is not None and entry.at == at
+
+
+def _has_moved(entry: Entry) -> bool:
+    """Whether the same schedule goes by other times since it was applied anew, for it counts from then."""
+    if entry.due is None:
+        return entry.schedule.following(entry.changed_at, entry.changed_at) is not None
+    is_ahead = entry.due > entry.changed_at
+    return is_ahead and entry.schedule.following(entry.due - MOMENT, entry.changed_at) != entry.due
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from muster.mesh.firing import Definition, DueReply, FireReply, FireRequest
 from muster.triggers.clock import Clock
 from muster.triggers.definitions import Trigger, understood
 from muster.triggers.ticks import Ticks
-from tests.kit.waiting import deadline
+from tests.kit.waiting import deadline, eventually
 
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
+EACH_MINUTE: dict[str, Any] = {"cron": "* * * * *"}
 
 
 def at(text: str) -> datetime:
@@ -117,3 +118,8 @@ async def running(hands: Hands, broker: Broker, *triggers: Trigger) -> AsyncIter
     async with deadline(what="the clock started"), clock:
         await hands.rests.wait()
         yield clock
+
+
+async def fired(broker: Broker, *times: str, name: str = "tick") -> None:
+    """These times were fired, and no others."""
+    await eventually(lambda: broker.times(name) == list(times), within=2, what=f"{times}, got {broker.times(name)}")

@@ -14,15 +14,19 @@ from muster.triggers.clock import BREATH, Clock, delay
 from muster.triggers.providers.cron import Cron
 from muster.triggers.ticks import AT_ONCE, Entry, Ticks
 from tests.kit.waiting import eventually
-from tests.triggers.clock_stand_in import NOON, Broker, Hands, at, no_pause, running, trigger
+from tests.triggers.clock_stand_in import (
+    EACH_MINUTE,
+    NOON,
+    Broker,
+    Hands,
+    at,
+    fired,
+    no_pause,
+    running,
+    trigger,
+)
 
-EACH_MINUTE: dict[str, Any] = {"cron": "* * * * *"}
 EACH_SECOND: dict[str, Any] = {"cron": "* * * * * *"}
-
-
-async def fired(broker: Broker, *times: str, name: str = "tick") -> None:
-    """These times were fired, and no others."""
-    await eventually(lambda: broker.times(name) == list(times), within=2, what=f"{times}, got {broker.times(name)}")
 
 
 async def test_a_due_time_is_fired_once() -> None:
@@ -56,31 +60,6 @@ async def test_what_is_fired_says_when_it_was_due() -> None:
         "local": "2030-01-31T14:00:00+01:00",
         "timezone": "Europe/Berlin",
     }
-
-
-async def test_a_trigger_that_comes_or_goes_counts_at_once() -> None:
-    hands, broker = Hands(), Broker()
-    async with running(hands, broker) as clock:
-        clock.hear("tick", trigger(**EACH_MINUTE))
-        await hands.looked()
-        await hands.move(minutes=1)
-        await fired(broker, "12:01:00")
-        clock.hear("tick", None)
-        await hands.move(minutes=5)
-        await fired(broker, "12:01:00")
-        assert len(clock) == 0
-
-
-async def test_a_changed_schedule_replaces_the_old_one() -> None:
-    hands, broker = Hands(), Broker()
-    async with running(hands, broker, trigger(**EACH_MINUTE)) as clock:
-        clock.hear("tick", trigger(version=2, cron="30 12 * * *"))
-        await hands.move(seconds=59)
-        await hands.move(seconds=1)
-        assert broker.times() == []
-        await hands.move(minutes=29)
-        await fired(broker, "12:30:00")
-        assert broker.asked[0].version == 2
 
 
 async def test_triggers_of_other_kinds_do_not_concern_it() -> None:
@@ -234,16 +213,6 @@ async def test_a_broker_that_is_behind_is_asked_again() -> None:
         await fired(broker, "12:01:00")
 
 
-async def test_a_new_version_of_the_same_schedule_keeps_what_is_due() -> None:
-    hands, broker = Hands(), Broker()
-    broker.versions = {"tick": 2}
-    async with running(hands, broker, trigger(**EACH_MINUTE)) as clock:
-        await hands.move(minutes=1)
-        await eventually(lambda: broker.asked)
-        clock.hear("tick", trigger(version=2, applied=at("12:01:00"), **EACH_MINUTE))
-        await fired(broker, "12:01:00")
-
-
 @pytest.mark.parametrize("error", [NotFoundError("gone"), InvalidError("no")])
 async def test_what_the_broker_does_not_want_is_dropped_and_the_next_goes_on(error: Exception) -> None:
     hands, broker = Hands(), Broker()
@@ -263,18 +232,6 @@ async def test_a_bug_in_firing_is_a_failure_to_try_again() -> None:
     async with running(hands, broker, trigger(**EACH_MINUTE)):
         await hands.move(minutes=1)
         await fired(broker, "12:01:00")
-
-
-async def test_a_removed_trigger_takes_its_waiting_ticks_along() -> None:
-    hands, broker = Hands(), Broker()
-    broker.away = UnavailableError("no broker")
-    async with running(hands, broker, trigger(**EACH_MINUTE), trigger("other", **EACH_MINUTE)) as clock:
-        await hands.move(minutes=1)
-        await eventually(lambda: len(broker.asked) >= 2)
-        clock.hear("tick", None)
-        broker.away = None
-        await fired(broker, "12:01:00", name="other")
-        await fired(broker)
 
 
 async def test_so_many_are_fired_at_once_and_no_more() -> None:
@@ -308,28 +265,6 @@ async def test_what_is_due_goes_off_before_the_next_times_are_worked_out(monkeyp
         await hands.move(minutes=1)
         await eventually(lambda: len(order) == 4 * BREATH)
     assert order == ["fired"] * 2 * BREATH + ["worked out"] * 2 * BREATH
-
-
-async def test_what_goes_or_changes_while_others_go_off_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    hands, broker = Hands(), Broker()
-    fire = broker.fire
-
-    async def fire_and_change(request: FireRequest) -> FireReply:
-        if request.trigger == "t0":
-            clock.hear("gone", None)
-            clock.hear("changed", trigger("changed", version=2, cron="30 * * * *"))
-        return await fire(request)
-
-    monkeypatch.setattr(broker, "fire", fire_and_change)
-    others = (trigger(f"t{number}", **EACH_MINUTE) for number in range(BREATH))
-    doomed = (trigger("gone", **EACH_MINUTE), trigger("changed", **EACH_MINUTE))
-    async with running(hands, broker, *others, *doomed) as clock:
-        for _ in range(3):
-            await hands.move(minutes=1)
-        await fired(broker, "12:01:00", "12:02:00", "12:03:00", name="t1")
-        assert (len(broker.times("gone")), len(broker.times("changed"))) == (0, 0)
-        await hands.move(minutes=27)
-        await fired(broker, "12:30:00", name="changed")
 
 
 async def test_nothing_is_left_working_when_all_is_fired() -> None:
