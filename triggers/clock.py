@@ -158,22 +158,28 @@ class Clock(Service):
         last = self._last.pop(entry.name, None)
         if last is not None and last <= now + SET_BACK:
             after = max(after, last)
+        if after < began:
+            self._make_good(entry, after, began, now)
+            after = began
+        self._wait(entry, after)
+
+    def _make_good(self, entry: Entry, after: datetime, until: datetime, now: datetime) -> None:
+        """Hand over what is still to be fired of the times that went by."""
         with _guarded(entry):
-            if after < began:
-                if missed := made_good(entry.schedule, entry.changed_at, after, began):
-                    self.ticks.hand(entry, missed, now)
-                after = began
-            self._wait(entry, after)
+            if missed := made_good(entry.schedule, entry.changed_at, after, until):
+                self.ticks.hand(entry, missed, now)
 
     def _wait(self, entry: Entry, after: datetime) -> None:
         """Wait for the first time after `after`."""
-        entry.due = due = entry.schedule.following(after, entry.changed_at)
-        if due is None:
-            return
-        entry.at = (due + delay(entry, due)).timestamp()
-        if not self._heap or entry.at < self._heap[0][0]:
-            self._changed.set()
-        heapq.heappush(self._heap, (entry.at, next(self._numbers), entry))
+        entry.due = None
+        with _guarded(entry):
+            entry.due = due = entry.schedule.following(after, entry.changed_at)
+            if due is None:
+                return
+            entry.at = (due + delay(entry, due)).timestamp()
+            if not self._heap or entry.at < self._heap[0][0]:
+                self._changed.set()
+            heapq.heappush(self._heap, (entry.at, next(self._numbers), entry))
         if len(self._heap) > 2 * len(self._entries) + BREATH:
             self._heap = [each for each in self._heap if _is_meant(each)]
             heapq.heapify(self._heap)
@@ -193,8 +199,7 @@ class Clock(Service):
             if not _is_meant(item) or (due := entry.due) is None:
                 continue
             late += limit - entry.at > LATE.total_seconds()
-            with _guarded(entry):
-                handed.append((entry, due, self._tick(entry, due, now)))
+            handed.append((entry, due, self._tick(entry, due, now)))
             if len(handed) % BREATH == 0:
                 await asyncio.sleep(0)
         if late:
@@ -206,17 +211,15 @@ class Clock(Service):
         if now.timestamp() - entry.at <= LATE.total_seconds():
             self.ticks.hand(entry, [due], now)
             return due
-        before, until = due - MOMENT, now - LATE
-        if missed := made_good(entry.schedule, entry.changed_at, before, until):
-            self.ticks.hand(entry, missed, now)
+        until = now - LATE
+        self._make_good(entry, due - MOMENT, until, now)
         return max(due, until)
 
     async def _wait_again(self, handed: list[tuple[Entry, datetime, datetime]]) -> None:
         """Work out when each is due next: only now, for what is due already is in more of a hurry."""
         for place, (entry, due, after) in enumerate(handed, start=1):
             if entry.due == due:  # else it was removed meanwhile
-                with _guarded(entry):
-                    self._wait(entry, after)
+                self._wait(entry, after)
             if place % BREATH == 0:
                 await asyncio.sleep(0)
 

@@ -29,7 +29,7 @@ def latest(schedule: Schedule, start: datetime, after: datetime, until: datetime
     crowded: datetime | None = None
     """From here on there are far too many; from `sparse` on too few."""
     sparse = until
-    begin = max(after, until - (second - first) * (count + 1))
+    begin = until - min(until - after, (second - first) * (count + 1))
     while True:
         found = _up_to(schedule, start, begin, until, most=2 * count + 16)
         if found is None:

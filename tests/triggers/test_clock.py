@@ -86,6 +86,20 @@ async def test_what_was_missed_is_made_good_by_policy(missed: dict[str, Any], ex
         await fired(broker, *expected, "12:00:00")
 
 
+async def test_a_schedule_that_cannot_tell_what_was_missed_tells_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hands, broker = Hands(), Broker()
+
+    def bug(*_: object) -> list[datetime]:
+        raise OverflowError
+
+    monkeypatch.setattr("muster.triggers.clock.made_good", bug)
+    async with running(hands, broker, trigger(applied=at("08:00:00"), **EACH_MINUTE)):
+        await hands.move(minutes=1)
+        await fired(broker, "12:01:00")
+        await hands.move(minutes=10)
+        await fired(broker, "12:01:00", "12:11:00")
+
+
 async def test_nothing_before_a_trigger_was_applied_was_missed() -> None:
     hands, broker = Hands(), Broker()
     async with running(hands, broker, trigger(applied=NOON - timedelta(seconds=10), missed="all", **EACH_MINUTE)):

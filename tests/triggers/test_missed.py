@@ -72,3 +72,9 @@ def test_the_limit_bounds_what_is_asked_for() -> None:
     after = UNTIL - timedelta(days=365)
     found = made_good(schedule, after, after, UNTIL)
     assert (len(found), found[-1]) == (10_000, UNTIL)
+
+
+def test_times_that_are_far_apart_do_not_lead_beyond_the_calendar() -> None:
+    schedule = Cron(cron="0 0 1 */3 *", missed="all", missed_limit=10_000)
+    after = datetime(2029, 5, 1, tzinfo=UTC)
+    assert [found.month for found in made_good(schedule, after, after, UNTIL)] == [7, 10, 1]
