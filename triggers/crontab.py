@@ -9,7 +9,6 @@ picked from the line's own numbers.  All is on wall clock times; `zones` tells w
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -18,7 +17,8 @@ from typing import Final
 from apscheduler.triggers.cron import CronTrigger
 
 from muster.mesh.errors import Problem
-from muster.triggers.crontab_fields import FIELDS, WEEKDAYS, Choice, Numbers, Wrong, choice
+from muster.triggers.crontab_fields import FIELDS, WEEKDAYS, Choice, Wrong, choice
+from muster.triggers.day_times import DayTimes
 from muster.triggers.zones import END
 
 NICKNAMES: Final = {
@@ -58,45 +58,27 @@ class Days:
 class Crontab:
     """A line that was understood."""
 
-    __slots__ = ("_days", "_hours", "_minutes", "_seconds")
+    __slots__ = ("_days", "_times")
 
-    def __init__(self, days: Days, hours: Numbers, minutes: Numbers, seconds: Numbers) -> None:
+    def __init__(self, days: Days, times: DayTimes) -> None:
         self._days = days
-        self._hours, self._minutes, self._seconds = hours, minutes, seconds
+        self._times = times
 
     @property
     def every_hour(self) -> bool:
         """Whether it names no hours."""
-        return len(self._hours) == 24  # noqa: PLR2004 - hours of a day
+        return len(self._times.hours) == 24  # noqa: PLR2004 - hours of a day
 
     def following(self, wall: datetime) -> datetime | None:
         """The first time after `wall` that matches, both by a clock that is never changed."""
         midnight = datetime(wall.year, wall.month, wall.day)  # noqa: DTZ001 - a wall clock's time
         day = self._days.first(midnight)
         if day == midnight:
-            later = self._later(wall.hour, wall.minute, wall.second)
+            later = self._times.later(wall.hour, wall.minute, wall.second)
             if later is not None:
                 return midnight + later
             day = self._days.first(midnight + timedelta(days=1))
-        if day is None:
-            return None
-        return day + timedelta(hours=self._hours[0], minutes=self._minutes[0], seconds=self._seconds[0])
-
-    def _later(self, hour: int, minute: int, second: int) -> timedelta | None:
-        """The first time of the day after this one."""
-        if hour in self._hours:
-            if minute in self._minutes and (found := _after(second, self._seconds)) is not None:
-                return timedelta(hours=hour, minutes=minute, seconds=found)
-            if (found := _after(minute, self._minutes)) is not None:
-                return timedelta(hours=hour, minutes=found, seconds=self._seconds[0])
-        if (found := _after(hour, self._hours)) is not None:
-            return timedelta(hours=found, minutes=self._minutes[0], seconds=self._seconds[0])
-        return None
-
-
-def _after(number: int, numbers: Numbers) -> int | None:
-    place = bisect_right(numbers, number)
-    return numbers[place] if place < len(numbers) else None
+        return None if day is None else day + self._times.first()
 
 
 def read(text: str) -> Crontab | list[Problem]:
@@ -132,7 +114,7 @@ def _problem(wrong: Wrong, start: int = 0) -> Problem:
 
 def _compiled(choices: dict[str, Choice]) -> Crontab:
     days = _shared(choices["month"].text(), tuple(_days(choices)))
-    return Crontab(days, *(choices[name].numbers for name in ("hour", "minute", "second")))
+    return Crontab(days, DayTimes(choices["hour"].numbers, choices["minute"].numbers, choices["second"].numbers))
 
 
 def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:

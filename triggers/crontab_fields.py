@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from muster.blueprints.suggest import did_you_mean
+from muster.triggers.day_times import Numbers
 
 WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -52,9 +53,6 @@ class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a probl
     def __init__(self, place: int, message: str, mend: str = "") -> None:
         super().__init__(message)
         self.place, self.message, self.mend = place, message, mend
-
-
-Numbers = tuple[int, ...]
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):

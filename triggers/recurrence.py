@@ -4,19 +4,21 @@ Which days a rule allows is dateutil's to say.  It goes through every period fro
 goes on until the year 9999 if nothing matches, so it is asked with care: what a rule takes from its start
 (its day, its hour) is written out, the start is moved near the time in question by whole intervals,
 and both are moved so far ahead that the year 9999 is near.  The calendar is the same there: it repeats
-every 400 years.  Rules that go by days or finer only ask it for days, and count the rest themselves.
+every 400 years.  It is only asked for days; the times of day, which may be many, are picked here.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import product
+from itertools import groupby, islice, takewhile
 from typing import Any, Final, Literal
 
 import msgspec
 from dateutil import rrule
 
+from muster.triggers.day_times import DayTimes
 from muster.triggers.zones import END, MOMENT
 
 DAY: Final = timedelta(days=1)
@@ -34,6 +36,7 @@ _UNITS: Final = {
     rrule.SECONDLY: timedelta(seconds=1),
 }
 _TIMES: Final = ("hour", "minute", "second")
+_TIME_PARTS: Final = ("byhour", "byminute", "bysecond", "bysetpos")
 
 
 Frequency = Literal[0, 1, 2, 3, 4, 5, 6]
@@ -56,22 +59,21 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def following(self, start: datetime, after: datetime) -> datetime | None:
         """The first time after `after`, if it is not before `start`."""
-        after = max(after, start - MOMENT)
-        found = self._by_periods(start, after) if self.freq < rrule.DAILY else self._by_days(start, after)
-        return None if found is None or found >= END else found
+        return next(self._times(start, after), None)
 
     def last(self, start: datetime, count: int) -> datetime | None:
         """The `count`th time from `start` on, or the last one if there are fewer."""
-        found, after = None, start - MOMENT
-        for _ in range(count):
-            later = self.following(start, after)
-            if later is None:
-                break
-            found = after = later
-        return found
+        found = deque(islice(self._times(start, start - MOMENT), count), maxlen=1)
+        return found[0] if found else None
 
-    def _by_periods(self, start: datetime, after: datetime) -> datetime | None:
-        parts = dict(self.parts)
+    def _times(self, start: datetime, after: datetime) -> Iterator[datetime]:
+        """All times after `after` that are not before `start`."""
+        after = max(after, start - MOMENT)
+        times = self._by_periods(start, after) if self.freq < rrule.DAILY else self._by_days(start, after)
+        return takewhile(lambda time: time < END, times)
+
+    def _by_periods(self, start: datetime, after: datetime) -> Iterator[datetime]:
+        parts = {part: value for part, value in self.parts.items() if part not in _TIME_PARTS}
         if not any(part in parts for part in _DAY_PARTS):
             if self.freq == rrule.YEARLY:
                 parts.setdefault("bymonth", start.month)
@@ -79,38 +81,47 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
                 parts["byweekday"] = start.weekday()
             else:
                 parts["bymonthday"] = start.day
-        parts |= {f"by{time}": parts.get(f"by{time}", getattr(start, time)) for time in _TIMES}
         begin = self._near(start, after)
         if begin >= END:
-            return None
+            return
         rule = rrule.rrule(self.freq, dtstart=begin + FAR, interval=self.interval, wkst=self.week_start, **parts)
-        found = rule.after(after + FAR)
-        return None if found is None else found - FAR
+        times = self._day_times(start)
+        every = takewhile(lambda day: day < END, (day - FAR for day in rule))
+        for _, days in groupby(every, self._period):
+            yield from self._chosen(list(days), times, after)
+
+    def _period(self, day: datetime) -> int:
+        """A number of the day's year, month or week."""
+        if self.freq == rrule.WEEKLY:
+            return (day.toordinal() - 1 - self.week_start) // 7
+        return day.year if self.freq == rrule.YEARLY else day.year * 12 + day.month
 
     def _near(self, start: datetime, after: datetime) -> datetime:
         """The begin of the last of the rule's years, months or weeks that is not after `after`."""
         if self.freq == rrule.YEARLY:
             years = max(0, after.year - start.year) // self.interval * self.interval
-            return start if not years else datetime(start.year + years, 1, 1)  # noqa: DTZ001 - a wall clock's time
+            return datetime(start.year + years, 1, 1)  # noqa: DTZ001 - a wall clock's time
         if self.freq == rrule.MONTHLY:
             months = max(0, (after.year - start.year) * 12 + after.month - start.month)
             months = start.month - 1 + months // self.interval * self.interval
-            return max(start, datetime(start.year + months // 12, months % 12 + 1, 1))  # noqa: DTZ001
+            return datetime(start.year + months // 12, months % 12 + 1, 1)  # noqa: DTZ001
         begin = _midnight(start) - (start.weekday() - self.week_start) % 7 * DAY
         step = timedelta(weeks=1) * self.interval
-        return max(start, begin + max(0, (after - begin) // step) * step)
+        return begin + max(0, (after - begin) // step) * step
 
-    def _by_days(self, start: datetime, after: datetime) -> datetime | None:
+    def _by_days(self, start: datetime, after: datetime) -> Iterator[datetime]:
         left = MOST_PERIODS
         for day in self._days(after + MOMENT):
             for period in self._periods(start, max(after, day - MOMENT), day + DAY):
                 left -= 1
-                if period is not None and (found := self._within(start, period, after)) is not None:
-                    return found
+                if period is None:
+                    continue
+                for time in self._chosen([day], self._day_times(start, period), after):
+                    yield time
+                    left = MOST_PERIODS
             left -= 1
             if left <= 0:
                 break
-        return None
 
     def _days(self, moment: datetime) -> Iterator[datetime]:
         """The midnights of the days that the parts allow, from `moment`'s own on."""
@@ -148,22 +159,39 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             if f"by{time}" in self.parts:
                 yield place, timedelta(**{f"{time}s": 1}), _some(self.parts[f"by{time}"])
 
-    def _within(self, start: datetime, period: datetime, after: datetime) -> datetime | None:
-        """The first time of a period after `after`."""
-        given = self.freq - rrule.DAILY
-        fields = [period.hour, period.minute, period.second][:given]
-        choices = [sorted(_some(self.parts.get(f"by{time}", getattr(start, time)))) for time in _TIMES[given:]]
-        midnight = _midnight(period)
-        every = [midnight + _span(*fields, *values) for values in product(*choices)]
+    def _day_times(self, start: datetime, period: datetime | None = None) -> DayTimes:
+        """The times of day that the parts name, or the start; in a rule's hour, minute …, those within it."""
+        given = _TIMES[: self.freq - rrule.DAILY] if period else ()
+        choices = (
+            getattr(period, time) if time in given else self.parts.get(f"by{time}", getattr(start, time))
+            for time in _TIMES
+        )
+        return DayTimes(*(tuple(sorted(set(_some(choice)))) for choice in choices))
+
+    def _chosen(self, days: list[datetime], times: DayTimes, after: datetime) -> Iterator[datetime]:
+        """The times after `after` of some days, which together are what BYSETPOS chooses from."""
         places = _some(self.parts.get("bysetpos", ()))
-        if places:
-            chosen = {place - 1 if place > 0 else len(every) + place for place in places}
-            every = [time for place, time in enumerate(every) if place in chosen]
-        return next((time for time in every if time > after), None)
+        if not places:
+            for day in days:
+                yield from _later(day, times, after)
+            return
+        total = len(days) * times.total
+        for place in sorted({place - 1 if place > 0 else total + place for place in places}):
+            if 0 <= place < total:
+                time = days[place // times.total] + times.at(place % times.total)
+                if time > after:
+                    yield time
 
 
-def _span(hours: int, minutes: int, seconds: int) -> timedelta:
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+def _later(day: datetime, times: DayTimes, after: datetime) -> Iterator[datetime]:
+    """The times of a day after `after`."""
+    if after >= day + DAY:
+        return
+    span = times.first() if after < day else times.later(after.hour, after.minute, after.second)
+    while span is not None:
+        found = day + span
+        yield found
+        span = times.later(found.hour, found.minute, found.second)
 
 
 def _end(wall: datetime, unit: timedelta) -> datetime:

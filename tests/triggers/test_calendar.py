@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from time import process_time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -60,6 +61,43 @@ def test_exceptions_are_left_out_and_count() -> None:
     found = times(calendar, 99)
     assert found[:2] == ["2030-01-31T15:00", "2030-01-31T16:00"]
     assert found[-1] == "2030-01-31T23:00"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=9,17;BYSETPOS=-1", ["2030-01-31T17:00", "2030-02-28T17:00"]),
+        ("FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=9,17;BYSETPOS=3,-2", ["2030-02-04T09:00", "2030-02-28T09:00"]),
+        ("FREQ=YEARLY;BYMONTH=2,5;BYMONTHDAY=1;BYHOUR=9,17;BYSETPOS=4,2", ["2030-02-01T17:00", "2030-05-01T17:00"]),
+        ("FREQ=WEEKLY;BYDAY=MO,TH,FR;BYSETPOS=1", ["2030-02-04T12:00", "2030-02-11T12:00"]),
+        ("FREQ=DAILY;BYHOUR=9,13,17;BYMINUTE=0,30;BYSETPOS=3", ["2030-01-31T13:00", "2030-02-01T13:00"]),
+    ],
+)
+def test_a_place_is_counted_among_all_times_of_its_period(rule: str, expected: list[str]) -> None:
+    assert times(Calendar(rrule=rule), 2) == expected
+
+
+EACH_DAY = f"BYMONTHDAY={','.join(map(str, range(1, 32)))}"
+EACH_SECOND = ";".join(
+    f"BY{unit}={','.join(map(str, range(most)))}" for unit, most in (("HOUR", 24), ("MINUTE", 60), ("SECOND", 60))
+)
+
+
+@pytest.mark.parametrize(
+    ("rule", "after", "expected"),
+    [
+        (f"FREQ=YEARLY;{EACH_DAY};{EACH_SECOND}", "2030-11-21T12:00:00", "2030-11-21T12:00:01"),
+        (f"FREQ=MONTHLY;{EACH_DAY};{EACH_SECOND}", "2030-11-30T23:59:59", "2030-12-01T00:00:00"),
+        (f"FREQ=YEARLY;{EACH_DAY};{EACH_SECOND};BYSETPOS=-1", "2030-11-21T12:00:00", "2030-12-31T23:59:59"),
+        (f"FREQ=DAILY;{EACH_SECOND}", "2030-11-21T12:00:00", "2030-11-21T12:00:01"),
+    ],
+)
+def test_a_rule_that_writes_out_every_second_holds_nobody_up(rule: str, after: str, expected: str) -> None:
+    calendar = Calendar(rrule=rule)
+    begin = process_time()
+    found = calendar.following(datetime.fromisoformat(after).replace(tzinfo=UTC), APPLIED)
+    assert process_time() - begin < 0.05
+    assert found == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
 def test_a_local_time_stays_what_it_is_where_clocks_are_changed() -> None:
