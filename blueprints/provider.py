@@ -48,6 +48,10 @@ class Provider(Wire, rename=lambda name: name.rstrip("_")):
         """What is wrong beyond the types, told when the trigger is applied; paths count from `with`."""
         return ()
 
+    def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002 - it adds nothing
+        """What its events have beside the common fields, for one that a person makes: `muster fire`."""
+        return {}
+
 
 MOST_JITTER: Final = timedelta(days=1)
 
@@ -82,9 +86,23 @@ class Schedule(Provider):
         """In which its times are shown to people."""
         return UTC
 
+    def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002 - a tick has no body
+        """As if it were due now."""
+        return self.told(now)
+
+    def told(self, due: datetime) -> dict[str, Any]:
+        """What the event of a due time has beside the common fields."""
+        zone = self.zone()
+        return {"local": _local(due, zone), "timezone": str(zone)}
+
     @abstractmethod
     def following(self, after: datetime, start: datetime) -> datetime | None:
         """The first due time after `after`; `start` is when the trigger was applied.  None: there is no more."""
+
+
+@lru_cache(maxsize=256)
+def _local(due: datetime, zone: tzinfo) -> str:
+    return due.astimezone(zone).isoformat()
 
 
 class HookRequest(Wire):

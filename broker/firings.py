@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from heapq import nsmallest
@@ -16,7 +17,7 @@ from muster.blueprints import provider as providers
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.expressions import EventCondition, render
 from muster.blueprints.objects.trigger import Trigger
-from muster.blueprints.provider import Schedule
+from muster.blueprints.provider import Provider, Schedule
 from muster.blueprints.templates import has_template
 from muster.broker.definitions import definition_of
 from muster.broker.log import Log
@@ -122,14 +123,17 @@ class Firings(Orders):
     async def fire_by_hand(self, trigger: str, body: Any, *, by: str, key: str | None = None) -> FireReply:
         """Let a trigger go off without its provider; `body` is what the event has as its body."""
         aim = self._aim(trigger)
+        now = datetime.now(UTC)
         event = {
             "provider": aim.trigger.provider,
             "kind": "manual",
             "id": key or names.new_id(),
-            "time": rfc3339(datetime.now(UTC)),
+            "time": rfc3339(now),
             "headers": {},
             "body": body,
         }
+        with suppress(RefusedError):  # then `when` and templates have to do without the provider's own fields
+            event = _settings(aim.trigger).by_hand(body, now) | event
         return await self.fire(FireRequest(trigger=trigger, event=event, key=key or ""), by=by)
 
     def definition(self, trigger: str) -> Definition:
@@ -156,13 +160,9 @@ class Firings(Orders):
             RefusedError: it does not go by the clock.
         """
         stored, manifest = self._trigger(trigger)
-        kind = providers.provider_kinds().get(manifest.provider)
-        if kind is None or not issubclass(kind, Schedule):
+        schedule = _settings(manifest)
+        if not isinstance(schedule, Schedule):
             raise RefusedError(f"trigger {trigger!r} does not go by the clock; its provider is {manifest.provider}")
-        try:
-            schedule = msgspec.convert(manifest.with_, kind)
-        except msgspec.ValidationError as error:  # another version of the provider checked it
-            raise RefusedError(f"the provider {manifest.provider} does not understand its settings: {error}") from None
         told: list[dict[str, str]] = []
         due = schedule.following(now, stored.changed_at)
         while due is not None and len(told) < count:
@@ -256,6 +256,21 @@ class Firings(Orders):
             except NotFoundError:
                 raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
         return msgspec.structs.replace(_reply(firing), duplicate=True)
+
+
+def _settings(trigger: Trigger) -> Provider:
+    """Its provider, as this broker understands it.
+
+    Raises:
+        RefusedError: it does not.
+    """
+    kind = providers.provider_kinds().get(trigger.provider)
+    if kind is None:
+        raise RefusedError(f"the provider {trigger.provider} is not installed where this broker runs")
+    try:
+        return msgspec.convert(trigger.with_, kind)
+    except msgspec.ValidationError as error:  # another version of the provider checked it
+        raise RefusedError(f"the provider {trigger.provider} does not understand its settings: {error}") from None
 
 
 def _record(aim: _Aim, request: FireRequest, ident: str, by: str, plan: _Plan | None = None) -> records.Fired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import msgspec
@@ -122,6 +123,14 @@ class Forge(Hook):
         told = event(request, self.name, delivery.kind, delivery.body, ident)
         told |= msgspec.structs.asdict(delivery.about.facts)
         return Happening(event=told, key=ident)
+
+    def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
+        """What the body of a delivery says, which had its kind in a header."""
+        return msgspec.structs.asdict(self.about(body).facts)
+
+    @abstractmethod
+    def about(self, body: Any) -> Understood:
+        """What a body says by itself."""
 
     def _secret(self) -> bytes | None:
         if self.auth == "none":

@@ -29,6 +29,11 @@ MOST_COMMITS: Final = 2048
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
+def kind_of(body: Any) -> str:
+    """The event that a body is likely of, where no header says it; empty if any other."""
+    return next((kind for place, kind in _TELLTALES.items() if at(body, place) is not None), "")
+
+
 def understood(kind: str, body: Body) -> Understood:
     """What a delivery says."""
     return _BY_KIND.get(kind, _other)(body)
@@ -161,3 +166,30 @@ _BY_KIND: Final[Mapping[str, Callable[[Body], Understood]]] = MappingProxyType(
         ),
     }
 )
+
+_TELLTALES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **{
+            kind: kind
+            for kind in (
+                "deployment_status",
+                "workflow_job",
+                "deployment",
+                "workflow_run",
+                "check_run",
+                "check_suite",
+                "merge_group",
+                "release",
+                "pull_request",
+            )
+        },
+        "ref_type": "create",
+        "commits": "push",
+        "branches": "status",
+        "issue": "issue_comment",
+        "comment": "commit_comment",
+        "ref": "workflow_dispatch",
+        "branch": "repository_dispatch",
+    }
+)
+"""What a body has of which kind, the narrower first: a deployment names the run that made it."""

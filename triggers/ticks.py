@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta, tzinfo
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -179,7 +178,6 @@ def _is_wanted(entry: Entry, due: datetime) -> bool:
 def request(entry: Entry, due: datetime) -> FireRequest:
     """The firing of a due time; its key makes it the same one whoever asks for it."""
     key = rfc3339(due)
-    zone = entry.schedule.zone()
     event: dict[str, Any] = {
         "provider": entry.provider,
         "kind": "tick",
@@ -187,12 +185,6 @@ def request(entry: Entry, due: datetime) -> FireRequest:
         "time": key,
         "body": {},
         "headers": {},
-        "local": _local(due, zone),
-        "timezone": str(zone),
+        **entry.schedule.told(due),
     }
     return FireRequest(trigger=entry.name, event=event, key=key, version=entry.version, due=due)
-
-
-@lru_cache(maxsize=256)
-def _local(due: datetime, zone: tzinfo) -> str:
-    return due.astimezone(zone).isoformat()

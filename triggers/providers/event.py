@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +24,10 @@ class EventTrigger(Source):
     def problems(self) -> Iterator[Problem]:
         """Kinds that there are not."""
         yield from kinds.problems(self.kinds)
+
+    def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
+        """It happened to nothing."""
+        return {"subject": ""}
 
     async def run(self, mesh: Mesh) -> None:
         """One firing an event, in their order."""

@@ -8,9 +8,9 @@ from muster.blueprints.provider import HookRequest, Ignored
 from muster.mesh.errors import InvalidError
 from muster.triggers.bodies import FORM, fields, from_json
 from muster.triggers.deliveries import key
-from muster.triggers.forge import Delivery, Forge, record
+from muster.triggers.forge import Delivery, Forge, Understood, record
 from muster.triggers.github_events import KINDS, PING
-from muster.triggers.github_facts import understood
+from muster.triggers.github_facts import kind_of, understood
 from muster.triggers.signatures import Scheme, check_signature, signature
 
 SIGNATURE: Final = "X-Hub-Signature-256"
@@ -30,6 +30,10 @@ class Github(Forge):
             right = signature(secret, request.body, SCHEME)
             check_signature(headers.get("x-hub-signature-256"), right, SCHEME, SIGNATURE)
         return key(headers.get("x-github-delivery"))
+
+    def about(self, body: Any) -> Understood:
+        """By what only deliveries of one kind have."""
+        return understood(kind_of(body), body)
 
     def understand(self, request: HookRequest) -> Delivery | Ignored:
         """Which event it is, and what it is about."""

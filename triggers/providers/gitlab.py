@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from muster.blueprints.provider import HookRequest, Ignored
 from muster.triggers.bodies import from_json
 from muster.triggers.deliveries import key
-from muster.triggers.forge import Delivery, Forge, record
+from muster.triggers.forge import Delivery, Forge, Understood, record
 from muster.triggers.gitlab_events import KINDS, NAMES, kind_of
 from muster.triggers.gitlab_facts import understood
 from muster.triggers.signatures import KEY_PREFIX, STANDARD_ID, check_standard, check_token, fingerprint
@@ -41,6 +41,11 @@ class Gitlab(Forge):
         # Before GitLab 17.4.  Hooks that a hook caused share the UUID (webhooks.md, Delivery headers): the body tells.
         uuid = headers.get("x-gitlab-event-uuid")
         return f"{key(uuid)}:{fingerprint(request.body)}" if uuid else ""
+
+    def about(self, body: Any) -> Understood:
+        """As a system hook's, whose header says nothing either."""
+        kind, _ = kind_of("", body)
+        return understood(kind, body)
 
     def understand(self, request: HookRequest) -> Delivery | Ignored:
         """Which event it is, and what it is about."""

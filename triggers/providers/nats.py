@@ -63,6 +63,10 @@ class NatsTrigger(Source):
             message = f"{self.stream} is Muster's own"
             yield Problem(path="stream", message=message, mend="what happens in the mesh is heard by provider event")
 
+    def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
+        """No message came; the subject is the one that is listened to."""
+        return {"subject": self.subject}
+
     async def run(self, mesh: Mesh) -> None:
         """Listen until cancelled."""
         if self.stream is None:

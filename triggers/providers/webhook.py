@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal, NamedTuple
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
 
 from muster.blueprints.definition import duration
 from muster.blueprints.provider import Happening, Hook, HookRequest
@@ -70,6 +71,10 @@ class Webhook(Hook):
                     yield Problem(path=name, message=f"it says nothing with auth {self.auth!r}", mend="say auth: hmac")
         if (fault := tolerance_problem(self.tolerance)) is not None:
             yield fault
+
+    def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
+        """Nobody asked with a query."""
+        return {"query": {}}
 
     def receive(self, request: HookRequest) -> Happening:
         """Check it, and take its body for what its type says."""

@@ -245,6 +245,19 @@ async def test_a_trigger_can_be_let_go_off_by_hand(own_mesh: Mesh) -> None:
     assert ([each["state"] for each in rest["items"]], rest["next"]) == (["fired"], None)
 
 
+async def test_by_hand_an_event_has_its_provider_s_fields_too(own_mesh: Mesh) -> None:
+    tokyo, branch = {"cron": "@daily", "timezone": "Asia/Tokyo"}, 'event.branch == "main"'
+    await own_mesh.apply(
+        trigger("cron", provider="cron", **{"with": tokyo}, when='event.local.endsWith("+09:00")'),
+        trigger("gitlab", provider="gitlab", **{"with": {"auth": "none"}}, when=branch),
+        trigger("nats", provider="nats", **{"with": {"subject": "shop.>"}}, inputs={"who": "{{ event.subject }}"}),
+    )
+    body = {"object_kind": "push", "ref": "refs/heads/main", "before": "b1", "after": "a1"}
+    for name in ("cron", "gitlab", "nats"):
+        answer = await own_mesh.http.post(f"/api/v1/triggers/{name}/fire", json=body)
+        assert (answer.status_code, answer.json().get("state")) == (202, "fired"), answer.text
+
+
 async def test_what_beyond_max_open_is_skipped_waits_or_replaces(own_mesh: Mesh) -> None:
     await own_mesh.apply(
         trigger("skip", max_open=1, on_overlap="skip"),
