@@ -66,7 +66,7 @@ def _push(body: Body) -> Understood:
     found = _about_ref(
         body,
         text(body, "ref"),
-        sha,
+        first(text(body, "head_commit", "id"), sha) if sha else "",  # `after` may be an annotated tag's own id
         files=changed_files(commits),
         action="deleted" if not sha else "updated" if before else "created",
     )

@@ -84,11 +84,11 @@ def _merge_request(body: Body) -> Understood:
 
 
 def _of_merge_request(body: Body, request: Any) -> Understood:
-    source, target, number = text(request, "source_branch"), text(request, "target_branch"), at(request, "iid")
+    source, target = text(request, "source_branch"), text(request, "target_branch")
     facts = Facts(
         **_common(body)
         | {
-            "ref": f"refs/merge-requests/{number}/head" if isinstance(number, int) else whole_ref(source),
+            "ref": _head_of(request) or whole_ref(source),
             "branch": source,
             "commit": text(request, "last_commit", "id"),
             "source_branch": source,
@@ -97,6 +97,11 @@ def _of_merge_request(body: Body, request: Any) -> Understood:
         }
     )
     return Understood(facts, target)
+
+
+def _head_of(request: Any) -> str:
+    number = at(request, "iid")
+    return f"refs/merge-requests/{number}/head" if isinstance(number, int) else ""
 
 
 def _note(body: Body) -> Understood:
@@ -118,8 +123,9 @@ def _job(body: Body) -> Understood:
 
 
 def _of_run(body: Body, run: Any, status: str) -> Understood:
-    ref = whole_ref(text(run, "ref"), is_tag=at(run, "tag") is True)
     request = at(body, "merge_request")
+    is_fork = at(request, "source_project_id") != at(request, "target_project_id")  # its main is not ours
+    ref = _head_of(request) if is_fork else whole_ref(text(run, "ref"), is_tag=at(run, "tag") is True)
     facts = Facts(
         **_common(body)
         | {

@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 BEFORE: Final = "6113728f27ae82c7b1a177c8d03f9e96e0adf246"
 AFTER: Final = "ec26c3e57ca3a959ca5aad62de7213c562f8c821"
 NONE: Final = "0" * 40
+TAG: Final = "7d3c5a1f0e9b8a76543210fedcba98765432100f"
+"""An annotated tag, which is an object of its own beside the commit."""
 
 REPOSITORY: Final = {
     "id": 1296269,
@@ -117,6 +119,7 @@ DELIVERIES: Final = (
         },
     ),
     Sent("push", push(ref="refs/tags/v1", before=NONE), {"tag": "v1", "branch": "", "action": "created"}),
+    Sent("push", push(ref="refs/tags/v2", after=TAG), {"tag": "v2", "commit": AFTER}),
     Sent("push", push(after=NONE, deleted=True, commits=[]), {"commit": "", "action": "deleted", "files": []}),
     Sent("create", {"ref": "v1", "ref_type": "tag", **COMMON}, {"ref": "refs/tags/v1", "tag": "v1"}),
     Sent("delete", {"ref": "old", "ref_type": "branch", **COMMON}, {"ref": "refs/heads/old", "branch": "old"}),

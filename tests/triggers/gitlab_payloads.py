@@ -199,6 +199,15 @@ _REQUEST: Final = {
     "commit": AFTER,
     "status": "opened",
 }
+FORKED: Final = {
+    "merge_request": {
+        "iid": 7,
+        "source_branch": "main",
+        "source_project_id": 99,
+        "target_branch": "main",
+        "target_project_id": 15,
+    }
+}
 _CREATE: Final = {"action": "create"}
 _GROUP: Final = {"group_path": "space", "group_id": 100, "user_username": "ada", "group_access": "Guest"}
 _TEAM: Final = {"project_path_with_namespace": "space/rocket", "user_username": "ada", "access_level": "Maintainer"}
@@ -233,6 +242,8 @@ DELIVERIES: Final = (
         "Wiki Page Hook", plain("wiki_page", object_attributes={"action": "create"}), "wiki_page", {"action": "create"}
     ),
     Sent("Pipeline Hook", pipeline(), "pipeline", _MAIN | {"commit": AFTER, "status": "success"}),
+    Sent("Pipeline Hook", pipeline() | FORKED, "pipeline", {"ref": "refs/merge-requests/7/head", "branch": ""}),
+    Sent("Job Hook", job() | FORKED, "job", {"branch": "", "source_branch": "main", "target_branch": "main"}),
     Sent("Pipeline Hook", pipeline(ref="v2", tag=True), "pipeline", {"tag": "v2", "branch": "", "ref": "refs/tags/v2"}),
     Sent("Job Hook", job(), "job", _MAIN | {"commit": AFTER, "status": "failed", "project": "space/rocket"}),
     Sent("Deployment Hook", deployment(), "deployment", _MAIN | {"commit": AFTER, "status": "success"}),

@@ -21,6 +21,7 @@ from muster.triggers.providers.gitlab import Gitlab
 from tests.triggers.gitlab_payloads import (
     AFTER,
     DELIVERIES,
+    FORKED,
     NONE,
     Sent,
     issue,
@@ -162,6 +163,7 @@ WANTED = [
     ({"branches": ["fix-pump"]}, merge_request(), "Merge Request Hook", False),
     ({"branches": ["main"]}, pipeline(), "Pipeline Hook", True),
     ({"branches": ["main"]}, pipeline(ref="v1", tag=True), "Pipeline Hook", False),
+    ({"branches": ["main"]}, pipeline() | FORKED, "Pipeline Hook", False),
     ({"branches": ["main"]}, issue(), "Issue Hook", False),
     ({"branches": ["**", "!main"]}, push(), "Push Hook", False),
     ({"paths": ["src/**"]}, push(), "Push Hook", True),
