@@ -25,6 +25,7 @@ def definition_of(stored: StoredObject, trigger: Trigger) -> Definition:
         version=stored.version,
         provider=trigger.provider,
         changed_at=stored.changed_at,
+        seq=stored.seq,
         with_=trigger.with_,
         enabled=trigger.enabled,
     )

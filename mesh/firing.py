@@ -29,6 +29,8 @@ class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
     provider: str
     changed_at: datetime
     """When this version was applied: nothing before it counts."""
+    seq: int = 0
+    """Where on the log it was applied; tells which of two is newer, also where clocks were set back."""
     with_: dict[str, Any] = {}
     enabled: bool = True
 

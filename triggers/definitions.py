@@ -45,6 +45,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     provider: str
     changed_at: datetime
+    seq: int = 0
+    """Where on the log this version was applied."""
     enabled: bool
     settings: Provider | None = None
     """None: this service cannot run it; `trouble` says why."""
@@ -57,7 +59,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_older(self, other: Trigger) -> bool:
         """Whether `other` was applied after this."""
-        return (self.changed_at, self.version) < (other.changed_at, other.version)
+        return (self.seq, self.version) < (other.seq, other.version)
 
 
 Listener = Callable[[str, Trigger | None], None]
@@ -80,6 +82,7 @@ def understood(definition: Definition) -> Trigger:
         version=definition.version,
         provider=definition.provider,
         changed_at=definition.changed_at,
+        seq=definition.seq,
         enabled=definition.enabled,
         settings=settings,
         trouble=trouble,

@@ -18,6 +18,8 @@ class StoredObject(Wire):
     manifest: dict[str, Any]
     created_at: datetime
     changed_at: datetime
+    seq: int = 0
+    """Of the record that made this version."""
 
     def says(self, manifest: dict[str, Any]) -> bool:
         """Whether this very manifest was applied."""

@@ -101,8 +101,8 @@ def _verdict(state: State, record: records.Fired, trigger: Any, standing: Standi
 def _held_back(state: State, trigger: Trigger, standing: Standing, stamp: Stamp) -> str:
     """Why the trigger itself wants no orders now."""
     if trigger.cooldown is not None and standing.last_fired is not None:
-        left = standing.last_fired + _span(trigger.cooldown) - stamp.time
-        if left > timedelta(0):
+        since, span = stamp.time - standing.last_fired, _span(trigger.cooldown)
+        if timedelta(0) <= since < span:  # it may lie ahead: the server's clock was set back
             return f"cooldown: it went off less than {trigger.cooldown} ago"
     if trigger.max_open is not None and trigger.on_overlap == "skip":
         count = state.triggers.count(trigger.name)

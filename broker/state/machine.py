@@ -319,6 +319,7 @@ class State:
             manifest=manifest,
             created_at=before.created_at if before else changes.stamp.time,
             changed_at=changes.stamp.time,
+            seq=changes.stamp.seq,
         )
         if is_element_kind(kind):
             standing = self.fleet.elements.get(name)

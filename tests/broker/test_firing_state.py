@@ -138,6 +138,17 @@ def test_a_cooldown_counts_from_the_last_firing_that_made_orders() -> None:
     assert book.fire("five").firings["five"].state is fired
 
 
+def test_a_cooldown_does_not_last_longer_because_the_server_s_clock_was_set_back() -> None:
+    book = Book()
+    book.trigger(cooldown="30s")
+    book.fire("one")
+    book.now -= timedelta(hours=1)
+    assert [book.fire(ident).firings[ident].state for ident in ("two", "three")] == [
+        FiringState.FIRED,
+        FiringState.SKIPPED,
+    ]
+
+
 def test_a_firing_of_a_trigger_that_was_deleted_meanwhile_is_rejected() -> None:
     book = Book()
     firing = book.fire("one").firings["one"]

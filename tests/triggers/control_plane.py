@@ -31,6 +31,7 @@ class ControlPlane:
         self.client = client
         self.js = client.jetstream(timeout=5)
         self.definitions: dict[str, Definition] = {}
+        self.seq = 0
         self.fired: list[FireRequest] = []
         """What was new."""
         self.attempts: list[FireRequest] = []
@@ -109,15 +110,19 @@ class ControlPlane:
         last = items[-1].id if len(items) == query.limit else found[-1].id if found else query.after
         return EventPage(items=items, next=last)
 
-    async def apply(self, name: str, provider: str, *, bucket: bool = True, **fields: Any) -> Definition:
+    async def apply(
+        self, name: str, provider: str, *, bucket: bool = True, at: datetime | None = None, **fields: Any
+    ) -> Definition:
         """Define a trigger, or change it; with or without telling the bucket."""
+        self.seq += 1
         version = self.definitions[name].version + 1 if name in self.definitions else 1
         enabled = fields.pop("enabled", True)
         told = Definition(
             name=name,
             version=version,
             provider=provider,
-            changed_at=datetime.now(UTC),
+            changed_at=at or datetime.now(UTC),
+            seq=self.seq,
             with_=fields,
             enabled=enabled,
         )

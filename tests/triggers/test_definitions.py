@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ async def test_an_older_definition_from_the_bucket_does_not_undo_a_newer_one(fre
         await plane.apply("mark", "webhook")
         await eventually(lambda: "mark" in told.active)
         assert told.active["t"] == 2
+
+
+async def test_a_definition_counts_also_after_the_server_s_clock_was_set_back(fresh_nats: EmbeddedNats) -> None:
+    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, told):
+        first = await plane.apply("t", "webhook")
+        await plane.apply("t", "webhook", at=first.changed_at - timedelta(minutes=10))
+        await eventually(lambda: told.active.get("t") == 2, what="the second version")
 
 
 async def test_what_does_not_exist_is_off_or_cannot_run_here_is_told_apart(fresh_nats: EmbeddedNats) -> None:
