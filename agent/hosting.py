@@ -124,12 +124,11 @@ class Host(Service):
 
     async def _follow(self, slots: Slots) -> None:
         loop = asyncio.get_running_loop()
-        heartbeat = min(self._shop.settings.heartbeat.total_seconds(), slots.lease * HEARTBEAT)
         look_at = loop.time() + LOOK_AGAIN
         while True:
             self._say()
             with suppress(TimeoutError):
-                async with asyncio.timeout(heartbeat):
+                async with asyncio.timeout(self._pause(slots)):
                     await self._news.wait()
                     look_at = min(look_at, loop.time() + SETTLE)
                     self._news.clear()
@@ -139,6 +138,10 @@ class Host(Service):
             if loop.time() >= look_at:
                 look_at = loop.time() + LOOK_AGAIN
                 await self._look(slots)
+
+    def _pause(self, slots: Slots) -> float:
+        """Seconds until the next sign of life; not many as long as the lease is not known."""
+        return min(self._shop.settings.heartbeat.total_seconds(), slots.lease * HEARTBEAT or ASK_AGAIN)
 
     async def _look(self, slots: Slots) -> None:
         try:

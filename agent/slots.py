@@ -73,7 +73,7 @@ class Slots(Service):
 
     @property
     def lease(self) -> float:
-        """Seconds after which what we hold is somebody else's, unless we say that we are there."""
+        """Seconds after which what we hold is somebody else's, unless we say that we are there; 0 until it is known."""
         return self._own.lease
 
     @property

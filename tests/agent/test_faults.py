@@ -305,3 +305,7 @@ async def test_the_shorter_the_lease_the_more_often_an_agent_says_that_it_is_the
 ) -> None:
     async with running_agent(agent_settings, heartbeat=timedelta(minutes=1)):
         await eventually(lambda: len(broker.presence) >= 5, within=3)
+        before = len(broker.presence)
+        for _ in range(3):
+            await broker.done(await broker.order([{"name": "a", "run": "true"}]))
+        assert len(broker.presence) < before + 20, "it says nothing else any more"
