@@ -232,9 +232,8 @@ class Firings(Orders):
         orders, base, said = [], None, b""
         for target in chosen(aim.request, self._state):
             resolved = self._inputs(pinned, given, target, "trigger")
-            if base is None:
-                base, said = resolved, canonical(resolved)
-            if resolved is base or canonical(resolved) == said:
+            base = base or resolved
+            if resolved is base or canonical(resolved) == (said := said or canonical(base)):
                 orders.append(_Order(target, None, None))
             else:
                 orders.append(_Order(target, resolved.inputs, resolved.sources))
