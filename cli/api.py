@@ -71,10 +71,9 @@ class Api:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._client.close()
 
-    def get(self, path: str, **params: Any) -> Any:
-        """What stands at `path`; parameters that are None are left out."""
-        wait = float(params.get("wait") or 0)
-        return self.request("GET", path, params=params, timeout=READ_TIMEOUT + wait)
+    def get(self, path: str, *, within: float = READ_TIMEOUT, **params: Any) -> Any:
+        """What stands at `path`, answered `within` seconds; parameters that are None are left out."""
+        return self.request("GET", path, params=params, timeout=within)
 
     def raw(self, path: str, **params: Any) -> bytes:
         """The bytes that stand at `path`."""
@@ -137,7 +136,7 @@ class Api:
                     content=msgspec.json.encode(body) if body is not None else None,
                     params=_given(params),
                     headers=headers,
-                    timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+                    timeout=httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
                 )
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
                 if not left:
@@ -202,7 +201,8 @@ class Api:
         if isinstance(error, httpx.ConnectTimeout):
             return UnreachableError(f"{self.url} did not answer in {CONNECT_TIMEOUT:g} s; {mend}")
         if isinstance(error, httpx.TimeoutException):
-            return UnreachableError(f"{self.url} took the request but did not answer in time; try again")
+            again = "try again" if error.request.method == "GET" else "look whether it was done before you try again"
+            return UnreachableError(f"{self.url} took the request but did not answer in time; {again}")
         if isinstance(error, httpx.ConnectError):
             return UnreachableError(f"no mesh answers at {self.url} ({error}); {mend}")
         return UnreachableError(f"the connection to {self.url} broke ({str(error) or type(error).__name__}); try again")

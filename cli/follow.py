@@ -26,6 +26,25 @@ PATIENCE: Final = 30.0
 LONG_POLL: Final = 20.0
 AWAIT: Final = 2.0
 """Seconds of silence after which we look why an order does not run."""
+GRACE: Final = 0.5
+"""Seconds that an answer may be late."""
+
+
+class Limit:
+    """How long somebody is willing to wait, from now on; None is for ever."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def left(self, most: float) -> float:
+        """Seconds that are left, at most so many."""
+        return most if self._end is None else max(0.0, min(most, self._end - time.monotonic()))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has passed."""
+        return self.left(1.0) == 0.0
 
 
 Place = tuple[int, int, int]
@@ -164,11 +183,11 @@ def _coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, timeout: float | None) -> None:
+def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, limit: Limit) -> None:
     """Print the output of all these orders until the last one has ended.
 
     Raises:
-        WaitTimeoutError: `timeout` seconds have passed.
+        WaitTimeoutError: the limit has passed.
         UsageError: they are more than can be followed.
     """
     if len(orders) > MOST:
@@ -179,16 +198,15 @@ def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, timeou
     for order in names:
         threading.Thread(target=_listen, args=(api, order, arrived), daemon=True).start()
     watch = _Watch(api, output)
-    end = None if timeout is None else time.monotonic() + timeout
     left = set(names)
     while left:
         try:
-            found = arrived.get(timeout=_room(end))
+            found = arrived.get(timeout=limit.left(AWAIT))
         except queue.Empty:
-            if end is not None and time.monotonic() >= end:
+            if limit.is_over:
                 printer.end_line()
-                raise still_going(sorted(left), timeout or 0) from None
-            watch.look(left)
+                raise still_going(sorted(left), limit) from None
+            watch.look(left, limit)
             continue
         if isinstance(found, MusterError):
             raise found
@@ -197,10 +215,6 @@ def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, timeou
             printer.ended(found.order)
         else:
             printer.piece(found)
-
-
-def _room(end: float | None) -> float:
-    return AWAIT if end is None else max(0.0, min(AWAIT, end - time.monotonic()))
 
 
 def _listen(api: Api, order: str, arrived: queue.Queue[Piece | End | MusterError]) -> None:
@@ -220,10 +234,10 @@ class _Watch:
         self._api, self._quiet = api, output != "table"
         self._told: dict[str, str] = {}
 
-    def look(self, orders: set[str]) -> None:
+    def look(self, orders: set[str], limit: Limit) -> None:
         for order in sorted(orders)[:5]:
             try:
-                found = self._api.get(f"/api/v1/orders/{order}")
+                found = self._api.get(f"/api/v1/orders/{order}", within=GRACE + limit.left(AWAIT))
             except MusterError:
                 return
             words = f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else "")
@@ -232,40 +246,44 @@ class _Watch:
             self._told[order] = words
 
 
-def wait(api: Api, orders: Sequence[Mapping[str, Any]], timeout: float | None) -> list[dict[str, Any]]:
+def wait(api: Api, orders: Sequence[Mapping[str, Any]], limit: Limit) -> list[dict[str, Any]]:
     """All these orders, once each of them has ended.
 
     Raises:
-        WaitTimeoutError: `timeout` seconds have passed.
+        WaitTimeoutError: the limit has passed.
         UnreachableError: the API stays away.
     """
-    end = None if timeout is None else time.monotonic() + timeout
-    return [_final(api, [one["id"] for one in orders[index:]], end, timeout) for index in range(len(orders))]
+    return [_final(api, [one["id"] for one in orders[index:]], limit) for index in range(len(orders))]
 
 
-def _final(api: Api, orders: list[str], end: float | None, timeout: float | None) -> dict[str, Any]:
-    lost_at: float | None = None
+def _final(api: Api, orders: list[str], limit: Limit) -> dict[str, Any]:
+    lost: Limit | None = None
     while True:
-        room = LONG_POLL if end is None else min(LONG_POLL, end - time.monotonic())
+        room, patience = round(limit.left(LONG_POLL), 3), limit.left(LONG_POLL + PATIENCE) + GRACE
         try:
-            found: dict[str, Any] = api.get(f"/api/v1/orders/{orders[0]}", wait=max(0.0, round(room, 3)))
-            lost_at = None
-        except UnreachableError:
-            lost_at = lost_at or time.monotonic()
-            if time.monotonic() - lost_at > PATIENCE:
+            found: dict[str, Any] = api.get(f"/api/v1/orders/{orders[0]}", wait=room, within=patience)
+        except UnreachableError as error:
+            if limit.is_over:
+                raise still_going(orders, limit) from error
+            lost = lost or Limit(PATIENCE)
+            if lost.is_over:
                 raise
-            time.sleep(0.5)
+            time.sleep(limit.left(0.5))
             continue
         if found["finished_at"]:
             return found
-        if end is not None and time.monotonic() >= end:
-            raise still_going(orders, timeout or 0)
+        if limit.is_over:
+            raise still_going(orders, limit)
+        lost = None
 
 
-def still_going(orders: Sequence[str], seconds: float) -> WaitTimeoutError:
+def still_going(orders: Sequence[str], limit: Limit) -> WaitTimeoutError:
     """What to say when the time to wait has passed."""
-    which = f"order {orders[0]}" if len(orders) == 1 else f"{len(orders)} orders ({orders[0]} ...)"
-    return WaitTimeoutError(
-        f"{which} did not end within {seconds:g} s and goes on; "
-        f"`muster logs {orders[0]} --follow` watches it, `muster cancel {orders[0]}` stops it"
-    )
+    return WaitTimeoutError(f"{limit.seconds:g} s have passed; {goes_on(orders)}")
+
+
+def goes_on(orders: Sequence[str]) -> str:
+    """What to say of orders that nobody watches any more."""
+    first = orders[0]
+    which = f"order {first} goes on" if len(orders) == 1 else f"{len(orders)} orders go on"
+    return f"{which}: `muster logs {first} --follow` watches it, `muster cancel {first}` stops it"

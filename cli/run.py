@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +13,10 @@ from cyclopts import Group, Parameter
 from muster.cli.options import COMMON, Common, key_value, seconds
 from muster.cli.orders import COLUMNS, target
 from muster.cli.output import Column, brief, document, fields, line, plain, say, table, took
-from muster.mesh.errors import UsageError
+from muster.mesh.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from muster.cli.api import Api
-
-INTERRUPTED = 130
 
 WHOM = Group("For whom", sort_key=10)
 AFTER = Group("Then", sort_key=20)
@@ -56,10 +56,8 @@ def run(
             _preview(api.post("/api/v1/orders", body, dry_run=True), common)
             return 0
         made = _create(api, body)
-        try:
+        with named([order["id"] for order in made]):
             return then(api, made, common, follow=follow, wait=wait, limit=limit)
-        except KeyboardInterrupt:
-            return interrupted(made)
 
 
 def request(
@@ -141,10 +139,10 @@ def then(api: Api, made: list[dict[str, Any]], common: Common, *, follow: bool, 
         else:
             document({"orders": made}, common.output)
         return 0
+    left = watching.Limit(limit)
     if follow:
-        watching.follow(api, made, common.output, limit)
-        limit = None
-    ended = watching.wait(api, made, limit)
+        watching.follow(api, made, common.output, left)
+    ended = watching.wait(api, made, left)
     _tell(ended, common, follow=follow)
     return 0 if all(order["state"] == "finished" for order in ended) else 1
 
@@ -200,11 +198,19 @@ def _preview(answer: dict[str, Any], common: Common) -> None:
     say(("nothing was made: this was a dry run", "dim"), errors=True)
 
 
-def interrupted(made: list[dict[str, Any]]) -> int:
-    """Tell what goes on although nobody watches any more; the exit code."""
-    first = made[0]["id"]
-    which = f"order {first} goes on" if len(made) == 1 else f"{len(made)} orders go on"
-    sys.stderr.write(
-        f"\nmuster: interrupted; {which}: `muster logs {first} --follow` watches it, `muster cancel {first}` stops it\n"
-    )
-    return INTERRUPTED
+@contextmanager
+def named(orders: Sequence[str]) -> Iterator[None]:
+    """Should the command end before these orders do, tell which they are: without their ids nobody could watch them.
+
+    Raises:
+        UnreachableError: the mesh is away; with the orders.
+    """
+    from muster.cli.follow import goes_on
+
+    try:
+        yield
+    except UnreachableError as error:
+        raise UnreachableError(f"{error.detail}; {goes_on(orders)}") from error
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nmuster: interrupted; {goes_on(orders)}\n")
+        raise

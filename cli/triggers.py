@@ -50,11 +50,9 @@ def fire(
         if not made or not (wait or follow or limit is not None):
             show(reply, common.output, lambda: _tell(trigger, reply))
             return 0
-        try:
+        with run.named(made):
             orders = [api.get(f"/api/v1/orders/{segment(order)}") for order in made]
             return run.then(api, orders, common, follow=follow, wait=wait, limit=limit)
-        except KeyboardInterrupt:
-            return run.interrupted([{"id": order} for order in made])
 
 
 def _tell(trigger: str, reply: dict[str, Any]) -> None:
