@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -15,6 +17,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 import muster
 from muster.cli.examples import EXAMPLES
+from muster.cli.output import page
 from muster.mesh.errors import MusterError, UsageError
 
 COMMANDS: Final = {
@@ -63,6 +66,11 @@ NAMES: Final = frozenset(name for commands in COMMANDS.values() for name in comm
 GLOBAL: Final = frozenset({"--api", "--output", "-o"})
 """Options that may also stand before the command."""
 
+HELP: Final = frozenset({"--help", "-h", "--version"})
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a full or broken disk says."""
+
 INTERRUPTED: Final = 130
 BUG: Final = 70
 """An exception that nobody expected (sysexits.h, EX_SOFTWARE)."""
@@ -101,8 +109,11 @@ def run(argv: list[str]) -> int:
     """Run one command; its exit code.  Errors are told on standard error, never as a traceback."""
     tokens = _command_first(argv)
     try:
-        app = application(whole=not tokens or tokens[0] not in NAMES)
-        code = app(tokens, print_error=False, exit_on_error=False)
+        _check_text(argv)
+        whole = not tokens or tokens[0] not in NAMES
+        console = page() if whole or not HELP.isdisjoint(tokens) else None
+        code = application(whole=whole)(tokens, console=console, print_error=False, exit_on_error=False)
+        sys.stdout.flush()
     except MusterError as error:
         return complain(str(error), error.exit_code)
     except CycloptsError as error:
@@ -111,18 +122,18 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`); nothing is wrong, and the flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()  # whoever read our output has gone (`| head`); nothing is wrong
         return 0
     except Exception as error:  # noqa: BLE001 - the last place where a bug can be told in words
-        return _bug(error)
+        return _no_room(error) if isinstance(error, OSError) and error.errno in NO_ROOM else _bug(error)
     return code if isinstance(code, int) else 0
 
 
 def complain(text: str, code: int) -> int:
     """Tell on standard error what was wrong; the exit code."""
     prefix = "\033[1;31mmuster:\033[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "muster:"
-    sys.stdout.flush()
+    with suppress(OSError):  # what was wrong matters more
+        sys.stdout.flush()
     sys.stderr.write(f"{prefix} {text}\n")
     return code
 
@@ -138,13 +149,33 @@ def _command_first(argv: list[str]) -> list[str]:
     return [*rest[:1], *moved, *rest[1:]]
 
 
+def _no_room(error: OSError) -> int:
+    _print_no_more()
+    where = f"in {error.filename}" if error.filename else "the output"
+    return complain(f"cannot write {where}: {error.strerror}", MusterError.exit_code)
+
+
+def _print_no_more() -> None:
+    """Else the flush at exit would complain too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check_text(argv: list[str]) -> None:
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{argument!r} is not UTF-8 text") from error
+
+
 def _bug(error: Exception) -> int:
     if os.environ.get("MUSTER_DEBUG"):
         traceback.print_exception(error)
         return BUG
-    text = "".join(traceback.format_exception(error))
-    with tempfile.NamedTemporaryFile("w", prefix="muster-", suffix=".txt", delete=False) as out:
-        out.write(f"muster {muster.__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{text}")
+    trace = "".join(traceback.format_exception(error))
+    text = f"muster {muster.__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{trace}"
+    with tempfile.NamedTemporaryFile(prefix="muster-", suffix=".txt", delete=False) as out:
+        out.write(text.encode(errors="backslashreplace"))
     return complain(
         f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; this is a bug of muster, "
         f"please report it with {Path(out.name)} (MUSTER_DEBUG=1 shows the details here)",
@@ -154,4 +185,7 @@ def _bug(error: Exception) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us (`>&-`)
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     sys.exit(run(sys.argv[1:]))

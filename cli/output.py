@@ -63,11 +63,26 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 @cache
 def console(*, errors: bool = False) -> Console:
     """Standard output (or error) with colour where a terminal wants it."""
-    from rich.console import Console
-
     stream = sys.stderr if errors else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else WIDE
-    return Console(stderr=errors, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return _console()(stderr=errors, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def page() -> Console:
+    """Standard output for help."""
+    return _console()()
+
+
+@cache
+def _console() -> type[Console]:
+    from rich.console import Console
+
+    class Unbroken(Console):
+        def on_broken_pipe(self) -> None:
+            """Leave it to the command to end well when its reader has gone; rich would exit with 1."""
+            raise  # noqa: PLE0704 - called while the BrokenPipeError is handled
+
+    return Unbroken
 
 
 def show(value: Any, output: Format, as_table: Callable[[], None]) -> None:
