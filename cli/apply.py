@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from muster.cli.files import text
 from muster.cli.options import COMMON, Common
 from muster.cli.output import Column, document, say, table
 from muster.mesh.errors import UsageError
@@ -36,7 +36,7 @@ def apply(
     given = (*file, *paths)  # `-f *.yaml` leaves all but the first to stand alone
     if not given:
         raise UsageError("which manifests? give files or folders: muster apply -f PATH")
-    files = [{"name": name, "text": text} for name, text in read(given)]
+    files = [{"name": name, "text": content} for name, content in read(given)]
     with common.connect() as api:
         answer = api.post("/api/v1/apply", {"files": files}, dry_run=dry_run or None)
     if common.output != "table":
@@ -67,14 +67,9 @@ def read(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """
     for given in paths:
         if given == "-":
-            yield "<stdin>", _text(given, sys.stdin.buffer.read())
-            continue
-        for path in _files(Path(given)):
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise UsageError(f"cannot read {path}: {error.strerror}") from error
-            yield str(path), _text(str(path), content)
+            yield "<stdin>", text(given)
+        else:
+            yield from ((str(path), text(str(path))) for path in _files(Path(given)))
 
 
 def _files(path: Path) -> list[Path]:
@@ -86,17 +81,10 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _text(name: str, content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
 def _show_difference(change: dict[str, Any]) -> None:
     name = f"{change['kind']}/{change['name']}"
-    for text in difference(change["before"], change["after"], name):
-        say((text, _LINE_STYLES.get(text[:1], "")))
+    for line in difference(change["before"], change["after"], name):
+        say((line, _LINE_STYLES.get(line[:1], "")))
 
 
 def difference(before: dict[str, Any] | None, after: dict[str, Any] | None, name: str) -> list[str]:
@@ -111,8 +99,8 @@ def _yaml(manifest: dict[str, Any] | None) -> list[str]:
 
     if manifest is None:
         return []
-    text: str = yaml.dump(manifest, Dumper=_dumper(), sort_keys=True, allow_unicode=True, width=100)
-    return text.splitlines()
+    written: str = yaml.dump(manifest, Dumper=_dumper(), sort_keys=True, allow_unicode=True, width=100)
+    return written.splitlines()
 
 
 def _dumper() -> Any:
@@ -122,8 +110,8 @@ def _dumper() -> Any:
     class Dumper(yaml.SafeDumper):
         pass
 
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    def block(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
-    Dumper.add_representer(str, text)
+    Dumper.add_representer(str, block)
     return Dumper

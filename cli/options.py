@@ -57,6 +57,8 @@ def seconds(text: str) -> float:
         return float(text) if text.replace(".", "", 1).isdecimal() else duration(text).total_seconds()
     except ValueError as error:
         raise UsageError(str(error)) from error
+    except OverflowError as error:
+        raise UsageError(f"{text!r} is too long") from error
 
 
 def key_value(text: str) -> tuple[str, Any]:
@@ -65,17 +67,12 @@ def key_value(text: str) -> tuple[str, Any]:
     Raises:
         UsageError: there is no `=`, or nothing before it.
     """
-    import json
+    import msgspec
 
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f"an input is given as KEY=VALUE, not {text!r}")
     try:
-        return name, json.loads(value, parse_constant=_no_json)
-    except ValueError:
+        return name, msgspec.json.decode(value)
+    except (msgspec.MsgspecError, RecursionError):
         return name, value
-
-
-def _no_json(word: str) -> None:
-    """NaN and Infinity are Python's idea of JSON, not JSON's."""
-    raise ValueError(word)

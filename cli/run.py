@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from muster.cli import files
 from muster.cli.options import COMMON, Common, key_value, seconds
 from muster.cli.orders import COLUMNS, target
 from muster.cli.output import Column, brief, document, fields, line, plain, say, table, took
@@ -84,42 +84,12 @@ def request(
 def _file(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
-    found = read(path)
+    found = files.value(path)
     if found is None:
         return {}
     if not isinstance(found, dict):
-        name = "standard input" if path == "-" else path
-        raise UsageError(f"{name} has to be a mapping of inputs, not {type(found).__name__}")
+        raise UsageError(f"{files.called(path)} has to be a mapping of inputs, not {type(found).__name__}")
     return found
-
-
-def read(path: str) -> Any:
-    """What a YAML or JSON file says; `-` is standard input.
-
-    Raises:
-        UsageError: it cannot be read, or is neither.
-    """
-    import yaml
-
-    name = "standard input" if path == "-" else path
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text()
-        return _parsed(text)
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name} is neither YAML nor JSON: {error}") from error
-
-
-def _parsed(text: str) -> Any:
-    """JSON is YAML too, but the YAML parser takes a second for each megabyte of it."""
-    import msgspec
-    import yaml
-
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return yaml.safe_load(text)
 
 
 def _create(api: Api, body: dict[str, Any]) -> list[dict[str, Any]]:

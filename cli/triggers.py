@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from muster.cli import files
 from muster.cli.options import COMMON, Common, seconds
 from muster.cli.orders import SHORT
 from muster.cli.output import Column, age, clock, document, fields, plain, say, show, table, until
@@ -40,7 +41,7 @@ def fire(
     from muster.cli.api import segment
     from muster.mesh.names import new_id
 
-    body = run.read(event) if event is not None else None
+    body = files.value(event) if event is not None else None
     limit = None if timeout is None else seconds(timeout)
     with common.connect() as api:
         reply = api.post(f"/api/v1/triggers/{segment(trigger)}/fire", body, key=new_id())

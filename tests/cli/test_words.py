@@ -62,6 +62,7 @@ def test_examples_belong_to_commands() -> None:
         (["orders", "--limit", "many"], "many"),
         (["run", "x", "--on", "y", "-i", "novalue"], "KEY=VALUE"),
         (["run", "x", "--on", "y", "--timeout", "soon"], "duration"),
+        (["run", "x", "--on", "y", "--timeout", "99999999999999d"], "too long"),
         (["orders", "--api", "nonsense"], "http://HOST:PORT"),
         (["get", "machines", "--api", "ftp://host"], "http://HOST:PORT"),
     ],
@@ -123,6 +124,8 @@ def test_options_for_all_commands_may_stand_before_the_command(capsys: pytest.Ca
         ("a=NaN", "NaN"),
         ('a="1"', "1"),
         ("a=007", "007"),
+        ("a=1e999", "1e999"),
+        ("a=" + "[" * 3000 + "]" * 3000, "[" * 3000 + "]" * 3000),
     ],
 )
 def test_values_are_json_where_they_parse_as_json(text: str, value: object) -> None:
