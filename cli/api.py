@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 
@@ -50,9 +50,9 @@ class Api:
 
     def __init__(self, url: str, *, token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise UsageError(f"{url!r} is no URL of an API; write http://HOST:PORT (--api or MUSTER_API)")
+        parts = _parts(self.url)
+        if token and not (token.isascii() and token.isprintable()):
+            raise UsageError("the token has characters that no token has; look at MUSTER_TOKEN, or the context's token")
         headers = {"User-Agent": f"muster/{muster.__version__}", "Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -78,7 +78,7 @@ class Api:
     def raw(self, path: str, **params: Any) -> bytes:
         """The bytes that stand at `path`."""
         answer = self.answer("GET", path, params=params)
-        self.checked(answer)
+        self._check(answer)
         return answer.content
 
     def post(self, path: str, body: Any = None, *, key: str | None = None, **params: Any) -> Any:
@@ -159,7 +159,7 @@ class Api:
             with self._client.stream("GET", path, params=_given(params), headers=headers, timeout=timeout) as answer:
                 if not answer.is_success:
                     answer.read()
-                    self.checked(answer)
+                    self._check(answer)
                 if not answer.headers.get("content-type", "").startswith("text/event-stream"):
                     raise UnreachableError(self._stranger("the answer is no event stream"))
                 yield _events(answer.iter_lines())
@@ -172,12 +172,17 @@ class Api:
         Raises:
             MusterError: the problem that it tells of.
         """
-        if answer.is_success:
-            if not answer.content:
-                return None
-            if "json" not in answer.headers.get("content-type", ""):
-                return answer.text
+        self._check(answer)
+        if not answer.content:
+            return None
+        try:
             return answer.json()
+        except ValueError as error:
+            raise UnreachableError(self._stranger(f"{answer.request.url} answered what is no JSON")) from error
+
+    def _check(self, answer: httpx.Response) -> None:
+        if answer.is_success:
+            return
         if "problem+json" in answer.headers.get("content-type", ""):
             raise _told(answer)
         raise self._unexplained(answer)
@@ -206,6 +211,17 @@ class Api:
         if isinstance(error, httpx.ConnectError):
             return UnreachableError(f"no mesh answers at {self.url} ({error}); {mend}")
         return UnreachableError(f"the connection to {self.url} broke ({str(error) or type(error).__name__}); try again")
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        httpx.URL(url)
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+            return parts
+    except (ValueError, httpx.InvalidURL):
+        pass
+    raise UsageError(f"{url!r} is no URL of an API; write http://HOST:PORT (--api or MUSTER_API)")
 
 
 def segment(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from muster.mesh.errors import UsageError
+from muster.mesh.errors import RefusedError, UsageError
 
 Shell = Literal["bash", "zsh", "fish"]
 
@@ -28,7 +28,11 @@ def completion(
     if not install:
         sys.stdout.write(app.generate_completion(prog_name="muster", shell=chosen))
         return
-    path = app.install_completion(shell=chosen)
+    try:
+        path = app.install_completion(shell=chosen)
+    except OSError as error:
+        mend = f"print it with `muster completion {chosen}`, and put it where your shell looks"
+        raise RefusedError(f"cannot write {error.filename}: {error.strerror}; {mend}") from error
     sys.stdout.write(f"completion for {chosen} is in {path}; start a new shell to use it\n")
 
 

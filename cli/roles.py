@@ -16,7 +16,7 @@ from cyclopts import Group, Parameter
 
 from muster.cli.logging import set_up
 from muster.cli.options import LogLevel, seconds
-from muster.mesh.errors import UsageError
+from muster.mesh.errors import RefusedError, UsageError
 from muster.mesh.names import NAME_RULE, is_name
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
 
@@ -60,7 +60,7 @@ def server(
     set_up(log_level, "nats")
     host, port = address(nats, "--nats")
     settings = NatsSettings(
-        folder=folder(data) / "nats", host=host, port=port, durability=durability, token=nats_token()
+        folder=folder(data, "nats"), host=host, port=port, durability=durability, token=nats_token()
     )
 
     async def serve() -> None:
@@ -97,14 +97,13 @@ def broker(
     host, port = address(http, "--http")
     settings = BrokerSettings(
         server=server or setting("server", DEFAULT_SERVER),
-        data=folder(data) / "broker",
+        data=folder(data, "broker"),
         api=ApiSettings(host=host, port=port, token=setting("token", "") or None),
         durability=durability,
         lease=timedelta(seconds=seconds(lease)),
         replicas=replicas,
         nats_token=nats_token(),
     )
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(settings, _trigger_service() if triggers else None))
 
@@ -157,15 +156,26 @@ def agent(
     settings = AgentSettings(
         elements=tuple(checked_element(name) for name in element) or (default_element(),),
         server=server or setting("server", DEFAULT_SERVER),
-        data=folder(data) / "agent",
+        data=folder(data, "agent"),
         token=nats_token(),
     )
     asyncio.run(serve(settings))
 
 
-def folder(data: Path | None) -> Path:
-    """The data folder; absolute, for scripts are told of files in it and start somewhere else."""
-    return (data or data_home()).absolute()
+def folder(data: Path | None, part: str = "") -> Path:
+    """The data folder, or a part's place in it; absolute, for scripts are told of files in it and start elsewhere.
+
+    Raises:
+        RefusedError: it is not there and cannot be made.
+    """
+    found = (data or data_home()).absolute() / part
+    try:
+        found.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RefusedError(
+            f"cannot write in {found}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
+        ) from error
+    return found
 
 
 def address(text: str, option: str) -> tuple[str, int]:

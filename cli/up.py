@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from muster.cli.logging import set_up
 from muster.cli.options import LogLevel
-from muster.cli.roles import ROLE, Data, Safety, address, checked_element, default_element, nats_token
-from muster.mesh.errors import RefusedError, UnavailableError
-from muster.mesh.settings import data_home
-
-if TYPE_CHECKING:
-    pass
+from muster.cli.roles import ROLE, Data, Safety, address, checked_element, default_element, folder, nats_token
+from muster.mesh.errors import RefusedError
 
 
 def up(
@@ -42,38 +38,35 @@ def up(
 
     api_host, api_port = address(http, "--http")
     nats_host, nats_port = address(nats, "--nats")
-    folder = (data or data_home()).absolute()
     settings = Settings(
-        data=folder,
         api=(api_host, api_port),
         nats=(nats_host, nats_port),
         element=None if no_agent else checked_element(element) if element else default_element(),
         durability=durability,
         log_level=log_level,
         nats_token=nats_token(),
+        data=folder(data),
     )
-    file = lock(folder)
+    file = lock(settings.data)
     try:
         return asyncio.run(run(settings))
     finally:
         os.close(file)
 
 
-def lock(folder: Path) -> int:
+def lock(place: Path) -> int:
     """The folder's lock, held until the file descriptor is closed or this process is gone.
 
     Raises:
-        RefusedError: another `muster up` has it.
-        UnavailableError: the folder cannot be written.
+        RefusedError: another `muster up` has it, or the folder cannot be written.
     """
     import fcntl
 
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UnavailableError(
-            f"cannot write in {folder}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
+        raise RefusedError(
+            f"cannot write in {place}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,7 +74,7 @@ def lock(folder: Path) -> int:
         holder = os.pread(file, 64, 0).decode(errors="replace").strip() or "unknown"
         os.close(file)
         raise RefusedError(
-            f"another `muster up` (process {holder}) already uses {folder}; "
+            f"another `muster up` (process {holder}) already uses {place}; "
             f"stop it with `kill {holder}`, or choose another folder with --data"
         ) from None
     os.ftruncate(file, 0)

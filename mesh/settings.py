@@ -36,7 +36,7 @@ def context() -> dict[str, Any]:
     """The chosen context: the table that `current` (or `MUSTER_CONTEXT`) names in the context file, or nothing.
 
     Raises:
-        UsageError: the file is not TOML, or names a context that it does not have.
+        UsageError: the file cannot be read, is not TOML, or names a context that it does not have.
     """
     path = context_file()
     if not path.is_file():
@@ -45,12 +45,16 @@ def context() -> dict[str, Any]:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     chosen = os.environ.get("MUSTER_CONTEXT") or content.get("current")
     if chosen is None:
         return {}
-    table = content.get("contexts", {}).get(chosen)
+    contexts = content.get("contexts")
+    tables = contexts if isinstance(contexts, dict) else {}
+    table = tables.get(chosen) if isinstance(chosen, str) else None
     if not isinstance(table, dict):
-        raise UsageError(f"{path} has no context {chosen!r}; it has {', '.join(content.get('contexts', {})) or 'none'}")
+        raise UsageError(f"{path} has no table [contexts.{chosen}]; it has {', '.join(tables) or 'none'}")
     return table
 
 

@@ -33,6 +33,8 @@ PROBLEM = "application/problem+json"
         ((500, PROBLEM, b'{"type": "urn:muster:problem:bug", "detail": "oops"}'), MusterError, "oops"),
         ((500, PROBLEM, b"not json"), UnreachableError, "500"),
         ((500, PROBLEM, b"[]"), UnreachableError, "500"),
+        ((200, "application/json", b'{"items": ['), UnreachableError, "no JSON"),
+        ((200, "text/html", b"<h1>hi</h1>"), UnreachableError, "is http://127.0.0.1"),
     ],
 )
 def test_every_answer_is_a_result_or_an_error_in_words(answer: Answer, error: type[MusterError], word: str) -> None:

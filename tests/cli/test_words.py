@@ -17,8 +17,8 @@ from muster.cli.examples import EXAMPLES
 from muster.cli.main import NAMES, run
 from muster.cli.options import key_value, seconds
 from muster.cli.output import Column, table
-from muster.cli.roles import default_element
-from muster.mesh.errors import UsageError
+from muster.cli.roles import default_element, folder
+from muster.mesh.errors import RefusedError, UsageError
 from muster.mesh.names import is_name
 from tests.kit.ports import free_port
 from tests.kit.processes import ROOT, clean_env
@@ -65,6 +65,8 @@ def test_examples_belong_to_commands() -> None:
         (["run", "x", "--on", "y", "--timeout", "99999999999999d"], "too long"),
         (["orders", "--api", "nonsense"], "http://HOST:PORT"),
         (["get", "machines", "--api", "ftp://host"], "http://HOST:PORT"),
+        (["orders", "--api", "http://127.0.0.1:abc"], "http://HOST:PORT"),
+        (["orders", "--api", "http://[::1"], "http://HOST:PORT"),
     ],
 )
 def test_bad_usage_exits_2_and_says_what_was_wrong(
@@ -74,6 +76,32 @@ def test_bad_usage_exits_2_and_says_what_was_wrong(
     told = capsys.readouterr()
     assert word in told.err
     assert told.out == ""
+
+
+def test_settings_that_make_no_sense_are_bad_usage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_TOKEN", "b\u00e4d")
+    assert run(["orders"]) == 2
+    assert "MUSTER_TOKEN" in capsys.readouterr().err
+    monkeypatch.delenv("MUSTER_TOKEN")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "muster").mkdir()
+    for content in ('current = "a"\ncontexts = "x"', 'current = ["a"]\n[contexts.a]', 'current = "b"\n[contexts.a]'):
+        (tmp_path / "muster" / "config.toml").write_text(content)
+        assert run(["orders"]) == 2
+        assert "config.toml has no table [contexts." in capsys.readouterr().err
+
+
+def test_folders_that_cannot_be_written_are_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("", "broker"):
+        with pytest.raises(RefusedError, match="choose another folder with --data"):
+            folder(Path("/dev/null/x"), part)
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert run(["completion", "bash", "--install"]) == 3
+    assert "muster completion bash" in capsys.readouterr().err
 
 
 def test_no_mesh_exits_4_and_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
