@@ -43,6 +43,8 @@ STYLES: Final[Mapping[str, str]] = {
 }
 """Words that mean the same wherever they stand."""
 
+GAP: Final = 2
+"""Blanks between columns."""
 WIDE: Final = 100_000
 """Columns where nobody looks: a pipe gets whole lines."""
 
@@ -119,7 +121,7 @@ def say(*parts: str | tuple[str, str], errors: bool = False) -> None:
 
 
 def table(rows: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing") -> None:
-    """Print a table that fits the terminal: optional columns go first, then long text is broken."""
+    """Print a table that fits the terminal: optional columns go first, then text is broken and names are cut."""
     if not rows:
         say((empty, "dim"), errors=not sys.stdout.isatty())
         return
@@ -127,31 +129,35 @@ def table(rows: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothi
 
     cells = [[cell(column.value(row)) for column in columns] for row in rows]
     shown = _fitting(columns, cells, console().width)
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index in shown:
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for index, least in shown.items():
         column = columns[index]
-        widest = max(row[index].cell_len for row in cells)
-        grid.add_column(
-            column.title,
-            overflow="fold" if column.flexible else "ellipsis",
-            no_wrap=not column.flexible,
-            min_width=None if column.flexible else min(widest, 30),
-        )
+        if column.flexible:
+            grid.add_column(column.title, overflow="fold")
+        else:
+            grid.add_column(column.title, overflow="ellipsis", no_wrap=True, width=least)
     for row in cells:
         grid.add_row(*(row[index] for index in shown))
     _print(grid)
 
 
-def _fitting(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> list[int]:
-    shown = list(range(len(columns)))
+def _fitting(columns: Sequence[Column], cells: Sequence[Sequence[Text]], width: int) -> dict[int, int]:
+    """Which columns are shown, and the least width of each."""
     widths = [max(len(column.title), *(row[index].cell_len for row in cells)) for index, column in enumerate(columns)]
-    least = [min(12, wide) if column.flexible else wide for column, wide in zip(columns, widths, strict=True)]
-    while sum(least[index] + 2 for index in shown) - 2 > width:
-        spare = [index for index in shown if columns[index].optional]
-        if not spare:
+    least = {
+        index: min(12, wide) if column.flexible else wide
+        for index, (column, wide) in enumerate(zip(columns, widths, strict=True))
+    }
+    while sum(least.values()) + GAP * (len(least) - 1) > width:
+        spare = [index for index in least if columns[index].optional]
+        if spare:
+            del least[max(spare, key=lambda index: columns[index].optional)]
+            continue
+        widest = max(least, key=least.__getitem__)
+        if least[widest] == 1:
             break
-        shown.remove(max(spare, key=lambda index: columns[index].optional))
-    return shown
+        least[widest] -= 1
+    return least
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> None:
