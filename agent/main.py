@@ -24,7 +24,7 @@ from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.connection import connect
 from muster.mesh.jetstream import Publisher
-from muster.mesh.service import rest_the_collector, stop_signals, until_stopped
+from muster.mesh.service import entered, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
 
@@ -56,15 +56,16 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event, ready: asyncio
     """
     reconnected = Reconnected()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(
-            connect(
-                settings.server,
-                name=f"muster agent {', '.join(settings.elements)}"[:100],
-                token=settings.token,
-                on_reconnect=reconnected,
-                patience=settings.patience.total_seconds(),
-            )
+        connection = connect(
+            settings.server,
+            name=f"muster agent {', '.join(settings.elements)}"[:100],
+            token=settings.token,
+            on_reconnect=reconnected,
+            patience=settings.patience.total_seconds(),
         )
+        client = await entered(stack, connection, stop)
+        if client is None:
+            return
         shop = await _open(settings, client, stack)
         orders = await stack.enter_async_context(Orders(shop))
         await stack.enter_async_context(Teller(orders.attempts))

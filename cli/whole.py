@@ -126,7 +126,7 @@ async def run(settings: Settings) -> int:
     async with _signals(whole) as signals:
         async with AsyncExitStack() as stack:
             for part in whole.parts:
-                if not await entered(stack, part, signals.stop):
+                if await entered(stack, part, signals.stop) is None:
                     break
                 log.info("part.ready", name=part.name)
                 if part is whole.broker:

@@ -46,13 +46,12 @@ async def connect(
     try:
         async with asyncio.timeout(patience):
             await _dial_unless_refused(client, server, watch, name=name, token=token)
-    except UnauthorizedError:
+            watch.connected()
+    except (UnauthorizedError, TimeoutError, asyncio.CancelledError) as error:
         watch.away = True
         await client.close()
-        raise
-    except TimeoutError:
-        watch.away = True
-        await client.close()
+        if not isinstance(error, TimeoutError):
+            raise
         raise UnreachableError(
             f"no NATS server answers at {server}; is `muster up` or `muster server` running, and is the address right?"
         ) from None
@@ -69,10 +68,18 @@ class _Watch:
 
     def __init__(self, server: str, on_reconnect: Callable[[], None] | None) -> None:
         self.away = False
+        self.reached = False
+        """Set with the first connection."""
         self.refused = asyncio.Event()
         """Set when the server does not take the token."""
         self._server = server
         self._on_reconnect = on_reconnect
+
+    def connected(self) -> None:
+        self.reached = True
+        if self.away:
+            self.away = False
+            log.info("nats.back", server=self._server)
 
     async def disconnected(self) -> None:
         if not self.away:
@@ -88,6 +95,9 @@ class _Watch:
     async def complained(self, error: Exception) -> None:
         if "authorization violation" in str(error).lower():
             self.refused.set()
+        elif not self.reached and not self.away:
+            self.away = True
+            log.info("nats.waiting", server=self._server)
         log.debug("nats.error", error=repr(error))
 
 

@@ -7,15 +7,17 @@ import gc
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import structlog
 
 from muster.mesh.errors import MusterError
 
 log = structlog.get_logger()
+
+Part = TypeVar("Part")
 
 
 class Service(ABC):
@@ -100,18 +102,17 @@ async def stop_signals() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def entered(stack: AsyncExitStack, service: Service, stop: asyncio.Event) -> bool:
-    """Start a service; False if the signal to stop came before it was ready."""
-    entering = asyncio.ensure_future(stack.enter_async_context(service))
+async def entered(stack: AsyncExitStack, part: AbstractAsyncContextManager[Part], stop: asyncio.Event) -> Part | None:
+    """Start a service, or enter whatever takes its time; None if the signal to stop came before it was ready."""
+    entering = asyncio.ensure_future(stack.enter_async_context(part))
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if entering.done():
-            entering.result()
-            return True
+            return entering.result()
         entering.cancel()
         await asyncio.wait({entering})
-        return False
+        return None
     finally:
         stopping.cancel()
 

@@ -49,19 +49,20 @@ async def serve(settings: TriggerSettings) -> None:
     """
     again = _Again()
     async with stop_signals() as stop, AsyncExitStack() as stack:
-        client = await stack.enter_async_context(
-            connect(
-                settings.server,
-                name="muster triggers",
-                token=settings.token,
-                on_reconnect=again,
-                patience=settings.patience.total_seconds(),
-            )
+        connection = connect(
+            settings.server,
+            name="muster triggers",
+            token=settings.token,
+            on_reconnect=again,
+            patience=settings.patience.total_seconds(),
         )
+        client = await entered(stack, connection, stop)
+        if client is None:
+            return
         triggers = again.triggers = Triggers(client)
         http = HttpServer(mounted(Health(client, triggers), triggers.mounts), settings.host, settings.port)
         await stack.enter_async_context(http)  # answers, from the start, that it is not ready
-        if not await entered(stack, triggers, stop):
+        if await entered(stack, triggers, stop) is None:
             return
         rest_the_collector()
         log.info("triggers.ready", http=http.url, triggers=len(triggers.definitions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from tests.kit.ports import free_port
@@ -33,6 +34,14 @@ async def test_a_role_without_a_server_exits_4(tmp_path: Path) -> None:
     assert ran.code == 4
     assert "no NATS server answers" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+async def test_a_role_that_waits_for_nats_says_so_and_ends_when_told(tmp_path: Path) -> None:
+    env = clean_env(tmp_path, MUSTER_DATA=str(tmp_path / "data"), MUSTER_SERVER=f"nats://127.0.0.1:{free_port()}")
+    for role in (["agent", "--element", "web01"], ["triggers", "--http", "127.0.0.1:0"]):
+        async with running(*role, env=env) as program:
+            await program.line("nats.waiting", stream="err")
+            assert await program.stop(signal.SIGINT, within=10) == 0
 
 
 async def test_the_demo_shows_an_order_and_leaves_nothing(tmp_path: Path) -> None:
