@@ -18,11 +18,15 @@ from nats.js.api import (
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from muster.mesh import names
+from muster.mesh.errors import RefusedError
 
 _DAY = 24 * 3600.0
 
 MANY_CONSUMERS = 1_000_000
 """nats-server 2.15 refuses the 1,001st consumer of a stream unless its config says a number (err_code 10026)."""
+
+TOO_FEW_SERVERS = {10005, 10074}
+"""JetStream's err_code for more replicas than a cluster has servers, and for any on a server alone."""
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,20 +75,36 @@ def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
 
 
 async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
-    """Make what is missing; any number of brokers may do so at once."""
-    for config in stream_configs(settings):
-        try:
-            await js.stream_info(str(config.name))
-        except NotFoundError:
-            await js.add_stream(config)
-        else:
-            await js.update_stream(config)
+    """Make what is missing; any number of brokers may do so at once.
+
+    Raises:
+        RefusedError: there are not as many servers as copies are wanted.
+    """
+    try:
+        for config in stream_configs(settings):
+            await _stream(js, config)
+    except APIError as error:
+        if error.err_code not in TOO_FEW_SERVERS:
+            raise
+        raise RefusedError(
+            f"{settings.replicas} copies of each stream need a NATS cluster of as many servers "
+            f"({error.description}); add servers, or start the broker with fewer --replicas"
+        ) from error
     for bucket in (names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET, names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
         await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
     for stale in await consumers(js, names.INBOX_STREAM):
         if stale != names.INBOX_CONSUMER:  # an earlier version's: a work queue has no two consumers of one message
             await drop_consumer(js, names.INBOX_STREAM, stale)
     await work_consumer(js, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, settings.lease)
+
+
+async def _stream(js: JetStreamContext, config: StreamConfig) -> None:
+    try:
+        await js.stream_info(str(config.name))
+    except NotFoundError:
+        await js.add_stream(config)
+    else:
+        await js.update_stream(config)
 
 
 async def _bucket(js: JetStreamContext, config: KeyValueConfig) -> None:

@@ -10,9 +10,10 @@ import re
 import socket
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from muster.cli.logging import set_up
 from muster.cli.options import LogLevel, seconds
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from muster.mesh.companion import Companion
     from muster.mesh.firing import Fire
+
+LEASES: Final = (timedelta(seconds=1), timedelta(days=1))
+"""The shortest and the longest that a broker takes."""
 
 ROLE = Group("How it runs", sort_key=50)
 
@@ -78,13 +82,16 @@ def broker(
     data: Data = None,
     durability: Safety = "safe",
     lease: Annotated[str, Parameter(group=ROLE, help="After how long a silent agent has lost its orders.")] = "30s",
-    replicas: Annotated[int, Parameter(group=ROLE, help="Copies of each stream: 3 on a NATS cluster.")] = 1,
+    replicas: Annotated[
+        int, Parameter(group=ROLE, help="Copies of each stream: 3 on a NATS cluster.", validator=Number(gte=1, lte=5))
+    ] = 1,
     triggers: Annotated[bool, Parameter(group=ROLE, help="Run a trigger service in this process too.")] = False,
     log_level: Level = "info",
 ) -> None:
     """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
     import asyncio
 
+    span = lease_of(lease)
     set_up(log_level, "broker")
     from muster.mesh.service import rest_the_collector
 
@@ -100,7 +107,7 @@ def broker(
         data=folder(data, "broker"),
         api=ApiSettings(host=host, port=port, token=setting("token", "") or None),
         durability=durability,
-        lease=timedelta(seconds=seconds(lease)),
+        lease=span,
         replicas=replicas,
         nats_token=nats_token(),
     )
@@ -176,6 +183,18 @@ def folder(data: Path | None, part: str = "") -> Path:
             f"cannot write in {found}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
         ) from error
     return found
+
+
+def lease_of(text: str) -> timedelta:
+    """A lease that somebody typed.
+
+    Raises:
+        UsageError: agents could not renew it in time, or nobody would be alive to see it end.
+    """
+    given = seconds(text)
+    if not LEASES[0].total_seconds() <= given <= LEASES[1].total_seconds():
+        raise UsageError(f"--lease is from 1s to 1d, not {text}: an agent renews it every sixth of it")
+    return timedelta(seconds=given)
 
 
 def address(text: str, option: str) -> tuple[str, int]:
