@@ -85,6 +85,10 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
 }
 
 
+OWN: Final = frozenset(_COLUMNS)
+"""The kinds that need no asking; a broker may have more, from plug-ins."""
+
+
 def columns(kind: str) -> tuple[Column, ...]:
     """The columns for a kind; kinds that came with a plug-in have the common ones."""
     return _COLUMNS.get(singular(kind), (_NAME, _VERSION, _SUMMARY, _LABELS, _AGE))

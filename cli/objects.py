@@ -27,8 +27,10 @@ def get(
     if name is not None and (where is not None or limit is not None):
         raise UsageError("--where and --limit are for lists; leave them out, or leave the name out")
     if kinds.singular(kind) == "order":
+        if where is not None:
+            raise UsageError("--where is for elements; `muster orders --help` shows how to choose orders")
         if name is None:
-            orders.orders(limit=limit or orders.PAGE, common=common)
+            orders.orders(limit=orders.PAGE if limit is None else limit, common=common)
         else:
             orders.one(name, common)
         return
@@ -59,10 +61,12 @@ def delete(
     """Remove an object.  Orders that it made stay on the record."""
     from muster.cli.api import segment
 
+    if kinds.singular(kind) in {"order", "firing"}:
+        raise UsageError(f"what happened stays on the record: {kinds.plural(kind)} cannot be deleted")
     with common.connect() as api:
         if kinds.singular(kind) == "element":
             kind = one(api, kind, name)["kind"]
-        api.delete(f"/api/v1/{segment(kinds.plural(kind))}/{segment(name)}")
+        api.delete(f"{_place(api, kind)}/{segment(name)}")
     what = {"kind": kinds.singular(kind), "name": name, "deleted": True}
     if common.output == "table":
         say(f"{what['kind']} {name} deleted")
@@ -76,7 +80,7 @@ def one(api: Any, kind: str, name: str) -> dict[str, Any]:
     from muster.mesh.errors import NotFoundError
 
     if kinds.singular(kind) != "element":
-        found: dict[str, Any] = api.get(f"/api/v1/{segment(kinds.plural(kind))}/{segment(name)}")
+        found: dict[str, Any] = api.get(f"{_place(api, kind)}/{segment(name)}")
         return found
     for candidate in kinds.ELEMENTS:
         try:
@@ -87,11 +91,31 @@ def one(api: Any, kind: str, name: str) -> dict[str, Any]:
 
 
 def _all(api: Any, kind: str, where: str | None, limit: int | None) -> dict[str, Any]:
-    from muster.cli.api import segment
-
     if kinds.singular(kind) != "element":
-        page: dict[str, Any] = api.items(f"/api/v1/{segment(kinds.plural(kind))}", limit=limit, where=where)
+        page: dict[str, Any] = api.items(_place(api, kind), limit=limit, where=where)
         return page
     pages = [api.items(f"/api/v1/{candidate}s", limit=limit, where=where) for candidate in kinds.ELEMENTS]
     found = sorted((item for page in pages for item in page["items"]), key=lambda item: str(item["name"]))
-    return {"items": found[:limit], "next": None}
+    shown = found[:limit]
+    there_are_more = len(shown) < len(found) or any(page["next"] for page in pages)
+    return {"items": shown, "next": shown[-1]["name"] if there_are_more else None}
+
+
+def _place(api: Any, kind: str) -> str:
+    """Where the objects of a kind stand.
+
+    Raises:
+        UsageError: there is no such kind; only the mesh knows those of plug-ins.
+    """
+    from muster.blueprints.suggest import did_you_mean
+    from muster.cli.api import segment
+    from muster.mesh.errors import NotFoundError
+
+    place = f"/api/v1/{segment(kinds.plural(kind))}"
+    if kinds.singular(kind) not in kinds.OWN:
+        try:
+            api.get(place, limit=1)
+        except NotFoundError as error:
+            known = {*kinds.OWN, "order", "firing"}
+            raise UsageError(f"there is no kind {kind!r}; {did_you_mean(kinds.singular(kind), known)}") from error
+    return place

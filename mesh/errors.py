@@ -160,7 +160,10 @@ BY_CODE: dict[str, type[MusterError]] = {
 
 
 def from_problem(body: dict[str, Any]) -> MusterError:
-    """The error that `as_problem` told of, on the other side of the wire."""
+    """The error that `as_problem` told of, on the other side of the wire; what is not known here goes by its status."""
     code = str(body.get("type", "")).rpartition(":")[2]
     problems = msgspec.convert(body.get("errors", []), list[Problem], strict=False)
-    return BY_CODE.get(code, MusterError)(str(body.get("detail", "no detail given")), *problems)
+    status = body.get("status")
+    refused = isinstance(status, int) and 400 <= status < 500  # noqa: PLR2004 - HTTP's client errors
+    kind = BY_CODE.get(code) or (RefusedError if refused else MusterError)
+    return kind(str(body.get("detail", "no detail given")), *problems)

@@ -31,6 +31,7 @@ PROBLEM = "application/problem+json"
         ((404, PROBLEM, b'{"type": "urn:muster:problem:not-found", "detail": "no such"}'), NotFoundError, "no such"),
         ((422, PROBLEM, b'{"type": "urn:muster:problem:invalid", "detail": "bad"}'), InvalidError, "bad"),
         ((500, PROBLEM, b'{"type": "urn:muster:problem:bug", "detail": "oops"}'), MusterError, "oops"),
+        ((405, PROBLEM, b'{"type": "urn:muster:problem:new", "status": 405, "detail": "no"}'), RefusedError, "no"),
         ((500, PROBLEM, b"not json"), UnreachableError, "500"),
         ((500, PROBLEM, b"[]"), UnreachableError, "500"),
         ((200, "application/json", b'{"items": ['), UnreachableError, "no JSON"),

@@ -83,7 +83,18 @@ async def test_what_is_not_there_is_refused_with_its_name(mesh: Mesh) -> None:
         ran = await mesh.muster(*command)
         assert ran.code == 3
         assert "nobody" in ran.stderr
-    assert (await mesh.muster("get", "unicorns")).code == 3
+
+
+async def test_kinds_that_there_are_not_are_bad_usage(mesh: Mesh) -> None:
+    for command, word in (
+        (["get", "machnes"], "did you mean 'machine'"),
+        (["describe", "nope", "x"], "there are blueprint,"),
+        (["delete", "order", "3f6a"], "on the record"),
+        (["get", "orders", "--where", "true"], "muster orders --help"),
+    ):
+        ran = await mesh.muster(*command)
+        assert ran.code == 2, ran
+        assert word in ran.stderr
 
 
 async def test_a_blueprint_is_described_with_its_inputs_and_tasks(mesh: Mesh) -> None:
