@@ -21,7 +21,7 @@ import structlog
 import muster
 from muster.cli.api import Api
 from muster.mesh import names
-from muster.mesh.errors import MusterError, UnreachableError
+from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_NATS: Final = (2, 12)
@@ -214,6 +214,9 @@ async def _nats(where: Where) -> list[Check]:
     except UnreachableError as error:
         mend = "start `muster up` or `muster server`, or say where it is with --server or MUSTER_SERVER"
         return [Check(name="NATS", result="wrong", found=error.detail.partition(";")[0], mend=mend)]
+    except UnauthorizedError as error:
+        found, _, mend = error.detail.partition("; ")
+        return [Check(name="NATS", result="wrong", found=found, mend=mend)]
 
 
 async def _jetstream(client: Any) -> list[Check]:

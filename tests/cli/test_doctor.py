@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from muster.mesh.embedded_nats import EmbeddedNats
+from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from tests.kit.meshes import Mesh
 from tests.kit.ports import free_port
 from tests.kit.processes import clean_env, muster
@@ -36,6 +36,13 @@ async def test_nothing_running_is_told_with_the_mend(tmp_path: Path) -> None:
 async def test_a_server_that_no_broker_has_met_lacks_streams(tmp_path: Path, fresh_nats: EmbeddedNats) -> None:
     found = await results("--server", fresh_nats.url, env=clean_env(tmp_path))
     assert (found["NATS"], found["JetStream"], found["streams"]) == ("ok", "ok", "wrong")
+
+
+async def test_a_token_that_nats_refuses_is_one_finding_among_all(tmp_path: Path) -> None:
+    async with EmbeddedNats(NatsSettings(folder=tmp_path / "nats", durability="fast", token="right")) as server:
+        found = await results("--server", server.url, env=clean_env(tmp_path, MUSTER_NATS_TOKEN="wrong"))
+    assert {"Python", "HTTP API"} < set(found)
+    assert found["NATS"] == "wrong"
 
 
 async def test_a_missing_program_and_a_folder_that_is_none_are_told(tmp_path: Path) -> None:
