@@ -28,10 +28,30 @@ def logs(
 
     with common.connect() as api:
         found = api.get(f"/api/v1/orders/{segment(order)}")
+        if job is not None:
+            _check_job(api, found, job)
         if follow:
             _follow(api, found, job, common)
         else:
             _so_far(api, found, job, common)
+
+
+def _check_job(api: Api, order: dict[str, Any], job: str) -> None:
+    """Refuse a job that the order neither has nor will have, as far as that can be known."""
+    from muster.cli.api import segment
+
+    known = [one["name"] for one in order["jobs"]]
+    if not order["finished_at"]:
+        try:
+            blueprint = api.get(f"/api/v1/blueprints/{segment(order['blueprint'])}")
+        except NotFoundError:
+            return
+        if blueprint["version"] != order["version"]:
+            return
+        known += [task["name"] for part in ("tasks", "on_failure", "always") for task in blueprint.get(part) or ()]
+    if job not in known:
+        jobs = ", ".join(dict.fromkeys(known)) or "none"
+        raise NotFoundError(f"order {order['id']} has no job {job!r}; it has {jobs}")
 
 
 def _follow(api: Api, order: dict[str, Any], job: str | None, common: Common) -> None:
@@ -49,8 +69,6 @@ def _so_far(api: Api, order: dict[str, Any], job: str | None, common: Common) ->
     from muster.cli.follow import Printer
 
     known = [one["name"] for one in order["jobs"]]
-    if job is not None and job not in known and order["finished_at"]:
-        raise NotFoundError(f"order {order['id']} has no job {job!r}; it has {', '.join(known) or 'none yet'}")
     wanted = [job] if job is not None else known
     texts = [(name, api.raw(f"/api/v1/orders/{order['id']}/output", job=name)) for name in wanted]
     if common.output != "table":

@@ -42,7 +42,18 @@ async def test_logs_of_one_job_are_its_output_and_nothing_else(mesh: Mesh) -> No
     assert await mesh.ok("logs", order, "--job", "do") == "ok job\n"
     told = json.loads(await mesh.ok("logs", order, "-o", "json"))
     assert {"job": "do", "output": "ok job\n"} in told["jobs"]
-    assert (await mesh.muster("logs", order, "--job", "dont")).code == 3
+    for more in ([], ["--follow"]):
+        assert (await mesh.muster("logs", order, "--job", "dont", *more)).code == 3
+
+
+async def test_a_job_that_an_order_will_never_have_is_not_waited_for(mesh: Mesh) -> None:
+    ran = await mesh.muster("run", "obey", "--on", mesh.element, "-i", "how=hang", "-o", "json")
+    order = json.loads(ran.stdout)["orders"][0]["id"]
+    ran = await mesh.muster("logs", order, "--job", "dont", "--follow")
+    await mesh.ok("cancel", order)
+    assert ran.code == 3
+    assert "it has obey, do" in ran.stderr
+    await mesh.ok("logs", order, "--job", "do", "--follow")
 
 
 async def test_explaining_shows_where_inputs_came_from_and_the_record(mesh: Mesh) -> None:
