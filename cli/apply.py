@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from muster.cli.files import text
+from muster.cli.files import STANDARD_INPUT, text
 from muster.cli.options import COMMON, Common
 from muster.cli.output import Column, document, say, table
 from muster.mesh.errors import UsageError
@@ -20,9 +20,9 @@ _LINE_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def apply(
-    *paths: Annotated[str, Parameter(show=False)],
+    *paths: Annotated[Path, Parameter(show=False)],
     file: Annotated[
-        tuple[str, ...],
+        tuple[Path, ...],
         Parameter(
             name=("--file", "-f"),
             allow_leading_hyphen=True,
@@ -59,17 +59,17 @@ def apply(
         say(("nothing was changed: this was a dry run", "dim"), errors=True)
 
 
-def read(paths: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def read(paths: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     """Name and text of every file that `paths` name.
 
     Raises:
         UsageError: one is not there, is no text, or a folder has no manifests.
     """
     for given in paths:
-        if given == "-":
+        if given == STANDARD_INPUT:
             yield "<stdin>", text(given)
         else:
-            yield from ((str(path), text(str(path))) for path in _files(Path(given)))
+            yield from ((str(path), text(path)) for path in _files(given))
 
 
 def _files(path: Path) -> list[Path]:

@@ -67,8 +67,7 @@ def _trigger(api: Api, found: dict[str, Any]) -> Callable[[], None]:
         if coming:
             explain.section("Next")
             triggers.times(coming)
-        explain.section("Recent firings")
-        table(latest, triggers.FIRINGS, empty="it has not gone off yet")
+        explain.listed("Recent firings", latest, triggers.FIRINGS, empty="it has not gone off yet")
 
     return tell
 
@@ -103,6 +102,9 @@ def _object(found: dict[str, Any], recent: list[dict[str, Any]]) -> None:
         fields(found["params"].items())
     if found["kind"] == "blueprint":
         _blueprint(found)
+    elif found.get("inputs"):
+        explain.section("Inputs")
+        fields(found["inputs"].items())
     if recent:
         explain.section("Recent orders")
         table(recent, COLUMNS)
@@ -113,8 +115,8 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _blueprint(found: dict[str, Any]) -> None:
-    explain.section("Inputs")
-    table(
+    explain.listed(
+        "Inputs",
         list((found.get("inputs") or {}).items()),
         (
             Column(title="INPUT", value=lambda item: item[0]),

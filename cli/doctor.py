@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from muster.cli.options import COMMON, Common
+from muster.cli.options import COMMON, Common, token_for
 from muster.cli.output import Column, document, say, table
 from muster.cli.roles import Data, Server, nats_token
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, data_home, setting
@@ -22,10 +22,11 @@ def doctor(
     """Check this installation, and say what is wrong and what to do about it."""
     from muster.cli import checks
 
+    api = common.api or setting("api", DEFAULT_API)
     found = checks.all_of(
         checks.Where(
-            api=common.api or setting("api", DEFAULT_API),
-            token=setting("token", "") or None,
+            api=api,
+            token=token_for(api),
             server=server or setting("server", DEFAULT_SERVER),
             nats_token=nats_token(),
             data=Path(data) if data else data_home(),

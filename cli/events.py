@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import Parameter
 
 from muster.cli.options import COMMON, Common
-from muster.cli.output import cell, clock, console, document, line, plain
+from muster.cli.output import cell, clock, console, item, plain
 from muster.mesh.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -58,12 +58,8 @@ def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> Non
 
 
 def _print(event: dict[str, Any], common: Common) -> None:
-    if common.output == "json":
-        line(event)
-        return
-    if common.output == "yaml":
-        sys.stdout.write("---\n")
-        document(event, common.output)
+    if common.output != "table":
+        item(event, common.output)
         return
     from rich.text import Text
 

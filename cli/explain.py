@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from muster.cli.options import COMMON, AnyOrder, Common
@@ -28,8 +29,8 @@ def _tell(found: dict[str, Any]) -> None:
         say(("  made by: ", "bold"), f"trigger {order['trigger']}, firing {order.get('firing')}")
     if found.get("waits"):
         say(("  waits: ", "bold"), str(found["waits"]))
-    section("Inputs")
-    table(
+    listed(
+        "Inputs",
         found.get("inputs") or [],
         (
             Column(title="INPUT", value=lambda item: item["name"]),
@@ -39,8 +40,8 @@ def _tell(found: dict[str, Any]) -> None:
         empty="none",
     )
     jobs(order)
-    section("Record")
-    table(
+    listed(
+        "Record",
         found.get("history") or [],
         (
             Column(title="TIME", value=lambda item: clock(item["time"])),
@@ -70,10 +71,19 @@ def section(title: str) -> None:
     say((title, "bold underline"))
 
 
+def listed(title: str, rows: Sequence[Any], columns: Sequence[Column], *, empty: str) -> None:
+    """A heading, and a table or what there is to say instead; a pipe gets both."""
+    section(title)
+    if rows:
+        table(rows, columns)
+    else:
+        say((empty, "dim"))
+
+
 def jobs(order: dict[str, Any]) -> None:
     """The order's jobs, with what they said."""
-    section("Jobs")
-    table(
+    listed(
+        "Jobs",
         order.get("jobs") or [],
         (
             Column(title="JOB", value=lambda job: job["name"]),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from muster.mesh.errors import InvalidError, UsageError
 
+STANDARD_INPUT: Final = Path("-")
 
-def text(path: str) -> str:
+
+def text(path: Path) -> str:
     """A file's text; `-` is standard input.
 
     Raises:
         UsageError: it cannot be read, or is no text.
     """
     try:
-        content = _standard_input() if path == "-" else Path(path).read_bytes()
+        content = _standard_input() if path == STANDARD_INPUT else path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {called(path)}: {error.strerror}") from error
     try:
@@ -31,7 +33,7 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def value(path: str) -> Any:
+def value(path: Path) -> Any:
     """What a YAML or JSON file says; `-` is standard input.
 
     Raises:
@@ -52,6 +54,6 @@ def value(path: str) -> Any:
     return documents[0].value if documents else None
 
 
-def called(path: str) -> str:
+def called(path: Path) -> str:
     """The file in words."""
-    return "standard input" if path == "-" else path
+    return "standard input" if path == STANDARD_INPUT else str(path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from muster.cli.options import Format
-from muster.cli.output import line
+from muster.cli.output import item
 from muster.mesh.errors import MusterError, UnavailableError, UnreachableError, UsageError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Printer:
         """Print what came."""
         if self._output != "table":
             text = piece.data.decode(errors="backslashreplace")
-            line({"order": piece.order, "job": piece.job, "attempt": piece.attempt, "data": text})
+            item({"order": piece.order, "job": piece.job, "attempt": piece.attempt, "data": text}, self._output)
         elif self._several:
             self._whole_lines(piece)
         else:

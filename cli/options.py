@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -9,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from muster.blueprints.definition import duration
 from muster.mesh.errors import UsageError
-from muster.mesh.settings import DEFAULT_API, setting
+from muster.mesh.settings import DEFAULT_API, context, setting
 
 if TYPE_CHECKING:
     from muster.cli.api import Api
@@ -41,10 +42,20 @@ class Common:
         """The API that the options, the environment or the context name."""
         from muster.cli.api import Api
 
-        return Api(self.api or setting("api", DEFAULT_API), token=setting("token", "") or None)
+        url = self.api or setting("api", DEFAULT_API)
+        return Api(url, token=token_for(url))
 
 
 COMMON: Final = Common()
+
+
+def token_for(api: str) -> str | None:
+    """`MUSTER_TOKEN`, else the context's token if the API is the context's: another host is not told it."""
+    if given := os.environ.get("MUSTER_TOKEN"):
+        return given
+    here = context()
+    is_its_own = api.rstrip("/") == str(here.get("api", DEFAULT_API)).rstrip("/")
+    return str(here["token"]) if is_its_own and here.get("token") else None
 
 
 def seconds(text: str) -> float:

@@ -113,6 +113,15 @@ def line(value: Any) -> None:
     sys.stdout.flush()
 
 
+def item(value: Any, output: Format) -> None:
+    """Print one object of those that come one after the other: a line of JSON, or a YAML document."""
+    if output == "yaml":
+        sys.stdout.write("---\n")
+        document(value, output)
+    else:
+        line(value)
+
+
 def say(*parts: str | tuple[str, str], errors: bool = False) -> None:
     """Print a line; a part may be `(text, style)`."""
     from rich.text import Text

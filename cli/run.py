@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -12,7 +13,7 @@ from cyclopts import Group, Parameter
 from muster.cli import files
 from muster.cli.options import COMMON, Common, key_value, seconds
 from muster.cli.orders import COLUMNS, target
-from muster.cli.output import Column, brief, document, fields, line, plain, say, table, took
+from muster.cli.output import Column, brief, document, fields, item, plain, say, table, took
 from muster.mesh.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def run(
         Parameter(name=("--input", "-i"), help="An input, KEY=VALUE; the value is JSON if it parses so, else text."),
     ] = (),
     inputs: Annotated[
-        str | None, Parameter(allow_leading_hyphen=True, help="A YAML or JSON file of inputs; - for standard input.")
+        Path | None, Parameter(allow_leading_hyphen=True, help="A YAML or JSON file of inputs; - for standard input.")
     ] = None,
     wait: Annotated[bool, Parameter(group=AFTER, help="Wait until all have ended.")] = False,
     follow: Annotated[bool, Parameter(group=AFTER, help="Show their output until all have ended.")] = False,
@@ -81,7 +82,7 @@ def request(
     return body | ({"count": count} if count is not None else {}) | ({"all": True} if all_ else {})
 
 
-def _file(path: str | None) -> dict[str, Any]:
+def _file(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     found = files.value(path)
@@ -121,7 +122,7 @@ def _tell(ended: list[dict[str, Any]], common: Common, *, follow: bool) -> None:
     if common.output != "table":
         if follow:
             for order in ended:
-                line(order)
+                item(order, common.output)
         else:
             document({"orders": ended}, common.output)
     elif len(ended) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -25,7 +26,7 @@ def fire(
     /,
     *,
     event: Annotated[
-        str | None,
+        Path | None,
         Parameter(allow_leading_hyphen=True, help="A JSON or YAML file: the event's body; - for standard input."),
     ] = None,
     wait: Annotated[bool, Parameter(help="Wait until all its orders have ended.")] = False,

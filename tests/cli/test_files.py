@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.cli.files import text, value
+from muster.cli.files import STANDARD_INPUT, text, value
 from muster.mesh.errors import InvalidError, UsageError
 
 
@@ -24,7 +24,7 @@ from muster.mesh.errors import InvalidError, UsageError
 )
 def test_a_file_says_what_a_manifest_would(content: str, found: object, tmp_path: Path) -> None:
     (tmp_path / "inputs").write_text(content)
-    assert value(str(tmp_path / "inputs")) == found
+    assert value(tmp_path / "inputs") == found
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_file_says_what_a_manifest_would(content: str, found: object, tmp_path
 def test_what_would_be_changed_or_lost_is_refused(content: str, word: str, tmp_path: Path) -> None:
     (tmp_path / "inputs").write_text(content)
     with pytest.raises(InvalidError) as caught:
-        value(str(tmp_path / "inputs"))
+        value(tmp_path / "inputs")
     assert word in str(caught.value)
 
 
@@ -52,10 +52,10 @@ def test_what_cannot_be_read_is_bad_usage(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     for name, word in (("two", "2 documents"), ("bytes", "UTF-8"), ("none", "No such file")):
         with pytest.raises(UsageError, match=word):
-            value(str(tmp_path / name))
+            value(tmp_path / name)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     with pytest.raises(UsageError, match="standard input is not UTF-8"):
-        text("-")
+        text(STANDARD_INPUT)
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="closed"):
-        text("-")
+        text(STANDARD_INPUT)

@@ -1,13 +1,18 @@
-"""Tables on narrow terminals."""
+"""What is printed, and where: tables on narrow terminals, parts that are empty, streams of objects."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from muster.cli import kinds, orders, output
+from muster.cli.follow import Piece, Printer
+from muster.cli.main import run
 from muster.cli.output import table
+from tests.kit.answers import Answer, answering
 
 LONG = "a-name-of-sixty-three-characters-which-is-as-long-as-any-may-be"
 ORDER = {
@@ -42,3 +47,33 @@ def test_long_names_are_cut_before_what_matters_is_lost(
         if width >= 60:
             whole = ("cancelling",) if row is ORDER else ("online", "work_order", "machine")
             assert all(word in line for word in whole), line
+
+
+def test_a_trigger_is_described_with_its_inputs_and_what_is_empty_stands_in_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trigger = {"kind": "trigger", "name": "bell", "version": 1, "enabled": False, "inputs": {"ref": "main"}}
+
+    def answer(count: int) -> Answer:
+        return 200, "application/json", json.dumps(trigger if count == 1 else {"items": [], "next": None}).encode()
+
+    with answering(answer) as server:
+        assert run(["describe", "trigger", "bell", "--api", server.url]) == 0
+    told = capsys.readouterr()
+    assert "\nInputs\nref  main\n" in told.out
+    assert "\nRecent firings\nit has not gone off yet\n" in told.out
+    assert told.err == ""
+
+
+def test_output_that_is_followed_is_a_stream_in_the_language_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    pieces = [Piece(order="3f6a", job="do", claim=1, attempt=1, offset=at, data=b"text\n") for at in (0, 5)]
+    for printed, read in (
+        ("yaml", yaml.safe_load_all),
+        ("json", lambda text: map(json.loads, text.splitlines())),
+    ):
+        printer = Printer(printed, {"3f6a": "web01"})  # type: ignore[arg-type]
+        for piece in pieces:
+            printer.piece(piece)
+        told = capsys.readouterr().out
+        assert [one["data"] for one in read(told)] == ["text\n"] * 2
+        assert told.startswith("---\n") == (printed == "yaml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from muster.cli import output
 from muster.cli.examples import EXAMPLES
 from muster.cli.main import NAMES, run
-from muster.cli.options import key_value, seconds
+from muster.cli.options import key_value, seconds, token_for
 from muster.cli.output import Column, table
 from muster.cli.roles import default_element, folder
 from muster.mesh.errors import RefusedError, UsageError
@@ -94,6 +93,17 @@ def test_settings_that_make_no_sense_are_bad_usage(
         (tmp_path / "muster" / "config.toml").write_text(content)
         assert run(["orders"]) == 2
         assert "config.toml has no table [contexts." in capsys.readouterr().err
+
+
+def test_a_context_s_token_is_told_to_its_own_api_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MUSTER_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "muster").mkdir()
+    lab = 'current = "lab"\n[contexts.lab]\napi = "http://lab:8642/"\ntoken = "of-the-lab"\n'
+    (tmp_path / "muster" / "config.toml").write_text(lab)
+    assert [token_for(url) for url in ("http://lab:8642", "http://other:8642")] == ["of-the-lab", None]
+    monkeypatch.setenv("MUSTER_TOKEN", "given")
+    assert token_for("http://other:8642") == "given"
 
 
 def test_folders_that_cannot_be_written_are_told_in_words(
@@ -223,6 +233,8 @@ def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture
     assert "follow" in script
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=script.encode(), check=True)
+        for option in ("--inputs", "--event", "--file", "-f"):
+            assert "compgen -f" in script.split(f" {option})\n")[1].splitlines()[0], option
 
 
 def test_completion_asks_which_shell_if_it_cannot_know(
@@ -231,38 +243,6 @@ def test_completion_asks_which_shell_if_it_cannot_know(
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     assert run(["completion"]) == 2
     assert "bash" in capsys.readouterr().err
-
-
-def in_bash(command: str, home: Path) -> subprocess.CompletedProcess[bytes]:
-    muster = f'muster() {{ {sys.executable} -m muster.cli "$@"; }}; set -o pipefail; '
-    return subprocess.run(
-        ["bash", "-c", muster + command], env=clean_env(home), cwd=ROOT, capture_output=True, check=False
-    )
-
-
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
-    ran = in_bash("muster completion bash | head -n 1 && muster run --help | true && muster | true", tmp_path)
-    assert (ran.returncode, ran.stderr) == (0, b"")
-
-
-def test_a_line_that_nobody_reads_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "wb", 0) as raw, io.TextIOWrapper(raw, write_through=True) as gone:
-        monkeypatch.setattr("sys.stdout", gone)
-        with pytest.raises(BrokenPipeError):  # not rich's SystemExit(1)
-            output.say("words")
-
-
-def test_closed_streams_change_nothing_but_what_is_seen(tmp_path: Path) -> None:
-    nowhere = f"--api http://127.0.0.1:{free_port()}"
-    ran = in_bash(f"muster --version >&- && muster orders {nowhere} 2>&-", tmp_path)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (4, b"", b"")
-
-
-def test_a_full_disk_behind_standard_output_is_told_in_words(tmp_path: Path) -> None:
-    ran = in_bash("muster completion bash >/dev/full", tmp_path)
-    assert (ran.returncode, ran.stderr) == (1, b"muster: cannot write the output: No space left on device\n")
 
 
 def test_arguments_that_are_no_text_are_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
