@@ -115,7 +115,8 @@ class Printer:
         self._width = max((len(label) for label in labels.values()), default=0)
         self._last: tuple[str, str, int, int] | None = None
         self._at_start = True
-        self._rest: dict[tuple[str, str], bytes] = {}
+        self._rest: dict[str, tuple[tuple[str, int, int], bytes]] = {}
+        """Of each order, what its job began to print: a line without its end."""
 
     def piece(self, piece: Piece) -> None:
         """Print what came."""
@@ -148,11 +149,18 @@ class Printer:
             self._write(f"▶ {place[1]}{attempt}\n".encode())
 
     def _whole_lines(self, piece: Piece) -> None:
-        key = (piece.order, piece.job)
-        *whole, rest = (self._rest.get(key, b"") + piece.data).split(b"\n")
-        self._rest[key] = rest
+        job = (piece.job, piece.claim, piece.attempt)
+        before, rest = self._rest.pop(piece.order, (job, b""))
+        if rest and before != job:  # an order's jobs run one after the other: nothing more will come of that line
+            self._line(piece.order, rest)
+            rest = b""
+        *whole, rest = (rest + piece.data).split(b"\n")
         for text in whole:
-            self._write(self._prefix(piece.order) + text + b"\n")
+            self._line(piece.order, text)
+        self._rest[piece.order] = (job, rest)
+
+    def _line(self, order: str, text: bytes) -> None:
+        self._write(self._prefix(order) + text + b"\n")
 
     def _prefix(self, order: str) -> bytes:
         label = self._labels.get(order, order).ljust(self._width)
@@ -160,9 +168,9 @@ class Printer:
 
     def ended(self, order: str) -> None:
         """Print what an order left without a line end."""
-        for key in [key for key in self._rest if key[0] == order]:
-            if rest := self._rest.pop(key):
-                self._write(self._prefix(order) + rest + b"\n")
+        _, rest = self._rest.pop(order, (None, b""))
+        if rest:
+            self._line(order, rest)
         self.end_line()
 
     def end_line(self) -> None:
