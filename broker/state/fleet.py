@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from muster.blueprints.expressions import Filter
 from muster.blueprints.manifest import decode, object_kinds
 from muster.blueprints.objects.base import ElementManifest, Manifest
+from muster.blueprints.objects.cluster import Cluster
 from muster.blueprints.objects.pool import Pool
 from muster.blueprints.objects.profile import Profile
 from muster.blueprints.objects.trigger import Trigger
@@ -236,6 +237,15 @@ class Fleet:
             for name in self.elements
             if (manifest := self.manifest_of(name)) is not None and profile in manifest.profiles
         ]
+
+    def needing(self, kind: str, name: str) -> list[str]:
+        """Elements that need an object to exist: those that have a profile, clusters that have a member."""
+        if kind == "profile":
+            return self.using(name)
+        if not is_element_kind(kind):
+            return []
+        clusters = [found for found in self._manifests.values() if isinstance(found, Cluster)]
+        return [cluster.name for cluster in clusters if name in cluster.members]
 
 
 def is_element_kind(kind: str) -> bool:

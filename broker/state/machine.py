@@ -378,8 +378,8 @@ class State:
             count = sum(order.pool == name for order in self.orders.values())
         if count:
             return f"{kind} {name} has {count} open orders; wait for them or cancel them"
-        using = self.fleet.using(name) if kind == "profile" else []
-        return f"profile {name} is used by {', '.join(using[:5])}" if using else ""
+        needing = self.fleet.needing(kind, name)
+        return f"{kind} {name} is used by {', '.join(needing[:5])}" if needing else ""
 
     def _rejected(self, record: records.Rejected, changes: Changes) -> None:
         data = {"subject": record.subject, "reason": record.reason, "body": record.body}

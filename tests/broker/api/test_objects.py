@@ -59,6 +59,12 @@ async def test_what_is_needed_is_not_deleted(mesh: Mesh) -> None:
     await mesh.apply({"kind": "machine", "name": "busy"})
     await mesh.order("busy")
     assert "open orders" in problem(await mesh.http.delete("/api/v1/machines/busy"), 409)["detail"]
+    await mesh.apply({"kind": "profile", "name": "worn"}, {"kind": "machine", "name": "grouped", "profiles": ["worn"]})
+    await mesh.apply({"kind": "cluster", "name": "group", "members": ["grouped"]})
+    for place, user in (("profiles/worn", "grouped"), ("machines/grouped", "group")):
+        assert f"used by {user}" in problem(await mesh.http.delete(f"/api/v1/{place}"), 409)["detail"]
+    for place in ("clusters/group", "machines/grouped", "profiles/worn"):
+        assert (await mesh.http.delete(f"/api/v1/{place}")).status_code == 204
 
 
 async def test_problems_carry_file_line_and_path(mesh: Mesh) -> None:
