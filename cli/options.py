@@ -68,8 +68,6 @@ def seconds(text: str) -> float:
         return float(text) if text.replace(".", "", 1).isdecimal() else duration(text).total_seconds()
     except ValueError as error:
         raise UsageError(str(error)) from error
-    except OverflowError as error:
-        raise UsageError(f"{text!r} is too long") from error
 
 
 def key_value(text: str) -> tuple[str, Any]:

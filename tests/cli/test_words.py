@@ -61,7 +61,7 @@ def test_examples_belong_to_commands() -> None:
         (["orders", "--limit", "many"], "many"),
         (["run", "x", "--on", "y", "-i", "novalue"], "KEY=VALUE"),
         (["run", "x", "--on", "y", "--timeout", "soon"], "duration"),
-        (["run", "x", "--on", "y", "--timeout", "99999999999999d"], "too long"),
+        (["run", "x", "--on", "y", "--timeout", "99999999999999d"], "longer than"),
         (["broker", "--lease", "0s"], "--lease"),
         (["broker", "--replicas", "0"], "--replicas"),
         (["broker", "--replicas", "6"], "--replicas"),
