@@ -19,6 +19,9 @@ from muster.broker.query import Query
 from muster.mesh.errors import InvalidError, Problem, UsageError
 from muster.mesh.settings import MAX_BODY
 
+PREFIX = "/api/v1"
+"""Where all but the probes and metrics stands.  Said by each router: Litestar copies what stands in another one."""
+
 MOST_ITEMS = 1000
 """The longest page of a list."""
 

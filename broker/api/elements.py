@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Router, post
 
-from muster.broker.api.context import AnyRequest, ApiDependency, Name
+from muster.broker.api.context import PREFIX, AnyRequest, ApiDependency, Name
 from muster.broker.api.decode import decode
 from muster.broker.api.orders import BY
 from muster.mesh.model import Mode, Wire
@@ -44,4 +44,4 @@ async def undrain(name: Name, api: ApiDependency) -> dict[str, Any]:
 
 def router() -> Router:
     """All of it."""
-    return Router(path="/elements", route_handlers=[set_mode, drain, undrain], tags=["elements"])
+    return Router(path=f"{PREFIX}/elements", route_handlers=[set_mode, drain, undrain], tags=["elements"])

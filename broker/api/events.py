@@ -12,7 +12,7 @@ from litestar.response import Response, Stream
 
 from muster.blueprints.suggest import did_you_mean
 from muster.broker.api import sse
-from muster.broker.api.context import Api, ApiDependency, Limit
+from muster.broker.api.context import PREFIX, Api, ApiDependency, Limit
 from muster.broker.api.views import Listing
 from muster.broker.query import event_place
 from muster.mesh.errors import InvalidError, Problem, UsageError
@@ -27,7 +27,7 @@ Place = tuple[int, int]
 
 
 @get(
-    "/events",
+    f"{PREFIX}/events",
     summary="What happens, live",
     description="Server-sent events, one for each event, its `id` the place to resume from. With "
     "`Accept: application/json` the answer is one page of past events instead.",

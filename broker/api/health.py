@@ -9,7 +9,7 @@ from litestar import Response, get, head
 
 from muster import __version__
 from muster.broker.api import metrics
-from muster.broker.api.context import Api, ApiDependency, Status
+from muster.broker.api.context import PREFIX, Api, ApiDependency, Status
 from muster.mesh.errors import UnavailableError
 
 PUBLIC = {"public": True}
@@ -64,7 +64,7 @@ async def get_metrics(api: ApiDependency) -> Response[bytes]:
     return Response(api.meter.exposition(await api.status()), media_type=metrics.MEDIA_TYPE)
 
 
-@get("/info", summary="The broker, its version, and what it counts", tags=["broker"])
+@get(f"{PREFIX}/info", summary="The broker, its version, and what it counts", tags=["broker"])
 async def get_info(api: ApiDependency) -> dict[str, Any]:
     """The broker, its version, and what it counts."""
     return info(await api.status())

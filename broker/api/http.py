@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Litestar, Router
+from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.plugins import PluginProtocol
@@ -11,8 +11,6 @@ from litestar.plugins.core import MsgspecDIPlugin
 from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems, triggers
 from muster.broker.api.auth import OriginGuard, TokenGuard
 from muster.broker.api.context import Api
-
-PREFIX = "/api/v1"
 
 
 class App(Litestar):
@@ -31,18 +29,13 @@ def create_app(api: Api) -> Litestar:
     settings = api.settings
     return App(
         route_handlers=[
-            Router(
-                path=PREFIX,
-                route_handlers=[
-                    orders.router(logs.get_output),
-                    elements.router(),
-                    objects.apply,
-                    *objects.routers(),
-                    *triggers.routers(),
-                    events.get_events,
-                    health.get_info,
-                ],
-            ),
+            orders.router(logs.get_output),
+            elements.router(),
+            objects.apply,
+            *objects.routers(),
+            *triggers.routers(),
+            events.get_events,
+            health.get_info,
             health.healthz,
             health.head_healthz,
             health.head_readyz,

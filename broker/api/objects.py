@@ -10,14 +10,14 @@ from litestar.params import Parameter
 
 from muster.blueprints.manifest import Loaded, object_kinds
 from muster.broker.api import manifests
-from muster.broker.api.context import AnyRequest, ApiDependency, Cursor, DryRun, Limit, Name
+from muster.broker.api.context import PREFIX, AnyRequest, ApiDependency, Cursor, DryRun, Limit, Name
 from muster.broker.api.orders import BY
 from muster.broker.api.views import Listing
 from muster.mesh.errors import MALFORMED, InvalidError, Problem
 
 
 @post(
-    "/apply",
+    f"{PREFIX}/apply",
     status_code=200,
     summary="Create or change objects",
     description='The body is manifests, as YAML or JSON text, or `{"files": [{"name", "text"}]}`. All of them are '
@@ -45,7 +45,7 @@ def routers() -> list[Router]:
 
 def _router(kind: str, plural: str) -> Router:
     handlers = [_list(kind, plural), _get(kind), _put(kind), _delete(kind)]
-    return Router(path=f"/{plural}", route_handlers=handlers, tags=["objects"])
+    return Router(path=f"{PREFIX}/{plural}", route_handlers=handlers, tags=["objects"])
 
 
 def _list(kind: str, plural: str) -> Any:

@@ -10,6 +10,7 @@ from litestar import Response, Router, get, post
 from litestar.params import Parameter
 
 from muster.broker.api.context import (
+    PREFIX,
     AnyRequest,
     ApiDependency,
     Cursor,
@@ -141,7 +142,7 @@ async def retry_order(order: OrderId, api: ApiDependency, key: IdempotencyKey = 
 def router(*more: Any) -> Router:
     """All of it."""
     return Router(
-        path="/orders",
+        path=f"{PREFIX}/orders",
         route_handlers=[
             create_orders,
             list_orders,

@@ -10,6 +10,7 @@ from litestar.params import Parameter
 
 from muster.broker.api.context import (
     MOST_TIMES,
+    PREFIX,
     AnyRequest,
     ApiDependency,
     Cursor,
@@ -77,6 +78,6 @@ async def get_firing(firing: FiringId, api: ApiDependency) -> Firing:
 def routers() -> list[Router]:
     """All of it."""
     return [
-        Router(path="/triggers", route_handlers=[fire, list_firings, next_due], tags=["triggers"]),
-        Router(path="/firings", route_handlers=[get_firing], tags=["triggers"]),
+        Router(path=f"{PREFIX}/triggers", route_handlers=[fire, list_firings, next_due], tags=["triggers"]),
+        Router(path=f"{PREFIX}/firings", route_handlers=[get_firing], tags=["triggers"]),
     ]
