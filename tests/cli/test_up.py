@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from muster.mesh.embedded_nats import EmbeddedNats
+from tests.kit.http import http_client
 from tests.kit.meshes import Mesh, mesh_of_its_own, parse_ready, up_options
 from tests.kit.processes import Program, clean_env, muster, running
 from tests.kit.waiting import eventually
@@ -20,7 +21,7 @@ def part(program: Program, role: str) -> psutil.Process:
 
 
 async def is_ready(mesh: Mesh) -> bool:
-    async with httpx.AsyncClient(base_url=mesh.api) as client:
+    async with http_client(mesh.api) as client:
         try:
             return (await client.get("/readyz")).status_code == 200
         except httpx.TransportError:

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.kit import record
 from tests.kit.blueprints import blueprint, trigger
+from tests.kit.http import http_client
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
@@ -130,7 +131,7 @@ async def test_a_service_tells_how_it_is_and_ends_cleanly(tmp_path: Path) -> Non
             trigger("bell", "webhook", inputs={}),
             trigger("tick", "interval", with_={"every": "1s"}),
         )
-        async with httpx.AsyncClient(base_url=url) as http:
+        async with http_client(url) as http:
             assert (await http.get("/healthz")).text == "ok\n"
             assert (await http.get("/readyz")).text == "ready\n"
             assert (await http.get("/other")).status_code == 404

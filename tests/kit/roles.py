@@ -15,6 +15,7 @@ import msgspec
 import psutil
 
 from tests.kit import record
+from tests.kit.http import http_client
 from tests.kit.leaks import MARK, marked
 from tests.kit.ports import free_port
 from tests.kit.processes import MUSTER, ROOT, Program, Ran, clean_env, muster, running
@@ -32,7 +33,7 @@ class Client:
     def __init__(self, api: str, env: dict[str, str]) -> None:
         self.api = api
         self.env = env
-        self.http = httpx.AsyncClient(base_url=api, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        self.http = http_client(api, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
     async def cli(self, *args: str, stdin: bytes = b"", within: float = 30.0) -> Ran:
         """Run `muster ARGS…` against it."""

@@ -12,6 +12,7 @@ import pytest
 from muster.mesh.asgi import Receive, Scope, Send, mounted
 from muster.mesh.errors import RefusedError
 from muster.mesh.http import JOINED, HttpServer
+from tests.kit.http import http_client
 from tests.kit.waiting import deadline
 
 
@@ -35,7 +36,7 @@ async def test_requests_go_where_their_path_begins() -> None:
         await echo(scope | {"path": "other" + scope["path"]}, receive, send)
 
     app = mounted(echo, {"/hooks/": other})
-    async with HttpServer(app, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with HttpServer(app, "127.0.0.1", 0) as server, http_client(server.url) as http:
         for path, expected in (("/hooks/a", "other/hooks/a"), ("/hooks", "/hooks"), ("/x/hooks/a", "/x/hooks/a")):
             assert (await http.get(path)).text == expected
 
@@ -43,7 +44,7 @@ async def test_requests_go_where_their_path_begins() -> None:
 async def test_an_answer_is_whole_however_it_was_written() -> None:
     expected = b"".join(b"%d" % (number % 10) * number * 100 for number in range(200)) + b"end"
     assert len(expected) > 10 * JOINED
-    async with HttpServer(flood, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with HttpServer(flood, "127.0.0.1", 0) as server, http_client(server.url) as http:
         answers = await asyncio.gather(*[http.get("/") for _ in range(5)])
     assert all(answer.content == expected for answer in answers)
 
@@ -58,7 +59,7 @@ async def test_an_answer_comes_in_one_piece() -> None:
 
 
 async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
-    async with HttpServer(flood, "127.0.0.1", 0) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with HttpServer(flood, "127.0.0.1", 0) as server, http_client(server.url) as http:
         url = httpx.URL(server.url)
         for _ in range(20):
             _, writer = await asyncio.open_connection(url.host, url.port)

@@ -6,9 +6,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest_asyncio
 
+from tests.kit.http import http_client
 from tests.kit.meshes import Mesh
 from tests.kit.waiting import eventually
 from tests.story.conftest import Apply, Say
@@ -58,7 +58,7 @@ async def test_what_others_send_makes_orders_once(muster: Say, apply: Apply, mes
         target: {{on: {mesh.element}}}
         inputs: {{greeting: "Hello {{{{ event.body.to }}}}"}}
     """)
-    async with httpx.AsyncClient(base_url=mesh.api) as sender:
+    async with http_client(mesh.api) as sender:
         again = {"Idempotency-Key": "the first ring"}
         rung = (await sender.post("/hooks/bell", json={"to": "Ada"}, headers=again)).json()
         assert "Hello Ada" in await muster(f"logs {rung['orders'][0]} --follow")

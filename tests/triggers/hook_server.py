@@ -19,6 +19,7 @@ from muster.mesh.firing import FireReply, FireRequest, FiringState
 from muster.mesh.http import HttpServer
 from muster.triggers.definitions import Trigger
 from muster.triggers.hooks import Hooks, HookSettings
+from tests.kit.http import http_client
 
 SECRET = "it is a secret"
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -127,7 +128,7 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:
     hooks = Hooks(known, fired, HookSettings(**settings))
     async with (
         HttpServer(hooks, "127.0.0.1", 0, grace=1) as server,
-        httpx.AsyncClient(base_url=server.url, timeout=20) as http,
+        http_client(server.url, timeout=20) as http,
     ):
         yield Served(known=known, fired=fired, hooks=hooks, http=http, url=server.url)
 

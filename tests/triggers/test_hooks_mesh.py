@@ -18,6 +18,7 @@ from muster.broker.main import Broker, BrokerSettings
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.triggers.service import Triggers
 from tests.kit.blueprints import blueprint, trigger
+from tests.kit.http import http_client
 from tests.kit.waiting import deadline, eventually
 from tests.triggers.gitlab_payloads import AFTER, merge_request, push
 from tests.triggers.hook_server import SECRET, problem, raw
@@ -71,7 +72,7 @@ async def mesh(fresh_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.Mon
         await broker.start(stack)
         assert broker.surfaces is not None
         url = broker.surfaces.http.url
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=30))
+        http = await stack.enter_async_context(http_client(url, timeout=30))
         found = Mesh(broker, http, fresh_nats)
         inputs = {
             "commit": "{{ event.commit }}",

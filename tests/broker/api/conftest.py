@@ -18,6 +18,7 @@ from muster.broker.main import Broker, BrokerSettings
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.http import HttpServer
+from tests.kit.http import http_client
 
 BLUEPRINT = {
     "kind": "blueprint",
@@ -59,7 +60,7 @@ async def running(nats: EmbeddedNats, folder: Path, **settings: Any) -> AsyncIte
         await broker.start(stack)
         (server,) = (service for service in broker.services if isinstance(service, HttpServer))
         client = await stack.enter_async_context(connect(nats.url, name="test"))
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, headers=headers, timeout=10))
+        http = await stack.enter_async_context(http_client(server.url, headers=headers, timeout=10))
         yield Mesh(broker=broker, http=http, nats=client, url=server.url)
 
 

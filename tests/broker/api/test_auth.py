@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
@@ -14,6 +13,7 @@ from muster.mesh.addresses import is_loopback
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from tests.broker.api.conftest import Mesh, running
 from tests.broker.api.test_problems import problem
+from tests.kit.http import http_client
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,7 +32,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mes
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer wrong", "Basic secret", "secret", "Bearer s\u00e9c"])
 async def test_without_the_token_nothing_is_told(guarded: Mesh, path: str, header: str | None) -> None:
     headers = {"Authorization": header.encode()} if header else {}
-    async with httpx.AsyncClient(base_url=guarded.url) as stranger:
+    async with http_client(guarded.url) as stranger:
         answer = await stranger.get(path, headers=headers)  # type: ignore[arg-type]
     problem(answer, 401)
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -40,7 +40,7 @@ async def test_without_the_token_nothing_is_told(guarded: Mesh, path: str, heade
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_health_needs_no_token(guarded: Mesh, path: str) -> None:
-    async with httpx.AsyncClient(base_url=guarded.url) as stranger:
+    async with http_client(guarded.url) as stranger:
         assert (await stranger.get(path)).status_code == 200
 
 
@@ -51,7 +51,7 @@ async def test_with_the_token_everything_answers(guarded: Mesh) -> None:
 
 
 async def test_a_body_is_not_read_before_the_token(guarded: Mesh) -> None:
-    async with httpx.AsyncClient(base_url=guarded.url) as stranger:
+    async with http_client(guarded.url) as stranger:
         problem(await stranger.post("/api/v1/orders", content=b" " * 10_000_000), 401)
 
 
