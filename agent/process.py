@@ -96,7 +96,8 @@ class Tap:
 
     async def is_left(self) -> bool:
         """Whether soon nobody can write any more, and all is read."""
-        await asyncio.wait((self.ended,), timeout=SOON)
+        if not self.ended.done():
+            await asyncio.wait((self.ended,), timeout=SOON)
         return self.ended.done()
 
     def _unread(self) -> int:
