@@ -26,6 +26,7 @@ from muster.broker.state.changes import Changes
 from muster.broker.state.foresight import offered_next
 from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
+from muster.broker.state.shelves import element_shelf
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
@@ -89,10 +90,15 @@ class Offers(Service):
         """Offer what a record that was just sent will make, if nothing else seems to be going on."""
         if not self._log.rests:
             return
-        self._ahead = offered_next(self._state, record, datetime.now(UTC))
+        ahead = offered_next(self._state, record, datetime.now(UTC))
+        self._ahead = None if ahead is None or self._is_busy(ahead.element) else ahead
         if self._ahead is not None:
             self._post([self._ahead])
             flush(self._client)
+
+    def _is_busy(self, element: str | None) -> bool:
+        """Whether orders of it are open: should the end of one come first, whoever is offered later goes before."""
+        return element is not None and self._state.shelves.count(element_shelf(element)) > 0
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Publish what some records released, at once; note what needs more than that."""

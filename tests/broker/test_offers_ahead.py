@@ -74,6 +74,19 @@ async def test_an_offer_whose_record_came_second_is_refused_and_made_again(broke
     await claim(broker, right)
 
 
+async def test_an_order_for_a_busy_element_is_not_offered_before_its_record(broker: Broker) -> None:
+    await broker.commands.create_orders(OrderRequest(blueprint="nothing", on="e1"), by="test")
+    await copies(broker)
+    await calm(broker)
+    record = created("next")
+    broker.log.on_alone = None
+    broker.offers.run_ahead(record)
+    post(broker.client, "muster.log.objects.noise.broker", b"not a record")  # as the end of what runs there
+    await broker.log.append(record)
+    _, only = await copies(broker, 2)
+    assert only.rev == broker.state.seq
+
+
 async def test_an_offer_whose_record_never_came_cannot_be_claimed(broker: Broker) -> None:
     await calm(broker)
     broker.offers.run_ahead(created("never"))
