@@ -12,7 +12,6 @@ from typing import Final
 
 from muster.cli.options import Common
 from muster.cli.output import say
-from muster.mesh.child import dies_with_parent
 from muster.mesh.errors import UnavailableError
 
 BLUEPRINT: Final = "host-report"
@@ -22,6 +21,8 @@ STOP_PATIENCE: Final = 30.0
 
 def demo() -> int:
     """Show the whole mesh at work: start it in a temporary folder, run a real order here, and clean up."""
+    from muster.mesh.child import dies_with_parent
+
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="muster-demo-") as folder:
         _step("Starting NATS, a broker and an agent for this machine, in a temporary folder")
