@@ -79,10 +79,8 @@ class Offers(Service):
         self._again: dict[str, None] = {}
         self._held: dict[str, None] = {}
         self._cancelling: dict[str, None] = {}
-        self._revoked: dict[str, str] = {}
-        """Orders whose subjects are to say that they are over, and by whom."""
-        self._unsendable: dict[str, int] = {}
-        """Orders whose messages are larger than the server takes, and how large."""
+        self._owed: dict[str, records.OrderRecord] = {}
+        """What is to be put on the log, by order."""
         self._ahead: Order | None = None
         """What was offered before its record was seen."""
 
@@ -118,12 +116,13 @@ class Offers(Service):
                 self._held.update(dict.fromkeys(self._state.shelves.held(name)))
         if released:
             self._publish(released)
-        if self._held or self._revoked:
+        if self._held or self._owed:
             self._wake.set()
 
     def _revoke(self, changes: Changes) -> None:
         """Orders are over of which there are copies: these may not be claimed, and who has claimed one must stop."""
-        self._revoked |= changes.revoked
+        for ident, by in changes.revoked.items():
+            self._owed[ident] = records.CancelRequested(order=ident, by=by)
         for ident, element in changes.unclaimed:
             self._tell_to_stop(ident, element)
 
@@ -144,8 +143,7 @@ class Offers(Service):
                 self._held.update(self._cancelling)  # an agent may have missed that it should stop
             self._wake.clear()
             await self._publish_again()
-            await self._put_on_their_subjects()
-            await self._give_up()
+            await self._pay()
             held, self._held = self._held, {}
             for ident in held:
                 await self._tried(ident)
@@ -182,21 +180,11 @@ class Offers(Service):
             if len(data) <= most:
                 messages.append((subject, data, _once(order)))
             else:
-                self._unsendable[order.id] = len(data)
+                size = f"{len(data)} bytes, more than a message may have"
+                reason = f"its inputs, its tasks' outputs and its child orders' are {size}"
+                self._owed[order.id] = records.GivenUp(order=order.id, reason=reason)
                 self._wake.set()
         return messages
-
-    async def _give_up(self) -> None:
-        for ident, size in list(self._unsendable.items()):
-            reason = (
-                f"its inputs, its tasks' outputs and its child orders' are {size} bytes, more than a message may have"
-            )
-            try:
-                await self._append(records.GivenUp(order=ident, reason=reason))
-            except UnavailableError as error:
-                log.warning("order.unsendable", order=ident, error=str(error))
-                return
-            del self._unsendable[ident]
 
     def _acknowledged(self, offered: Sequence[Order], told: asyncio.Future[PubAck]) -> None:
         if not told.cancelled() and (error := told.exception()) is not None:
@@ -213,15 +201,19 @@ class Offers(Service):
             self._publish(again[start : start + BURST])
             await asyncio.sleep(0)
 
-    async def _put_on_their_subjects(self) -> None:
-        """The record is refused, for the orders are over already; but it moves what a claim is compared with."""
-        for ident, by in list(self._revoked.items()):
+    async def _pay(self) -> None:
+        """Put on the log what is owed to it.
+
+        A cancel is refused there, for its order is over already; but it moves what a claim is compared with.
+        """
+        for ident in list(self._owed):
+            record = self._owed.pop(ident)
             try:
-                await self._append(records.CancelRequested(order=ident, by=by))
+                await self._append(record)
             except UnavailableError as error:
-                log.warning("order.claimable", order=ident, error=str(error))
+                self._owed.setdefault(ident, record)
+                log.warning("order.unrecorded", order=ident, record=type(record).__name__, error=str(error))
                 return
-            del self._revoked[ident]
 
     async def _tried(self, ident: str) -> None:
         order = self._state.orders.get(ident)
