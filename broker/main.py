@@ -166,10 +166,9 @@ class Broker:
             self.beginnings,
             self.assignments,
             self.leader,
+            duties,
         ):
             self.services.append(await stack.enter_async_context(service))
-        self.presences.start()  # the log may have taken long to read
-        self.services.append(await stack.enter_async_context(duties))
 
     def _wire(self) -> None:
         """Who hears of what: all brokers project, the leader also acts."""
