@@ -16,7 +16,14 @@ from nats.aio.msg import Msg
 
 from muster.mesh import names
 from muster.mesh.connection import settled
-from muster.mesh.errors import MusterError, RefusedError, TooLargeError, UnavailableError, from_problem
+from muster.mesh.errors import (
+    MALFORMED,
+    MusterError,
+    RefusedError,
+    TooLargeError,
+    UnavailableError,
+    from_problem,
+)
 from muster.mesh.service import Service
 from muster.mesh.wire import post, subscribe, unsubscribe
 
@@ -134,12 +141,12 @@ class Requests(Asker[bytes]):
         told = await self.send(names.api(noun, verb), body, patience=patience)
         try:
             return msgspec.json.decode(told, type=answer)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except MALFORMED as error:
             raise RefusedError(f"the broker gave an answer that cannot be read: {error}") from error
 
 
 def _refusal(data: bytes) -> MusterError:
     try:
         return from_problem(msgspec.json.decode(data)["error"])
-    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError):
+    except (*MALFORMED, LookupError, TypeError):
         return RefusedError("the broker refused, in words that cannot be read")
