@@ -46,6 +46,7 @@ while [ -n "$left" ]; do
     set -- ${line##*) }
     case " $held " in *" $4 "*) [ "$1" = Z ] || { kill -s KILL -- "-$3"; left=1; } ;; esac
   done
+  [ -z "$left" ] || sleep 0.1
 done
 [ -n "$starting" ] || exit 0
 marks=$(printf 'MUSTER_AGENT=%s\\n' $starting)
