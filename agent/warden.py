@@ -26,15 +26,14 @@ log = structlog.get_logger()
 
 SCRIPT: Final = """\
 trap '' HUP INT TERM
-without() { rest=; for each in $2; do [ "$each" = "$1" ] || rest="$rest $each"; done; }
+agent=$1
 held=
-starting=
-while read -r verb what mark; do
+first=1
+while read -r verb what; do
   case $verb in
-  start) starting="$starting $what" ;;
-  hold) held="$held $what"; without "$mark" "$starting"; starting=$rest ;;
-  free) without "$what" "$held"; held=$rest ;;
-  failed) without "$what" "$starting"; starting=$rest ;;
+  +) held="$held $what" ;;
+  -) rest=; for each in $held; do [ "$each" = "$what" ] || rest="$rest $each"; done; held=$rest ;;
+  =) first=$what ;;
   esac
 done
 for each in $held; do kill -s KILL -- "-$each"; done
@@ -48,10 +47,11 @@ while [ -n "$left" ]; do
   done
   [ -z "$left" ] || sleep 0.1
 done
-[ -n "$starting" ] || exit 0
-marks=$(printf 'MUSTER_AGENT=%s\\n' $starting)
+[ -n "$first" ] || exit 0
 for again in 1 2 3 4 5; do
-  for process in $(grep -lsxzF "$marks" /proc/[0-9]*/environ); do
+  for process in $(grep -lsxzE "MUSTER_AGENT=$agent\\.[0-9]+" /proc/[0-9]*/environ); do
+    mark=$(grep -aosxzE "MUSTER_AGENT=$agent\\.[0-9]+" "$process" | tr -d '\\0')
+    [ "${mark##*.}" -ge "$first" ] || continue
     process=${process#/proc/}
     kill -s KILL -- "-${process%/environ}"
   done
@@ -60,14 +60,15 @@ done
 """
 """A session may have more groups than the one that bears its number: proc(5)'s stat tells them.
 
-A program that was being started when we died has no number that we could have told; it has its mark.
+A program that was being started when we died, or had just been, has no number that we have told; it has its mark, a
+number as well, and we tell from which one on (`=`).  So nothing need be told at once, and of what ends soon nothing.
 """
 
 JOURNAL_SIZE: Final = 256 * 1024
 """Bytes after which the journal is written anew."""
 
 TELL_DELAY: Final = 0.05
-"""Seconds that the warden may wait to hear what is not urgent."""
+"""Seconds until the warden hears of what has changed: each telling wakes it up."""
 
 JOURNAL_DELAY: Final = 0.25
 """Seconds between two looks for groups to note: what ends sooner is the warden's alone."""
@@ -84,9 +85,14 @@ class Warden(Service):
         self.agent = agent
         self._folder = folder
         self._held: dict[int, int | None] = {}
-        self._starting: set[str] = set()
-        self._later = ""
+        self._starting: dict[str, int] = {}
+        """Marks of programs of which it is not known yet whether they have started, the oldest first."""
         self._count = 0
+        self._untold: dict[int, None] = {}
+        """Groups of which the warden has not heard yet."""
+        self._freed: list[int] = []
+        """Groups that it does not know to have ended."""
+        self._telling: asyncio.TimerHandle | None = None
         self._pipe = -1
         self._journal = -1
         self._written = 0
@@ -125,11 +131,10 @@ class Warden(Service):
     async def _watch(self) -> None:
         reading, self._pipe = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._pipe, False)
-        self._later = ""  # what follows tells all, and before the shell is there: it finds it when it starts to read
-        self._tell("".join([f"start {mark}\n" for mark in self._starting]))
-        self._tell("".join([f"hold {group}\n" for group in self._held]))
+        self._untold, self._freed = dict.fromkeys(self._held), []
+        self._tell()  # before the shell is there: it finds it when it starts to read
         process = subprocess.Popen(  # noqa: ASYNC220 - as long as any task of ours takes to start
-            ["/bin/sh", "-c", SCRIPT],
+            ["/bin/sh", "-c", SCRIPT, "warden", self.agent],
             stdin=reading,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -143,7 +148,9 @@ class Warden(Service):
         try:
             await shell.ending()
         finally:
-            self._tell("")
+            self._tell()
+            if not self._starting:
+                self._write("=\n")
             os.close(self._pipe)
             self._pipe = -1
             await asyncio.shield(shell.ending())
@@ -153,39 +160,49 @@ class Warden(Service):
         """A program is about to be started; the mark to put into its environment as `MARK`."""
         self._count += 1
         mark = f"{self.agent}.{self._count}"
-        self._starting.add(mark)
-        self._tell(f"start {mark}\n")
+        self._starting[mark] = self._count
         return mark
 
     def failed(self, mark: str) -> None:
         """The program could not be started."""
-        self._starting.discard(mark)
-        self._tell_soon(f"failed {mark}\n")
+        del self._starting[mark]
 
     def hold(self, group: int, mark: str) -> None:
         """Kill this group when we are gone."""
-        self._starting.discard(mark)
+        del self._starting[mark]
         self._held[group] = None
-        self._tell_soon(f"hold {group} {mark}\n")
         self._fresh.append(group)
+        self._untold[group] = None
+        self._tell_soon()
 
     def free(self, group: int) -> None:
         """The group has ended."""
         if group not in self._held:
             return
-        self._tell_soon(f"free {group}\n")
         if self._held.pop(group) is not None:
             self._note(f"-{group} 0\n")
+        if group in self._untold:
+            del self._untold[group]
+        else:
+            self._freed.append(group)
+            self._tell_soon()
 
-    def _tell_soon(self, line: str) -> None:
-        """With the next one or in a moment: each telling wakes the warden up, and the mark is known to it already."""
-        if not self._later:
-            asyncio.get_running_loop().call_later(TELL_DELAY, self._tell, "")
-        self._later += line
+    def _tell_soon(self) -> None:
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(TELL_DELAY, self._tell)
 
-    def _tell(self, lines: str) -> None:
-        lines, self._later = self._later + lines, ""
-        if not lines or self._pipe < 0:
+    def _tell(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        lines = [f"- {group}\n" for group in self._freed]  # first, for its number may be another's by now
+        lines += [f"+ {group}\n" for group in self._untold]
+        lines.append(f"= {next(iter(self._starting.values()), self._count + 1)}\n")
+        self._untold, self._freed = {}, []
+        self._write("".join(lines))
+
+    def _write(self, lines: str) -> None:
+        if self._pipe < 0:
             return
         try:
             os.write(self._pipe, lines.encode())

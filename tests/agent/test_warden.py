@@ -45,6 +45,18 @@ async def test_what_has_ended_is_not_killed(tmp_path: Path, sleeper: subprocess.
     assert sleeper.poll() is None
 
 
+async def test_a_daemon_of_a_task_before_the_last_is_left_alone(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    last = subprocess.Popen(["sleep", "300"], start_new_session=True, env={**os.environ, MARK: "gone.2"})
+    async with Warden(tmp_path, "gone") as warden:
+        warden.hold(12_345_678, warden.start())  # the task that has started the sleeper and left it behind
+        warden.free(12_345_678)
+        warden.start()
+    assert last.wait(5) == -9
+    assert sleeper.poll() is None
+
+
 async def test_what_is_held_is_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     async with Warden(tmp_path, "gone") as warden:
         warden.hold(sleeper.pid, warden.start())
