@@ -47,6 +47,7 @@ class Attempt:
         "changed_at",
         "delivery",
         "folder",
+        "has_slot",
         "hurry",
         "jobs",
         "kept",
@@ -68,6 +69,7 @@ class Attempt:
         self.assignment = assignment
         self.plan: Plan
         self.task: asyncio.Task[None] | None = None
+        self.has_slot = True
         self.why = Why.NOT
         self.yields_to: Why | None = None
         """The weakest reason that may cut off what is being awaited just now; None: nothing may."""

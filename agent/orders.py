@@ -14,11 +14,9 @@ from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.claim import Claim, Drop, Wait, claim, give_up, read
 from muster.agent.context import remove
 from muster.agent.lease import Delivery
-from muster.agent.run import End, run, stop_jobs
+from muster.agent.run import End, Way, run, stop_jobs
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
-from muster.blueprints.task import Suspended
-from muster.mesh import records
 from muster.mesh.jetstream import sequence
 from muster.mesh.model import JobState, OrderState, Packet
 
@@ -144,7 +142,7 @@ class Orders:
 
     async def _handle(self, attempt: Attempt, slots: Slots) -> None:
         try:
-            await self._from_claim_to_end(attempt)
+            await self._from_claim_to_end(attempt, slots)
         except Interrupted:
             log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
             if attempt.untold:  # what has ended need not be done again; a later attempt's record before it refuses this
@@ -167,11 +165,11 @@ class Orders:
                 if attempt.folder is not None:
                     await remove(attempt.folder)
             finally:
-                slots.freed()
+                _leave_slot(attempt, slots)
                 if not self.attempts:
                     self.none_left.set()
 
-    async def _from_claim_to_end(self, attempt: Attempt) -> None:
+    async def _from_claim_to_end(self, attempt: Attempt, slots: Slots) -> None:
         delivery, packet = attempt.delivery, attempt.packet
         answer = await claim(self._shop, delivery, packet, attempt.assignment)
         if isinstance(answer, Wait):
@@ -183,9 +181,9 @@ class Orders:
         self._take(attempt, answer, packet)
         if answer.problems:
             reason = "; ".join(str(problem) for problem in answer.problems)
-            is_told = await report.done(attempt, OrderState.FAILED, reason)
+            is_told = await _tell(attempt, slots, End(OrderState.FAILED, reason))
         else:
-            is_told = await self._run_or_fail(attempt)
+            is_told = await self._run_or_fail(attempt, slots)
         if is_told:
             attempt.delivery.acknowledge()
             return
@@ -197,10 +195,10 @@ class Orders:
             attempt.packet = answer.packet
             attempt.jobs = {job.name: job for job in answer.packet.jobs}
 
-    async def _run_or_fail(self, attempt: Attempt) -> bool:
+    async def _run_or_fail(self, attempt: Attempt, slots: Slots) -> bool:
         """Run it; whoever gets it after a bug of ours has the same bug, so some day it has to end."""
         try:
-            return await self._run(attempt)
+            return await _tell(attempt, slots, await run(attempt))
         except Interrupted:
             raise
         except Exception as error:
@@ -210,25 +208,23 @@ class Orders:
             log.exception("order.bug", order=attempt.packet.order)
             reason = f"its agent has failed on it {MOST_BUGS} times: {error!r}"
             stop_jobs(attempt, JobState.FAILED, reason)
-            return await report.done(attempt, OrderState.FAILED, reason)
+            return await _tell(attempt, slots, End(OrderState.FAILED, reason))
 
-    async def _run(self, attempt: Attempt) -> bool:
-        way = await run(attempt)
-        if isinstance(way, End):
-            return await report.done(attempt, way.state, way.reason)
-        packet = attempt.packet
-        record = records.Suspended(
-            order=packet.order,
-            attempt=packet.attempt,
-            jobs=tuple(attempt.untold.values()),
-            until=way.until,
-            children=way.children,
-            orders=way.orders,
-            cleans_up=bool(attempt.plan.always),
-        )
-        if isinstance(way, Suspended):
-            return await report.suspend(attempt, record)
-        return False
+
+async def _tell(attempt: Attempt, slots: Slots, way: Way) -> bool:
+    """Tell how the attempt leaves off, and make room: what comes next is claimed in one write with that."""
+    if attempt.outputs:
+        await report.flushed(attempt)
+    _leave_slot(attempt, slots)
+    if isinstance(way, End):
+        return await report.done(attempt, way.state, way.reason)
+    return await report.suspended(attempt, way)
+
+
+def _leave_slot(attempt: Attempt, slots: Slots) -> None:
+    if attempt.has_slot:
+        attempt.has_slot = False
+        slots.freed()
 
 
 def _is_its_own(held: Delivery, came: Delivery, packet: Packet) -> bool:

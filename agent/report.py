@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.workshop import write
+from muster.blueprints.task import Suspended
 from muster.mesh import records
 from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import LostRaceError, PubAck
@@ -80,16 +81,23 @@ async def tell(attempt: Attempt) -> bool:
     return await _write(attempt, record)
 
 
-async def suspend(attempt: Attempt, record: records.Suspended) -> bool:
-    """Tell that the order waits."""
-    await flushed(attempt)
+async def suspended(attempt: Attempt, way: Suspended) -> bool:
+    """Tell that the order waits; False if we may not report any more."""
+    packet = attempt.packet
+    record = records.Suspended(
+        order=packet.order,
+        attempt=packet.attempt,
+        jobs=tuple(attempt.untold.values()),
+        until=way.until,
+        children=way.children,
+        orders=way.orders,
+        cleans_up=bool(attempt.plan.always),
+    )
     return await _write(attempt, record)
 
 
 async def done(attempt: Attempt, state: OrderState, reason: str) -> bool:
-    """Tell the end, once all output has arrived; False if we may not report any more."""
-    if attempt.outputs:
-        await flushed(attempt)
+    """Tell the end; False if we may not report any more."""
     packet = attempt.packet
     record = records.Done(
         order=packet.order,
