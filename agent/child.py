@@ -1,10 +1,10 @@
 """Child processes, started and waited for at the price of the system calls.
 
-Two things make asyncio's own way slow here.  Before Python 3.12 it starts a thread for each child to
-wait for it; a pidfd is readable once its process has ended, and needs nothing else.  And Python keeps
-its lock while a child is started, which takes as long as the program takes to load: with several tasks
-starting, the agent would do little else.  ctypes lets go of the lock, so a thread can start children
-while the loop goes on.
+Before Python 3.12, asyncio starts a thread for each child to wait for it; a pidfd is readable once its process
+has ended, and needs nothing else.  Starting one takes as long as its program takes to load, and nothing else is
+done meanwhile: a fifth of the price of an order is saved by not leaving that to a thread, where it is short.  But a
+program or a folder may be on a disk that is slow, or away, and then nobody may wait for it but a thread (ctypes lets
+go of Python's lock, so the loop goes on).  So what is not known to start quickly is started there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -25,6 +26,12 @@ import msgspec
 
 SPAWNERS: Final = 2
 """Threads that start children."""
+
+QUICK: Final = 0.01
+"""Seconds that a start may take of the loop's time."""
+
+KNOWN: Final = 256
+"""Pairs of a program and a place of which it is remembered that starts were quick."""
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +108,8 @@ async def spawn(program: Program) -> Child:
     spawner = _spawner()
     if spawner is None:
         return _popen(program)
+    if spawner.is_quick(program):
+        return Child(spawner.spawn(program))
     starting = asyncio.get_running_loop().run_in_executor(_threads(), spawner.spawn, program)
     try:
         return Child(await asyncio.shield(starting))
@@ -148,6 +157,11 @@ class _Spawner:
         library.posix_spawnattr_setsigdefault(self._attributes, signals)
         library.posix_spawnattr_setflags(self._attributes, ctypes.c_short(self.SETSIGDEF | self.SETSID))
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._quick: set[tuple[str, str]] = set()
+
+    def is_quick(self, program: Program) -> bool:
+        """Whether it has started quickly the last time, in a folder beside this one."""
+        return _kind(program) in self._quick
 
     def spawn(self, program: Program) -> int:
         """Start it; its number.
@@ -155,6 +169,17 @@ class _Spawner:
         Raises:
             OSError: it cannot be started.
         """
+        begin = time.monotonic()
+        pid = self._spawn(program)
+        if time.monotonic() - begin > QUICK:
+            self._quick.discard(_kind(program))
+        else:
+            if len(self._quick) >= KNOWN:
+                self._quick.clear()
+            self._quick.add(_kind(program))
+        return pid
+
+    def _spawn(self, program: Program) -> int:
         library = self._library
         argv = [os.fsencode(argument) for argument in program.argv]
         env = [f"{name}={value}".encode(errors="surrogateescape") for name, value in program.env.items()]
@@ -180,6 +205,10 @@ class _Spawner:
         if error:
             raise OSError(error, os.strerror(error), program.argv[0])
         return pid.value
+
+
+def _kind(program: Program) -> tuple[str, str]:
+    return program.argv[0], os.path.dirname(program.cwd)  # noqa: PTH120 - a tenth of the time
 
 
 @lru_cache(maxsize=1)

@@ -29,6 +29,9 @@ SOON: Final = 0.05
 What has turned its output elsewhere lives on: it is not worth a look at all processes after each script.
 """
 
+UNREAD: Final = 0.02
+"""Seconds that what a program prints lies in its pipe at first: one that has ended by then is read once, at its end."""
+
 LINGER: Final = 0.5
 """Seconds that output is read after the program's end, if somebody else still holds the pipe."""
 
@@ -52,7 +55,13 @@ class Tap:
         self.is_paused = False
         self.ended: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(pipe, False)
-        self._loop.add_reader(pipe, self._readable)
+        self._opening = self._loop.call_later(UNREAD, self.open)
+
+    def open(self) -> None:
+        """Read what comes, from now on."""
+        self._opening.cancel()
+        if not self.is_paused:
+            self._loop.add_reader(self._pipe, self._readable)
 
     def _readable(self) -> None:
         try:
@@ -96,7 +105,11 @@ class Tap:
 
     async def is_left(self) -> bool:
         """Whether soon nobody can write any more, and all is read."""
+        for _ in range(2):  # what was printed, if it is not too much, and the end
+            if not self.ended.done() and not self.is_paused:
+                self._readable()
         if not self.ended.done():
+            self.open()
             await asyncio.wait((self.ended,), timeout=SOON)
         return self.ended.done()
 
@@ -107,6 +120,7 @@ class Tap:
     def close(self) -> None:
         """Read what is there, and no more."""
         self._is_closed = True
+        self._opening.cancel()
         with suppress(BlockingIOError):
             for _ in range(LINGER_BYTES // CHUNK):
                 if not (data := os.read(self._pipe, CHUNK)):
