@@ -181,10 +181,11 @@ class _Spawner:
 
     def _spawn(self, program: Program) -> int:
         library = self._library
-        argv = [os.fsencode(argument) for argument in program.argv]
-        env = [f"{name}={value}".encode(errors="surrogateescape") for name, value in program.env.items()]
-        if any(b"\0" in text for text in (*argv, *env)):
+        texts = [*program.argv, *[f"{name}={value}" for name, value in program.env.items()]]
+        parts = os.fsencode("\0".join(texts)).split(b"\0")
+        if len(parts) != len(texts):
             raise ValueError("embedded null byte")
+        argv, env = parts[: len(program.argv)], parts[len(program.argv) :]
         actions = ctypes.create_string_buffer(512)  # glibc's has 80 bytes
         library.posix_spawn_file_actions_init(actions)
         pid = ctypes.c_int()

@@ -8,6 +8,7 @@ it up.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -39,22 +40,16 @@ MAX_BATCH: Final = 4000
 SLICE: Final = 128
 """Records applied at a stretch: then it is the turn of whoever else has something to do, the socket first."""
 
+MEMORY: Final = 0.1
+"""Seconds for which past records count for the load."""
+
 BUSY: Final = 50
-"""Records in a batch from which on batches are let grow: most orders pass several states within them."""
+"""Records in that time from which on batches are let grow: most orders pass several states within them."""
 
 
-GAP: Final = 0.002
-"""Least seconds between two transactions while one follows another."""
-
-STREAK: Final = 10
-"""Transactions close upon each other from which on there is a gap: an order alone makes fewer."""
-
-
-def _pause(records: int, streak: int) -> float:
-    """Seconds to let a batch grow: none for a lone order, more if the last batch was large."""
-    if records > BUSY:
-        return min(records * 0.0001, 0.05)
-    return GAP if streak > STREAK else 0.0
+def _pause(load: float) -> float:
+    """Seconds to let a batch grow: none for orders one at a time."""
+    return min(load * 0.0001, 0.05) if load > BUSY else 0.0
 
 
 class Projector(Service):
@@ -151,18 +146,17 @@ class Projector(Service):
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
-        records, streak, ended = 0, 0, 0.0
+        load, loaded = 0.0, loop.time()
         while True:
             await self._filled.wait()
-            streak = streak + 1 if loop.time() - ended < 2 * GAP else 0
-            await self._grown(_pause(records, streak))
+            await self._grown(_pause(load * math.exp((loaded - loop.time()) / MEMORY)))
             self._full.clear()
             self._filled.clear()  # only now: what came during the pause is in this batch, and no batch may be empty
-            records = self._records
+            load = load * math.exp((loaded - loop.time()) / MEMORY) + self._records
+            loaded = loop.time()
             batch, self._batch, self._records = self._batch, Batch(), 0
             self._room.set()
             await self._written(batch.frame())
-            ended = loop.time()
             await self._committed(batch)
 
     async def _written(self, frame: bytes) -> None:
