@@ -77,11 +77,8 @@ class Mesh:
 
     def counts(self) -> tuple[int, int]:
         """How many orders the record has, and how many of them are open."""
-        with closing(sqlite3.connect(f"file:{self.record}?mode=ro", uri=True, timeout=5)) as connection:
-            total, still_open = connection.execute(
-                "SELECT (SELECT coalesce(max(n), 0) FROM orders), (SELECT count(*) FROM orders WHERE finished IS NULL)"
-            ).fetchone()
-            return int(total), int(still_open)
+        with self._reader() as connection:
+            return _counts(connection)
 
     async def recorded(self, count: int) -> int:
         """Wait until the record has that many orders and all are final; when that was seen.
@@ -89,10 +86,22 @@ class Mesh:
         Raises:
             TimeoutError: some never were.
         """
-        async with asyncio.timeout(PATIENCE):
-            while self.counts() != (count, 0):
-                await asyncio.sleep(POLL)
+        with self._reader() as connection:
+            async with asyncio.timeout(PATIENCE):
+                while _counts(connection) != (count, 0):
+                    await asyncio.sleep(POLL)
         return time.monotonic_ns()
+
+    def _reader(self) -> closing[sqlite3.Connection]:
+        """Opening the file costs as much as six looks."""
+        return closing(sqlite3.connect(f"file:{self.record}?mode=ro", uri=True, timeout=5))
+
+
+def _counts(connection: sqlite3.Connection) -> tuple[int, int]:
+    total, still_open = connection.execute(
+        "SELECT (SELECT coalesce(max(n), 0) FROM orders), (SELECT count(*) FROM orders WHERE finished IS NULL)"
+    ).fetchone()
+    return int(total), int(still_open)
 
 
 @asynccontextmanager
