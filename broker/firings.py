@@ -44,6 +44,9 @@ BY: Final = "triggers"
 MOST_AIMS: Final = 10_000
 """Triggers that are kept ready to go off."""
 
+MOST_READY: Final = 4_000
+"""Firings that are kept ready."""
+
 LONGEST_REASON: Final = 4000
 
 
@@ -79,6 +82,16 @@ class _Plan(msgspec.Struct, frozen=True):
     orders: tuple[_Order, ...]
 
 
+class _Ready(msgspec.Struct, frozen=True):
+    """What will go off soon, as it will stand on the log."""
+
+    request: FireRequest
+    aim: _Aim
+    version: int
+    """The fleet's."""
+    record: records.Fired
+
+
 class Firings(Orders):
     """The write path of triggers."""
 
@@ -87,6 +100,8 @@ class Firings(Orders):
         self._aims: dict[str, _Aim] = {}
         self._plans: dict[str, _Plan] = {}
         """Those of triggers whose orders are the same for every event."""
+        self._ready: dict[str, _Ready] = {}
+        """By trigger."""
         self.ignored = 0
         """Events that did not concern their trigger."""
         self.duplicates = 0
@@ -102,6 +117,8 @@ class Firings(Orders):
         aim = self._aim(request.trigger)
         if request.version is not None and request.version != aim.version:
             return FireReply(stale=True)
+        if (ready := self._made_ready(request, aim)) is not None:
+            return await self._append(ready, request)
         ident = names.digest_id(request.trigger, request.key) if request.key else names.new_id()
         standing = self._state.triggers.standing.get(request.trigger)
         if standing is not None and standing.last_firing == ident:
@@ -111,6 +128,10 @@ class Firings(Orders):
             self.ignored += 1
             log.debug("firing.ignored", trigger=request.trigger, why=planned)
             return FireReply(ignored=planned)
+        return await self._append(planned, request)
+
+    async def _append(self, planned: records.Fired, request: FireRequest) -> FireReply:
+        ident = planned.id
         try:
             changes = await self._log.append(self.begun(planned), expect=0)
         except LostRaceError:
@@ -119,6 +140,28 @@ class Firings(Orders):
             changes = await self._log.append(_without_event(planned, request.event, error), expect=0)
         firing = changes.firings.get(ident)
         return await self._duplicate(ident) if firing is None else _reply(firing)
+
+    def make_ready(self, request: FireRequest) -> None:
+        """It will be fired soon, and in a hurry; what holds until then is done now."""
+        try:
+            aim = self._aim(request.trigger)
+        except NotFoundError:
+            return
+        if not aim.is_constant or request.version != aim.version:
+            return
+        planned = self._planned(aim, request, names.digest_id(request.trigger, request.key), BY)
+        if isinstance(planned, records.Fired):
+            if len(self._ready) >= MOST_READY:
+                self._ready.clear()
+            self._ready[request.trigger] = _Ready(request, aim, self._state.fleet.version, planned)
+
+    def _made_ready(self, request: FireRequest, aim: _Aim) -> records.Fired | None:
+        ready = self._ready.get(request.trigger)
+        if ready is None or ready.request is not request:
+            return None
+        del self._ready[request.trigger]
+        is_valid = ready.aim is aim and ready.version == self._state.fleet.version
+        return ready.record if is_valid else None
 
     async def fire_by_hand(self, trigger: str, body: Any, *, by: str, key: str | None = None) -> FireReply:
         """Let a trigger go off without its provider; `body` is what the event has as its body."""

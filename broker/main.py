@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -37,11 +37,10 @@ from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names
-from muster.mesh.companion import Companion
+from muster.mesh.companion import Beside, Companion
 from muster.mesh.connection import connect
 from muster.mesh.errors import MALFORMED, UnavailableError
 from muster.mesh.events import nats_subject
-from muster.mesh.firing import Fire
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
 from muster.mesh.records import Record
@@ -66,10 +65,6 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     nats_token: str | None = None
     ready_line: bool = True
     """Print `ready broker …` on standard output once requests are answered."""
-
-
-Beside = Callable[[Client, Fire], Companion]
-"""Makes what lives in the broker's process without being part of it: the trigger service of `muster up`."""
 
 
 async def serve(settings: BrokerSettings, beside: Beside | None = None) -> None:
@@ -128,7 +123,7 @@ class Broker:
         commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
         self._wire()
         await self._start_services(stack)
-        companion = self.companion = self._beside(client, commands.fire) if self._beside else None
+        companion = self.companion = self._beside(client, commands.fire, commands.make_ready) if self._beside else None
         parts = Parts(
             client=client,
             commands=commands,

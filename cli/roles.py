@@ -22,12 +22,7 @@ from muster.mesh.names import NAME_RULE, is_name
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from nats.aio.client import Client
-
-    from muster.mesh.companion import Companion
-    from muster.mesh.firing import Fire
+    from muster.mesh.companion import Beside
 
 LEASES: Final = (timedelta(seconds=1), timedelta(days=1))
 """The shortest and the longest that a broker takes."""
@@ -115,7 +110,7 @@ def broker(
         runner.run(serve(settings, _trigger_service() if triggers else None))
 
 
-def _trigger_service() -> Callable[[Client, Fire], Companion]:
+def _trigger_service() -> Beside:
     from muster.triggers.service import Triggers
 
     return Triggers

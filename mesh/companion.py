@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from nats.aio.client import Client
 
 from muster.mesh.asgi import App
+from muster.mesh.firing import Fire, Prepare
 from muster.mesh.service import Service
 
 
@@ -24,3 +27,7 @@ class Companion(Service):
     @abstractmethod
     def exposition(self) -> bytes:
         """Its metrics, as Prometheus reads them."""
+
+
+Beside = Callable[[Client, Fire, Prepare], Companion]
+"""Makes what lives in the broker's process without being part of it: the trigger service of `muster up`."""

@@ -12,7 +12,7 @@ import structlog
 
 from muster.blueprints.provider import Schedule
 from muster.mesh.errors import MusterError, NotFoundError, UnreachableError
-from muster.mesh.firing import Fire, FireRequest
+from muster.mesh.firing import Fire, FireRequest, Prepare
 from muster.mesh.moment import rfc3339
 from muster.mesh.service import Service
 from muster.triggers.definitions import Trigger
@@ -40,7 +40,18 @@ Pause = Callable[[float], Awaitable[None]]
 class Entry:
     """A schedule at work: its trigger, and the next due time."""
 
-    __slots__ = ("at", "changed_at", "due", "is_present", "name", "provider", "schedule", "version", "waiting")
+    __slots__ = (
+        "at",
+        "changed_at",
+        "due",
+        "is_present",
+        "name",
+        "provider",
+        "request",
+        "schedule",
+        "version",
+        "waiting",
+    )
 
     def __init__(self, trigger: Trigger, schedule: Schedule) -> None:
         self.name = trigger.name
@@ -50,6 +61,8 @@ class Entry:
         self.due: datetime | None = None
         self.at = 0.0
         """When `due` goes off, its jitter included; seconds since 1970."""
+        self.request: FireRequest | None = None
+        """The next firing, once it is made ready."""
         self.waiting: deque[datetime] | None = None
         """Due times that are not on the log yet; None between ticks."""
         self.take(trigger)
@@ -59,13 +72,19 @@ class Entry:
         self.version = trigger.version
         self.changed_at = trigger.changed_at
 
+    def ready(self, due: datetime) -> FireRequest | None:
+        """Its firing, if that was made ready and still is the one."""
+        known = self.request
+        return known if known is not None and known.due == due and known.version == self.version else None
+
 
 class Ticks(Service):
     """Fires what it is handed."""
 
-    def __init__(self, fire: Fire, *, pause: Pause = asyncio.sleep) -> None:
+    def __init__(self, fire: Fire, prepare: Prepare | None = None, *, pause: Pause = asyncio.sleep) -> None:
         super().__init__()
         self._fire = fire
+        self._prepare = prepare
         self._pause = pause
         self._queue: deque[Entry] = deque()  # bounded: an entry is in it once
         self._workers: asyncio.TaskGroup | None = None
@@ -74,6 +93,13 @@ class Ticks(Service):
         self._failures = 0
         self.fired = 0
         """Firings that a broker has taken."""
+
+    def make_ready(self, entry: Entry) -> None:
+        """It is due soon, and there is time now for what can be done before."""
+        if entry.due is not None and entry.ready(entry.due) is None:
+            entry.request = request(entry, entry.due)
+            if self._prepare is not None:
+                self._prepare(entry.request)
 
     def hand(self, entry: Entry, dues: list[datetime], now: datetime) -> None:
         """Fire these, after what waits of the same trigger."""
@@ -149,7 +175,7 @@ class Ticks(Service):
             return True
         failures = self._failures
         try:
-            reply = await self._fire(request(entry, due))
+            reply = await self._fire(entry.ready(due) or request(entry, due))
         except UnreachableError as error:
             self._failed(failures, error)
             raise

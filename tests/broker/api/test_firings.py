@@ -227,6 +227,39 @@ async def test_a_trigger_without_templates_follows_what_changes(own_mesh: Mesh) 
     assert await made("t") == [("web01", 2, {"times": 9})]
 
 
+async def test_what_was_made_ready_follows_what_changes(own_mesh: Mesh) -> None:
+    commands = own_mesh.broker.commands
+    await own_mesh.apply(trigger())
+
+    async def made(*changed: dict[str, Any]) -> Any:
+        """What comes of a firing that was made ready before something changed."""
+        (stored,) = (await own_mesh.http.get("/api/v1/triggers")).json()["items"]
+        request = FireRequest(trigger="t", event={"body": {}}, key=names.new_id(), version=stored["version"])
+        commands.make_ready(request)
+        await own_mesh.apply(*changed)
+        reply, again = await commands.fire(request), await commands.fire(request)
+        assert again.stale or again.duplicate
+        if reply.stale:
+            return "stale"
+        found = await order(own_mesh, reply.orders[0])
+        return found["element"], found["version"], found["inputs"]
+
+    same = {"kind": "machine", "name": "web02"}
+    assert await made(same) == await made(same) == ("web01", 1, {"who": "you", "times": 1})
+    assert await made({"kind": "machine", "name": "web01", "params": {"who": "web"}}) == (
+        "web01",
+        1,
+        {"who": "web", "times": 1},
+    )
+    assert await made({**BLUEPRINT, "inputs": {"times": {"type": "integer", "default": 3}}}) == (
+        "web01",
+        2,
+        {"times": 3},
+    )
+    assert await made(trigger(inputs={"times": 9})) == "stale"
+    assert await made(same) == ("web01", 2, {"times": 9})
+
+
 async def test_a_trigger_can_be_let_go_off_by_hand(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger(inputs={"who": "{{ event.body.who }}"}, when='event.kind == "manual"'))
     path = "/api/v1/triggers/t/fire"
