@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from heapq import nsmallest
 from typing import Any, Final
 
@@ -14,30 +13,35 @@ import structlog
 from nats.aio.client import Client
 
 from muster.blueprints import provider as providers
-from muster.blueprints.definition import Blueprint
-from muster.blueprints.expressions import EventCondition, render
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.provider import Provider, Schedule
-from muster.blueprints.templates import has_template
 from muster.broker.definitions import definition_of
+from muster.broker.firing_plan import (
+    Aim,
+    Plan,
+    PlannedOrder,
+    aim_of,
+    inputs_given,
+    reason_of,
+    record_of,
+    without_event,
+    writable,
+)
 from muster.broker.log import Log
-from muster.broker.orders import Orders, Pinned
+from muster.broker.orders import Orders
 from muster.broker.query import Query
 from muster.broker.state.element import StoredObject
 from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.machine import State
-from muster.broker.targets import Target, chosen, suggestion
+from muster.broker.targets import chosen, suggestion
 from muster.mesh import names, records
 from muster.mesh.canonical import canonical
 from muster.mesh.errors import MusterError, NotFoundError, RefusedError, TooLargeError, UnavailableError
 from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
 from muster.mesh.jetstream import LostRaceError
-from muster.mesh.model import OrderRequest
 from muster.mesh.moment import rfc3339
 
 log = structlog.get_logger()
-
-_encode = msgspec.json.Encoder().encode
 
 BY: Final = "triggers"
 
@@ -47,46 +51,12 @@ MOST_AIMS: Final = 10_000
 MOST_READY: Final = 4_000
 """Firings that are kept ready."""
 
-LONGEST_REASON: Final = 4000
-
-
-class _Aim(msgspec.Struct, frozen=True):
-    """A version of a trigger, ready to go off."""
-
-    trigger: Trigger
-    version: int
-    condition: EventCondition | None
-    request: OrderRequest
-    is_constant: bool
-    """Whether its orders are the same for every event, until an element or an object changes."""
-
-
-class _Order(msgspec.Struct, frozen=True):
-    """One order that a trigger wants, but for its id."""
-
-    target: Target
-    inputs: dict[str, Any] | None
-    """If its element makes them others than the firing's."""
-    sources: dict[str, str] | None
-
-
-class _Plan(msgspec.Struct, frozen=True):
-    """The orders that a trigger wants."""
-
-    aim: _Aim
-    version: int
-    """The fleet's."""
-    pinned: Pinned
-    inputs: dict[str, Any]
-    sources: dict[str, str]
-    orders: tuple[_Order, ...]
-
 
 class _Ready(msgspec.Struct, frozen=True):
     """What will go off soon, as it will stand on the log."""
 
     request: FireRequest
-    aim: _Aim
+    aim: Aim
     version: int
     """The fleet's."""
     record: records.Fired
@@ -97,8 +67,8 @@ class Firings(Orders):
 
     def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
         super().__init__(client, state, log, query)
-        self._aims: dict[str, _Aim] = {}
-        self._plans: dict[str, _Plan] = {}
+        self._aims: dict[str, Aim] = {}
+        self._plans: dict[str, Plan] = {}
         """Those of triggers whose orders are the same for every event."""
         self._ready: dict[str, _Ready] = {}
         """By trigger."""
@@ -137,7 +107,7 @@ class Firings(Orders):
         except LostRaceError:
             return await self._duplicate(ident)
         except TooLargeError as error:
-            changes = await self._log.append(_without_event(planned, request.event, error), expect=0)
+            changes = await self._log.append(without_event(planned, request.event, error), expect=0)
         firing = changes.firings.get(ident)
         return await self._duplicate(ident) if firing is None else _reply(firing)
 
@@ -155,7 +125,7 @@ class Firings(Orders):
                 self._ready.clear()
             self._ready[request.trigger] = _Ready(request, aim, self._state.fleet.version, planned)
 
-    def _made_ready(self, request: FireRequest, aim: _Aim) -> records.Fired | None:
+    def _made_ready(self, request: FireRequest, aim: Aim) -> records.Fired | None:
         ready = self._ready.get(request.trigger)
         if ready is None or ready.request is not request:
             return None
@@ -224,7 +194,7 @@ class Firings(Orders):
             raise NotFoundError(f"there is no trigger {name!r}{suggestion(name, known)}")
         return stored, manifest
 
-    def _aim(self, name: str) -> _Aim:
+    def _aim(self, name: str) -> Aim:
         """The trigger, made ready once a version.
 
         Raises:
@@ -233,34 +203,33 @@ class Firings(Orders):
         aim = self._aims.get(name)
         if aim is None or aim.trigger is not self._state.fleet.get("trigger", name):
             stored, trigger = self._trigger(name)
-            condition = _condition(trigger.when) if trigger.when is not None else None
             if len(self._aims) >= MOST_AIMS:
                 self._aims.clear()
                 self._plans.clear()
-            aim = self._aims[name] = _Aim(trigger, stored.version, condition, trigger.request(), _is_constant(trigger))
+            aim = self._aims[name] = aim_of(trigger, stored.version)
         if not aim.trigger.enabled:
             raise NotFoundError(f"trigger {name!r} is disabled")
         return aim
 
-    def _planned(self, aim: _Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+    def _planned(self, aim: Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
         """The record; or why the event does not concern the trigger."""
         if request.depth > MAX_CHAIN + 1:
             return "it was stopped: triggers set each other off"
         try:
             if request.rejected or request.depth > MAX_CHAIN:
-                return _record(aim, request, ident, by)
+                return record_of(aim, request, ident, by)
             if aim.condition is not None and not aim.condition.holds({"event": request.event}):
                 return f"`{aim.condition.text.strip()}` does not hold"
-            return _record(aim, request, ident, by, self._plan(aim, request.event))
+            return record_of(aim, request, ident, by, self._plan(aim, request.event))
         except MusterError as error:
-            rejected = _told(error)
+            rejected = reason_of(error)
         except Exception as error:  # a bug that some event brings to light may not lose the event
             log.exception("firing.bug", trigger=request.trigger)
             rejected = f"a bug of the broker's: {error!r}"
-        kept = msgspec.structs.replace(request, event=_writable(request.event), rejected=request.rejected or rejected)
-        return _record(aim, kept, ident, by)
+        kept = msgspec.structs.replace(request, event=writable(request.event), rejected=request.rejected or rejected)
+        return record_of(aim, kept, ident, by)
 
-    def _plan(self, aim: _Aim, event: Mapping[str, Any]) -> _Plan:
+    def _plan(self, aim: Aim, event: Mapping[str, Any]) -> Plan:
         """The orders that the trigger wants.
 
         Raises:
@@ -271,17 +240,17 @@ class Firings(Orders):
         if known is not None and known.aim is aim and known.version == version:
             return known
         pinned = self._pin(aim.request.blueprint)
-        given = _given(aim.trigger, pinned.blueprint, event)
+        given = inputs_given(aim.trigger, pinned.blueprint, event)
         orders, base, said = [], None, b""
         for target in chosen(aim.request, self._state):
             resolved = self._inputs(pinned, given, target, "trigger")
             base = base or resolved
             if resolved is base or canonical(resolved) == (said := said or canonical(base)):
-                orders.append(_Order(target, None, None))
+                orders.append(PlannedOrder(target, None, None))
             else:
-                orders.append(_Order(target, resolved.inputs, resolved.sources))
+                orders.append(PlannedOrder(target, resolved.inputs, resolved.sources))
         inputs, sources = (base.inputs, base.sources) if base else ({}, {})
-        plan = _Plan(aim, version, pinned, inputs, sources, tuple(orders))
+        plan = Plan(aim, version, pinned, inputs, sources, tuple(orders))
         if aim.is_constant:
             self._plans[name] = plan
         return plan
@@ -313,103 +282,6 @@ def _settings(trigger: Trigger) -> Provider:
         return msgspec.convert(trigger.with_, kind)
     except msgspec.ValidationError as error:  # another version of the provider checked it
         raise RefusedError(f"the provider {trigger.provider} does not understand its settings: {error}") from None
-
-
-def _record(aim: _Aim, request: FireRequest, ident: str, by: str, plan: _Plan | None = None) -> records.Fired:
-    """The record of a firing, with the orders of a plan."""
-    bare = records.Fired(
-        id=ident,
-        trigger=request.trigger,
-        version=aim.version,
-        by=by,
-        event=_raw(request.event),
-        key=request.key,
-        due=request.due,
-        depth=request.depth,
-        rejected=request.rejected,
-    )
-    if plan is None:
-        return bare
-    return msgspec.structs.replace(
-        bare,
-        blueprint=plan.pinned.blueprint.name,
-        blueprint_version=plan.pinned.version,
-        digest=plan.pinned.digest,
-        inputs=plan.inputs,
-        sources=plan.sources,
-        labels=aim.trigger.labels,
-        orders=tuple(
-            records.Planned(
-                id=names.order_of(ident, place),
-                element=order.target.element,
-                pool=order.target.pool,
-                where=order.target.where,
-                inputs=order.inputs,
-                sources=order.sources,
-            )
-            for place, order in enumerate(plan.orders)
-        ),
-    )
-
-
-def _is_constant(trigger: Trigger) -> bool:
-    """Whether no event changes its orders, and no order changes whom the next ones are for."""
-    target = trigger.target
-    is_fixed = target.where is None or target.queue or target.all
-    return is_fixed and not trigger.merge_event and not any(map(has_template, trigger.inputs.values()))
-
-
-def _raw(event: Mapping[str, Any]) -> msgspec.Raw:
-    return msgspec.Raw(_encode(event))
-
-
-@lru_cache(maxsize=MOST_AIMS)
-def _condition(text: str) -> EventCondition:
-    return EventCondition(text)
-
-
-def _given(trigger: Trigger, blueprint: Blueprint, event: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that the trigger gives: its own, and beneath them the event's body if it says so."""
-    given: dict[str, Any] = {}
-    body = event.get("body") if trigger.merge_event else None
-    if isinstance(body, Mapping):
-        given = {name: body[name] for name in blueprint.inputs if name in body}
-    return {**given, **render(trigger.inputs, {"event": event}, "inputs")}
-
-
-def _told(error: MusterError) -> str:
-    problems = "; ".join(str(problem) for problem in error.problems)
-    return f"{error.detail}: {problems}"[:LONGEST_REASON] if problems else error.detail[:LONGEST_REASON]
-
-
-def _without_event(planned: records.Fired, event: Mapping[str, Any], error: TooLargeError) -> records.Fired:
-    """An event that does not fit in a record is not lost either: what is known of it is kept, with the reason."""
-    return records.Fired(
-        id=planned.id,
-        trigger=planned.trigger,
-        version=planned.version,
-        by=planned.by,
-        event=_raw(dict(_short(event))),
-        key=planned.key,
-        due=planned.due,
-        depth=planned.depth,
-        rejected=error.detail,
-    )
-
-
-def _writable(event: dict[str, Any]) -> dict[str, Any]:
-    """The event, or what is known of it if it cannot be put in a record."""
-    try:
-        _encode(event)
-    except Exception:  # noqa: BLE001 - it was told
-        return dict(_short(event))
-    return event
-
-
-def _short(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name in ("provider", "kind", "id", "time"):
-        if isinstance(value := event.get(name), str):
-            yield name, value[:1000]
 
 
 def _reply(firing: Firing) -> FireReply:
