@@ -28,7 +28,7 @@ SCRIPT: Final = """\
 trap '' HUP INT TERM
 agent=$1
 held=
-first=1
+first=
 while read -r verb what; do
   case $verb in
   +) held="$held $what" ;;
@@ -61,7 +61,8 @@ done
 """A session may have more groups than the one that bears its number: proc(5)'s stat tells them.
 
 A program that was being started when we died, or had just been, has no number that we have told; it has its mark, a
-number as well, and we tell from which one on (`=`).  So nothing need be told at once, and of what ends soon nothing.
+number as well, and we tell from which one on (`=`), or that there is none.  So only the first start after a rest is
+told at once, and of what ends soon nothing.
 """
 
 JOURNAL_SIZE: Final = 256 * 1024
@@ -93,6 +94,8 @@ class Warden(Service):
         self._freed: list[int] = []
         """Groups that it does not know to have ended."""
         self._telling: asyncio.TimerHandle | None = None
+        self._rests = True
+        """Whether the warden knows of every program that it would have to end."""
         self._pipe = -1
         self._journal = -1
         self._written = 0
@@ -149,8 +152,6 @@ class Warden(Service):
             await shell.ending()
         finally:
             self._tell()
-            if not self._starting:
-                self._write("=\n")
             os.close(self._pipe)
             self._pipe = -1
             await asyncio.shield(shell.ending())
@@ -161,11 +162,15 @@ class Warden(Service):
         self._count += 1
         mark = f"{self.agent}.{self._count}"
         self._starting[mark] = self._count
+        if self._rests:
+            self._rests = False
+            self._write(f"= {self._count}\n")
         return mark
 
     def failed(self, mark: str) -> None:
         """The program could not be started."""
         del self._starting[mark]
+        self._tell_soon()
 
     def hold(self, group: int, mark: str) -> None:
         """Kill this group when we are gone."""
@@ -197,7 +202,8 @@ class Warden(Service):
             self._telling = None
         lines = [f"- {group}\n" for group in self._freed]  # first, for its number may be another's by now
         lines += [f"+ {group}\n" for group in self._untold]
-        lines.append(f"= {next(iter(self._starting.values()), self._count + 1)}\n")
+        lines.append(f"= {next(iter(self._starting.values()), '')}\n")
+        self._rests = not self._starting
         self._untold, self._freed = {}, []
         self._write("".join(lines))
 

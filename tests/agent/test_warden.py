@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from muster.agent.session import started
-from muster.agent.warden import MARK, Warden, end_leftovers
+from muster.agent.warden import MARK, SCRIPT, Warden, end_leftovers
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ async def test_a_daemon_of_a_task_before_the_last_is_left_alone(
         warden.start()
     assert last.wait(5) == -9
     assert sleeper.poll() is None
+
+
+@pytest.mark.parametrize("told", ["", "= 1\n= \n", "= 1\n+ 12345678\n= 2\n- 12345678\n= \n"])
+def test_of_a_thousand_agents_that_rest_no_warden_looks_at_all_processes(told: str) -> None:
+    nothing = {"PATH": "/nowhere"}  # to look takes grep
+    ended = subprocess.run(["/bin/sh", "-c", SCRIPT, "warden", "gone"], input=told.encode(), env=nothing, check=False)
+    assert ended.returncode == 0
 
 
 async def test_what_is_held_is_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
