@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,4 +27,10 @@ def test_a_log_subject_is_read_as_it_was_written(kind: str, ident: str, actor: s
 def test_what_is_a_name_has_nothing_that_nats_would_read_otherwise(text: str) -> None:
     if names.is_name(text):
         assert not set(text) & set(" *>\t\r\n/=")
-        assert ".." not in text
+
+
+@pytest.mark.parametrize("name", ["0..", "a..b", "a."])
+def test_dots_of_a_name_are_no_dots_of_a_subject(name: str) -> None:
+    assert names.is_name(name)
+    assert "." not in names.token(name) + names.key(name) + names.element_consumer(name)
+    assert names.untoken(names.token(name)) == name
