@@ -16,9 +16,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,8 +99,10 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(SPAWNERS, thread_name_prefix="spawn")
 
 
-async def spawn(program: Program) -> Child:
+async def spawn(program: Program, undone: Callable[[], None]) -> Child:
     """Start a program.
+
+    Cancelled, it may start nevertheless; then it is killed, and `undone` is called once it is certain that it is gone.
 
     Raises:
         OSError: it cannot be started.
@@ -114,16 +116,16 @@ async def spawn(program: Program) -> Child:
     try:
         return Child(await asyncio.shield(starting))
     except asyncio.CancelledError:
-        starting.add_done_callback(_unwanted)  # it starts nevertheless
+        starting.add_done_callback(partial(_undo, undone))
         raise
 
 
-def _unwanted(starting: asyncio.Future[int]) -> None:
-    if starting.cancelled() or starting.exception() is not None:
-        return
-    pid = starting.result()
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+def _undo(undone: Callable[[], None], starting: asyncio.Future[int]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        pid = starting.result()
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    undone()
 
 
 def _popen(program: Program) -> Child:

@@ -15,6 +15,7 @@ import struct
 import termios
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -149,10 +150,11 @@ async def run_process(
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     mark = warden.start()
+    not_there = partial(warden.failed, mark)
     try:
-        child = await spawn(Program(argv=argv, env={**env, MARK: mark}, cwd=cwd, output=writing))
+        child = await spawn(Program(argv=argv, env={**env, MARK: mark}, cwd=cwd, output=writing), undone=not_there)
     except (OSError, ValueError):
-        warden.failed(mark)
+        not_there()
         os.close(reading)
         raise
     except BaseException:

@@ -151,7 +151,8 @@ class Warden(Service):
         try:
             await shell.ending()
         finally:
-            self._tell()
+            if self._telling is not None:
+                self._tell()
             os.close(self._pipe)
             self._pipe = -1
             await asyncio.shield(shell.ending())
@@ -168,7 +169,7 @@ class Warden(Service):
         return mark
 
     def failed(self, mark: str) -> None:
-        """The program could not be started."""
+        """The program could not be started, or is gone already."""
         del self._starting[mark]
         self._tell_soon()
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from muster.agent.child import SPAWNERS, _threads
+from muster.agent.output import Output, Outputs
+from muster.agent.process import run_process
 from muster.agent.session import started
 from muster.agent.warden import MARK, SCRIPT, Warden, end_leftovers
+from muster.mesh.jetstream import Publisher
+from tests.agent.broker_stand_in import StandIn
 
 
 @pytest.fixture
@@ -55,6 +62,27 @@ async def test_a_daemon_of_a_task_before_the_last_is_left_alone(
         warden.start()
     assert last.wait(5) == -9
     assert sleeper.poll() is None
+
+
+async def test_a_start_that_was_cut_off_is_forgotten_once_it_is_undone(
+    broker: StandIn, tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    output = Output(Outputs(Publisher(broker.client), limit=1), "order", "job", claim=1, attempt=1)
+    async with Warden(tmp_path / "groups", "gone") as warden:
+        running = run_process(["sleep", "300"], env={}, cwd=tmp_path, output=output, warden=warden, grace=lambda: 0.0)
+        task = asyncio.create_task(running)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await nothing_starts()
+    assert sleeper.poll() is None, "it was left behind under a mark that is not in doubt any more"
+
+
+async def nothing_starts() -> None:
+    """What threads were starting is started, and the loop has heard of it."""
+    loop, met = asyncio.get_running_loop(), threading.Barrier(SPAWNERS)
+    await asyncio.gather(*(loop.run_in_executor(_threads(), met.wait) for _ in range(SPAWNERS)))
 
 
 @pytest.mark.parametrize("told", ["", "= 1\n= \n", "= 1\n+ 12345678\n= 2\n- 12345678\n= \n"])
