@@ -47,6 +47,11 @@ BUSY: Final = 50
 """Records in that time from which on batches are let grow: most orders pass several states within them."""
 
 
+def _left(load: float, seconds: float) -> float:
+    """What a load counts for after so many seconds."""
+    return load * math.exp(-seconds / MEMORY)
+
+
 def _pause(load: float) -> float:
     """Seconds to let a batch grow: none for orders one at a time."""
     return min(load * 0.0001, 0.05) if load > BUSY else 0.0
@@ -149,10 +154,10 @@ class Projector(Service):
         load, loaded = 0.0, loop.time()
         while True:
             await self._filled.wait()
-            await self._grown(_pause(load * math.exp((loaded - loop.time()) / MEMORY)))
+            await self._grown(_pause(_left(load, loop.time() - loaded)))
             self._full.clear()
             self._filled.clear()  # only now: what came during the pause is in this batch, and no batch may be empty
-            load = load * math.exp((loaded - loop.time()) / MEMORY) + self._records
+            load = _left(load, loop.time() - loaded) + self._records
             loaded = loop.time()
             batch, self._batch, self._records = self._batch, Batch(), 0
             self._room.set()
