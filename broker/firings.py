@@ -48,9 +48,6 @@ BY: Final = "triggers"
 MOST_AIMS: Final = 10_000
 """Triggers that are kept ready to go off."""
 
-MOST_READY: Final = 4_000
-"""Firings that are kept ready."""
-
 
 class _Ready(msgspec.Struct, frozen=True):
     """What will go off soon, as it will stand on the log."""
@@ -87,21 +84,16 @@ class Firings(Orders):
         aim = self._aim(request.trigger)
         if request.version is not None and request.version != aim.version:
             return FireReply(stale=True)
-        if (ready := self._made_ready(request, aim)) is not None:
-            return await self._append(ready, request)
-        ident = names.digest_id(request.trigger, request.key) if request.key else names.new_id()
+        ready = self._made_ready(request, aim)
+        ident = ready.id if ready is not None else _ident(request)
         standing = self._state.triggers.standing.get(request.trigger)
         if standing is not None and standing.last_firing == ident:
             return await self._duplicate(ident)
-        planned = self._planned(aim, request, ident, by)
+        planned = ready or self._planned(aim, request, ident, by)
         if isinstance(planned, str):
             self.ignored += 1
             log.debug("firing.ignored", trigger=request.trigger, why=planned)
             return FireReply(ignored=planned)
-        return await self._append(planned, request)
-
-    async def _append(self, planned: records.Fired, request: FireRequest) -> FireReply:
-        ident = planned.id
         try:
             changes = await self._log.append(self.begun(planned), expect=0)
         except LostRaceError:
@@ -119,10 +111,8 @@ class Firings(Orders):
             return
         if not aim.is_constant or request.version != aim.version:
             return
-        planned = self._planned(aim, request, names.digest_id(request.trigger, request.key), BY)
+        planned = self._planned(aim, request, _ident(request), BY)
         if isinstance(planned, records.Fired):
-            if len(self._ready) >= MOST_READY:
-                self._ready.clear()
             self._ready[request.trigger] = _Ready(request, aim, self._state.fleet.version, planned)
 
     def _made_ready(self, request: FireRequest, aim: Aim) -> records.Fired | None:
@@ -206,6 +196,7 @@ class Firings(Orders):
             if len(self._aims) >= MOST_AIMS:
                 self._aims.clear()
                 self._plans.clear()
+                self._ready.clear()
             aim = self._aims[name] = aim_of(trigger, stored.version)
         if not aim.trigger.enabled:
             raise NotFoundError(f"trigger {name!r} is disabled")
@@ -282,6 +273,10 @@ def _settings(trigger: Trigger) -> Provider:
         return msgspec.convert(trigger.with_, kind)
     except msgspec.ValidationError as error:  # another version of the provider checked it
         raise RefusedError(f"the provider {trigger.provider} does not understand its settings: {error}") from None
+
+
+def _ident(request: FireRequest) -> str:
+    return names.digest_id(request.trigger, request.key) if request.key else names.new_id()
 
 
 def _reply(firing: Firing) -> FireReply:
