@@ -20,6 +20,9 @@ from muster.mesh.errors import UnavailableError
 
 log = structlog.get_logger()
 
+TURNS: Final = 4
+"""Turns of the loop for which a write may wait for what else there is to say."""
+
 LATE: Final = 2.0
 """Seconds for which a message may still be under way after an unsubscription."""
 
@@ -148,7 +151,10 @@ def _headers(raw: bytes) -> dict[str, str]:
 
 
 def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-    """Hand a message to the connection, now and without waiting.
+    """Hand a message to the connection, now and without waiting; it is written once a turn of the loop adds nothing.
+
+    Several orders often have something to say within a few turns, and each write wakes the server up: eight scripts
+    at a time took an eighth more of the processors' time when the next turn wrote whatever there was.
 
     It is nats-py's `publish` less what cannot happen here: subjects and headers are made from names and ids,
     never from what somebody typed, so they need no check a second time.
@@ -171,27 +177,34 @@ def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Ma
     command = line.encode() + data + b"\r\n"
     client._pending.append(command)  # noqa: SLF001 - as Client._send_command does
     client._pending_data_size += len(command)  # noqa: SLF001
-    queue = client._flush_queue  # noqa: SLF001 - the flusher writes all that is pending at once
-    if queue is not None and queue.empty():
-        queue.put_nowait(_flushed)  # type: ignore[arg-type]  # it only asks whether it is done
+    if client not in _due:
+        _due.add(client)
+        _look_soon(client, TURNS)
+
+
+_due: Final[set[Client]] = set()
+"""Connections with messages that wait for a turn that adds nothing."""
+
+
+def _look_soon(client: Client, turns: int) -> None:
+    size = client._pending_data_size  # noqa: SLF001
+    asyncio.get_running_loop().call_soon(_write_if_quiet, client, size, turns)
+
+
+def _write_if_quiet(client: Client, size: int, turns: int) -> None:
+    if turns and client._pending_data_size > size:  # noqa: SLF001
+        _look_soon(client, turns - 1)
+    else:
+        _due.discard(client)
+        flush(client)
 
 
 def flush(client: Client) -> None:
-    """Write what was posted, now; nats-py's flusher would a turn of the loop later."""
+    """Write what was posted, now: nobody else has anything to say."""
     transport, pending = client._transport, client._pending  # noqa: SLF001
     if pending and transport is not None and client.is_connected:
         client._pending, client._pending_data_size = [], 0  # noqa: SLF001 - as the flusher does
         transport.writelines(pending)
-
-
-class _Flushed:
-    """What the flusher is given in place of a future: nobody waits."""
-
-    def done(self) -> bool:
-        return True
-
-
-_flushed = _Flushed()
 
 
 class _Direct:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from nats.aio.client import Client
 
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import UnauthorizedError, UnreachableError
-from muster.mesh.wire import flush, post
+from muster.mesh.wire import TURNS, flush, post
 from tests.kit.ports import free_port
 from tests.kit.waiting import deadline
 
@@ -57,3 +59,52 @@ async def test_what_is_flushed_is_on_its_way_before_the_loop_turns(nats_server: 
                 heard += listener.recv(65536)
         assert heard == b"MSG flushed 1 3\r\none\r\nMSG flushed 1 3\r\ntwo\r\n"
     flush(client)  # there is nothing to write, and nowhere
+
+
+@pytest.fixture
+def writes(nats_client: Client, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What the client has written since, one entry a write."""
+    transport = nats_client._transport
+    assert transport is not None
+    really, found = transport.writelines, []
+
+    def write(payload: list[bytes]) -> None:
+        found.append(b"".join(payload))
+        really(payload)
+
+    monkeypatch.setattr(transport, "writelines", write)
+    return found
+
+
+async def test_a_lone_message_is_written_in_the_next_turn_of_the_loop(nats_client: Client, writes: list[bytes]) -> None:
+    post(nats_client, "alone", b"")
+    assert not writes
+    await asyncio.sleep(0)
+    assert writes == [b"PUB alone  0\r\n\r\n"]
+
+
+async def test_what_the_next_turns_say_goes_in_the_same_write(nats_client: Client, writes: list[bytes]) -> None:
+    for turn in range(3):
+        post(nats_client, f"turn.{turn}", b"")
+        post(nats_client, f"turn.{turn}", b"")
+        await asyncio.sleep(0)
+    assert not writes
+    await asyncio.sleep(0)
+    assert [write.count(b"PUB") for write in writes] == [6]
+
+
+async def test_a_loop_that_never_rests_does_not_hold_messages_back(nats_client: Client, writes: list[bytes]) -> None:
+    for _ in range(3 * (TURNS + 2)):
+        post(nats_client, "busy", b"")
+        post(nats_client, "busy", b"")
+        await asyncio.sleep(0)
+    assert len(writes) >= 3
+
+
+async def test_what_was_posted_last_is_written_before_the_connection_is_closed(nats_server: EmbeddedNats) -> None:
+    async with connect(nats_server.url, name="test") as listener:
+        heard = await listener.subscribe("last")
+        await listener.flush()
+        async with connect(nats_server.url, name="test") as client:
+            post(client, "last", b"word")
+        assert (await heard.next_msg(timeout=5)).data == b"word"
