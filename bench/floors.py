@@ -20,7 +20,7 @@ from bench.parts.publisher import Publisher
 from bench.parts.recorder import Recorder
 from bench.parts.worker import Worker
 from bench.process import Process, part
-from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings, half_of_the_host
 from muster.mesh.settings import Durability
 
 WIDTH: Final = 100
@@ -30,8 +30,9 @@ WORKERS: Final = 2
 
 @asynccontextmanager
 async def server(folder: Path, durability: Durability) -> AsyncIterator[str]:
-    """A fresh nats-server, set up as `muster server` does; its URL."""
-    async with EmbeddedNats(NatsSettings(folder=folder / "nats", durability=durability)) as running:
+    """A fresh nats-server, set up as `muster up` does; its URL."""
+    settings = NatsSettings(folder=folder / "nats", durability=durability, processors=half_of_the_host())
+    async with EmbeddedNats(settings) as running:
         yield running.url
 
 

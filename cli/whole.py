@@ -17,7 +17,7 @@ from muster.cli import objects, shipped
 from muster.cli.api import Api
 from muster.cli.roles import url
 from muster.cli.supervisor import Child, Kept, Nats
-from muster.mesh.embedded_nats import NatsSettings
+from muster.mesh.embedded_nats import NatsSettings, half_of_the_host
 from muster.mesh.errors import MusterError
 from muster.mesh.service import entered, until_stopped
 from muster.mesh.settings import Durability, setting
@@ -57,6 +57,7 @@ class Whole:
                 port=port,
                 durability=settings.durability,
                 token=settings.nats_token,
+                processors=half_of_the_host(),
             )
         )
         self.broker = Child("broker", self._broker_options, self._broker_is_ready, BROKER_GRACE)

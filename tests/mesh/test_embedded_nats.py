@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from muster.mesh.connection import connect
-from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings, find_server
+from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings, find_server, half_of_the_host
 from muster.mesh.errors import UnauthorizedError, UnavailableError
 from tests.kit.ports import free_port
 from tests.kit.processes import Program
@@ -23,6 +23,26 @@ def settings(folder: Path, **more: object) -> NatsSettings:
 
 async def test_the_server_serves_jetstream(nats_client: Client) -> None:
     assert (await nats_client.jetstream().account_info()).memory >= 0
+
+
+@pytest.mark.parametrize(("mine", "used"), [({}, "3"), ({"GOMAXPROCS": "2"}, "2")])
+async def test_it_keeps_to_its_share_of_the_processors_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: dict[str, str], used: str
+) -> None:
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    async with EmbeddedNats(settings(tmp_path, processors=3)) as server:
+        told = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
+        assert f"GOMAXPROCS={used}" in told
+
+
+@pytest.mark.parametrize(("cores", "half"), [(None, 1), (1, 1), (2, 1), (9, 4)])
+def test_half_of_the_host_is_one_processor_at_least(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, half: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert half_of_the_host() == half
 
 
 async def test_the_folder_is_private_and_has_the_token_in_it_and_nowhere_else(tmp_path: Path) -> None:
