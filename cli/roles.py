@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -84,15 +85,11 @@ def broker(
     log_level: Level = "info",
 ) -> None:
     """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
-    import asyncio
-
     span = lease_of(lease)
     set_up(log_level, "broker")
     from muster.mesh.service import rest_the_collector
 
     rest_the_collector()  # what is imported stays; looking for cycles in it took a twentieth of the start
-    from uvloop import new_event_loop
-
     from muster.broker.api.context import ApiSettings
     from muster.broker.main import BrokerSettings, serve
 
@@ -106,8 +103,7 @@ def broker(
         replicas=replicas,
         nats_token=nats_token(),
     )
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(settings, _trigger_service() if triggers else None))
+    _run(serve(settings, _trigger_service() if triggers else None))
 
 
 def _trigger_service() -> Beside:
@@ -123,19 +119,14 @@ def triggers(
     log_level: Level = "info",
 ) -> None:
     """Run a trigger service alone: the clock, the hooks, and what listens.  Several share the work of one."""
-    import asyncio
-
     set_up(log_level, "triggers")
-    from uvloop import new_event_loop
-
     from muster.triggers.main import TriggerSettings, serve
 
     host, port = address(http, "--http")
     settings = TriggerSettings(
         server=server or setting("server", DEFAULT_SERVER), host=host, port=port, token=nats_token()
     )
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve(settings))
+    _run(serve(settings))
 
 
 def agent(
@@ -149,8 +140,6 @@ def agent(
     log_level: Level = "info",
 ) -> None:
     """Run an agent: it claims work orders for its elements and runs them on this host."""
-    import asyncio
-
     set_up(log_level, "agent")
     from muster.agent.main import serve
     from muster.agent.settings import AgentSettings
@@ -161,7 +150,16 @@ def agent(
         data=folder(data, "agent"),
         token=nats_token(),
     )
-    asyncio.run(serve(settings))
+    _run(serve(settings))
+
+
+def _run(role: Coroutine[Any, Any, None]) -> None:
+    import asyncio
+
+    from uvloop import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(role)
 
 
 def folder(data: Path | None, part: str = "") -> Path:

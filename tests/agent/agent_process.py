@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import msgspec
+import uvloop
 
 from muster.agent.main import serve
 from muster.agent.settings import AgentSettings
 
 if __name__ == "__main__":
-    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=AgentSettings, dec_hook=lambda kind, value: kind(value))))
+    uvloop.run(serve(msgspec.json.decode(sys.argv[1], type=AgentSettings, dec_hook=lambda kind, value: kind(value))))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
@@ -19,6 +20,13 @@ from tests.agent.broker_stand_in import StandIn, stand_in
 from tests.kit.waiting import deadline
 
 RunAgent = Callable[..., AbstractAsyncContextManager[asyncio.Event]]
+
+
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """An agent's own."""
+    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
+    return policy
 
 
 @pytest.fixture
