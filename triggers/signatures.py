@@ -45,8 +45,8 @@ def check_token(secret: bytes, given: str | None, header: str) -> None:
     """
     if given is None:
         raise UnauthorizedError(f"the header {header} with the token is missing")
-    scheme, _, rest = given.partition(" ")
-    token = rest.strip(" \t") if scheme.lower() == "bearer" else given
+    scheme, space, rest = given.partition(" ")
+    token = rest.strip(" \t") if space and scheme.lower() == "bearer" else given
     if not is_equal(token, secret):
         raise UnauthorizedError(f"the token in {header} is not this trigger's")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muster.blueprints.provider import HookRequest
@@ -121,6 +121,7 @@ def test_a_key_may_be_written_in_three_ways() -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N"]), min_size=1))
+@example("BEARER")
 def test_a_token_in_any_script_passes(token: str) -> None:
     sent = token.encode().decode("latin-1")  # as hooks.py reads a header
     check_token(token.encode(), sent, "X")
