@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import nats.errors
@@ -200,11 +201,17 @@ def _write_if_quiet(client: Client, size: int, turns: int) -> None:
 
 
 def flush(client: Client) -> None:
-    """Write what was posted, now: nobody else has anything to say."""
-    transport, pending = client._transport, client._pending  # noqa: SLF001
-    if pending and transport is not None and client.is_connected:
-        client._pending, client._pending_data_size = [], 0  # noqa: SLF001 - as the flusher does
-        transport.writelines(pending)
+    """Write what was posted, now: nobody else has anything to say.
+
+    Of a connection that was lost just now, uvloop says a RuntimeError before nats-py knows, which then writes all that
+    is pending once it is back.
+    """
+    transport = client._transport  # noqa: SLF001
+    if not client._pending or transport is None or not client.is_connected:  # noqa: SLF001
+        return
+    with suppress(RuntimeError):
+        transport.writelines(client._pending)  # noqa: SLF001
+        client._pending, client._pending_data_size = [], 0  # noqa: SLF001 - as nats-py's flusher does
 
 
 class _Direct:

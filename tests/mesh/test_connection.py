@@ -108,3 +108,18 @@ async def test_what_was_posted_last_is_written_before_the_connection_is_closed(n
         async with connect(nats_server.url, name="test") as client:
             post(client, "last", b"word")
         assert (await heard.next_msg(timeout=5)).data == b"word"
+
+
+async def test_what_a_connection_does_not_take_any_more_is_kept_for_the_next_one(
+    nats_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: list[bytes]) -> None:
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    heard = await nats_client.subscribe("kept")
+    with monkeypatch.context() as patched:
+        patched.setattr(nats_client._transport, "writelines", closed)
+        post(nats_client, "kept", b"word")
+        flush(nats_client)
+    flush(nats_client)
+    assert (await heard.next_msg(timeout=5)).data == b"word"
