@@ -26,6 +26,8 @@ from muster.mesh.service import Service
 from muster.mesh.settings import MAX_BODY, Durability
 
 BINARY: Final = "nats-server"
+CONTAINER: Final = Path("/sys/fs/cgroup/cpu.max")
+"""What a container may use of the processors: microseconds, of how many."""
 GIB: Final = 1024**3
 
 
@@ -208,7 +210,17 @@ def half_of_the_host() -> int:
     On two cores, one for the server: it wakes up fewer threads of its own, and eight scripts at a time cost both cores
     together a twentieth less.
     """
-    return max(1, (os.cpu_count() or 1) // 2)
+    return max(1, _processors() // 2)
+
+
+def _processors() -> int:
+    """How many this process may use: the host's, or its container's (cgroups(7), version 2)."""
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = CONTAINER.read_text().split()
+        return min(count, int(quota) // int(period))
+    except (OSError, ValueError):  # no container, or one without a limit: `max`
+        return count
 
 
 def find_server() -> str:

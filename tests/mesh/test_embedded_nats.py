@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
+from muster.mesh import embedded_nats
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings, find_server, half_of_the_host
 from muster.mesh.errors import UnauthorizedError, UnavailableError
@@ -37,11 +38,18 @@ async def test_it_keeps_to_its_share_of_the_processors_unless_the_user_says_othe
         assert f"GOMAXPROCS={used}" in told
 
 
-@pytest.mark.parametrize(("cores", "half"), [(None, 1), (1, 1), (2, 1), (9, 4)])
-def test_half_of_the_host_is_one_processor_at_least(
-    monkeypatch: pytest.MonkeyPatch, cores: int | None, half: int
+@pytest.mark.parametrize(
+    ("cores", "container", "half"),
+    [(1, None, 1), (2, None, 1), (9, None, 4), (8, "max 100000", 4), (64, "400000 100000", 2), (8, "50000 100000", 1)],
+)
+def test_half_of_the_host_or_of_what_its_container_may_use_is_one_processor_at_least(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, container: str | None, half: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    limit = tmp_path / "cpu.max"
+    if container is not None:
+        limit.write_text(f"{container}\n")
+    monkeypatch.setattr(embedded_nats, "CONTAINER", limit)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert half_of_the_host() == half
 
 
