@@ -15,7 +15,7 @@ from muster.agent.lease import Delivery
 from tests.agent.broker_stand_in import StandIn
 from tests.kit.waiting import eventually
 
-HEAVY = ("httpx", "jinja2", "cel_expr_python", "jsonschema_rs", "yaml", "psutil", "litestar", "uvicorn")
+HEAVY = ("httpx", "jinja2", "cel_expr_python", "jsonschema_rs", "yaml", "psutil", "litestar", "uvicorn", "uvloop")
 
 
 def test_starting_an_agent_imports_nothing_heavy() -> None:
