@@ -48,7 +48,7 @@ class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL, and for an earlier server on the same folder to be gone."""
     processors: int | None = None
-    """How many it may keep busy at a time; None: all of the host's, or `GOMAXPROCS` of the environment."""
+    """How many it may keep busy at a time, unless `GOMAXPROCS` of the environment says; None: all of them."""
 
 
 class EmbeddedNats(Service):
