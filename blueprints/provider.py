@@ -39,6 +39,8 @@ class Happening(Wire):
     """How many firings stand above it."""
     rejected: str = ""
     """Why it can make no orders (it is too large, say); it is put on the log with this reason, and not lost."""
+    try_again: bool = False
+    """Whether its sender sent it: sent again after a firing that made no orders, it is tried again."""
 
 
 class Provider(Wire, rename=lambda name: name.rstrip("_")):

@@ -37,13 +37,16 @@ from muster.broker.targets import chosen, suggestion
 from muster.mesh import names, records
 from muster.mesh.canonical import canonical
 from muster.mesh.errors import MusterError, NotFoundError, RefusedError, TooLargeError, UnavailableError
-from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
+from muster.mesh.firing import MADE_NOTHING, Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.moment import rfc3339
 
 log = structlog.get_logger()
 
 BY: Final = "triggers"
+
+MOST_ATTEMPTS: Final = 100
+"""Firings that one event may make if those before made no orders; from then on it is a duplicate of the last."""
 
 MOST_AIMS: Final = 10_000
 """Triggers that are kept ready to go off."""
@@ -84,8 +87,16 @@ class Firings(Orders):
         aim = self._aim(request.trigger)
         if request.version is not None and request.version != aim.version:
             return FireReply(stale=True)
+        attempt = 0
+        while True:
+            reply = await self._fired(aim, request, _ident(request, attempt), by)
+            attempt += 1
+            may_again = request.try_again and reply.duplicate and reply.state in MADE_NOTHING
+            if not may_again or attempt >= MOST_ATTEMPTS:
+                return reply
+
+    async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: str) -> FireReply:
         ready = self._made_ready(request, aim)
-        ident = ready.id if ready is not None else _ident(request)
         standing = self._state.triggers.standing.get(request.trigger)
         if standing is not None and standing.last_firing == ident:
             return await self._duplicate(ident)
@@ -137,7 +148,7 @@ class Firings(Orders):
         }
         with suppress(RefusedError):  # then `when` and templates have to do without the provider's own fields
             event = _settings(aim.trigger).by_hand(body, now) | event
-        return await self.fire(FireRequest(trigger=trigger, event=event, key=key or ""), by=by)
+        return await self.fire(FireRequest(trigger=trigger, event=event, key=key or "", try_again=True), by=by)
 
     def definition(self, trigger: str) -> Definition:
         """A trigger as trigger services need it.
@@ -275,8 +286,12 @@ def _settings(trigger: Trigger) -> Provider:
         raise RefusedError(f"the provider {trigger.provider} does not understand its settings: {error}") from None
 
 
-def _ident(request: FireRequest) -> str:
-    return names.digest_id(request.trigger, request.key) if request.key else names.new_id()
+def _ident(request: FireRequest, attempt: int = 0) -> str:
+    """The id of a firing: the same for the same event, and the same attempt at it."""
+    if not request.key:
+        return names.new_id()
+    again = (f"#{attempt}",) if attempt else ()  # no trigger's name begins so
+    return names.digest_id(*again, request.trigger, request.key)
 
 
 def _reply(firing: Firing) -> FireReply:

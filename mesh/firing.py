@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from muster.mesh.model import Moment, Wire
 
@@ -35,6 +35,10 @@ class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
     enabled: bool = True
 
 
+MADE_NOTHING: Final = frozenset({FiringState.SKIPPED, FiringState.REJECTED})
+"""What came of firings whose event may come again."""
+
+
 class FireRequest(Wire, omit_defaults=True):
     """An event met a trigger: `muster.api.firings.create`."""
 
@@ -51,6 +55,8 @@ class FireRequest(Wire, omit_defaults=True):
     """How many firings stand above it, each having caused the next."""
     rejected: str = ""
     """Why it can make no orders, if the trigger service knows that already: it is put on the log with this reason."""
+    try_again: bool = False
+    """Whether a firing of this key that made no orders is tried again: the event was sent again, not read again."""
 
 
 class FireReply(Wire, omit_defaults=True):

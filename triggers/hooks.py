@@ -24,13 +24,14 @@ from muster.mesh.errors import (
     InvalidError,
     MusterError,
     NotFoundError,
+    RefusedError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
     UnreachableError,
     UsageError,
 )
-from muster.mesh.firing import FireReply, FireRequest
+from muster.mesh.firing import FireReply, FireRequest, FiringState
 from muster.triggers.definitions import Trigger
 from muster.triggers.deliveries import is_secret, shown
 from muster.triggers.fire import Fire
@@ -99,6 +100,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ignored: str = ""
 
 
+class RejectedError(RefusedError):
+    """The trigger could make no orders of the event; the same delivery may be sent again."""
+
+    status = 422
+    code = "rejected"
+
+
 class MethodNotAllowedError(UsageError):
     """Deliveries are sent with POST."""
 
@@ -142,7 +150,8 @@ class Hooks:
             await self._refuse(BugError("the trigger service's log has more"), scope, receive if unread else None, send)
         else:
             self.answered[status] += 1
-            await _respond(send, status, content, [(b"content-type", JSON)])
+            kind = JSON if status < HTTP_BAD_REQUEST else PROBLEM
+            await _respond(send, status, content, [(b"content-type", kind)])
         finally:
             self.under_way -= 1
             uploads.forget(len(body))
@@ -185,7 +194,12 @@ class Hooks:
             return (200, _encode(Answer(ignored=found.reason))), False
         reply = await self._fire(
             FireRequest(
-                trigger=trigger.name, event=found.event, key=found.key, version=trigger.version, depth=found.depth
+                trigger=trigger.name,
+                event=found.event,
+                key=found.key,
+                version=trigger.version,
+                depth=found.depth,
+                try_again=True,
             )
         )
         if reply.stale:
@@ -268,6 +282,9 @@ def _answer(reply: FireReply) -> tuple[int, bytes]:
         reason=reply.reason,
         duplicate=reply.duplicate,
     )
+    if reply.state is FiringState.REJECTED:
+        rejected = RejectedError(reply.reason).as_problem()
+        return RejectedError.status, _encode(rejected | msgspec.to_builtins(answer))
     return 200 if reply.duplicate else 202, _encode(answer)
 
 

@@ -77,6 +77,7 @@ class SourceMesh:
             version=self.definition.version,
             depth=happening.depth,
             rejected=happening.rejected,
+            try_again=happening.try_again,
         )
         async with self._room:
             while True:

@@ -51,16 +51,17 @@ async def test_a_redelivery_is_told_so(served: Served) -> None:
     assert again.json() == first.json() | {"duplicate": True}
 
 
-@pytest.mark.parametrize("state", [FiringState.SKIPPED, FiringState.REJECTED])
-async def test_a_firing_without_orders_says_why(served: Served, state: FiringState) -> None:
+@pytest.mark.parametrize(("state", "status"), [(FiringState.SKIPPED, 202), (FiringState.REJECTED, 422)])
+async def test_a_firing_without_orders_says_why(served: Served, state: FiringState, status: int) -> None:
     async def without(_: FireRequest) -> FireReply:
         return FireReply(firing="f", state=state, reason="too many are open")
 
     served.fired.answer = without
     served.known.add("any", "webhook")
     answer = await served.post("any")
-    assert answer.status_code == 202
-    assert answer.json() == {"firing": "f", "orders": [], "state": state, "reason": "too many are open"}
+    assert answer.status_code == status
+    told = {"firing": "f", "orders": [], "state": state, "reason": "too many are open"}
+    assert told.items() <= answer.json().items()
 
 
 async def test_an_event_that_when_does_not_want_is_ignored(served: Served) -> None:

@@ -133,10 +133,20 @@ async def test_what_filters_and_when_do_not_want_is_ignored(mesh: Mesh) -> None:
 
 async def test_an_event_that_breaks_a_condition_is_kept_with_the_reason(mesh: Mesh) -> None:
     answer = await mesh.push(body=merge_request())  # it has no commits
-    assert answer.status_code == 202
-    told = answer.json()
+    told = problem(answer, 422)
     assert (told["state"], told["orders"]) == ("rejected", [])
     assert "commits" in told["reason"]
+    assert told["detail"] == told["reason"]
+
+
+async def test_a_rejected_delivery_may_be_sent_again_once_what_was_wrong_is_not(mesh: Mesh) -> None:
+    await mesh.apply(trigger("later", "webhook", target={"where": 'element.labels.role == "db"'}))
+    rejected = problem(await mesh.http.post("/hooks/later", headers={"webhook-id": "77"}), 422)
+    assert "no element matches" in rejected["detail"]
+    await mesh.apply({"kind": "machine", "name": "db1", "labels": {"role": "db"}})
+    answers = [await mesh.http.post("/hooks/later", headers={"webhook-id": "77"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 200]
+    assert answers[1].json()["orders"] == answers[0].json()["orders"]
 
 
 async def test_a_trigger_that_is_changed_counts_at_once(mesh: Mesh) -> None:

@@ -101,7 +101,7 @@ class NatsTrigger(Source):
                 async for message in subscription.messages:
                     await room.acquire()
                     key = (message.headers or {}).get(MSG_ID, "")[:LONGEST_KEY]
-                    task = group.create_task(self._fired(mesh, message, key, datetime.now(UTC)))
+                    task = group.create_task(self._fired(mesh, message, key, datetime.now(UTC), try_again=bool(key)))
                     task.add_done_callback(lambda _: room.release())
         finally:
             await unsubscribe(subscription)
@@ -170,10 +170,11 @@ class NatsTrigger(Source):
     def _consumer(self, trigger: str) -> str:
         return f"muster-{names.token(trigger)}-{self.leaves()}"
 
-    async def _fired(self, mesh: Mesh, message: Msg, key: str, time: datetime) -> bool:
+    async def _fired(self, mesh: Mesh, message: Msg, key: str, time: datetime, *, try_again: bool = False) -> bool:
         """Whether the message is dealt with; if not, the trigger has changed and its next source has to take it."""
         try:
-            reply = await mesh.fire(self._happening(message, key, time))
+            happening = self._happening(message, key, time)
+            reply = await mesh.fire(msgspec.structs.replace(happening, try_again=try_again))
         except NotFoundError:
             return False
         except Exception as error:  # noqa: BLE001 - no message may end the listening to the others

@@ -18,6 +18,7 @@ from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
 from muster.mesh.nesting import DEEPEST
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.broker.api.ringing import ask, events, fire, order, trigger
 from tests.kit import record
 from tests.kit.bell import bell
 from tests.kit.waiting import eventually
@@ -25,28 +26,6 @@ from tests.kit.waiting import eventually
 __all__ = ["bell"]
 
 pytestmark = pytest.mark.usefixtures("bell")
-
-
-def trigger(name: str = "t", **fields: Any) -> dict[str, Any]:
-    """A trigger's manifest."""
-    given = {"provider": "bell", "blueprint": "hello", "target": {"on": "web01"}, **fields}
-    return {"kind": "trigger", "name": name, **given}
-
-
-async def ask(mesh: Mesh, service: str, body: Any) -> Any:
-    """What a trigger service does."""
-    reply = await mesh.nats.request(f"muster.api.{service}", msgspec.json.encode(body), timeout=10)
-    return json.loads(reply.data)
-
-
-async def fire(mesh: Mesh, **fields: Any) -> FireReply:
-    request = FireRequest(**{"trigger": "t", "event": {"body": {}}, **fields})
-    return msgspec.convert(await ask(mesh, "firings.create", request), FireReply)
-
-
-async def order(mesh: Mesh, ident: str) -> dict[str, Any]:
-    found: dict[str, Any] = (await mesh.http.get(f"/api/v1/orders/{ident}")).json()
-    return found
 
 
 async def test_a_firing_makes_an_order_and_tells_where_it_comes_from(own_mesh: Mesh) -> None:
@@ -73,11 +52,6 @@ async def test_a_firing_makes_an_order_and_tells_where_it_comes_from(own_mesh: M
         "firing": reply.firing,
         "chain": 3,
     }
-
-
-async def events(mesh: Mesh, *kinds: str) -> list[dict[str, Any]]:
-    page: dict[str, Any] = await ask(mesh, "events.list", {"kinds": kinds})
-    return list(page["items"])
 
 
 async def test_the_same_event_fires_once(own_mesh: Mesh) -> None:
