@@ -8,13 +8,16 @@ BIN    := $(VENV)/bin
 TESTS  ?= tests
 # Compiling every library ahead costs more than it saves: Python keeps what it compiled when it first ran.
 unexport PYTHONDONTWRITEBYTECODE
+NEWEST ?= .venv-newest
+LOCK   := $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --group build pyproject.toml
 PIP    := $(BIN)/python -m pip install -q --no-compile --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example-ci up test soak lint format docs bench clean
+.PHONY: help demo example-ci up test test-slow test-newest soak lint format lock docs bench clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp ## start a mesh, run a real order on this machine, show its record, clean up
 	@$(BIN)/muster demo
@@ -25,8 +28,11 @@ example-ci: $(VENV)/demo.stamp ## CI/CD by pooled runners: pushes to a GitLab, b
 up: $(VENV)/demo.stamp ## start a mesh that stays, for this machine (Ctrl-C ends it)
 	@$(BIN)/muster up
 
-test: $(VENV)/dev.stamp ## run every test (TESTS=tests/cli for some)
-	@$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal $(TESTS)
+test: $(VENV)/dev.stamp ## run every test but the slow ones (TESTS=tests/cli for some)
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal -m "not slow" $(TESTS)
+
+test-slow: $(VENV)/dev.stamp ## run the slow tests: installing as the documentation says
+	@$(BIN)/python -m pytest -m slow $(TESTS)
 
 SOAK   ?= 600
 soak: $(VENV)/dev.stamp ## kill everything at random while orders run (SOAK=600 seconds of it)
@@ -44,6 +50,19 @@ format: $(VENV)/dev.stamp ## put the code into its one form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# Each file holds all that one set needs, with exact versions and hashes, for every Python and platform.
+lock: $(VENV)/base.stamp ## renew requirements/*.txt: the newest versions that pyproject.toml allows
+	@$(PIP) uv
+	@$(LOCK) --extra bench -o requirements/bench.txt
+	@$(LOCK) --extra dev -c requirements/bench.txt -o requirements/dev.txt
+	@$(LOCK) --extra server -c requirements/bench.txt -o requirements/server.txt
+	@$(LOCK) -c requirements/bench.txt -o requirements/agent.txt
+
+test-newest: ## run every test with the newest versions that pyproject.toml allows (in an environment of its own)
+	@$(PYTHON) -m venv --clear $(NEWEST)
+	@$(NEWEST)/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]' 'hatchling' 'editables'
+	@$(NEWEST)/bin/python -m pytest --numprocesses=3 --dist=worksteal $(TESTS)
+
 docs: $(VENV)/dev.stamp ## write the reference pages that are made of the code's tables
 	@$(BIN)/python -m tests.docs.generated
 
@@ -51,11 +70,11 @@ bench: $(VENV)/bench.stamp ## measure beside floors, and write bench/RESULTS.md 
 	@$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove what was made: .venv, caches, build products
-	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(NEWEST) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The environment is made anew when the project's needs change; each stamp is a set of them.
-$(VENV)/base.stamp: pyproject.toml
+# The environment is made anew when what is locked changes; each stamp is a set of it.
+$(VENV)/base.stamp: pyproject.toml $(wildcard requirements/*.txt)
 	@$(PYTHON) -c '$(NEW)' 2>/dev/null || { \
 	  echo "Muster needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
 	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -67,14 +86,16 @@ $(VENV)/base.stamp: pyproject.toml
 
 $(VENV)/demo.stamp: $(VENV)/base.stamp
 	@echo "Installing muster and its libraries ..."
-	@$(PIP) -e .
+	@$(PIP) --require-hashes -r requirements/server.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/base.stamp
 	@echo "Installing muster and its tools ..."
-	@$(PIP) -e '.[dev]'
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
-	@$(PIP) -e '.[bench]'
+	@$(PIP) --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -118,7 +118,27 @@ def _documents(text: str) -> Iterator[Document]:
                     yield Document(value, reader.marks, tuple(reader.problems))
     except yaml.YAMLError as error:
         earlier = reader.problems if reader else []
-        yield Document(None, {}, (*earlier, _syntax_problem(error)))
+        yield Document(None, {}, (*earlier, _syntax_problem(_first_problem(text, error, loader))))
+
+
+def _first_problem(text: str, error: yaml.YAMLError, loader: Any) -> yaml.YAMLError:
+    """The limit of ours that the text passes before the place of the error, or else the error.
+
+    PyYAML scans ahead of the events that it delivers, and has limits of its own, with words that change by release.
+    """
+    mark = getattr(error, "problem_mark", None)
+    if mark is None or isinstance(error, _TooMuchError):
+        return error
+    try:
+        events = yaml.parse(text[: mark.index], Loader=loader)
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                _Reader(events, 0).read(next(events), (), 0)
+    except _TooMuchError as limit:
+        return limit
+    except yaml.YAMLError:
+        return error
+    return error
 
 
 def _syntax_problem(error: yaml.YAMLError) -> Problem:

@@ -136,7 +136,7 @@ def _version(theirs: str) -> Check:
     ours = muster.__version__
     if theirs == ours:
         return Check(name="versions", result="ok", found=f"this command and the broker are {ours}")
-    mend = f"use the same version on both sides: `python -m pip install muster=={theirs}` here, or upgrade the broker"
+    mend = f"use the same version on both sides: install {theirs} here, or upgrade the broker"
     return Check(name="versions", result="warning", found=f"this is {ours}, the broker is {theirs}", mend=mend)
 
 

@@ -46,8 +46,10 @@ def demo() -> int:
 
 
 def _command(folder: str) -> list[str]:
+    from muster.mesh.child import python
+
     ports = ["--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"]
-    return [sys.executable, "-m", "muster.cli", "up", "--data", folder, *ports, "--element", ELEMENT]
+    return [*python("muster.cli", "up", "--data", folder, *ports, "--element", ELEMENT)]
 
 
 def _ready(mesh: subprocess.Popen[bytes], log: Path) -> str:

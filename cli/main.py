@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -63,6 +64,9 @@ COMMANDS: Final = {
 
 NAMES: Final = frozenset(name for commands in COMMANDS.values() for name in commands)
 
+NEED_SERVER_PARTS: Final = frozenset({"up", "broker", "triggers", "demo"})
+"""Commands that need what the extra `server` installs."""
+
 GLOBAL: Final = frozenset({"--api", "--output", "-o"})
 """Options that may also stand before the command."""
 
@@ -110,6 +114,7 @@ def run(argv: list[str]) -> int:
     tokens = _command_first(argv)
     try:
         _check_text(argv)
+        _check_installed(tokens)
         whole = not tokens or tokens[0] not in NAMES
         console = page() if whole or not HELP.isdisjoint(tokens) else None
         code = application(whole=whole)(tokens, console=console, print_error=False, exit_on_error=False)
@@ -127,6 +132,14 @@ def run(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last place where a bug can be told in words
         return _no_room(error) if isinstance(error, OSError) and error.errno in NO_ROOM else _bug(error)
     return code if isinstance(code, int) else 0
+
+
+def _check_installed(tokens: list[str]) -> None:
+    if tokens and tokens[0] in NEED_SERVER_PARTS and HELP.isdisjoint(tokens) and find_spec("litestar") is None:
+        raise UsageError(
+            f"`muster {tokens[0]}` needs the server parts, which are not installed in {sys.prefix}; "
+            "install requirements/server.txt of Muster's source, or the extra `muster-mesh[server]`"
+        )
 
 
 def complain(text: str, code: int) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from muster.mesh.child import dies_with_parent, end, how_it_ended
+from muster.mesh.child import dies_with_parent, end, how_it_ended, python
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import MusterError, UnavailableError
 from muster.mesh.service import Service
@@ -102,11 +101,7 @@ class Child(Kept):
     async def once(self) -> None:
         """Run the process."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "muster.cli",
-            self.name,
-            *self._options(),
+            *python("muster.cli", self.name, *self._options()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us: the agent goes first, then the broker

@@ -18,6 +18,14 @@ log = structlog.get_logger()
 _PR_SET_PDEATHSIG: Final = 1
 
 
+def python(module: str, *args: str) -> tuple[str, ...]:
+    """The command line that runs one of our modules in this Python.
+
+    `-P` keeps the current folder out of the import path: a file there must not take the place of a library.
+    """
+    return (sys.executable, "-P", "-m", module, *args)
+
+
 def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
     """A `preexec_fn` that has the kernel send `number` to the child when this process is gone (Linux; None elsewhere).
 

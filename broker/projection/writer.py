@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,7 @@ import msgspec
 import structlog
 
 from muster.broker.projection.frame import LENGTH
-from muster.mesh.child import gone, how_it_ended
+from muster.mesh.child import gone, how_it_ended, python
 from muster.mesh.errors import UnavailableError
 from muster.mesh.settings import Durability
 
@@ -104,11 +103,7 @@ class Writer:
         try:
             return _Scribe(
                 await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    PROGRAM,
-                    str(self._path),
-                    self._durability,
+                    *python(PROGRAM, str(self._path), self._durability),
                     stdin=PIPE,
                     stdout=PIPE,
                     pass_fds=(self._lock,),  # so the file stays ours until this very process is gone

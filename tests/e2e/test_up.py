@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
 
 from tests.kit import record
 from tests.kit.blueprints import machine, witness, words
-from tests.kit.meshes import mesh_of_its_own
+from tests.kit.meshes import mesh_of_its_own, parse_ready, up_options
+from tests.kit.processes import Program, clean_env
 from tests.kit.waiting import eventually
 
 
@@ -34,3 +36,19 @@ async def test_a_power_cut_costs_no_order(tmp_path: Path) -> None:
         told = await record.replay(mesh.nats)
         record.check_endings(told, orders)
         record.check_lines(record.read_lines(file), told)
+
+
+async def test_no_part_imports_from_the_current_folder(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("asyncio", "json", "msgspec", "nats", "structlog", "yaml", "muster"):
+        (here / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})\nraise SystemExit(9)"
+        )
+    argv = [str(Path(sys.executable).parent / "muster"), *up_options(tmp_path / "data")]
+    env = {name: value for name, value in clean_env(tmp_path).items() if name != "PYTHONPATH"}
+    async with Program.start(argv, env=env, cwd=here) as program:
+        mesh = parse_ready(await program.line("ready api="), tmp_path, program.pid)
+        assert "finished" in await mesh.ok("run", "hello", "--on", "testbox", "--wait")
+        await program.stop()
+    assert not (tmp_path / "imported").exists()
