@@ -13,6 +13,8 @@ from tests.kit.processes import ROOT, Program, clean_env
 
 SERVER_PARTS = ("litestar", "uvicorn", "apscheduler", "multipart", "prometheus_client", "dateutil", "nats_server")
 
+BUILD = ("--no-deps", "--no-build-isolation")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -26,8 +28,7 @@ def run(*argv: str | Path, cwd: Path) -> str:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment as the documentation makes it; its `bin` folder."""
     folder = tmp_path_factory.mktemp("host")
-    build: list[str | Path] = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    run(*build, cwd=folder)
+    run(sys.executable, "-m", "pip", "wheel", "-q", *BUILD, "-w", folder, ROOT, cwd=folder)
     run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     pip: list[str | Path] = [folder / "venv/bin/pip", "install", "-q", "--disable-pip-version-check"]
     run(*pip, "--require-hashes", "-r", ROOT / "requirements/agent.txt", cwd=folder)
