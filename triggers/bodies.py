@@ -1,17 +1,16 @@
-"""What a body says, by its type: JSON, a form's fields, or text."""
+"""What a body says: JSON, a form's fields, or text; by its type, and where that says little, by how it begins."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from muster.mesh import nesting
 from muster.mesh.errors import InvalidError
+from muster.triggers.charsets import decoded, in_utf8, is_utf8_error, without_half_characters
 
 MOST_FIELDS: Final = 1000
 """Fields of a form; more is an attack, not a form."""
@@ -19,56 +18,93 @@ MOST_FIELDS: Final = 1000
 FORM: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 
-_CHARSET = re.compile(r'charset\s*=\s*"?([\w.:-]{1,40})', re.IGNORECASE)
+BodyKind = Literal["auto", "json", "form", "text"]
+"""What a trigger may say that bodies are."""
+
+_SEQUENCES: Final = ("ndjson", "jsonl", "json-seq", "jsonlines")
+"""Types with `json` in their name whose texts are many values, or another language."""
 
 
-def parsed(data: bytes, content_type: str) -> Any:
+def parsed(data: bytes, content_type: str, kind: BodyKind = "auto") -> Any:
     """The body as JSON has it: its value, a form's fields, a text; None if there is nothing.
 
     Raises:
-        InvalidError: it is not what its type says.
+        InvalidError: it is not what its type, or the trigger, says.
     """
-    kind = content_type.partition(";")[0].strip().lower()
     if not data:
         return None
-    if kind == "application/json" or kind.endswith("+json"):
-        return from_json(data)
-    if kind == FORM:
-        # `curl -d '{…}'` says it sends a form; no form begins so, for a bracket would be escaped.
-        return from_json(data) if data.lstrip()[:1] in {b"{", b"["} else fields(data)
-    return _multipart(data, content_type) if kind == MULTIPART else _unknown(data, content_type)
+    media_type = content_type.partition(";")[0].strip().lower()
+    match _read_as(media_type, data) if kind == "auto" else kind:
+        case "json":
+            return from_json(data, content_type)
+        case "text":
+            return decoded(data, content_type)
+        case "form":
+            return _multipart(data, content_type) if media_type == MULTIPART else fields(data)
+        case _:
+            return _untold(data, content_type)
 
 
-def _unknown(data: bytes, content_type: str) -> Any:
-    """JSON if it is some or begins as an object does, and its type says nothing else; or text."""
-    if content_type in {"", "application/octet-stream"}:
-        if data.lstrip()[:1] == b"{":
-            return from_json(data)
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
-            return _value(data)
-    return _text(data, content_type)
+def _read_as(media_type: str, data: bytes) -> str:
+    """What a type promises; empty if nothing."""
+    # `curl -d '{…}'` says it sends a form; no form begins so, for a bracket would be escaped.
+    if is_json(media_type) or (media_type == FORM and data[:64].lstrip()[:1] in {b"{", b"["}):
+        return "json"
+    return "form" if media_type in {FORM, MULTIPART} else ""
 
 
-def from_json(data: bytes) -> Any:
-    """The value of a JSON text (RFC 8259).
+def is_json(media_type: str) -> bool:
+    """Whether a type promises JSON: `application/json`, `text/json`, `application/x-amz-json-1.1`, `…+json`."""
+    subtype = media_type.partition("/")[2]
+    return "json" in subtype and not any(map(subtype.__contains__, _SEQUENCES))
+
+
+def _untold(data: bytes, content_type: str) -> Any:
+    """A body whose type promises nothing: JSON if all of it is some, and it is no lone number or word; or text.
+
+    Without a type at all, what begins as an object does has to be one, and a lone value counts too.
+    """
+    is_unnamed = content_type in {"", "application/octet-stream"}
+    text = data if is_unnamed else in_utf8(data, content_type)
+    start = text.removeprefix(_BOM).lstrip()[:1]
+    if start == b"{" and is_unnamed:
+        return from_json(data, content_type)
+    if start in {b"{", b"["} or is_unnamed:
+        try:
+            return from_json(data, content_type)
+        except InvalidError as error:
+            if nesting.TOO_DEEP in error.detail:
+                raise
+    return decoded(data, content_type)
+
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def from_json(data: bytes, content_type: str = "") -> Any:
+    """The value of a JSON text (RFC 8259), in UTF-8 unless a byte order mark or the type's charset says otherwise.
+
+    Half of a surrogate pair, which no text can hold, becomes U+FFFD.
 
     Raises:
-        InvalidError: it is none, told with the place; or it is nested too deeply.
+        InvalidError: it is malformed, with the place; or it is nested too deeply.
     """
+    text = in_utf8(data, content_type)
     try:
-        return _value(data)
-    except UnicodeDecodeError as error:
-        raise InvalidError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    except msgspec.DecodeError as error:
-        why = str(error) if data.strip() else "it is empty"
-        raise InvalidError(f"the body ({len(data)} bytes) is not valid JSON: {why}") from None
-
-
-def _value(data: bytes) -> Any:
-    try:
-        return nesting.from_json(data)
+        try:
+            return nesting.from_json(text)
+        except msgspec.DecodeError:
+            whole = without_half_characters(text)
+            if whole is None:
+                raise
+            return nesting.from_json(whole)
     except RecursionError:
         raise InvalidError(f"the body is {nesting.TOO_DEEP}") from None
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        if is_utf8_error(error):
+            raise InvalidError(f"the body is not valid JSON: it is not UTF-8: {error}") from None
+        why = str(error) if text.strip() else "it is empty"
+        raise InvalidError(f"the body ({len(data)} bytes) is not valid JSON: {why}") from None
 
 
 def fields(data: bytes) -> dict[str, Any]:
@@ -116,21 +152,12 @@ def _multipart(data: bytes, content_type: str) -> dict[str, Any]:
                     inside += event
                 elif segment is not None:
                     pairs.append((segment.name or "", _field(segment, bytes(inside))))
-    except (multipart.MultipartError, UnicodeDecodeError, LookupError) as error:
+    except multipart.MultipartError as error:
         raise InvalidError(f"the body is no form: {error}") from None
     return _together(pairs)
 
 
 def _field(segment: Any, content: bytes) -> Any:
     if segment.filename is None:
-        return content.decode(segment.charset or "utf-8")
+        return decoded(content, f"text/plain; charset={segment.charset or 'utf-8'}")
     return {"filename": segment.filename, "content_type": segment.content_type or "", "size": len(content)}
-
-
-def _text(data: bytes, content_type: str) -> str:
-    found = _CHARSET.search(content_type)
-    charset = found[1] if found else "utf-8"
-    try:
-        return data.decode(charset)
-    except (UnicodeDecodeError, LookupError):
-        raise InvalidError(f"the body is no text in {charset}, no JSON and no form") from None

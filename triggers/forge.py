@@ -14,6 +14,7 @@ from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import InvalidError, Problem, UnavailableError
 from muster.triggers.deliveries import event, key_of_body
 from muster.triggers.globs import glob_fault, globs
+from muster.triggers.packing import unpacked
 
 HEADS: Final = "refs/heads/"
 TAGS: Final = "refs/tags/"
@@ -113,7 +114,7 @@ class Forge(Hook):
     def receive(self, request: HookRequest) -> Happening | Ignored:
         """Check who sent it, understand it, and see whether it is wanted."""
         ident = self.check(self._secret(), request)
-        delivery = self.understand(request)
+        delivery = self.understand(unpacked(request, self.max_body))
         if isinstance(delivery, Ignored):
             return delivery
         if reason := self._unwanted(delivery):

@@ -35,6 +35,7 @@ from muster.mesh.firing import FireReply, FireRequest, FiringState
 from muster.triggers.definitions import Trigger
 from muster.triggers.deliveries import is_secret, shown
 from muster.triggers.fire import Fire
+from muster.triggers.packing import ENCODINGS, encoding_of
 from muster.triggers.upload import MOST_HELD, Drain, GoneError, StalledError, Uploads
 
 log = structlog.get_logger()
@@ -133,13 +134,16 @@ class Hooks:
         uploads = self._uploads
         if uploads is None:  # only now does it run in its loop
             uploads = self._uploads = Uploads(self._settings.held, self._settings.patience)
-        unread, body = True, b""
+        unread, size = True, 0
         self.under_way += 1
         try:
             headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
             trigger, hook = await self._admitted(scope, headers)
             body = await uploads.read(receive, hook.max_body)
-            unread = False
+            unread, size = False, len(body)
+            if encoding_of(headers):
+                uploads.hold(hook.max_body)  # what it may become
+                size += hook.max_body
             status, content = await self._fired(trigger, _request(scope, headers, body))
         except MusterError as error:
             await self._refuse(error, scope, receive if unread else None, send)
@@ -154,7 +158,7 @@ class Hooks:
             await _respond(send, status, content, [(b"content-type", kind)])
         finally:
             self.under_way -= 1
-            uploads.forget(len(body))
+            uploads.forget(size)
 
     async def _admitted(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Trigger, Hook]:
         """Whom it is for, before anything of its body is read."""
@@ -162,7 +166,8 @@ class Hooks:
             raise MethodNotAllowedError(f"deliveries are sent with POST, not {scope['method']}")
         if self.under_way > self._settings.at_once:
             raise UnavailableError("too many deliveries are under way")
-        name = scope["path"].removeprefix(PREFIX)
+        encoding_of(headers)  # one that nobody undoes is refused before anything is read
+        name = scope["path"].removeprefix(PREFIX).removesuffix("/")
         trigger = self._triggers.known(name)
         if trigger is None:
             if not names.is_name(name):
@@ -314,6 +319,7 @@ async def _respond(
 _HEADERS: Final[Mapping[int, tuple[tuple[bytes, bytes], ...]]] = {
     401: ((b"www-authenticate", b'Bearer realm="muster"'),),
     405: ((b"allow", b"POST"),),
+    415: ((b"accept-encoding", ", ".join(ENCODINGS).encode()),),
     503: ((b"retry-after", b"1"),),
 }
 """What some answers say besides."""

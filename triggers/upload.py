@@ -40,6 +40,16 @@ class Uploads:
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
+    def hold(self, size: int) -> None:
+        """Count bytes that are in memory beside the bodies read here.
+
+        Raises:
+            UnavailableError: there are too many just now.
+        """
+        if self.held + size > self._most:
+            raise UnavailableError("too much is being sent just now")
+        self.held += size
+
     def forget(self, size: int) -> None:
         """A body is dealt with."""
         self.held -= size
@@ -96,9 +106,7 @@ class Uploads:
     def _hold(self, more: int, size: int, limit: int) -> None:
         if size > limit:
             raise TooLargeError(f"the body is larger than this trigger takes: {limit} bytes")
-        if self.held + more > self._most:
-            raise UnavailableError("too much is being sent just now")
-        self.held += more
+        self.hold(more)
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:

@@ -49,7 +49,7 @@ class Github(Forge):
 def _body(request: HookRequest) -> Any:
     """The JSON, which stands in a form's field if the webhook is set up so."""
     if not request.headers.get("content-type", "").startswith(FORM):
-        return from_json(request.body)
+        return from_json(request.body, request.headers.get("content-type", ""))
     payload = fields(request.body).get("payload")
     if not isinstance(payload, str):
         raise InvalidError("the form has no field 'payload'")

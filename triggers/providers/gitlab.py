@@ -49,6 +49,6 @@ class Gitlab(Forge):
 
     def understand(self, request: HookRequest) -> Delivery | Ignored:
         """Which event it is, and what it is about."""
-        body = record(from_json(request.body))
+        body = record(from_json(request.body, request.headers.get("content-type", "")))
         kind, names = kind_of(request.headers.get("x-gitlab-event", ""), body)
         return Delivery(kind=kind, names=names, body=body, about=understood(kind, body))

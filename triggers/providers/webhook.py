@@ -9,8 +9,9 @@ from typing import Any, Final, Literal, NamedTuple
 from muster.blueprints.definition import duration
 from muster.blueprints.provider import Happening, Hook, HookRequest
 from muster.mesh.errors import Problem, UnauthorizedError, UnavailableError
-from muster.triggers.bodies import parsed
+from muster.triggers.bodies import BodyKind, parsed
 from muster.triggers.deliveries import event, key, key_of_body, shown
+from muster.triggers.packing import unpacked
 from muster.triggers.signatures import (
     STANDARD_ID,
     Algorithm,
@@ -52,6 +53,8 @@ class Webhook(Hook):
     """How far a signed time may be from ours."""
     id_header: str | None = None
     """What tells a redelivery; unless said, `webhook-id` or `Idempotency-Key`, and with a signed time its signature."""
+    body: BodyKind = "auto"
+    """What bodies are; `auto`: what their type says, and JSON where it says little and the body is some."""
     dedupe: Literal["id", "body"] = "id"
     """`body`: equal bodies are one delivery, whatever id they say: the id of an `hmac` delivery is not signed."""
 
@@ -80,7 +83,7 @@ class Webhook(Hook):
         """Check it, and take its body for what its type says."""
         proof = self._check(request)
         headers = request.headers
-        body = parsed(request.body, headers.get("content-type", ""))
+        body = parsed(unpacked(request, self.max_body).body, headers.get("content-type", ""), self.body)
         known = key_of_body(request) if self.dedupe == "body" else key(*self._idents(proof, headers))
         hidden = self.header.lower() if self.header is not None else None
         told = event(request, "webhook", "webhook", body, known, hidden)
