@@ -24,7 +24,7 @@ from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.connection import connect
 from muster.mesh.jetstream import Publisher
-from muster.mesh.service import entered, rest_the_collector, stop_signals, until_stopped
+from muster.mesh.service import Stop, entered, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ async def serve(settings: AgentSettings) -> None:
         await run_agent(settings, stop, asyncio.Event())
 
 
-async def run_agent(settings: AgentSettings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -> None:
     """Act for the elements until `stop` is set; `ready` is set once all of them are joined.
 
     Raises:
@@ -61,6 +61,7 @@ async def run_agent(settings: AgentSettings, stop: asyncio.Event, ready: asyncio
             name=f"muster agent {', '.join(settings.elements)}"[:100],
             token=settings.token,
             on_reconnect=reconnected,
+            on_closed=stop.fail,
             patience=settings.patience.total_seconds(),
         )
         client = await entered(stack, connection, stop)

@@ -12,7 +12,7 @@ from nats.js.errors import APIError, KeyNotFoundError
 from muster.blueprints.definition import Blueprint, Task, decode_blueprint, duration
 from muster.blueprints.templates import has_template
 from muster.mesh import names
-from muster.mesh.errors import NotFoundError, UnavailableError
+from muster.mesh.errors import MALFORMED, NotFoundError, UnavailableError
 
 if TYPE_CHECKING:
     from muster.blueprints.expressions import Condition
@@ -94,7 +94,7 @@ class Shelf:
         """The plan, from the bucket if it is not here yet.
 
         Raises:
-            NotFoundError: the mesh does not have this version.
+            NotFoundError: the mesh does not have this version, or not as a blueprint.
             UnavailableError: it cannot be had just now.
         """
         if (plan := self.get(digest)) is not None:
@@ -106,10 +106,21 @@ class Shelf:
             raise NotFoundError(f"blueprint version {digest} is not in the mesh any more") from None
         except (nats.errors.Error, APIError, TimeoutError, OSError) as error:
             raise UnavailableError(f"blueprint version {digest} cannot be fetched just now: {error!r}") from error
-        plan = self._plans[digest] = Plan(decode_blueprint(entry.value or b""))
+        plan = self._plans[digest] = _read(digest, entry.value or b"")
         while len(self._plans) > KEPT:
             self._plans.popitem(last=False)
         return plan
+
+
+def _read(digest: str, data: bytes) -> Plan:
+    try:
+        plan = Plan(decode_blueprint(data))
+    except (*MALFORMED, ValueError) as error:
+        raise NotFoundError(f"blueprint version {digest} cannot be read: {error}") from None
+    for step in (*plan.steps, *plan.on_failure, *plan.always):
+        if not names.is_name(step.name):  # a task's name is part of a subject
+            raise NotFoundError(f"blueprint version {digest} cannot be read: {step.name[:80]!r} is not a name")
+    return plan
 
 
 def _seconds(text: str | None) -> float | None:

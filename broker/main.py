@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -39,12 +39,12 @@ from muster.broker.state.machine import State
 from muster.mesh import names
 from muster.mesh.companion import Beside, Companion
 from muster.mesh.connection import connect
-from muster.mesh.errors import MALFORMED, UnavailableError
+from muster.mesh.errors import MALFORMED, MusterError, UnavailableError
 from muster.mesh.events import nats_subject
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
 from muster.mesh.records import Record
-from muster.mesh.service import Service, rest_the_collector, stop_signals, until_stopped
+from muster.mesh.service import Service, rest_the_collector, stop_signals, unless_stopped, until_stopped
 
 log = structlog.get_logger()
 
@@ -77,7 +77,8 @@ async def serve(settings: BrokerSettings, beside: Beside | None = None) -> None:
     broker = Broker(settings, beside)
     async with stop_signals() as stop, AsyncExitStack() as stack:
         rest_the_collector()  # a long log is applied before we are ready
-        await broker.start(stack)
+        if not await unless_stopped(stop, broker.start(stack, stop.fail)):
+            return
         rest_the_collector()
         await until_stopped(stop, *broker.services)
 
@@ -95,12 +96,19 @@ class Broker:
         self.surfaces: Surfaces | None = None
         self.services: list[Service] = []
 
-    async def start(self, stack: AsyncExitStack) -> None:
-        """Start everything; leaving the stack stops it in reverse."""
+    async def start(self, stack: AsyncExitStack, on_closed: Callable[[MusterError], None] | None = None) -> None:
+        """Start everything; leaving the stack stops it in reverse.
+
+        `on_closed` is called when the connection to NATS was closed for good.
+        """
         settings = self.settings
         client = await stack.enter_async_context(
             connect(
-                settings.server, name=f"muster-broker-{self.id}", token=settings.nats_token, on_reconnect=self._again
+                settings.server,
+                name=f"muster-broker-{self.id}",
+                token=settings.nats_token,
+                on_reconnect=self._again,
+                on_closed=on_closed,
             )
         )
         self.client = client
@@ -242,8 +250,6 @@ class Broker:
 
 def _broadcast(client: Client, batch: Batch) -> None:
     """Tell whoever listens on NATS; events are in the record anyway."""
-    try:
-        for _, _, kind, subject, told in batch.event_rows:
+    for _, _, kind, subject, told in batch.event_rows:
+        with suppress(UnavailableError):
             post(client, nats_subject(kind, subject), told)
-    except UnavailableError:
-        return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from muster.mesh.errors import UnauthorizedError, UnreachableError
+from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
 from muster.mesh.wire import Connection
 
 log = structlog.get_logger()
@@ -30,6 +31,7 @@ async def connect(
     name: str,
     token: str | None = None,
     on_reconnect: Callable[[], None] | None = None,
+    on_closed: Callable[[MusterError], None] | None = None,
     patience: float = CONNECT_TIMEOUT,
 ) -> AsyncIterator[Client]:
     """Connect to `server` (one URL or several, comma-separated), and stay connected until left.
@@ -37,18 +39,26 @@ async def connect(
     Publishing while the server is away fails at once rather than filling a buffer nobody sees:
     callers hold what they must not lose, and try again.
 
+    Args:
+        server: where to connect to.
+        name: what the server calls this client.
+        token: of NATS.
+        on_reconnect: called each time that the connection is back.
+        on_closed: called with the reason when the connection was closed for good: the process has to end.
+        patience: seconds for the first connection.
+
     Raises:
         UnreachableError: no server answered within `patience` seconds.
         UnauthorizedError: a server answered, and refuses the token.
     """
-    watch = _Watch(server, on_reconnect)
+    watch = _Watch(server, on_reconnect, on_closed)
     client = Connection()
     try:
         async with asyncio.timeout(patience):
             await _dial_unless_refused(client, server, watch, name=name, token=token)
             watch.connected()
     except (UnauthorizedError, TimeoutError, asyncio.CancelledError) as error:
-        watch.away = True
+        watch.away = watch.left = True
         await client.close()
         if not isinstance(error, TimeoutError):
             raise
@@ -58,22 +68,29 @@ async def connect(
     try:
         yield client
     finally:
-        watch.away = True  # on purpose: nobody need be told
+        watch.away = watch.left = True  # on purpose: nobody need be told
         with suppress(OSError, RuntimeError):  # the server may have gone first; uvloop says that as a RuntimeError
             await client.close()
 
 
 class _Watch:
-    """Tells when the server goes and comes, once each time."""
+    """Reports when the server goes and comes, once each time, and when the connection was closed for good."""
 
-    def __init__(self, server: str, on_reconnect: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        server: str,
+        on_reconnect: Callable[[], None] | None,
+        on_closed: Callable[[MusterError], None] | None,
+    ) -> None:
         self.away = False
+        self.left = False
+        """Set when we close the connection ourselves."""
         self.reached = False
         """Set with the first connection."""
         self.refused = asyncio.Event()
         """Set when the server does not take the token."""
         self._server = server
-        self._on_reconnect = on_reconnect
+        self._on_reconnect, self._on_closed = on_reconnect, on_closed
 
     def connected(self) -> None:
         self.reached = True
@@ -91,6 +108,15 @@ class _Watch:
         log.info("nats.back", server=self._server)
         if self._on_reconnect is not None:
             self._on_reconnect()
+
+    async def closed(self, client: Client) -> None:
+        """nats-py closes for good what a server refuses, and never connects again."""
+        if self.left:
+            return
+        why = f"the connection to the NATS server at {self._server} was closed for good: {client.last_error}"
+        log.error("nats.closed", server=self._server, error=str(client.last_error), next="this process ends")
+        if self._on_closed is not None:
+            self._on_closed(UnreachableError(why))
 
     async def complained(self, error: Exception) -> None:
         if "authorization violation" in str(error).lower():
@@ -137,6 +163,7 @@ async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token:
                 disconnected_cb=watch.disconnected,
                 reconnected_cb=watch.reconnected,
                 error_cb=watch.complained,
+                closed_cb=partial(watch.closed, client),
             )
         except (TimeoutError, OSError, nats.errors.Error):
             await asyncio.sleep(RECONNECT_WAIT)

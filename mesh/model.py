@@ -12,6 +12,8 @@ from typing import Annotated, Any, dataclass_transform
 
 import msgspec
 
+from muster.mesh import names
+
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class FrozenMeta(msgspec.StructMeta):
@@ -25,6 +27,13 @@ class FrozenMeta(msgspec.StructMeta):
 
 class Wire(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of whatever crosses a process boundary."""
+
+
+Name = Annotated[str, msgspec.Meta(pattern=names.NAME_PATTERN)]
+"""A name or an id that becomes part of a subject, a header, a key or a folder."""
+
+PoolName = Annotated[str, msgspec.Meta(pattern=names.POOL_PATTERN)]
+Digest = Annotated[str, msgspec.Meta(pattern=names.DIGEST_PATTERN)]
 
 
 class OrderState(StrEnum):
@@ -67,7 +76,7 @@ class Mode(StrEnum):
 class Job(Wire):
     """One task's run inside an order."""
 
-    name: str
+    name: Name
     """The task's name, unique in its blueprint."""
     state: JobState
     attempt: int = 1
@@ -99,18 +108,18 @@ class Child(Wire):
 class Order(Wire):
     """One run of a blueprint, for one element or for a pool."""
 
-    id: str
+    id: Name
     blueprint: str
     version: int
     """The blueprint version it was made from; a later change does not touch it."""
-    digest: str
+    digest: Digest
     """The content address of that version, by which agents fetch it."""
     state: OrderState
     created_by: str
     created_at: datetime
-    element: str | None = None
+    element: Name | None = None
     """Whom it is for; for a pool's order, who claimed it."""
-    pool: str | None = None
+    pool: PoolName | None = None
     reason: str = ""
     """Why it waits, or why it failed."""
     inputs: dict[str, Any] = {}
@@ -119,7 +128,7 @@ class Order(Wire):
     outputs: dict[str, Any] = {}
     attempt: int = 0
     """How many times it was claimed; reports of an older attempt are refused."""
-    agent: str | None = None
+    agent: Name | None = None
     """The daemon that claimed it last."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -128,7 +137,7 @@ class Order(Wire):
     """When a suspended order goes on by itself."""
     waits_for_children: bool = False
     """A suspended order that goes on when its children are through: those of `awaited`, or all."""
-    awaited: tuple[str, ...] = ()
+    awaited: tuple[Name, ...] = ()
     """Children that its suspended task waits for: cancelled if its time comes before their end."""
     cleans_up: bool = False
     """Some of its tasks have run and `always` has not: a cancel has to let that run."""
@@ -136,13 +145,13 @@ class Order(Wire):
     """By whom it was cancelled while nobody ran it: only `always` is still to be run."""
     labels: dict[str, str] = {}
     jobs: tuple[Job, ...] = ()
-    parent: str | None = None
+    parent: Name | None = None
     depth: int = 0
     """How many orders stand above it."""
-    children: dict[str, Child] = {}
-    trigger: str | None = None
+    children: dict[Name, Child] = {}
+    trigger: Name | None = None
     """The trigger that made it."""
-    firing: str | None = None
+    firing: Name | None = None
     """The firing that made it."""
     chain: int = 0
     """How many firings stand above one another up to it, each having caused the next."""
@@ -183,7 +192,7 @@ class OrderRequest(Wire, omit_defaults=True):
 class Packet(Wire, omit_defaults=True):
     """A released order on its way to an agent."""
 
-    order: str
+    order: Name
     attempt: int
     """Which attempt the claim starts."""
     rev: int
@@ -191,15 +200,15 @@ class Packet(Wire, omit_defaults=True):
 
     0, which no claim finds: the order began without a message, and this is the one whose lease its agent renews.
     """
-    blueprint: str
-    digest: str
+    blueprint: Name
+    digest: Digest
     inputs: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    element: str | None = None
-    pool: str | None = None
+    element: Name | None = None
+    pool: PoolName | None = None
     jobs: tuple[Job, ...] = ()
     """What earlier attempts have done."""
-    children: dict[str, Child] = {}
+    children: dict[Name, Child] = {}
     labels: dict[str, str] = {}
     depth: int = 0
     cancelled: bool = False
@@ -209,12 +218,12 @@ class Packet(Wire, omit_defaults=True):
 class Assignment(Wire, omit_defaults=True):
     """What the broker tells an agent about one of its elements."""
 
-    element: str
+    element: Name
     kind: str
     takes_work: bool
     """False while it is drained or in workflow mode."""
     slots: int = 1
-    pools: tuple[str, ...] = ()
+    pools: tuple[PoolName, ...] = ()
     params: dict[str, Any] = {}
     """Its own and its profiles' params, resolved."""
     sources: dict[str, str] = {}
@@ -227,7 +236,7 @@ class JoinRequest(Wire, omit_defaults=True):
     """An agent takes up an element: `muster.api.elements.join`."""
 
     element: str
-    agent: str
+    agent: Name
     """Id of the daemon, new at each start."""
     place: str = ""
     """Host and state folder: a daemon that starts again in its place takes over at once; only one can run there."""
@@ -236,11 +245,11 @@ class JoinRequest(Wire, omit_defaults=True):
 class ResumeRequest(Wire, omit_defaults=True):
     """An agent whose claim was refused asks what to do: `muster.api.orders.resume`."""
 
-    order: str
+    order: Name
     attempt: int
     """The one that its message was for, or that it had: only that can be given up."""
-    element: str
-    agent: str
+    element: Name
+    agent: Name
 
 
 class ResumeReply(Wire):
@@ -253,14 +262,14 @@ class ResumeReply(Wire):
 class Control(Wire, omit_defaults=True):
     """A message on `muster.control.<element>`."""
 
-    cancel: str
+    cancel: Name
     """The order to stop."""
 
 
 class Presence(Wire, omit_defaults=True):
     """A heartbeat on `muster.presence.<element>`."""
 
-    agent: str
+    agent: Name
     leaving: bool = False
     at: float = 0.0
     """The agent's own clock, in seconds: a broker that gives it work says by it how late it has heard of the agent."""

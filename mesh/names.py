@@ -66,6 +66,12 @@ BROKER: Final = "broker"
 """The actor that writes for the control plane."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME_PATTERN: Final = rf"^{_NAME.pattern}$(?!\n)"
+"""The same as a field's pattern: Python's `$` alone also matches before a line break at the end."""
+POOL_PATTERN: Final = NAME_PATTERN.replace("^", "^(?:queue:)?", 1)
+"""A pool's name, or what `queue_pool` makes."""
+DIGEST_PATTERN: Final = r"^[A-Za-z0-9_-]{0,128}$(?!\n)"
+"""A blueprint version's content address, as one subject token; may be empty."""
 NAME_RULE: Final = "1 to 63 characters: a-z, 0-9, '.', '_' and '-', the first a letter or digit"
 
 
@@ -173,7 +179,7 @@ def order_asked_for(key: str, place: int) -> str:
 
 def digest_id(*parts: str) -> str:
     """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
-    digest = hashlib.sha256("\n".join(parts).encode()).digest()
+    digest = hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).digest()
     high, low = int.from_bytes(digest[:5]), int.from_bytes(digest[5:10])
     two = _TWO_LETTERS
     return (
@@ -198,8 +204,11 @@ def api(noun: str, verb: str) -> str:
 
 
 def event(kind: str, action: str, ident: str) -> str:
-    """What happened, for anyone to listen to."""
-    return f"muster.event.{kind}.{action}.{token(ident)}"
+    """What happened, for anyone to listen to.
+
+    What is not a name (an order's or a record's subject that somebody made up) is replaced by its digest.
+    """
+    return f"muster.event.{kind}.{action}.{token(ident) if is_name(ident) else digest_id(ident)}"
 
 
 def control(element: str) -> str:

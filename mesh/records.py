@@ -13,7 +13,7 @@ import msgspec
 
 from muster.mesh import names
 from muster.mesh.errors import MALFORMED
-from muster.mesh.model import Job, Moment, Order, OrderState, Wire
+from muster.mesh.model import Digest, Job, Moment, Name, Order, OrderState, PoolName, Wire
 from muster.mesh.nesting import WRAPPED, check_levels
 
 NOTHING: Final = msgspec.Raw(b"{}")
@@ -42,7 +42,7 @@ class OrderRecord(Record):
     """Base of what happens to one order."""
 
     kind = "order"
-    order: str
+    order: Name
 
     @property
     def about(self) -> str:
@@ -53,23 +53,23 @@ class OrderRecord(Record):
 class Created(OrderRecord, tag="created"):
     """An order was accepted.  It is validated and its blueprint version is pinned."""
 
-    blueprint: str
+    blueprint: Name
     version: int
-    digest: str
+    digest: Digest
     by: str
-    element: str | None = None
-    pool: str | None = None
+    element: Name | None = None
+    pool: PoolName | None = None
     inputs: dict[str, Any] = {}
     sources: dict[str, str] = {}
     not_before: Moment | None = None
     labels: dict[str, str] = {}
-    parent: str | None = None
+    parent: Name | None = None
     depth: int = 0
     chain: int = 0
     """How many firings stand above it."""
     where: str | None = None
     """The filter that defines `pool`, if the pool has no name."""
-    agent: str | None = None
+    agent: Name | None = None
     """The daemon on `element` that runs it from now on: the record is its claim as well."""
     beat: float = 0.0
     """When that daemon was last heard of, by its own clock."""
@@ -89,8 +89,8 @@ class Claimed(OrderRecord, tag="claimed"):
 
     by_element = True
     attempt: int
-    element: str
-    agent: str
+    element: Name
+    agent: Name
     inputs: dict[str, Any] | None = None
     """All inputs once the claiming element's params are in; None if they add nothing."""
     sources: dict[str, str] | None = None
@@ -112,7 +112,7 @@ class Suspended(OrderRecord, tag="suspended"):
     jobs: tuple[Job, ...]
     until: Moment | None = None
     children: bool = False
-    orders: tuple[str, ...] = ()
+    orders: tuple[Name, ...] = ()
     """Which `children` it waits for, if not for all; cancelled if the time comes before their end."""
     cleans_up: bool = False
     """Its blueprint has `always`, which has to run should it be cancelled meanwhile."""
@@ -166,7 +166,7 @@ class ElementRecord(Record):
     """Base of what happens to one element."""
 
     kind = "element"
-    element: str
+    element: Name
 
     @property
     def about(self) -> str:
@@ -177,7 +177,7 @@ class ElementRecord(Record):
 class Joined(ElementRecord, tag="joined"):
     """An agent acts for the element now: it is online."""
 
-    agent: str
+    agent: Name
     place: str = ""
     """Host and state folder of the agent; empty: where the last one was."""
 
@@ -185,7 +185,7 @@ class Joined(ElementRecord, tag="joined"):
 class Left(ElementRecord, tag="left"):
     """Its agent said good-bye, or was not heard of for too long: it is offline."""
 
-    agent: str
+    agent: Name
     reason: str
 
 
@@ -206,7 +206,7 @@ class DrainChanged(ElementRecord, tag="drain_changed"):
 class OtherRecord(Record):
     """Base of what is about neither an order nor one element; it has an id of its own."""
 
-    id: str
+    id: Name
 
     @property
     def about(self) -> str:
@@ -227,8 +227,8 @@ class Deleted(OtherRecord, tag="deleted"):
     """An object was deleted."""
 
     kind = "objects"
-    object_kind: str
-    name: str
+    object_kind: Name
+    name: Name
     by: str
 
 
@@ -246,16 +246,16 @@ class Announced(OtherRecord, tag="announced"):
     """Somebody told of something by name, on `muster.inbox.events.<name>`."""
 
     kind = "inbox"
-    name: str
+    name: Name
     body: Any = None
 
 
 class Planned(Wire, omit_defaults=True):
     """One order of a firing."""
 
-    id: str
-    element: str | None = None
-    pool: str | None = None
+    id: Name
+    element: Name | None = None
+    pool: PoolName | None = None
     where: str | None = None
     """The filter that defines `pool`, if the pool has no name."""
     inputs: dict[str, Any] | None = None
@@ -270,7 +270,7 @@ class Fired(OtherRecord, tag="fired"):
     """
 
     kind = "order"
-    trigger: str
+    trigger: Name
     version: int
     """The trigger's."""
     by: str
@@ -283,12 +283,12 @@ class Fired(OtherRecord, tag="fired"):
     """Why there can be no orders."""
     blueprint: str = ""
     blueprint_version: int = 0
-    digest: str = ""
+    digest: Digest = ""
     inputs: dict[str, Any] = {}
     sources: dict[str, str] = {}
     labels: dict[str, str] = {}
     orders: tuple[Planned, ...] = ()
-    agent: str | None = None
+    agent: Name | None = None
     """The daemon that runs its only order from now on, as in `Created`."""
     beat: float = 0.0
 
@@ -361,11 +361,18 @@ def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
         check_levels(data, WRAPPED)
     except MALFORMED as error:
         return str(error), place
+    return _why_not(record, place, on) or record, place
+
+
+def _why_not(record: AnyRecord, place: Place, on: str) -> str:
+    """Why a record may not stand where it stands; empty if it may."""
     kind, ident, actor, begins_on = place
+    if not names.is_name(actor):
+        return f"{actor[:80]!r} is not a name"
     if record.kind != kind or record.about != ident or record.begins_on != begins_on:
-        return f"a {type(record).__name__} record about {record.about!r} may not stand on {on}", place
+        return f"a {type(record).__name__} record about {record.about!r} may not stand on {on}"
     if record.by_element == (actor == names.BROKER):
-        return f"{actor!r} may not write a {type(record).__name__} record", place
+        return f"{actor!r} may not write a {type(record).__name__} record"
     if type(record) is Claimed and record.element != actor:
-        return f"{actor!r} may not claim for {record.element!r}", place
-    return record, place
+        return f"{actor!r} may not claim for {record.element!r}"
+    return ""

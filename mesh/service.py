@@ -6,10 +6,10 @@ import asyncio
 import gc
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import structlog
 
@@ -88,11 +88,26 @@ def rest_the_collector() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
+class Stop(asyncio.Event):
+    """Set when the process should end cleanly."""
+
+    error: MusterError | None = None
+
+    def fail(self, error: MusterError) -> None:
+        """End the process with an error: what runs it starts it again."""
+        self.error = self.error or error
+        self.set()
+
+
 @asynccontextmanager
-async def stop_signals() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set: the process should end cleanly."""
+async def stop_signals() -> AsyncIterator[Stop]:
+    """An event that SIGTERM and SIGINT set.
+
+    Raises:
+        MusterError: what `Stop.fail` was called with.
+    """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
@@ -100,6 +115,8 @@ async def stop_signals() -> AsyncIterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+    if stop.error is not None:
+        raise stop.error
 
 
 async def entered(stack: AsyncExitStack, part: AbstractAsyncContextManager[Part], stop: asyncio.Event) -> Part | None:
@@ -115,6 +132,23 @@ async def entered(stack: AsyncExitStack, part: AbstractAsyncContextManager[Part]
         return None
     finally:
         stopping.cancel()
+
+
+async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, None]) -> bool:
+    """Start something; False, and it is cancelled, if the signal to stop came before it was ready."""
+    task = asyncio.ensure_future(starting)
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        stopping.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
 
 
 async def until_stopped(stop: asyncio.Event, *services: Service) -> None:

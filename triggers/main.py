@@ -54,6 +54,7 @@ async def serve(settings: TriggerSettings) -> None:
             name="muster triggers",
             token=settings.token,
             on_reconnect=again,
+            on_closed=stop.fail,
             patience=settings.patience.total_seconds(),
         )
         client = await entered(stack, connection, stop)

@@ -21,6 +21,7 @@ from muster.broker.state.standing import Triggers
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
 from muster.mesh.model import Mode, Order, OrderState
+from muster.mesh.names import is_name
 
 
 class State:
@@ -309,6 +310,8 @@ class State:
 
     def _apply_one(self, manifest: dict[str, Any], by: str, changes: Changes) -> None:
         kind, name = str(manifest.get("kind")), str(manifest.get("name"))
+        if not is_name(name):
+            raise InvalidError(f"{name[:80]!r} is not a name")
         before = self.fleet.stored.get((kind, name))
         if before is not None and before.says(manifest):
             return

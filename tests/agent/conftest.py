@@ -16,6 +16,7 @@ import uvloop
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
 from muster.mesh.embedded_nats import EmbeddedNats
+from muster.mesh.service import Stop
 from tests.agent.broker_stand_in import StandIn, stand_in
 from tests.kit.waiting import deadline
 
@@ -63,7 +64,7 @@ async def running_agent(settings: AgentSettings, **changes: Any) -> AsyncIterato
     import msgspec
 
     settings = msgspec.structs.replace(settings, **changes)
-    stop = asyncio.Event()
+    stop = Stop()
     ready = asyncio.Event()
     task = asyncio.create_task(run_agent(settings, stop, ready))
     waiting = asyncio.create_task(ready.wait())

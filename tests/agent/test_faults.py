@@ -22,6 +22,7 @@ from muster.mesh import names, records
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Job, JobState, OrderState, ResumeRequest
+from muster.mesh.service import Stop
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.processes import Program
@@ -275,7 +276,7 @@ async def test_working_folders_of_a_killed_agent_are_swept_up(
 
 async def test_one_daemon_acts_for_an_element_in_a_folder(broker: StandIn, agent_settings: AgentSettings) -> None:
     async with agent_process(agent_settings) as first:
-        second = asyncio.create_task(run_agent(agent_settings, asyncio.Event(), ready := asyncio.Event()))
+        second = asyncio.create_task(run_agent(agent_settings, Stop(), ready := asyncio.Event()))
         try:
             await eventually(lambda: len(broker.presence) > 3)
             assert not ready.is_set()

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
-from muster.mesh.errors import UnauthorizedError, UnreachableError
+from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
 from muster.mesh.wire import TURNS, flush, post
 from tests.kit.ports import free_port
 from tests.kit.waiting import deadline
@@ -123,3 +123,29 @@ async def test_what_a_connection_does_not_take_any_more_is_kept_for_the_next_one
         flush(nats_client)
     flush(nats_client)
     assert (await heard.next_msg(timeout=5)).data == b"word"
+
+
+@pytest.mark.parametrize("noise", [b"NOISE\r\n", b"SUB a..b 77\r\n", b"PUB " + b"a" * 5000 + b" 0\r\n\r\n"])
+async def test_a_connection_that_is_closed_for_good_is_reported_once(nats_server: EmbeddedNats, noise: bytes) -> None:
+    closed: list[MusterError] = []
+    seen = asyncio.Event()
+
+    def on_closed(error: MusterError) -> None:
+        closed.append(error)
+        seen.set()
+
+    async with deadline(10), connect(nats_server.url, name="test", on_closed=on_closed) as client:
+        transport = client._transport
+        assert transport is not None
+        transport.write(noise)
+        await seen.wait()
+    assert len(closed) == 1
+    assert "closed for good" in str(closed[0])
+    assert nats_server.url in str(closed[0])
+
+
+async def test_a_connection_that_we_close_is_not_reported(nats_server: EmbeddedNats) -> None:
+    closed: list[MusterError] = []
+    async with connect(nats_server.url, name="test", on_closed=closed.append):
+        pass
+    assert not closed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,52 @@ def test_no_bytes_break_the_reader(data: bytes) -> None:
 def test_no_subject_breaks_the_reader(subject: str) -> None:
     answer, _ = records.decode(subject, records.encode(CANCEL))
     assert isinstance(answer, str) or subject == names.log("order", "o1")
+
+
+NOT_NAMES = ["", "é", "a b", "a\r\nPUB x  0\r\n\r\n", "web01\n", "a*", ">", "a/b", "../a", "A", "\0", "a" * 64]
+
+
+@pytest.mark.parametrize("bad", NOT_NAMES)
+@pytest.mark.parametrize(
+    "record",
+    [
+        {
+            "type": "created",
+            "order": "o1",
+            "blueprint": "hello",
+            "version": 1,
+            "digest": "d",
+            "by": "x",
+            "element": "?",
+        },
+        {"type": "created", "order": "o1", "blueprint": "hello", "version": 1, "digest": "d", "by": "x", "pool": "?"},
+        {"type": "created", "order": "o1", "blueprint": "hello", "version": 1, "digest": "d", "by": "x", "parent": "?"},
+        {"type": "suspended", "order": "o1", "attempt": 1, "jobs": [{"name": "?", "state": "running"}]},
+        {"type": "suspended", "order": "o1", "attempt": 1, "jobs": [], "orders": ["?"]},
+        {"type": "joined", "element": "web01", "agent": "?"},
+        {"type": "announced", "id": "i1", "name": "?"},
+        {"type": "fired", "id": "f1", "trigger": "t", "version": 1, "by": "x", "orders": [{"id": "o1", "pool": "?"}]},
+        {"type": "fired", "id": "f1", "trigger": "t", "version": 1, "by": "x", "orders": [{"id": "?"}]},
+    ],
+    ids=lambda record: record["type"],
+)
+def test_what_goes_into_a_subject_is_a_name(record: dict[str, Any], bad: str) -> None:
+    """A line break in one would be a command to the NATS server in the broker's name."""
+    data = msgspec.json.encode(record).replace(b'"?"', msgspec.json.encode(bad))
+    kind = {"joined": "element", "announced": "inbox"}.get(record["type"], "order")
+    ident = record.get("order") or record.get("element") or record.get("id") or ""
+    subject = names.log(kind, ident, "e1" if record["type"] == "suspended" else names.BROKER)
+    answer, _ = records.decode(subject, data)
+    assert isinstance(answer, str)
+    assert "regex" in answer or "is not a name" in answer
+
+
+@pytest.mark.parametrize("bad", [bad for bad in NOT_NAMES if "." not in bad and bad])
+def test_a_record_about_what_is_no_name_is_refused(bad: str) -> None:
+    for record, actor in ((CANCEL, names.BROKER), (CLAIM, "web01")):
+        data = msgspec.json.encode({**msgspec.json.decode(records.encode(record)), "order": bad})
+        answer, _ = records.decode(names.log("order", bad, actor), data)
+        assert isinstance(answer, str)
 
 
 def test_ids_are_names_that_fit_in_a_subject() -> None:

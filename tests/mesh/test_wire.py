@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,8 @@ from nats.protocol.parser import Parser
 
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats
-from muster.mesh.wire import Connection, subscribe
+from muster.mesh.errors import UnavailableError
+from muster.mesh.wire import Connection, post, subscribe
 from tests.kit.waiting import deadline
 
 _HEADERS = (
@@ -141,3 +143,58 @@ async def test_a_cancellation_that_comes_with_the_answer_counts(nats_client: Cli
         answered.add_done_callback(lambda _: asking.cancel())
         with pytest.raises(asyncio.CancelledError):
             await asking
+
+
+@pytest.mark.parametrize(
+    ("subject", "reply", "headers"),
+    [
+        ("", "", None),
+        ("a b", "", None),
+        ("a\r\nPUB b  0", "", None),
+        ("a\n", "", None),
+        ("a\tb", "", None),
+        ("a\u2028b", "", None),
+        ("a", "b c", None),
+        ("a", "b\r\nPUB c  0\r\n", None),
+        ("a" * 5000, "", None),
+        ("é" * 2100, "", None),
+        ("a", "", {"x": "1\r\ny: 2"}),
+        ("a", "", {"x\r\ny": "1"}),
+        ("a", "", {"x": "1\n"}),
+        ("a", "", {"x": "é" * 5_000_000}),
+    ],
+)
+async def test_what_the_server_would_close_the_connection_for_is_never_written(
+    nats_client: Client, subject: str, reply: str, headers: dict[str, str] | None
+) -> None:
+    with pytest.raises(UnavailableError):
+        post(nats_client, subject, b"", reply, headers)
+    await nats_client.flush(timeout=5)
+    assert nats_client.is_connected
+
+
+_anything = some.text(max_size=30) | some.sampled_from(["a.b", "café", "a..b", ".", "*.>", "a" * 4094])
+
+
+async def test_nothing_that_is_posted_loses_the_connection(nats_client: Client) -> None:
+    """Whatever subject, reply and headers: refused here, or taken by the server as one message."""
+
+    @given(_anything, _anything, some.dictionaries(_anything, _anything, max_size=3), some.binary(max_size=20))
+    def post_it(subject: str, reply: str, headers: dict[str, str], data: bytes) -> None:
+        with suppress(UnavailableError):
+            post(nats_client, subject, data, reply, headers)
+
+    heard = await nats_client.subscribe("wire.after")
+    async with deadline(20):
+        post_it()
+        post(nats_client, "wire.after", b"there")
+        assert (await heard.next_msg(timeout=5)).data == b"there"
+    assert nats_client.stats["reconnects"] == 0
+
+
+async def test_header_values_are_measured_in_bytes(nats_client: Client) -> None:
+    heard = await nats_client.subscribe("wire.measured")
+    post(nats_client, "wire.measured", b"body", headers={"Who": "é\U0001f600"})
+    message = await heard.next_msg(timeout=5)
+    assert message.data == b"body"
+    assert message.headers == {"Who": "é\U0001f600"}

@@ -37,6 +37,9 @@ WAITING_BYTES: Final = 64 * 1024**2
 
 AGAIN: Final = 0.5
 LONGEST_KEY: Final = 255
+LONGEST_SUBJECT: Final = 255
+"""Bytes; a NATS server closes the connection for a command of more than 4096."""
+
 SHOWN: Final = 4096
 """Bytes of a message that is too large which are kept."""
 
@@ -221,6 +224,8 @@ def subject_problem(subject: str) -> Problem | None:
     """Why a trigger may not listen there."""
     tokens = subject.split(".")
     wild = any(set(token) & {"*", ">"} and token not in {"*", ">"} for token in tokens) or ">" in tokens[:-1]
+    if len(subject.encode(errors="replace")) > LONGEST_SUBJECT:
+        return Problem(path="subject", message=f"the subject is longer than {LONGEST_SUBJECT} bytes")
     if not all(tokens) or wild or any(char.isspace() or not char.isprintable() for char in subject):
         mend = "tokens with dots between, `*` for one of them and `>` for all that follow: shop.orders.>"
         return Problem(path="subject", message=f"{subject!r} is no subject", mend=mend)
