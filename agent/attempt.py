@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,15 @@ class Why(IntEnum):
     """Why an attempt must stop before its end; the higher one counts."""
 
     NOT = 0
-    TIMEOUT = 1
+    ENDING = 1
+    """It has failed with an earlier attempt: only its clean-up still runs."""
+    TIMEOUT = 2
     """The order's own time is up: it fails."""
-    CANCELLED = 2
+    CANCELLED = 3
     """Somebody wants it stopped: only `always` still runs."""
-    STOPPED = 3
+    STOPPED = 4
     """This agent ends: the tasks are killed, and the order runs again elsewhere."""
-    LOST = 4
+    LOST = 5
     """The lease is gone: the tasks are killed, and nothing is reported, for somebody else may run it."""
 
 
@@ -151,7 +152,7 @@ class Attempt:
 
     def end_job(self, job: Job, state: JobState, **changes: Any) -> None:
         """A job has ended, in `state`."""
-        self.note(replace(job, state=state, finished_at=datetime.now(UTC), memo=None, **changes))
+        self.note(replace(job, state=state, finished_at=self.shop.clock.now(), memo=None, **changes))
 
     @property
     def values(self) -> dict[str, Any]:

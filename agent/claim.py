@@ -155,17 +155,19 @@ def _is_given(source: str) -> bool:
     return source.partition(":")[0] in {"order", "trigger"}
 
 
-async def give_up(shop: Workshop, packet: Packet, element: str) -> None:
+async def give_up(shop: Workshop, packet: Packet, element: str, *, declined: bool = False) -> None:
     """Tell the broker that we hold an order no longer, until it has heard so.
 
     Its message may go to another member of the pool, who cannot know whether we still run it.
     """
-    while isinstance(await _ask(shop, packet, element), Wait):  # noqa: ASYNC110 - it asks each time
+    while isinstance(await _ask(shop, packet, element, declined=declined), Wait):  # noqa: ASYNC110 - it asks each time
         await asyncio.sleep(ASK_AGAIN)
 
 
-async def _ask(shop: Workshop, packet: Packet, element: str) -> Drop | Wait:
-    asked = ResumeRequest(order=packet.order, attempt=packet.attempt, element=element, agent=shop.agent)
+async def _ask(shop: Workshop, packet: Packet, element: str, *, declined: bool = False) -> Drop | Wait:
+    asked = ResumeRequest(
+        order=packet.order, attempt=packet.attempt, element=element, agent=shop.agent, declined=declined
+    )
     request = msgspec.json.encode(asked)
     try:
         answer = await shop.client.request(names.api("orders", "resume"), request, timeout=5)

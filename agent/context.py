@@ -9,7 +9,7 @@ import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,8 @@ class TaskContext:
 
     @property
     def now(self) -> datetime:
-        """The time, UTC."""
-        return datetime.now(UTC)
+        """The time, UTC, as the mesh has it."""
+        return self._attempt.shop.clock.now()
 
     def folder(self) -> Path:
         """A private working folder, made at the first call and removed when the order ends."""
@@ -141,6 +141,11 @@ class TaskContext:
                 )
                 return _created(reply.data)
             await asyncio.sleep(ASK_AGAIN)
+
+    @property
+    def has_stopped_children(self) -> bool:
+        """Whether a child order was stopped because this order's time for it was over."""
+        return any(child.reason == f"cancelled by order {self.order}" for child in self.children.values())
 
     def stopped(self, orders: Sequence[str]) -> None:
         """Child orders that were not through in time: the broker has stopped them, and another try makes others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -29,6 +29,9 @@ ORDER_SHARE = 4
 LAST_LOOK = 1.0
 """Seconds that a task has which goes on at its deadline."""
 
+LONG_DELAY = 5.0
+"""Seconds from which on a retry delay gives the slot back, as a `wait` does."""
+
 LONGEST = timedelta(days=36525).total_seconds()
 """A century: no calendar tells what is beyond the year 9999."""
 
@@ -36,12 +39,15 @@ LONGEST = timedelta(days=36525).total_seconds()
 async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
     """Do the task, as often as its retry policy says; None if its condition does not hold.
 
+    A long delay before the next try suspends it: that try is another attempt's first.
+
     Raises:
         Interrupted: it may not even start, for the attempt is over.
     """
-    job = _next_job(attempt.jobs.get(step.name), step)
+    before = attempt.jobs.get(step.name)
+    job = _next_job(attempt, before, step)
     outcome: Outcome
-    if step.task.when is not None and job.memo is None:
+    if step.task.when is not None and (before is None or before.state is not JobState.SUSPENDED):
         try:
             holds = step.condition.holds(attempt.values)
         except MusterError as error:
@@ -58,35 +64,59 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
             _conclude(attempt, attempt.jobs[job.name], outcome)
             return outcome
         _note_failed_try(attempt, job, outcome, retry)
-        await asyncio.sleep(_delay(retry, job.tries))
-        job = replace(job, attempt=job.attempt + 1, tries=job.tries + 1, memo=None, deadline=_deadline(step))
+        delay = _delay(retry, job.tries)
+        if delay >= LONG_DELAY:
+            return _put_off(attempt, job, retry, delay)
+        await asyncio.sleep(delay)
+        job = _next_try(job, _deadline(attempt, step))
 
 
 _ONCE = Retry()
 
 
-def _next_job(before: Job | None, step: Step) -> Job:
-    started = datetime.now(UTC)
-    idempotent, deadline = step.task.idempotent, _deadline(step)
+def _put_off(attempt: Attempt, job: Job, retry: Retry, delay: float) -> Suspended:
+    """Wait for the next try without a slot; a suspended job without a memo is between two tries."""
+    attempt.note(replace(attempt.jobs[job.name], state=JobState.SUSPENDED, memo=None, deadline=None))
+    until = attempt.shop.clock.now() + timedelta(seconds=min(delay, LONGEST))
+    return Suspended(until=until, why=f"to try task {job.name!r} again (try {job.tries + 1} of {retry.attempts})")
+
+
+def _next_try(job: Job, deadline: datetime | None) -> Job:
+    return Job(
+        name=job.name,
+        state=JobState.RUNNING,
+        attempt=job.attempt + 1,
+        tries=job.tries + 1,
+        started_at=job.started_at,
+        idempotent=job.idempotent,
+        deadline=deadline,
+    )
+
+
+def _next_job(attempt: Attempt, before: Job | None, step: Step) -> Job:
+    started = attempt.shop.clock.now()
+    idempotent, deadline = step.task.idempotent, _deadline(attempt, step)
     if before is None:
         return Job(name=step.name, state=JobState.RUNNING, started_at=started, idempotent=idempotent, deadline=deadline)
+    if before.state is JobState.SUSPENDED and before.memo is None:
+        return _next_try(before, deadline)
     if before.state is JobState.SUSPENDED:
-        deadline = before.deadline or deadline
-        return replace(before, state=JobState.RUNNING, memo=before.memo or {}, deadline=deadline)
+        return replace(before, state=JobState.RUNNING, deadline=before.deadline or deadline)
     return Job(
         name=step.name,
         state=JobState.RUNNING,
         attempt=before.attempt + 1,
+        tries=before.tries,
         started_at=before.started_at or started,
         idempotent=idempotent,
         deadline=deadline,
     )
 
 
-def _deadline(step: Step) -> datetime | None:
+def _deadline(attempt: Attempt, step: Step) -> datetime | None:
     if step.timeout is None:
         return None
-    return datetime.now(UTC) + timedelta(seconds=min(step.timeout, LONGEST))
+    return attempt.shop.clock.now() + timedelta(seconds=min(step.timeout, LONGEST))
 
 
 async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
@@ -116,23 +146,25 @@ async def _timed(running: Awaitable[Outcome], step: Step, context: TaskContext, 
     """A try with a deadline.  One that waited until then may still see that what it waited for is there."""
     is_new = context.memo is None
     late = Failed(error=f"timed out after {step.task.timeout}")
+
+    def left() -> float:
+        return (deadline - context.now).total_seconds()
+
     try:
-        async with asyncio.timeout(step.timeout if is_new else max(LAST_LOOK, _until(deadline))) as limit:
+        async with asyncio.timeout(step.timeout if is_new else max(LAST_LOOK, left())) as limit:
             outcome = await running
     except TimeoutError:
         if not limit.expired():
             raise
         return late
+    if isinstance(outcome, Failed) and not is_new and left() <= 0 and context.has_stopped_children:
+        return replace(outcome, error=f"{late.error}: {outcome.error}")
     if not isinstance(outcome, Suspended):
         return outcome
-    if is_new or _until(deadline) > 0:
+    if is_new or left() > 0:
         return replace(outcome, until=min(outcome.until or deadline, deadline))
     context.stopped(outcome.orders)
     return late
-
-
-def _until(time: datetime) -> float:
-    return (time - datetime.now(UTC)).total_seconds()
 
 
 def _filled_in(step: Step, values: dict[str, Any]) -> Task:

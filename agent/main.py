@@ -11,6 +11,7 @@ import structlog
 from nats.aio.client import Client
 
 from muster.agent.child import keep_files_to_ourselves
+from muster.agent.clock import Clock
 from muster.agent.hosting import Host
 from muster.agent.lease import Lease
 from muster.agent.orders import Orders
@@ -115,6 +116,7 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         agent=agent,
         place=place,
         settings=settings,
+        clock=Clock(),
         client=client,
         publisher=publisher,
         lease=await stack.enter_async_context(Lease(client)),

@@ -83,7 +83,9 @@ class Orders:
         delivery.on_lost = attempt.lose
         self.attempts[packet.order] = attempt
         self.none_left.clear()
-        if packet.cancelled or (delivery.is_begun and packet.order in self._cancelled):
+        if packet.failing:
+            attempt.interrupt(Why.ENDING)
+        elif packet.cancelled or (delivery.is_begun and packet.order in self._cancelled):
             attempt.interrupt(Why.CANCELLED)
         attempt.task = asyncio.create_task(self._handle(attempt, slots))
         self._keep(attempt.task)
@@ -100,7 +102,7 @@ class Orders:
         """An order has begun here that we do not run: the broker shall offer it anew."""
         log.info("order.declined", order=packet.order)
         self._given_up.append(packet.order)
-        self._keep(asyncio.create_task(give_up(self._shop, packet, element)))
+        self._keep(asyncio.create_task(give_up(self._shop, packet, element, declined=True)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

@@ -92,6 +92,7 @@ async def suspended(attempt: Attempt, way: Suspended) -> bool:
         children=way.children,
         orders=way.orders,
         cleans_up=bool(attempt.plan.always),
+        why=way.why,
     )
     return await _write(attempt, record)
 

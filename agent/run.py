@@ -7,7 +7,7 @@ not done again: an attempt goes on at the first task that has not ended.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -51,7 +51,7 @@ async def run(attempt: Attempt) -> Way:
 async def _run(attempt: Attempt) -> Way:
     plan = attempt.plan
     try:
-        with attempt.yielding(to=Why.TIMEOUT):
+        with attempt.yielding(to=Why.ENDING):
             way = await _tasks(attempt, plan.steps)
     except Interrupted:
         attempt.check(Why.STOPPED)
@@ -64,7 +64,7 @@ async def _run(attempt: Attempt) -> Way:
 async def _tasks(attempt: Attempt, steps: tuple[Step, ...]) -> Way:
     """Up to the first failure."""
     for step in steps:
-        attempt.check(Why.TIMEOUT)
+        attempt.check(Why.ENDING)
         if (ended := _ended(attempt, step)) is not None:
             if ended.state is JobState.FAILED:
                 return _failed(step, ended.error or "")
@@ -73,7 +73,7 @@ async def _tasks(attempt: Attempt, steps: tuple[Step, ...]) -> Way:
         if isinstance(outcome, Failed):
             return _failed(step, outcome.error)
         if isinstance(outcome, Suspended):
-            attempt.check(Why.TIMEOUT)
+            attempt.check(Why.ENDING)
             return outcome
     return _FINISHED
 
@@ -98,6 +98,8 @@ async def _cut_off(attempt: Attempt) -> Way:
 
 
 def _cut(attempt: Attempt) -> End:
+    if attempt.packet.failing:
+        return End(OrderState.FAILED, attempt.packet.failing)
     if attempt.why is Why.CANCELLED:
         return _CANCELLED
     return End(OrderState.FAILED, f"the order's time of {attempt.plan.blueprint.timeout} is over")
@@ -130,16 +132,16 @@ async def _clean(attempt: Attempt, step: Step) -> Suspended | str | None:
         if isinstance(outcome, Suspended):
             if attempt.why is Why.NOT:
                 return outcome
-            await _until(outcome.until)
+            await _until(attempt, outcome.until)
     return (ended.error or "") if ended.state is JobState.FAILED else None
 
 
-async def _until(time: datetime | None) -> None:
+async def _until(attempt: Attempt, time: datetime | None) -> None:
     """Wait; without a time, for what does not come any more, until somebody cuts that off."""
     if time is None:
         await asyncio.get_running_loop().create_future()
     else:
-        await asyncio.sleep((time - datetime.now(UTC)).total_seconds())
+        await asyncio.sleep((time - attempt.shop.clock.now()).total_seconds())
 
 
 def stop_jobs(attempt: Attempt, state: JobState, why: str) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
+from muster.agent.clock import Clock
 from muster.agent.lease import Lease
 from muster.agent.output import Outputs
 from muster.agent.plan import Shelf
@@ -37,6 +38,7 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     """Host and state folder."""
     settings: AgentSettings
+    clock: Clock
     client: Client
     publisher: Publisher
     lease: Lease

@@ -47,6 +47,8 @@ class Suspended(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[str, ...] = ()
     """Child orders that it waits for: cancelled if `until` or the task's `timeout` comes before their end."""
     memo: dict[str, Any] = {}
+    why: str = ""
+    """What it waits for, if more is to be said than the time: `to ...`."""
 
 
 Outcome = Done | Failed | Suspended

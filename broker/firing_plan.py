@@ -93,6 +93,8 @@ def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | 
         inputs=plan.inputs,
         sources=plan.sources,
         labels=aim.trigger.labels,
+        has_on_failure=bool(plan.pinned.blueprint.on_failure),
+        has_always=bool(plan.pinned.blueprint.always),
         orders=tuple(
             records.Planned(
                 id=names.order_of(ident, place),

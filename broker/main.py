@@ -20,6 +20,7 @@ from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
 from muster.broker.begin import Beginnings
 from muster.broker.commands import Commands
+from muster.broker.duties.clean_up import EndCleanUps
 from muster.broker.duties.duty import Duties
 from muster.broker.duties.expire import Expire
 from muster.broker.duties.wake import Wake
@@ -152,7 +153,7 @@ class Broker:
 
     async def _start_services(self, stack: AsyncExitStack) -> None:
         expire = Expire(self.settings.lease, self.presences)
-        duties = Duties(self.state, self.log, self.leader, [Wake(), expire])
+        duties = Duties(self.state, self.log, self.leader, [Wake(), expire, EndCleanUps(self.settings.lease)])
 
         async def heard(message: Msg) -> None:
             try:

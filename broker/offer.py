@@ -63,6 +63,7 @@ def packet(order: Order) -> Packet:
         labels=order.labels,
         depth=order.depth,
         cancelled=bool(order.cancelled),
+        failing=order.failing,
     )
 
 

@@ -215,7 +215,10 @@ class Orders:
             if order.agent == request.agent or is_gone:
                 gone = order.agent != request.agent
                 reason = f"the agent on {order.element} {'is gone' if gone else 'gave it up'}"
-                await self._log.append(records.Lost(order=order.id, attempt=order.attempt, reason=reason))
+                lost = records.Lost(
+                    order=order.id, attempt=order.attempt, reason=reason, ran=gone or not request.declined
+                )
+                await self._log.append(lost)
         return ResumeReply(drop=True)
 
     async def explain(self, order: str) -> dict[str, Any]:
@@ -271,6 +274,8 @@ class Orders:
                     depth=depth,
                     chain=chain,
                     where=target.where,
+                    has_on_failure=bool(pinned.blueprint.on_failure),
+                    has_always=bool(pinned.blueprint.always),
                     by=by,
                 )
             )

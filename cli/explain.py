@@ -40,6 +40,7 @@ def _tell(found: dict[str, Any]) -> None:
         empty="none",
     )
     jobs(order)
+    losses(order)
     listed(
         "Record",
         found.get("history") or [],
@@ -97,6 +98,22 @@ def jobs(order: dict[str, Any]) -> None:
         ),
         empty="none has started",
     )
+
+
+def losses(order: dict[str, Any]) -> None:
+    """The attempts that the order lost, if there are any: a restarted agent's are on no record of the order's own."""
+    if lost := order.get("losses"):
+        listed(
+            "Lost attempts",
+            lost,
+            (
+                Column(title="TIME", value=lambda loss: clock(loss["at"])),
+                Column(title="ATTEMPT", value=lambda loss: loss["attempt"]),
+                Column(title="ON", value=lambda loss: loss["element"]),
+                Column(title="WHY", value=lambda loss: loss["reason"], flexible=True),
+            ),
+            empty="none",
+        )
 
 
 def _outcome(job: dict[str, Any]) -> str:

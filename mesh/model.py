@@ -105,6 +105,15 @@ class Child(Wire):
     outputs: dict[str, Any] = {}
 
 
+class Loss(Wire):
+    """An attempt at an order whose agent was lost."""
+
+    attempt: int
+    element: Name
+    at: datetime
+    reason: str
+
+
 class Order(Wire):
     """One run of a blueprint, for one element or for a pool."""
 
@@ -139,10 +148,21 @@ class Order(Wire):
     """A suspended order that goes on when its children are through: those of `awaited`, or all."""
     awaited: tuple[Name, ...] = ()
     """Children that its suspended task waits for: cancelled if its time comes before their end."""
+    has_on_failure: bool = False
+    has_always: bool = False
+    """What its blueprint cleans up with."""
     cleans_up: bool = False
-    """Some of its tasks have run and `always` has not: a cancel has to let that run."""
+    """Some of its tasks may have run and its clean-up has not: its end has to let that run."""
     cancelled: str = ""
     """By whom it was cancelled while nobody ran it: only `always` is still to be run."""
+    failing: str = ""
+    """Why it fails, once its clean-up has run: only `on_failure` and `always` are still to be run."""
+    ending_since: datetime | None = None
+    """Since when only its clean-up is still to be run."""
+    lost_in_row: int = 0
+    """Attempts that were lost, one after another, since a job ended last; too many end the order."""
+    losses: tuple[Loss, ...] = ()
+    """The attempts that were lost, oldest first; the last ten."""
     labels: dict[str, str] = {}
     jobs: tuple[Job, ...] = ()
     parent: Name | None = None
@@ -213,6 +233,8 @@ class Packet(Wire, omit_defaults=True):
     depth: int = 0
     cancelled: bool = False
     """Run only `always`."""
+    failing: str = ""
+    """Run only `on_failure` and `always`; the order fails for this reason."""
 
 
 class Assignment(Wire, omit_defaults=True):
@@ -250,6 +272,8 @@ class ResumeRequest(Wire, omit_defaults=True):
     """The one that its message was for, or that it had: only that can be given up."""
     element: Name
     agent: Name
+    declined: bool = False
+    """Whether it ran nothing of the attempt."""
 
 
 class ResumeReply(Wire):

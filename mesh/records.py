@@ -69,6 +69,9 @@ class Created(OrderRecord, tag="created"):
     """How many firings stand above it."""
     where: str | None = None
     """The filter that defines `pool`, if the pool has no name."""
+    has_on_failure: bool = False
+    has_always: bool = False
+    """What its blueprint cleans up with."""
     agent: Name | None = None
     """The daemon on `element` that runs it from now on: the record is its claim as well."""
     beat: float = 0.0
@@ -114,8 +117,10 @@ class Suspended(OrderRecord, tag="suspended"):
     children: bool = False
     orders: tuple[Name, ...] = ()
     """Which `children` it waits for, if not for all; cancelled if the time comes before their end."""
+    why: str = ""
+    """What it waits for, in words that follow the time."""
     cleans_up: bool = False
-    """Its blueprint has `always`, which has to run should it be cancelled meanwhile."""
+    """Its blueprint has `always`, which has to run should it be cancelled meanwhile; `Created` says so as well."""
 
 
 class Done(OrderRecord, tag="done"):
@@ -134,10 +139,12 @@ class Lost(OrderRecord, tag="lost"):
 
     attempt: int
     reason: str
+    ran: bool = True
+    """Whether the agent may have run any of it; what it declined at once does not count as lost."""
 
 
 class GivenUp(OrderRecord, tag="given_up"):
-    """No agent can be given the order, and none ever will: it fails."""
+    """No agent can be given the order, or none has run its clean-up in time: it ends."""
 
     reason: str
 
@@ -288,6 +295,9 @@ class Fired(OtherRecord, tag="fired"):
     sources: dict[str, str] = {}
     labels: dict[str, str] = {}
     orders: tuple[Planned, ...] = ()
+    has_on_failure: bool = False
+    has_always: bool = False
+    """What their blueprint cleans up with."""
     agent: Name | None = None
     """The daemon that runs its only order from now on, as in `Created`."""
     beat: float = 0.0

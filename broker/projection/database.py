@@ -25,7 +25,7 @@ from muster.mesh.settings import Durability
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """A file of another version is set aside and rebuilt from the log; one more as well if records mean something else."""
 
 PATIENCE: Final = 5.0

@@ -130,11 +130,15 @@ def _stand(state: State, standing: Standing, firing: Firing, changes: Changes) -
 def _make_room(state: State, trigger: Trigger, wanted: int, changes: Changes) -> None:
     """Cancel the trigger's oldest orders, as many as have to go; those being cancelled are going already."""
     open_orders = [state.orders[ident] for ident in state.triggers.open(trigger.name)]
-    going_on = [order for order in open_orders if order.state is not OrderState.CANCELLING and not order.cancelled]
+    going_on = [order for order in open_orders if _is_going_on(order)]
     going_on.sort(key=lambda order: (order.created_at, order.id))
     surplus = max(0, len(going_on) + wanted - (trigger.max_open or 0))
     for order in going_on[:surplus]:
         state.cancel(order.id, f"trigger {trigger.name}", changes)
+
+
+def _is_going_on(order: Order) -> bool:
+    return order.state is not OrderState.CANCELLING and not order.cancelled and not order.failing
 
 
 def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Order:
@@ -156,6 +160,8 @@ def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Ord
         trigger=record.trigger,
         firing=record.id,
         chain=record.depth + 1,
+        has_on_failure=record.has_on_failure,
+        has_always=record.has_always,
         rev=stamp.seq if planned.id == record.about else 0,
     )
 

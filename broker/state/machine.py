@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from muster.broker.state import firing, triggers
+from muster.broker.state import firing, loss, triggers
 from muster.broker.state import order as transitions
 from muster.broker.state.changes import Changes, Untold
 from muster.broker.state.element import Element, StoredObject
@@ -18,6 +18,7 @@ from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
 from muster.broker.state.standing import Triggers
+from muster.broker.state.transitions import BEGINNINGS, TRANSITIONS
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
 from muster.mesh.model import Mode, Order, OrderState
@@ -40,6 +41,8 @@ class State:
         self.triggers = Triggers()
         self.timers: dict[str, datetime] = {}
         """Open orders that wait for a time."""
+        self.endings: dict[str, datetime] = {}
+        """Orders of which only the clean-up is still to be run, by nobody so far, and since when."""
         self.refused = 0
         """Records that changed nothing because they may not stand where they stand."""
 
@@ -114,7 +117,7 @@ class State:
         self.change(before, after, changes)
         element = self.fleet.elements.get(after.element or "")
         if element is not None and element.succeeds == agent:
-            self._give_up(self.orders[ident], changes)
+            self._give_up(self.orders[ident], changes, ran=False)
 
     def cancel(self, ident: str, by: str, changes: Changes) -> None:
         """An order is to stop by a record that is not about it."""
@@ -129,12 +132,12 @@ class State:
             changes.revoked[ident] = by
 
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
-        transition = transitions.TRANSITIONS.get(type(record))
+        transition = TRANSITIONS.get(type(record))
         if transition is not None:
             return transition(before, record, stamp) if before is not None else Refused("there is no such open order")
         if before is not None:
             return Refused("there is such an order already, and it is open")
-        return transitions.BEGINNINGS[type(record)](record, stamp)
+        return BEGINNINGS[type(record)](record, stamp)
 
     def touch(self, changes: Changes, ident: str) -> None:
         """Anything on an order's subjects moves what a claim is compared with, even if it was refused."""
@@ -184,6 +187,10 @@ class State:
             self.timers[after.id] = time
         elif self.timers:
             self.timers.pop(after.id, None)
+        if after.ending_since is not None and after.state in _WAITING:
+            self.endings[after.id] = after.ending_since
+        elif self.endings:
+            self.endings.pop(after.id, None)
 
     def _release(self, shelf: str, changes: Changes) -> None:
         """Look again at what waits on a shelf, the oldest first: all brokers have to let the same ones in."""
@@ -223,11 +230,11 @@ class State:
             if before.agent != element.agent:
                 self._give_up(before, changes)
 
-    def _give_up(self, before: Order, changes: Changes) -> None:
+    def _give_up(self, before: Order, changes: Changes, *, ran: bool = True) -> None:
         """The daemon that held it is dead."""
         reason = f"the agent on {before.element} was started anew"
-        lost = records.Lost(order=before.id, attempt=before.attempt, reason=reason)
-        after = transitions.lost(before, lost, changes.stamp)
+        lost = records.Lost(order=before.id, attempt=before.attempt, reason=reason, ran=ran)
+        after = loss.lost(before, lost, changes.stamp)
         if not isinstance(after, Refused):
             self.change(before, after, changes)
             changes.order_event("order.lost", after)
@@ -392,6 +399,9 @@ class State:
         self.refused += 1
         changes.refused = Refused(reason)
         changes.event("record.refused", subject.rpartition(".")[2], {"subject": subject, "reason": reason})
+
+
+_WAITING: Final = frozenset({OrderState.QUEUED, OrderState.OFFERED})
 
 
 def _age(order: Order) -> tuple[datetime, str]:

@@ -6,16 +6,15 @@ always the attempt: an agent that lost its lease may still be talking (fencing).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from itertools import takewhile
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from muster.mesh import records
-from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Child, Job, JobState, Order, OrderState
+from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Child, Job, Order, OrderState
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -52,13 +51,21 @@ def created(record: records.Created, stamp: Stamp) -> Order:
         depth=record.depth,
         chain=record.chain,
         where=record.where,
+        has_on_failure=record.has_on_failure,
+        has_always=record.has_always,
     )
 
 
 def begun(order: Order, agent: str, stamp: Stamp) -> Order:
     """Its first record is its claim as well: whatever may be in the way by now, its agent runs it."""
     return replace(
-        order, state=OrderState.RUNNING, reason="", attempt=order.attempt + 1, agent=agent, started_at=stamp.time
+        order,
+        state=OrderState.RUNNING,
+        reason="",
+        attempt=order.attempt + 1,
+        agent=agent,
+        started_at=stamp.time,
+        cleans_up=order.has_on_failure or order.has_always,
     )
 
 
@@ -87,10 +94,11 @@ def claimed(order: Order, record: records.Claimed, stamp: Stamp) -> Order | Refu
     return replace(
         order,
         state=OrderState.CANCELLING if order.cancelled else OrderState.RUNNING,
-        reason=order.cancelled,
+        reason=order.cancelled or order.failing,
         element=record.element,
         attempt=record.attempt,
         agent=record.agent,
+        cleans_up=order.cleans_up or order.has_on_failure or order.has_always,
         started_at=order.started_at or stamp.time,
         inputs=order.inputs if record.inputs is None else record.inputs,
         sources=order.sources if record.sources is None else record.sources,
@@ -102,7 +110,10 @@ def reported(order: Order, record: records.Reported, stamp: Stamp) -> Order | Re
     if refused := _not_the_runner(order, record.attempt, stamp):
         return refused
     jobs = with_jobs(order.jobs, record.jobs)
-    return jobs if isinstance(jobs, Refused) else replace(order, jobs=jobs)
+    if isinstance(jobs, Refused):
+        return jobs
+    has_progress = order.lost_in_row and any(job.state in FINAL_JOB_STATES for job in jobs if job not in order.jobs)
+    return replace(order, jobs=jobs, lost_in_row=0 if has_progress else order.lost_in_row)
 
 
 def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | Refused:
@@ -112,7 +123,13 @@ def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | 
     jobs = with_jobs(order.jobs, record.jobs)
     if isinstance(jobs, Refused):
         return jobs
-    order = replace(order, jobs=jobs, cleans_up=record.cleans_up)
+    order = replace(
+        order,
+        jobs=jobs,
+        has_always=order.has_always or record.cleans_up,
+        cleans_up=order.cleans_up or record.cleans_up,
+        lost_in_row=0,
+    )
     if order.state is OrderState.CANCELLING:
         return stopped(order, order.reason, stamp)
     return replace(
@@ -134,32 +151,13 @@ def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
     jobs = with_jobs(order.jobs, record.jobs)
     if isinstance(jobs, Refused):
         return jobs
-    state = record.state
+    state = OrderState.FAILED if order.failing else record.state
     if state is OrderState.CANCELLED and order.state is not OrderState.CANCELLING:
         return Refused("nobody asked to cancel it")
-    reason = record.reason or (order.reason if state is OrderState.CANCELLED else "")  # by whom, the broker knows
+    known = order.reason if state is OrderState.CANCELLED else order.failing  # by whom, the broker knows
+    reason = record.reason or known
     order = replace(order, jobs=jobs, outputs=record.outputs, cleans_up=False)
     return stopped(order, reason, stamp) if state is OrderState.CANCELLED else ended(order, state, reason, stamp)
-
-
-def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
-    """Its agent is gone.  What may not run twice and was under way fails the order."""
-    if not is_held(order) or record.attempt != order.attempt:
-        return Refused("that attempt does not hold it")
-    if order.state is OrderState.CANCELLING:
-        return stopped(replace(order, cleans_up=False), order.reason, stamp)
-    for job in order.jobs:
-        if job.state is JobState.RUNNING and not job.idempotent:
-            reason = f"lost: {record.reason}, and task {job.name!r} may not run twice"
-            return ended(_jobs_stopped(order, "lost with its agent", stamp), OrderState.FAILED, reason, stamp)
-    return going_on(replace(order, element=None if order.pool else order.element))
-
-
-def given_up(order: Order, record: records.GivenUp, stamp: Stamp) -> Order | Refused:
-    """It cannot be offered; a second leader's record finds it ended."""
-    if order.state not in {OrderState.QUEUED, OrderState.OFFERED}:
-        return Refused(f"it is {order.state}, not offered")
-    return ended(order, OrderState.FAILED, record.reason, stamp)
 
 
 def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp) -> Order | Refused:
@@ -169,6 +167,8 @@ def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp
         return Refused("it is being cancelled already")
     if order.state is OrderState.RUNNING:
         return replace(order, state=OrderState.CANCELLING, reason=reason)
+    if order.failing:
+        return ended(order, OrderState.FAILED, f"{order.failing}; its clean-up was {reason}", stamp)
     return stopped(order, reason, stamp)
 
 
@@ -180,51 +180,14 @@ def stopped(order: Order, reason: str, stamp: Stamp) -> Order:
     if not children_are_through(order):
         stopping = replace(going_on(order), state=OrderState.CANCELLING, reason=reason)
         return replace(stopping, waits_for_children=True)
-    if order.cleans_up and not order.cancelled:
-        return replace(going_on(order), cancelled=reason)
+    if order.cleans_up and order.has_always and not order.cancelled:
+        return replace(going_on(order), cancelled=reason, ending_since=stamp.time)
     return ended(order, OrderState.CANCELLED, reason, stamp)
-
-
-TRANSITIONS: Final[dict[type[records.OrderRecord], Callable[[Order, Any, Stamp], Order | Refused]]] = {
-    records.Due: due,
-    records.Claimed: claimed,
-    records.Reported: reported,
-    records.Suspended: suspended,
-    records.Done: done,
-    records.Lost: lost,
-    records.GivenUp: given_up,
-    records.CancelRequested: cancel_requested,
-}
 
 
 def is_held(order: Order) -> bool:
     """Whether an agent runs it; a cancelling order that nobody ran waits only for its children."""
     return order.state is OrderState.RUNNING or (order.state is OrderState.CANCELLING and not order.waits_for_children)
-
-
-_WELL_ENDED: Final = frozenset({JobState.FINISHED, JobState.SKIPPED})
-
-
-def retried(record: records.Retried, _stamp: Stamp) -> Order | Refused:
-    """An ended order goes on at its first unfinished task.
-
-    Jobs stand in the order in which they ran, so what ran after the first one that did not end well (`on_failure`
-    and `always` of the run that failed) belongs to the past, and may run again.
-    """
-    order = record.snapshot
-    if order.id != record.order or order.state not in {OrderState.FAILED, OrderState.CANCELLED}:
-        return Refused(f"only a failed or cancelled order can be retried; it is {order.state}")
-    jobs = tuple(takewhile(lambda job: job.state in _WELL_ENDED, order.jobs))
-    element = None if order.pool else order.element
-    return going_on(
-        replace(order, finished_at=None, outputs={}, jobs=jobs, element=element, cleans_up=False, cancelled="")
-    )
-
-
-BEGINNINGS: Final[dict[type[records.OrderRecord], Callable[[Any, Stamp], Order | Refused]]] = {
-    records.Created: created,
-    records.Retried: retried,
-}
 
 
 def going_on(order: Order) -> Order:
@@ -299,17 +262,8 @@ def _not_the_runner(order: Order, attempt: int, stamp: Stamp) -> Refused | None:
     return None
 
 
-def _jobs_stopped(order: Order, error: str, stamp: Stamp) -> Order:
-    jobs = tuple(
-        replace(job, state=JobState.FAILED, error=error, finished_at=stamp.time)
-        if job.state is JobState.RUNNING
-        else job
-        for job in order.jobs
-    )
-    return replace(order, jobs=jobs)
-
-
 def _waiting_words(record: records.Suspended) -> str:
     if record.children:
         return "waits for its child orders"
-    return f"waits until {record.until:%Y-%m-%dT%H:%M:%SZ}" if record.until else "waits"
+    time = f" until {record.until:%Y-%m-%dT%H:%M:%SZ}" if record.until else ""
+    return f"waits{time} {record.why}".rstrip()

@@ -40,4 +40,4 @@ def settled(order: Order, fleet: Fleet, triggers: Triggers) -> Order:
     reason = hindrance(order, fleet, triggers)
     if reason:
         return order if order.reason == reason else replace(order, reason=reason)
-    return replace(order, state=OrderState.OFFERED, reason=order.cancelled)
+    return replace(order, state=OrderState.OFFERED, reason=order.cancelled or order.failing)

@@ -41,7 +41,8 @@ TABLE: Final[dict[OrderState, Row]] = {
         meaning="an element runs its tasks",
         leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.OFFERED, _S.QUEUED}),
         entered_by="Claimed; Created, if it names the agent",
-        crash="broker, server: nothing; agent: its lease runs out, Lost is written, the next attempt resumes",
+        crash="broker, server: nothing; agent: its lease runs out, Lost is written, the next attempt resumes; "
+        "after three in a row without a job that ended it fails, once its clean-up has run",
     ),
     _S.SUSPENDED: Row(
         meaning="waits for a time or for its child orders, without holding a slot",
@@ -53,13 +54,13 @@ TABLE: Final[dict[OrderState, Row]] = {
         meaning="was told to stop and has not stopped yet",
         leads_to=frozenset({_S.CANCELLED, _S.FINISHED, _S.FAILED, _S.OFFERED, _S.QUEUED}),
         entered_by="CancelRequested while it runs or has open children; Claimed, if only its `always` is to run",
-        crash="agent: Lost ends it as cancelled",
+        crash="agent: Lost lets `always` run on the same element, then it ends as cancelled",
     ),
     _S.FINISHED: Row(meaning="ended well", leads_to=frozenset(), entered_by="Done", crash="nothing"),
     _S.FAILED: Row(
         meaning="ended badly, for the reason given",
         leads_to=frozenset({_S.OFFERED, _S.QUEUED}),
-        entered_by="Done; Lost, where a task that may not run twice was under way; GivenUp",
+        entered_by="Done; Lost, where a task that may not run twice was under way, or for the third time; GivenUp",
         crash="nothing",
     ),
     _S.CANCELLED: Row(

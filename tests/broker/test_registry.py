@@ -10,8 +10,8 @@ import pytest
 
 from muster.broker import state
 from muster.broker.state.machine import OTHERS
-from muster.broker.state.order import BEGINNINGS, TRANSITIONS
 from muster.broker.state.table import TABLE, WAITING
+from muster.broker.state.transitions import BEGINNINGS, TRANSITIONS
 from muster.mesh import records
 from muster.mesh.events import KINDS
 from muster.mesh.model import FINAL_STATES, OrderState

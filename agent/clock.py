@@ -1,0 +1,37 @@
+"""The time of the mesh, as its broker has it.
+
+An agent's own clock may be off by any amount, and a host's clock may be set at any moment.  What orders wait for is
+compared by the broker, so it must be reckoned in the broker's time: each answer to a join says what that is, and
+from then on only a clock counts that nobody sets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from muster.agent.lease import now as elapsed
+
+
+class Clock:
+    """Tells the mesh's time; until a broker has said what it is, the host's."""
+
+    __slots__ = ("_offset", "_wall")
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._offset: float | None = None
+
+    def wall(self) -> float:
+        """The host's own time, in seconds since 1970: what a broker compares with its own."""
+        return self._wall()
+
+    def set(self, told: float, asked_at: float) -> None:
+        """A broker's time, asked for at `asked_at` (`elapsed`) and just received: it is of halfway between."""
+        self._offset = told - (asked_at + elapsed()) / 2
+
+    def now(self) -> datetime:
+        """The time, UTC."""
+        seconds = self._wall() if self._offset is None else elapsed() + self._offset
+        return datetime.fromtimestamp(seconds, UTC)
