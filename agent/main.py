@@ -23,7 +23,7 @@ from muster.agent.settings import AgentSettings
 from muster.agent.warden import Warden
 from muster.agent.workshop import Workshop
 from muster.mesh import names
-from muster.mesh.connection import connect
+from muster.mesh.connection import check_asks, connect
 from muster.mesh.jetstream import Publisher
 from muster.mesh.service import Stop, entered, rest_the_collector, stop_signals, until_stopped
 
@@ -68,6 +68,8 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
         client = await entered(stack, connection, stop)
         if client is None:
             return
+        if not settings.open:
+            check_asks(client, settings.server)
         shop = await _open(settings, client, stack)
         orders = await stack.enter_async_context(Orders(shop))
         await stack.enter_async_context(Teller(orders.attempts))

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from muster.mesh.settings import DEFAULT_SERVER
+from muster.mesh.tokens import Token
 
 MIB = 1024 * 1024
 
@@ -21,7 +22,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Its state folder: working folders of running orders, and what it must end after a crash."""
     server: str = DEFAULT_SERVER
     """One URL, or several, comma-separated."""
-    token: str | None = None
+    token: Token | None = None
+    open: bool = False
+    """Work for a NATS server that asks for no token."""
     grace: timedelta = timedelta(seconds=10)
     """How long running orders may go on once the agent is told to stop; then they are killed and run again."""
     kill_grace: timedelta = timedelta(seconds=10)

@@ -108,7 +108,7 @@ def _counts(connection: sqlite3.Connection) -> tuple[int, int]:
 async def broker(mesh: Mesh, *options: str) -> AsyncIterator[Process]:
     """The broker alone, ready."""
     argv = ["-m", "muster.cli", "broker", "--server", mesh.url, "--http", "127.0.0.1:0", "--data", str(mesh.folder)]
-    argv += ["--durability", mesh.durability, "--log-level", "warning", *options]
+    argv += ["--durability", mesh.durability, "--log-level", "warning", "--open", *options]
     async with process("broker", argv, mesh.folder) as running:
         while not (line := await running.line(900)).startswith(b"ready broker "):
             continue
@@ -122,7 +122,7 @@ async def broker(mesh: Mesh, *options: str) -> AsyncIterator[Process]:
 async def agent(mesh: Mesh, element: str) -> AsyncIterator[Process]:
     """An agent for one element, online."""
     argv = ["-m", "muster.cli", "agent", "--server", mesh.url, "--element", element, "--log-level", "warning"]
-    argv += ["--data", str(mesh.folder / element)]
+    argv += ["--data", str(mesh.folder / element), "--open"]
     async with process(f"agent-{element}", argv, mesh.folder) as running:
         async with asyncio.timeout(30):
             while not (await mesh.get(f"/api/v1/machines/{element}"))["online"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -39,13 +39,14 @@ from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names
 from muster.mesh.companion import Beside, Companion
-from muster.mesh.connection import connect
+from muster.mesh.connection import check_asks, connect
 from muster.mesh.errors import MALFORMED, MusterError, UnavailableError
 from muster.mesh.events import nats_subject
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
 from muster.mesh.records import Record
 from muster.mesh.service import Service, rest_the_collector, stop_signals, unless_stopped, until_stopped
+from muster.mesh.tokens import Token
 
 log = structlog.get_logger()
 
@@ -63,7 +64,11 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Literal["safe", "fast"] = "safe"
     lease: timedelta = timedelta(seconds=30)
     replicas: int = 1
-    nats_token: str | None = None
+    nats_token: Token | None = None
+    open: bool = False
+    """Work on a NATS server that asks for no token."""
+    announce: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    """Has commands find this broker's token, given its URL."""
     ready_line: bool = True
     """Print `ready broker …` on standard output once requests are answered."""
 
@@ -112,6 +117,8 @@ class Broker:
                 on_closed=on_closed,
             )
         )
+        if not settings.open:
+            check_asks(client, settings.server)
         self.client = client
         stream_settings = streams.StreamSettings(replicas=settings.replicas, lease=settings.lease)
         await streams.ensure(client.jetstream(), stream_settings)
@@ -143,6 +150,7 @@ class Broker:
             expositions=(companion.exposition,) if companion else (),
         )
         running = self.surfaces = await stack.enter_async_context(surfaces(parts, settings.api))
+        stack.enter_context(settings.announce(running.http.url))
         self.services += running.services
         if companion is not None:  # after the surfaces, which it asks
             self.services.append(await stack.enter_async_context(companion))

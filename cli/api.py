@@ -23,6 +23,7 @@ from muster.mesh.errors import (
     from_problem,
 )
 from muster.mesh.lean import without
+from muster.mesh.tokens import API, Token, refused
 
 with without("click"):  # else its own command line comes along, with rich and pygments: most of the import
     import httpx
@@ -48,14 +49,13 @@ class ServerEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Api:
     """The mesh's HTTP API.  Safe to use from several threads."""
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
+    def __init__(self, url: str, *, token: Token | None = None) -> None:
+        self.token = token
         self.url = url.rstrip("/")
         parts = _parts(self.url)
-        if token and not (token.isascii() and token.isprintable()):
-            raise UsageError("the token has characters that no token has; look at MUSTER_TOKEN, or the context's token")
         headers = {"User-Agent": f"muster/{muster.__version__}", "Accept": "application/json"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {token.text}"
         self._client = httpx.Client(
             base_url=self.url,
             headers=headers,
@@ -184,19 +184,25 @@ class Api:
         if answer.is_success:
             return
         if "problem+json" in answer.headers.get("content-type", ""):
-            raise _told(answer)
+            told = _told(answer)
+            raise self._unauthorized() if isinstance(told, UnauthorizedError) else told
         raise self._unexplained(answer)
 
     def _unexplained(self, answer: httpx.Response) -> MusterError:
         status = answer.status_code
         words = f"{answer.request.url} answered {status} {answer.reason_phrase}"
-        if status in {401, 403}:
+        if status == 401:  # noqa: PLR2004 - HTTP
+            return self._unauthorized()
+        if status == 403:  # noqa: PLR2004 - HTTP
             return UnauthorizedError(f"{words}; set MUSTER_TOKEN to a token that may do this")
         if status >= 500:  # noqa: PLR2004 - HTTP's server errors
             return UnavailableError(f"{words}; try again, and look at the broker's log")
         if status == 404 or status < 400:  # noqa: PLR2004 - a redirect leads somewhere else
             return UnreachableError(self._stranger(words))
         return RefusedError(words)
+
+    def _unauthorized(self) -> UnauthorizedError:
+        return UnauthorizedError(refused(API, f"the broker at {self.url}", self.token))
 
     def _stranger(self, words: str) -> str:
         return f"{words}; is {self.url} a Muster API? say where it is with --api URL or MUSTER_API"

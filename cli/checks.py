@@ -22,6 +22,7 @@ import muster
 from muster.cli.api import Api
 from muster.mesh import names
 from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
+from muster.mesh.tokens import Token
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_NATS: Final = (2, 12)
@@ -47,9 +48,9 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     """What to look at."""
 
     api: str
-    token: str | None
+    token: Token | None
     server: str
-    nats_token: str | None
+    nats_token: Token | None
     data: Path
 
 
@@ -128,8 +129,8 @@ def _api(where: Where) -> Iterator[Check]:
         mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
         yield Check(name="HTTP API", result="wrong", found=error.detail.partition(";")[0], mend=mend)
     except MusterError as error:
-        mend = "set MUSTER_TOKEN to the broker's token" if error.status == 401 else ""  # noqa: PLR2004 - HTTP
-        yield Check(name="HTTP API", result="wrong", found=error.detail, mend=mend)
+        found, _, mend = error.detail.partition("; ")
+        yield Check(name="HTTP API", result="wrong", found=found, mend=mend)
 
 
 def _version(theirs: str) -> Check:

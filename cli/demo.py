@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def demo() -> int:
         try:
             api = _ready(mesh, Path(folder) / "up.log")
             say(f"  ready after {time.monotonic() - began:.1f} s: {api}")
+            os.environ["MUSTER_DATA"] = folder  # its token is there, should this account have no home
             code = _show(api)
         finally:
             _stop(mesh)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from muster.cli.options import COMMON, Common, token_for
+from muster.cli.options import COMMON, Common
 from muster.cli.output import Column, document, say, table
-from muster.cli.roles import Data, Server, nats_token
+from muster.cli.roles import Data, Server
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, data_home, setting
+from muster.mesh.tokens import API, NATS, find
 
 
 def doctor(
@@ -22,14 +22,15 @@ def doctor(
     """Check this installation, and say what is wrong and what to do about it."""
     from muster.cli import checks
 
-    api = common.api or setting("api", DEFAULT_API)
+    api, where = common.api or setting("api", DEFAULT_API), server or setting("server", DEFAULT_SERVER)
+    folder = (data or data_home()).absolute()
     found = checks.all_of(
         checks.Where(
             api=api,
-            token=token_for(api),
-            server=server or setting("server", DEFAULT_SERVER),
-            nats_token=nats_token(),
-            data=Path(data) if data else data_home(),
+            token=find(API, api, folder),
+            server=where,
+            nats_token=find(NATS, where, folder),
+            data=folder,
         )
     )
     wrong = [check for check in found if check.result == "wrong"]

@@ -20,6 +20,7 @@ import muster
 from muster.cli.examples import EXAMPLES
 from muster.cli.output import page
 from muster.mesh.errors import MusterError, UsageError
+from muster.mesh.private import keep_private
 
 COMMANDS: Final = {
     "Start": {
@@ -198,6 +199,7 @@ def _bug(error: Exception) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    keep_private()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us (`>&-`)
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -10,7 +9,8 @@ from cyclopts import Group, Parameter
 
 from muster.blueprints.definition import duration
 from muster.mesh.errors import UsageError
-from muster.mesh.settings import DEFAULT_API, context, setting
+from muster.mesh.settings import DEFAULT_API, data_home, setting
+from muster.mesh.tokens import API, Token, find
 
 if TYPE_CHECKING:
     from muster.cli.api import Api
@@ -49,13 +49,9 @@ class Common:
 COMMON: Final = Common()
 
 
-def token_for(api: str) -> str | None:
-    """`MUSTER_TOKEN`, else the context's token if the API is the context's: another host is not told it."""
-    if given := os.environ.get("MUSTER_TOKEN"):
-        return given
-    here = context()
-    is_its_own = api.rstrip("/") == str(here.get("api", DEFAULT_API)).rstrip("/")
-    return str(here["token"]) if is_its_own and here.get("token") else None
+def token_for(api: str) -> Token | None:
+    """The token that belongs to this API: another address is not shown it."""
+    return find(API, api, data_home().absolute())
 
 
 def seconds(text: str) -> float:

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,8 +19,11 @@ from cyclopts.validators import Number
 
 from muster.cli.logging import set_up
 from muster.cli.options import LogLevel, seconds
-from muster.mesh.errors import RefusedError, UsageError
+from muster.mesh import tokens
+from muster.mesh.addresses import is_loopback
+from muster.mesh.errors import UsageError
 from muster.mesh.names import NAME_RULE, is_name
+from muster.mesh.private import inherited_umask, private_folder
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
 
 if TYPE_CHECKING:
@@ -38,6 +42,13 @@ Safety = Annotated[
     Durability,
     Parameter(group=ROLE, help="safe survives a power cut; fast may lose its last seconds.", show_default=True),
 ]
+Open = Annotated[
+    bool, Parameter(name="--open", group=ROLE, help="Ask for no token: whoever reaches the address may do everything.")
+]
+Insecure = Annotated[bool, Parameter(group=ROLE, help="With --open, also for other machines.")]
+OpenServer = Annotated[
+    bool, Parameter(name="--open", group=ROLE, help="Work also for a NATS server that asks for no token.")
+]
 Server = Annotated[
     str | None,
     Parameter(help=f"NATS URL, several with commas. [env: MUSTER_SERVER] [default: {DEFAULT_SERVER}]"),
@@ -49,6 +60,8 @@ def server(
     nats: Annotated[str, Parameter(help="HOST:PORT to listen on; port 0 takes a free one.")] = "127.0.0.1:4222",
     data: Data = None,
     durability: Safety = "safe",
+    open_: Open = False,
+    insecure: Insecure = False,
     log_level: Level = "info",
 ) -> None:
     """Run the NATS server alone: what broker and agents meet on."""
@@ -59,14 +72,18 @@ def server(
 
     set_up(log_level, "nats")
     host, port = address(nats, "--nats")
+    check_open(open_, insecure, host)
+    whole = folder(data)
+    token = tokens.own(tokens.NATS, whole, f"nats://{host}:{port}", is_open=open_)
     settings = NatsSettings(
-        folder=folder(data, "nats"), host=host, port=port, durability=durability, token=nats_token()
+        folder=folder(data, "nats"), host=host, port=port, durability=durability, token=token.text if token else None
     )
 
     async def serve() -> None:
         async with stop_signals() as stop, EmbeddedNats(settings) as running:
-            print(f"ready nats={running.url}", flush=True)  # noqa: T201 - the line that scripts wait for
-            await until_stopped(stop, running)
+            with tokens.announced(tokens.NATS, token, whole, running.url):
+                print(f"ready nats={running.url}", flush=True)  # noqa: T201 - the line that scripts wait for
+                await until_stopped(stop, running)
 
     asyncio.run(serve())
 
@@ -82,6 +99,8 @@ def broker(
         int, Parameter(group=ROLE, help="Copies of each stream: 3 on a NATS cluster.", validator=Number(gte=1, lte=5))
     ] = 1,
     triggers: Annotated[bool, Parameter(group=ROLE, help="Run a trigger service in this process too.")] = False,
+    open_: Open = False,
+    insecure: Insecure = False,
     log_level: Level = "info",
 ) -> None:
     """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
@@ -94,14 +113,20 @@ def broker(
     from muster.broker.main import BrokerSettings, serve
 
     host, port = address(http, "--http")
+    check_open(open_, insecure, host)
+    whole = folder(data)
+    token = tokens.own(tokens.API, whole, url(host, port), is_open=open_)
+    where = server or setting("server", DEFAULT_SERVER)
     settings = BrokerSettings(
-        server=server or setting("server", DEFAULT_SERVER),
+        server=where,
         data=folder(data, "broker"),
-        api=ApiSettings(host=host, port=port, token=setting("token", "") or None),
+        api=ApiSettings(host=host, port=port, token=token.text if token else None),
         durability=durability,
         lease=span,
         replicas=replicas,
-        nats_token=nats_token(),
+        nats_token=tokens.find(tokens.NATS, where, whole),
+        open=open_,
+        announce=partial(tokens.announced, tokens.API, token, whole),
     )
     _run(serve(settings, _trigger_service() if triggers else None))
 
@@ -116,6 +141,7 @@ def triggers(
     *,
     server: Server = None,
     http: Annotated[str, Parameter(help="HOST:PORT of the hooks; port 0 takes a free one.")] = "127.0.0.1:8643",
+    open_: OpenServer = False,
     log_level: Level = "info",
 ) -> None:
     """Run a trigger service alone: the clock, the hooks, and what listens.  Several share the work of one."""
@@ -123,9 +149,9 @@ def triggers(
     from muster.triggers.main import TriggerSettings, serve
 
     host, port = address(http, "--http")
-    settings = TriggerSettings(
-        server=server or setting("server", DEFAULT_SERVER), host=host, port=port, token=nats_token()
-    )
+    where = server or setting("server", DEFAULT_SERVER)
+    token = tokens.find(tokens.NATS, where, data_home().absolute())
+    settings = TriggerSettings(server=where, host=host, port=port, token=token, open=open_)
     _run(serve(settings))
 
 
@@ -137,18 +163,22 @@ def agent(
     ] = (),
     server: Server = None,
     data: Data = None,
+    open_: OpenServer = False,
     log_level: Level = "info",
 ) -> None:
     """Run an agent: it claims work orders for its elements and runs them on this host."""
     set_up(log_level, "agent")
+    os.umask(inherited_umask())  # its tasks have it from here; what it writes itself is in a folder of its own
     from muster.agent.main import serve
     from muster.agent.settings import AgentSettings
 
+    where = server or setting("server", DEFAULT_SERVER)
     settings = AgentSettings(
         elements=tuple(checked_element(name) for name in element) or (default_element(),),
-        server=server or setting("server", DEFAULT_SERVER),
+        server=where,
         data=folder(data, "agent"),
-        token=nats_token(),
+        token=tokens.find(tokens.NATS, where, folder(data)),
+        open=open_,
     )
     _run(serve(settings))
 
@@ -166,16 +196,9 @@ def folder(data: Path | None, part: str = "") -> Path:
     """The data folder, or a part's place in it; absolute, for scripts are told of files in it and start elsewhere.
 
     Raises:
-        RefusedError: it is not there and cannot be made.
+        RefusedError: it cannot be made, or others may write in it.
     """
-    found = (data or data_home()).absolute() / part
-    try:
-        found.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise RefusedError(
-            f"cannot write in {found}: {error.strerror}; choose another folder with --data or MUSTER_DATA"
-        ) from error
-    return found
+    return private_folder(data or data_home(), part)
 
 
 def lease_of(text: str) -> timedelta:
@@ -188,6 +211,29 @@ def lease_of(text: str) -> timedelta:
     if not LEASES[0].total_seconds() <= given <= LEASES[1].total_seconds():
         raise UsageError(f"--lease is from 1s to 1d, not {text}: an agent renews it every sixth of it")
     return timedelta(seconds=given)
+
+
+def check_open(is_open: bool, is_insecure: bool, *hosts: str) -> None:
+    """Say what `--open` means; whoever reaches a door of ours runs programs as the agents' users.
+
+    Raises:
+        UsageError: other machines reach it, and nobody said that this is meant.
+    """
+    if not is_open:
+        return
+    outside = [host for host in hosts if not is_loopback(host)]
+    if outside and not is_insecure:
+        raise UsageError(
+            f"--open with the address {outside[0]}: everybody who reaches it could run programs as the agents' users. "
+            "Leave --open out, so that tokens are asked for, or say --insecure too"
+        )
+    import structlog
+
+    structlog.get_logger().warning(
+        "access.open",
+        addresses=list(hosts),
+        mend="no token is asked for: whoever reaches these may run programs as the agents' users; leave --open out",
+    )
 
 
 def address(text: str, option: str) -> tuple[str, int]:
@@ -223,8 +269,3 @@ def checked_element(name: str) -> str:
     if not is_name(name):
         raise UsageError(f"{name!r} may not be an element's name; a name has {NAME_RULE}")
     return name
-
-
-def nats_token() -> str | None:
-    """The token that NATS asks for; never an option, since every user of the host reads command lines."""
-    return os.environ.get("MUSTER_NATS_TOKEN") or None

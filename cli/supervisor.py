@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -14,7 +14,9 @@ import structlog
 from muster.mesh.child import dies_with_parent, end, how_it_ended, python
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import MusterError, UnavailableError
+from muster.mesh.private import inherited_umask
 from muster.mesh.service import Service
+from muster.mesh.tokens import without_tokens
 
 log = structlog.get_logger()
 
@@ -89,12 +91,19 @@ class Child(Kept):
     """One role as a process of its own: `muster <role> …`."""
 
     def __init__(
-        self, role: str, options: Callable[[], Sequence[str]], is_ready: Callable[[str], Awaitable[bool]], grace: float
+        self,
+        role: str,
+        options: Callable[[], Sequence[str]],
+        is_ready: Callable[[str], Awaitable[bool]],
+        *,
+        env: Mapping[str, str],
+        grace: float,
     ) -> None:
         super().__init__()
         self.name = role
         self._options = options
         self._is_ready = is_ready
+        self._env = {**without_tokens(os.environ), **env}
         self._grace = grace
         self._process: asyncio.subprocess.Process | None = None
 
@@ -107,6 +116,8 @@ class Child(Kept):
             start_new_session=True,  # Ctrl-C is for us: the agent goes first, then the broker
             preexec_fn=dies_with_parent(),
             limit=LINE_LIMIT,
+            env=self._env,
+            umask=inherited_umask(),
         )
         self._process = process
         try:

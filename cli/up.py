@@ -10,7 +10,20 @@ from cyclopts import Parameter
 
 from muster.cli.logging import set_up
 from muster.cli.options import LogLevel
-from muster.cli.roles import ROLE, Data, Safety, address, checked_element, default_element, folder, nats_token
+from muster.cli.roles import (
+    ROLE,
+    Data,
+    Insecure,
+    Open,
+    Safety,
+    address,
+    check_open,
+    checked_element,
+    default_element,
+    folder,
+    url,
+)
+from muster.mesh import tokens
 from muster.mesh.errors import RefusedError
 
 
@@ -22,6 +35,8 @@ def up(
     element: Annotated[str | None, Parameter(help="Whom the agent acts for. [default: this host's name]")] = None,
     no_agent: Annotated[bool, Parameter(help="Run no work orders on this machine.")] = False,
     durability: Safety = "safe",
+    open_: Open = False,
+    insecure: Insecure = False,
     log_level: Annotated[
         LogLevel, Parameter(group=ROLE, help="What to log on standard error.", show_default=True)
     ] = "info",
@@ -38,14 +53,19 @@ def up(
 
     api_host, api_port = address(http, "--http")
     nats_host, nats_port = address(nats, "--nats")
+    check_open(open_, insecure, api_host, nats_host)
+    place = folder(data)
     settings = Settings(
         api=(api_host, api_port),
         nats=(nats_host, nats_port),
         element=None if no_agent else checked_element(element) if element else default_element(),
         durability=durability,
         log_level=log_level,
-        nats_token=nats_token(),
-        data=folder(data),
+        token=tokens.own(tokens.API, place, url(api_host, api_port), is_open=open_),
+        nats_token=tokens.own(tokens.NATS, place, f"nats://{nats_host}:{nats_port}", is_open=open_),
+        open=open_,
+        insecure=insecure,
+        data=place,
     )
     file = lock(settings.data)
     try:

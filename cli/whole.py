@@ -17,10 +17,12 @@ from muster.cli import objects, shipped
 from muster.cli.api import Api
 from muster.cli.roles import url
 from muster.cli.supervisor import Child, Kept, Nats
+from muster.mesh import tokens
 from muster.mesh.embedded_nats import NatsSettings, half_of_the_host
 from muster.mesh.errors import MusterError
 from muster.mesh.service import entered, until_stopped
-from muster.mesh.settings import Durability, setting
+from muster.mesh.settings import Durability
+from muster.mesh.tokens import Token
 
 log = structlog.get_logger()
 
@@ -41,7 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """None: no agent."""
     durability: Durability = "safe"
     log_level: str = "info"
-    nats_token: str | None = None
+    token: Token | None = None
+    nats_token: Token | None = None
+    open: bool = False
+    """Ask for no token."""
+    insecure: bool = False
+    """Not even on an address that other machines reach."""
 
 
 class Whole:
@@ -56,12 +63,16 @@ class Whole:
                 host=host,
                 port=port,
                 durability=settings.durability,
-                token=settings.nats_token,
+                token=settings.nats_token.text if settings.nats_token else None,
                 processors=half_of_the_host(),
             )
         )
-        self.broker = Child("broker", self._broker_options, self._broker_is_ready, BROKER_GRACE)
-        self.agent = Child("agent", self._agent_options, self._agent_is_ready, AGENT_GRACE)
+        nats_token = tokens.environment(tokens.NATS, settings.nats_token)
+        token = tokens.environment(tokens.API, settings.token)
+        self.broker = Child(
+            "broker", self._broker_options, self._broker_is_ready, env=nats_token | token, grace=BROKER_GRACE
+        )
+        self.agent = Child("agent", self._agent_options, self._agent_is_ready, env=nats_token, grace=AGENT_GRACE)
         self._api_port = settings.api[1]
 
     @property
@@ -83,12 +94,14 @@ class Whole:
 
     def _common(self) -> list[str]:
         settings = self.settings
-        return ["--server", self.nats.server.url, "--data", str(settings.data), "--log-level", settings.log_level]
+        common = ["--server", self.nats.server.url, "--data", str(settings.data), "--log-level", settings.log_level]
+        return [*common, "--open"] if settings.open else common
 
     def _broker_options(self) -> list[str]:
         host = self.settings.api[0]
         address = f"[{host}]:{self._api_port}" if ":" in host else f"{host}:{self._api_port}"
-        return [*self._common(), "--http", address, "--durability", self.settings.durability, "--triggers"]
+        insecure = ["--insecure"] if self.settings.insecure else []
+        return [*self._common(), *insecure, "--http", address, "--durability", self.settings.durability, "--triggers"]
 
     def _agent_options(self) -> list[str]:
         return [*self._common(), "--element", self.settings.element or ""]
@@ -114,7 +127,7 @@ class Whole:
 
     def client(self) -> Api:
         """A client of the API."""
-        return Api(self.api_url, token=setting("token", "") or None)
+        return Api(self.api_url, token=self.settings.token)
 
 
 async def run(settings: Settings) -> int:
@@ -130,6 +143,9 @@ async def run(settings: Settings) -> int:
                 if await entered(stack, part, signals.stop) is None:
                     break
                 log.info("part.ready", name=part.name)
+                if part is whole.nats:
+                    url = whole.nats.server.url
+                    stack.enter_context(tokens.announced(tokens.NATS, settings.nats_token, settings.data, url))
                 if part is whole.broker:
                     await asyncio.to_thread(shipped.apply, whole.client(), settings.data)
             else:

@@ -12,7 +12,9 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
+from muster.mesh.errors import MusterError, RefusedError, UnauthorizedError, UnreachableError
+from muster.mesh.tokens import NATS, Token
+from muster.mesh.tokens import refused as refusal
 from muster.mesh.wire import Connection
 
 log = structlog.get_logger()
@@ -29,7 +31,7 @@ async def connect(
     server: str,
     *,
     name: str,
-    token: str | None = None,
+    token: Token | None = None,
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[MusterError], None] | None = None,
     patience: float = CONNECT_TIMEOUT,
@@ -127,7 +129,7 @@ class _Watch:
         log.debug("nats.error", error=repr(error))
 
 
-async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, name: str, token: str | None) -> None:
+async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, name: str, token: Token | None) -> None:
     """nats-py tries a refused token for ever, and only mentions it."""
     dialling = asyncio.ensure_future(_dial(client, server, watch, name=name, token=token))
     refused = asyncio.ensure_future(watch.refused.wait())
@@ -135,15 +137,27 @@ async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, na
         await asyncio.wait({dialling, refused}, return_when=asyncio.FIRST_COMPLETED)
         if dialling.done():
             return dialling.result()
-        given = "this token" if token else "a connection without a token"
-        raise UnauthorizedError(f"the NATS server at {server} refuses {given}; set MUSTER_NATS_TOKEN to the mesh's")
+        raise UnauthorizedError(refusal(NATS, f"the NATS server at {server}", token))
     finally:
         for task in (dialling, refused):
             task.cancel()
         await asyncio.wait({dialling, refused})
 
 
-async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token: str | None) -> None:
+def check_asks(client: Client, server: str) -> None:
+    """Refuse a server that asks nobody for anything.
+
+    Raises:
+        RefusedError: it is one.
+    """
+    if isinstance(client, Connection) and client.is_open:
+        raise RefusedError(
+            f"the NATS server at {server} asks for no token, so whoever reaches it could run programs here; "
+            "have it ask for one (`muster server` and `muster up` do), or say --open if this is meant"
+        )
+
+
+async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token: Token | None) -> None:
     """Try until a server answers."""
     urls = [url.strip() for url in server.split(",") if url.strip()]
     while True:
@@ -151,7 +165,7 @@ async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token:
             await client.connect(
                 urls,
                 name=name,
-                token=token,
+                token=token.text if token else None,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds as a float serve as well

@@ -26,6 +26,12 @@ def data_home() -> Path:
     return Path(base) / "muster"
 
 
+def state_home() -> Path:
+    """Where it is noted which data folder belongs to which address: `$XDG_STATE_HOME/muster`."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "muster"
+
+
 def context_file() -> Path:
     """Where contexts are kept: `$XDG_CONFIG_HOME/muster/config.toml`."""
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")

@@ -44,6 +44,11 @@ class Connection(Client):
         super().__init__()
         self._ps = _Reader(self)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server asks nobody for anything."""
+        return not self._server_info.get("auth_required")
+
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         return _headers(headers) if headers else None
 

@@ -12,10 +12,11 @@ import structlog
 from nats.aio.client import Client
 
 from muster.mesh.asgi import Receive, Scope, Send, mounted
-from muster.mesh.connection import connect
+from muster.mesh.connection import check_asks, connect
 from muster.mesh.http import HttpServer
 from muster.mesh.service import entered, rest_the_collector, stop_signals, until_stopped
 from muster.mesh.settings import DEFAULT_SERVER
+from muster.mesh.tokens import Token
 from muster.triggers.service import Triggers
 
 log = structlog.get_logger()
@@ -29,8 +30,10 @@ class TriggerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str = DEFAULT_SERVER
     """NATS URL, or several, comma-separated."""
-    token: str | None = None
+    token: Token | None = None
     """Of NATS."""
+    open: bool = False
+    """Work for a NATS server that asks for no token."""
     host: str = "127.0.0.1"
     port: int = 8643
     """Of the hooks; 0: any free port."""
@@ -60,6 +63,8 @@ async def serve(settings: TriggerSettings) -> None:
         client = await entered(stack, connection, stop)
         if client is None:
             return
+        if not settings.open:
+            check_asks(client, settings.server)
         triggers = again.triggers = Triggers(client)
         http = HttpServer(mounted(Health(client, triggers), triggers.mounts), settings.host, settings.port)
         await stack.enter_async_context(http)  # answers, from the start, that it is not ready

@@ -11,6 +11,7 @@ import structlog
 from bench.parts.part import Settings, run, started, tell
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
+from muster.mesh.service import Stop
 
 
 class Crowd(Settings, frozen=True, kw_only=True):
@@ -25,12 +26,12 @@ async def work(settings: Crowd) -> None:
     """Act for all of them until told to go away."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     await started()
-    stop = asyncio.Event()
+    stop = Stop()
     async with asyncio.TaskGroup() as group:
         ready = [asyncio.Event() for _ in settings.elements]
         for element, online in zip(settings.elements, ready, strict=True):
             data = Path(settings.folder) / element
-            agent = AgentSettings(elements=(element,), data=data, server=settings.url)
+            agent = AgentSettings(elements=(element,), data=data, server=settings.url, open=True)
             group.create_task(run_agent(agent, stop, online))
         for online in ready:
             await online.wait()

@@ -35,6 +35,7 @@ class Fleet:
         # Secrets are in the environment of who needs them: the broker checks hooks, runners clone and publish.
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
         self._env |= {"NO_PROXY": here, "no_proxy": here, "XDG_CONFIG_HOME": str(folder / "config")}
+        self._env["XDG_STATE_HOME"] = str(folder / "state")
         self._env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
         self._secrets = secrets
         self._stack = ExitStack()
@@ -124,7 +125,11 @@ class Fleet:
         """Ask the HTTP API."""
         query = f"?{urllib.parse.urlencode(params)}" if params else ""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(f"{self.api}/api/v1/{path}{query}", timeout=START) as answer:
+        token = (self._folder / "mesh" / "api.token").read_text().strip()
+        request = urllib.request.Request(
+            f"{self.api}/api/v1/{path}{query}", headers={"Authorization": f"Bearer {token}"}
+        )
+        with direct.open(request, timeout=START) as answer:
             return json.loads(answer.read())
 
     def final(self, order: str) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def agent_settings(fresh_nats: EmbeddedNats, tmp_path: Path) -> AgentSettings:
         elements=("e1",),
         data=tmp_path / "agent",
         server=fresh_nats.url,
+        open=True,
         grace=timedelta(seconds=0.3),
         kill_grace=timedelta(seconds=1),
         cleanup=timedelta(seconds=5),

@@ -31,7 +31,9 @@ async def records_of(server: EmbeddedNats, order: str) -> list[records.AnyRecord
 
 async def test_a_task_goes_on_while_nats_restarts_and_its_end_arrives(tmp_path: Path) -> None:
     nats = NatsSettings(folder=tmp_path / "nats", durability="fast", port=free_port())
-    settings = AgentSettings(elements=("e1",), data=tmp_path / "agent", server=f"nats://127.0.0.1:{nats.port}")
+    settings = AgentSettings(
+        elements=("e1",), data=tmp_path / "agent", server=f"nats://127.0.0.1:{nats.port}", open=True
+    )
     async with EmbeddedNats(nats) as server, stand_in(server.url, timedelta(seconds=10)) as broker:
         await broker.element("e1")
         go, out = tmp_path / "go", tmp_path / "out"
@@ -67,7 +69,9 @@ async def test_a_task_goes_on_while_nats_restarts_and_its_end_arrives(tmp_path: 
 
 async def test_an_agent_takes_work_again_after_nats_was_restarted(tmp_path: Path) -> None:
     nats = NatsSettings(folder=tmp_path / "nats", durability="fast", port=free_port())
-    settings = AgentSettings(elements=("e1",), data=tmp_path / "agent", server=f"nats://127.0.0.1:{nats.port}")
+    settings = AgentSettings(
+        elements=("e1",), data=tmp_path / "agent", server=f"nats://127.0.0.1:{nats.port}", open=True
+    )
     server = EmbeddedNats(nats)
     async with server, stand_in(server.url, timedelta(seconds=10)) as broker:
         await broker.element("e1")

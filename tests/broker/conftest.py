@@ -43,6 +43,7 @@ async def broker(fresh_nats: EmbeddedNats, tmp_path: Path, lease: timedelta) -> 
     """A leading broker with one element that nobody acts for."""
     settings = BrokerSettings(
         server=fresh_nats.url,
+        open=True,
         data=tmp_path,
         api=ApiSettings(port=0),
         durability="fast",

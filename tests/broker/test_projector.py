@@ -19,7 +19,8 @@ async def use(nats: Path, data: Path, *machines: str) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(EmbeddedNats(NatsSettings(folder=nats, durability="fast")))
         api = ApiSettings(port=0, grace=1.0)
-        broker = Broker(BrokerSettings(server=server.url, data=data, api=api, durability="fast", ready_line=False))
+        settings = BrokerSettings(server=server.url, open=True, data=data, api=api, durability="fast", ready_line=False)
+        broker = Broker(settings)
         await broker.start(stack)
         for name in machines:
             await broker.commands.apply(load(f"{{kind: machine, name: {name}}}"), "test")

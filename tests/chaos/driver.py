@@ -190,7 +190,7 @@ class Driver:
         self._none_died_by_itself()
 
         async def ended() -> bool:
-            told = await record.replay(self._mesh.server_url)
+            told = await record.replay(self._mesh.plain_url)
             return not told.state.orders
 
         await eventually(ended, RECOVERY, "an end of every order")
@@ -198,7 +198,7 @@ class Driver:
     # -- invariants -----------------------------------------------------------------------------
 
     async def _check(self) -> None:
-        told = await record.replay(self._mesh.server_url)
+        told = await record.replay(self._mesh.plain_url)
         accepted = list(self._accepted.values())
         assert len(accepted) == len(set(accepted)) == self.report.orders, "a key made no order, or somebody else's"
         record.check_endings(told, accepted)

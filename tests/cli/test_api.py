@@ -15,6 +15,7 @@ from muster.mesh.errors import (
     UnreachableError,
     UsageError,
 )
+from muster.mesh.tokens import Token
 from tests.kit.answers import Answer, answering
 
 PROBLEM = "application/problem+json"
@@ -61,7 +62,10 @@ def test_a_post_is_repeated_only_with_a_key_that_makes_it_safe() -> None:
 
 
 def test_the_token_goes_along_and_parameters_that_are_none_do_not() -> None:
-    with answering(lambda _: (200, "application/json", b"{}")) as server, Api(server.url, token="t0ken") as api:
+    with (
+        answering(lambda _: (200, "application/json", b"{}")) as server,
+        Api(server.url, token=Token("t0ken", "here")) as api,
+    ):
         api.get("/x", a=None, b=True, c="d e&f")
         path, headers, _ = server.asked[0]
         assert headers["authorization"] == "Bearer t0ken"

@@ -40,7 +40,7 @@ async def test_a_trigger_s_whole_life_in_muster_up(mesh: Mesh) -> None:
     bell = trigger("up-bell", "webhook", "up-work", inputs={"ref": "{{ event.body.ref }}"}, **there)
     tick = trigger("up-tick", "interval", "up-work", with_={"every": "1s"}, **there)
     await applied(mesh, work, bell, tick)
-    async with http_client(mesh.api) as http:
+    async with http_client(mesh.api, mesh.api_token) as http:
         answer = await http.post("/hooks/up-bell", content=BODY)
         assert answer.status_code == 202
         order = json.loads(await mesh.ok("get", "order", answer.json()["orders"][0], "-o", "json"))
@@ -72,7 +72,7 @@ async def test_a_secret_that_is_not_there_is_told_to_the_operator_and_not_to_the
             blueprint("work", {"name": "nothing", "uses": "noop"}),
             trigger("guarded", "webhook", with_=settings, target={"on": mesh.element}),
         )
-        async with http_client(mesh.api) as http:
+        async with http_client(mesh.api, mesh.api_token) as http:
             answer = await http.post("/hooks/guarded", content=BODY, headers=signed(BODY))
             assert answer.status_code == 503
             assert str(secret) not in answer.text

@@ -19,6 +19,7 @@ from muster.cli.output import Column, table
 from muster.cli.roles import default_element, folder
 from muster.mesh.errors import RefusedError, UsageError
 from muster.mesh.names import is_name
+from muster.mesh.tokens import Token
 from tests.kit.ports import free_port
 from tests.kit.processes import ROOT, clean_env
 
@@ -101,9 +102,10 @@ def test_a_context_s_token_is_told_to_its_own_api_only(monkeypatch: pytest.Monke
     (tmp_path / "muster").mkdir()
     lab = 'current = "lab"\n[contexts.lab]\napi = "http://lab:8642/"\ntoken = "of-the-lab"\n'
     (tmp_path / "muster" / "config.toml").write_text(lab)
-    assert [token_for(url) for url in ("http://lab:8642", "http://other:8642")] == ["of-the-lab", None]
+    assert token_for("http://lab:8642") == Token("of-the-lab", "the context's token")
+    assert token_for("http://other:8642") is None
     monkeypatch.setenv("MUSTER_TOKEN", "given")
-    assert token_for("http://other:8642") == "given"
+    assert token_for("http://other:8642") == Token("given", "MUSTER_TOKEN")
 
 
 def test_folders_that_cannot_be_written_are_told_in_words(

@@ -23,7 +23,7 @@ PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages()]
 async def docs_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """What `muster up --element web01` starts: one mesh for all pages."""
     home = tmp_path_factory.mktemp("docs")
-    async with running(*up_options(home / "data", "web01"), env=clean_env(home)) as program:
+    async with running(*up_options(home / ".local" / "share" / "muster", "web01"), env=clean_env(home)) as program:
         yield parse_ready(await program.line("ready api=", 30), home, program.pid)
         await program.stop()
 

@@ -68,7 +68,7 @@ async def test_what_a_message_tells_of_is_imported_by_a_worker(examples: Mesh, w
     digest = hashlib.sha256(SCAN).hexdigest()
     message = json.dumps({"url": f"{world.url}/scan.tif", "sha256": digest, "size": len(SCAN)}).encode()
     place = Path(examples.data).parent / "imported" / digest
-    client = await nats.connect(examples.nats)
+    client = await nats.connect(examples.nats, token=examples.nats_token)
     try:
 
         async def arrived() -> bool:

@@ -40,7 +40,7 @@ async def blueprints(mesh: Roles) -> None:
 async def nothing_is_lost_and_nothing_runs_twice(mesh: Roles, blueprints: None) -> AsyncIterator[None]:
     """The record's invariants, after each test here."""
     yield
-    told = await record.replay(mesh.server_url)
+    told = await record.replay(mesh.plain_url)
     record.check_endings(told, told.created)
 
 
@@ -68,7 +68,7 @@ async def checked(mesh: Roles, file: Path, order: str) -> list[record.Line]:
     found = await mesh.final(order)
     assert found["state"] == "finished", found
     lines = record.read_lines(file)
-    record.check_lines(lines, await record.replay(mesh.server_url))
+    record.check_lines(lines, await record.replay(mesh.plain_url))
     return lines
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def client(mesh: Roles) -> AsyncIterator[Client]:
     """A plain client."""
     await mesh.apply(blueprint("greet", script("say", "echo hi $INPUT_WHO"), inputs={"who": {"default": "you"}}))
-    client = await nats.connect(mesh.server_url)
+    client = await nats.connect(mesh.plain_url)
     yield client
     await client.close()
 

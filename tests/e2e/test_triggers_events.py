@@ -34,7 +34,7 @@ async def blueprints(mesh: Roles) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def client(mesh: Roles) -> AsyncIterator[NatsClient]:
     """Somebody's own client."""
-    client = await nats.connect(mesh.server_url)
+    client = await nats.connect(mesh.plain_url)
     yield client
     await client.close()
 

@@ -159,7 +159,7 @@ async def test_a_service_tells_how_it_is_and_ends_cleanly(tmp_path: Path) -> Non
         assert await mesh.programs["triggers"].stop() == 0
         for made in (await mesh.get("orders"))["items"]:
             await mesh.final(made["id"])
-        record.check_endings(await record.replay(mesh.server_url), [order])
+        record.check_endings(await record.replay(mesh.plain_url), [order])
 
 
 async def _rings(http: httpx.AsyncClient) -> bool:

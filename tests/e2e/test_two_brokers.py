@@ -13,7 +13,11 @@ from tests.kit.waiting import eventually
 async def test_the_second_broker_answers_and_takes_over(tmp_path: Path) -> None:
     async with Roles.started(tmp_path, "e1") as mesh:
         port = await mesh.another_broker()
-        second = Client(f"http://127.0.0.1:{port}", mesh.env | {"MUSTER_API": f"http://127.0.0.1:{port}"})
+        second = Client(
+            f"http://127.0.0.1:{port}",
+            mesh.env | {"MUSTER_API": f"http://127.0.0.1:{port}"},
+            tmp_path / "broker2" / "api.token",
+        )
         await mesh.apply(blueprint("work", script("work", "echo $MUSTER_ORDER")))
         order = await second.order("work")
         assert (await mesh.final(order))["state"] == "finished"
@@ -34,4 +38,4 @@ async def test_the_second_broker_answers_and_takes_over(tmp_path: Path) -> None:
 
         await eventually(same, what="the same record at both")
         await second.http.aclose()
-        record.check_endings(await record.replay(mesh.server_url), [order, *pending, *more])
+        record.check_endings(await record.replay(mesh.plain_url), [order, *pending, *more])

@@ -28,6 +28,16 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     pid: int
 
+    @property
+    def api_token(self) -> Path:
+        """The file with the token of the HTTP API."""
+        return self.data / "api.token"
+
+    @property
+    def nats_token(self) -> str:
+        """What a plain NATS client shows."""
+        return (self.data / "nats.token").read_text().strip()
+
     async def muster(self, *args: str, stdin: bytes = b"", within: float = 30.0, **env: str) -> Ran:
         """Run a command against it."""
         return await muster(*args, env=self.env | env, stdin=stdin, within=within)

@@ -30,10 +30,10 @@ ENDS = frozenset({"finished", "failed", "cancelled"})
 class Client:
     """A mesh as programs and people see it: HTTP and the command."""
 
-    def __init__(self, api: str, env: dict[str, str]) -> None:
+    def __init__(self, api: str, env: dict[str, str], token_file: Path) -> None:
         self.api = api
         self.env = env
-        self.http = http_client(api, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        self.http = http_client(api, token_file, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
     async def cli(self, *args: str, stdin: bytes = b"", within: float = 30.0) -> Ran:
         """Run `muster ARGS…` against it."""
@@ -134,7 +134,7 @@ class Roles(Client):
         self.mark = uuid.uuid4().hex
         self.nats_port, self.http_port = free_port(), free_port()
         env = clean_env(folder / "home", MUSTER_API=f"http://127.0.0.1:{self.http_port}", MUSTER_SERVER=self.server_url)
-        super().__init__(env["MUSTER_API"], env | {MARK: self.mark})
+        super().__init__(env["MUSTER_API"], env | {MARK: self.mark}, folder / "broker" / "api.token")
         self.hooks = ""
         self.programs: dict[str, Program] = {}
         self._all: list[tuple[str, Program]] = []
@@ -179,6 +179,12 @@ class Roles(Client):
     def server_url(self) -> str:
         """Where NATS is."""
         return f"nats://127.0.0.1:{self.nats_port}"
+
+    @property
+    def plain_url(self) -> str:
+        """Where NATS is, with its token in it, for clients that are not ours."""
+        token = (self.folder / "server" / "nats.token").read_text().strip()
+        return f"nats://{token}@127.0.0.1:{self.nats_port}"
 
     @property
     def projection(self) -> Path:

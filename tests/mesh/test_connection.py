@@ -13,13 +13,14 @@ from nats.aio.client import Client
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
+from muster.mesh.tokens import Token
 from muster.mesh.wire import TURNS, flush, post
 from tests.kit.ports import free_port
 from tests.kit.waiting import deadline
 
 
-@pytest.mark.parametrize("token", ["wrong", None])
-async def test_a_wrong_token_is_told_at_once_and_not_taken_for_silence(tmp_path: Path, token: str | None) -> None:
+@pytest.mark.parametrize("token", [Token("wrong", "elsewhere"), None])
+async def test_a_wrong_token_is_told_at_once_and_not_taken_for_silence(tmp_path: Path, token: Token | None) -> None:
     settings = NatsSettings(folder=tmp_path, durability="fast", token="right")
     async with deadline(5), EmbeddedNats(settings) as server:
         with pytest.raises(UnauthorizedError, match="MUSTER_NATS_TOKEN"):
@@ -32,7 +33,7 @@ async def test_the_right_token_connects(tmp_path: Path) -> None:
     async with (
         deadline(10),
         EmbeddedNats(settings) as server,
-        connect(server.url, name="test", token="right") as client,
+        connect(server.url, name="test", token=Token("right", "here")) as client,
     ):
         assert client.is_connected
 

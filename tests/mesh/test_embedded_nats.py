@@ -13,6 +13,7 @@ from muster.mesh import embedded_nats
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings, find_server, half_of_the_host
 from muster.mesh.errors import UnauthorizedError, UnavailableError
+from muster.mesh.tokens import Token
 from tests.kit.ports import free_port
 from tests.kit.processes import Program
 from tests.kit.waiting import deadline, eventually
@@ -62,7 +63,7 @@ async def test_the_folder_is_private_and_has_the_token_in_it_and_nowhere_else(tm
         with pytest.raises(UnauthorizedError):
             async with connect(server.url, name="stranger", patience=0.5):
                 pass
-        async with connect(server.url, name="friend", token="s3cret") as client:
+        async with connect(server.url, name="friend", token=Token("s3cret", "here")) as client:
             assert client.is_connected
 
 

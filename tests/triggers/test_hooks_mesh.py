@@ -62,6 +62,7 @@ async def mesh(fresh_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     settings = BrokerSettings(
         server=fresh_nats.url,
+        open=True,
         data=tmp_path,
         api=ApiSettings(port=0, grace=1),
         durability="fast",

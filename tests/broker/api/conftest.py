@@ -55,7 +55,8 @@ async def running(nats: EmbeddedNats, folder: Path, **settings: Any) -> AsyncIte
     """A broker on `nats`, and clients of it."""
     api = ApiSettings(port=0, grace=1.0, **settings)
     headers = {"Authorization": f"Bearer {api.token}"} if api.token else {}
-    broker = Broker(BrokerSettings(server=nats.url, data=folder, api=api, durability="fast", ready_line=False))
+    own = BrokerSettings(server=nats.url, open=True, data=folder, api=api, durability="fast", ready_line=False)
+    broker = Broker(own)
     async with AsyncExitStack() as stack:
         await broker.start(stack)
         (server,) = (service for service in broker.services if isinstance(service, HttpServer))
