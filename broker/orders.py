@@ -52,6 +52,8 @@ def _as_it_is(record: First) -> First:
     return record
 
 
+_WAITS: Final = frozenset({OrderState.QUEUED, OrderState.OFFERED, OrderState.SUSPENDED})
+
 _NO_INPUTS: Final = Resolved(inputs={}, sources={})
 
 
@@ -227,7 +229,7 @@ class Orders:
         return {
             "order": found,
             "meaning": TABLE[found.state].meaning,
-            "waits": WAITING.get(found.reason, found.reason) if found.state is OrderState.QUEUED else "",
+            "waits": WAITING.get(found.reason, found.reason) if found.state in _WAITS else "",
             "inputs": [
                 {"name": name, "value": value, "source": found.sources.get(name, "order")}
                 for name, value in found.inputs.items()

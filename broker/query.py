@@ -19,6 +19,7 @@ from muster.broker.log import Log
 from muster.broker.projection.projector import Projector
 from muster.broker.state.fleet import is_element_kind
 from muster.broker.state.machine import State
+from muster.broker.state.waiting import reason_of
 from muster.broker.targets import suggestion
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
 from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
@@ -92,9 +93,16 @@ class Query:
             RefusedError: there are several; they are named.
         """
         found = self._state.orders.get(prefix)
-        if found is not None:
-            return found
-        return _order.decode(await self._only("orders", "order", prefix))
+        if found is None:
+            found = _order.decode(await self._only("orders", "order", prefix))
+        return self._explained(found)
+
+    def _explained(self, order: Order) -> Order:
+        """The order, with why nobody has started it if it is offered."""
+        if order.state is not OrderState.OFFERED or order.id not in self._state.orders:
+            return order
+        reason = reason_of(order, self._state)
+        return order if reason == order.reason else msgspec.structs.replace(order, reason=reason)
 
     async def _only(self, table: str, noun: str, prefix: str) -> bytes:
         if not (prefix.isascii() and prefix.isalnum()):
@@ -115,7 +123,7 @@ class Query:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT n, doc FROM orders {where} ORDER BY n DESC LIMIT ?"  # noqa: S608 - conditions are our own words
         rows = await self._rows(sql, (*values, wanted.limit + 1))
-        items = [_order.decode(row[1]) for row in rows[: wanted.limit]]
+        items = [self._explained(_order.decode(row[1])) for row in rows[: wanted.limit]]
         return Page(items=items, next=str(rows[wanted.limit - 1][0]) if len(rows) > wanted.limit else None)
 
     async def history(self, order: Order) -> list[dict[str, Any]]:

@@ -248,26 +248,33 @@ class _Watch:
                 found = self._api.get(f"/api/v1/orders/{order}", within=GRACE + limit.left(AWAIT))
             except MusterError:
                 return
-            words = f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else "")
-            if not self._quiet and found["state"] != "running" and self._told.get(order) != words:
-                sys.stderr.write(f"muster: order {order[:10]} is {words}\n")
-            self._told[order] = words
+            self.tell(found)
+
+    def tell(self, found: Mapping[str, Any]) -> None:
+        """Say how an order is, if that is news and it does not run."""
+        order = str(found["id"])
+        words = f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else "")
+        if not self._quiet and found["state"] != "running" and self._told.get(order) != words:
+            sys.stderr.write(f"muster: order {order[:10]} is {words}\n")
+        self._told[order] = words
 
 
-def wait(api: Api, orders: Sequence[Mapping[str, Any]], limit: Limit) -> list[dict[str, Any]]:
-    """All these orders, once each of them has ended.
+def wait(api: Api, orders: Sequence[Mapping[str, Any]], limit: Limit, output: Format = "table") -> list[dict[str, Any]]:
+    """All these orders, once each of them has ended; what keeps one from running is said meanwhile.
 
     Raises:
         WaitTimeoutError: the limit has passed.
         UnreachableError: the API stays away.
     """
-    return [_final(api, [one["id"] for one in orders[index:]], limit) for index in range(len(orders))]
+    watch = _Watch(api, output)
+    return [_final(api, [one["id"] for one in orders[index:]], limit, watch) for index in range(len(orders))]
 
 
-def _final(api: Api, orders: list[str], limit: Limit) -> dict[str, Any]:
+def _final(api: Api, orders: list[str], limit: Limit, watch: _Watch) -> dict[str, Any]:
     lost: Limit | None = None
+    poll = AWAIT
     while True:
-        room, patience = round(limit.left(LONG_POLL), 3), limit.left(LONG_POLL + PATIENCE) + GRACE
+        room, patience = round(limit.left(poll), 3), limit.left(LONG_POLL + PATIENCE) + GRACE
         try:
             found: dict[str, Any] = api.get(f"/api/v1/orders/{orders[0]}", wait=room, within=patience)
         except UnreachableError as error:
@@ -280,9 +287,10 @@ def _final(api: Api, orders: list[str], limit: Limit) -> dict[str, Any]:
             continue
         if found["finished_at"]:
             return found
+        watch.tell(found)
         if limit.is_over:
             raise still_going(orders, limit)
-        lost = None
+        lost, poll = None, LONG_POLL
 
 
 def still_going(orders: Sequence[str], limit: Limit) -> WaitTimeoutError:

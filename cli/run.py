@@ -113,7 +113,7 @@ def then(api: Api, made: list[dict[str, Any]], common: Common, *, follow: bool, 
     left = watching.Limit(limit)
     if follow:
         watching.follow(api, made, common.output, left)
-    ended = watching.wait(api, made, left)
+    ended = watching.wait(api, made, left, common.output)
     _tell(ended, common, follow=follow)
     return 0 if all(order["state"] == "finished" for order in ended) else 1
 

@@ -94,3 +94,16 @@ async def test_events_from_the_beginning_show_what_was(mesh: Mesh) -> None:
     async with mesh.running("events", "--after", "0", "--kind", "element.online") as events:
         assert mesh.element in await events.line("element.online")
     assert (await mesh.muster("events", "--kind", "order.fnished")).code == 2
+
+
+async def test_an_order_that_nobody_starts_says_why_wherever_it_is_looked_at(mesh: Mesh) -> None:
+    why = "nobody01 never had an agent"
+    await mesh.ok("apply", "-f", "-", stdin=b"{kind: machine, name: nobody01}")
+    ran = await mesh.muster("run", "obey", "--on", "nobody01", "-i", "how=ok", "--wait", "--timeout", "200ms")
+    assert (ran.code, f"is offered: {why}" in ran.stderr) == (124, True), ran.stderr
+    (order,) = json.loads(await mesh.ok("orders", "--element", "nobody01", "-o", "json"))["items"]
+    assert order["reason"] == why
+    assert json.loads(await mesh.ok("get", "order", order["id"], "-o", "json"))["reason"] == why
+    assert f"waits: {why}" in await mesh.ok("explain", order["id"])
+    await mesh.ok("cancel", order["id"])
+    await mesh.ok("delete", "machine", "nobody01")
