@@ -116,11 +116,16 @@ class TaskContext:
             OSError: it cannot be started.
         """
         from muster.agent.process import run_process
+        from muster.agent.spawning import CutOffError, Program
 
-        shop = self._attempt.shop
-        return await run_process(
-            argv, env=env, cwd=cwd, output=self._out(), warden=shop.warden, grace=self._attempt.grace
-        )
+        attempt = self._attempt
+        program = Program(argv=argv, env=env, cwd=cwd, is_local=cwd == attempt.folder)
+        try:
+            return await run_process(program, output=self._out(), spawner=attempt.shop.spawner, grace=attempt.grace)
+        except CutOffError:
+            attempt.lose()
+            await asyncio.sleep(0)  # here it is cut off, as by a lost lease
+            raise
 
     async def create_orders(self, request: OrderRequest, *, key: str) -> list[str]:
         """Make child orders; the same `key` in the same order makes them only once.

@@ -104,6 +104,8 @@ class Lease(Service):
         self._unlent: Counter[str] = Counter()
         self._asked: dict[str, tuple[Delivery, float]] = {}
         self._count = 0
+        self.on_look: Callable[[], None] = lambda: None
+        """Called at each look: we move."""
 
     def hold(self, delivery: Delivery) -> None:
         """Renew it from now on."""
@@ -142,8 +144,14 @@ class Lease(Service):
                 self._give_up(delivery)
             elif at - delivery.asked_at > delivery.lease / RENEWALS:
                 self._renew(delivery, at)
+        self.on_look()
         for reply in [reply for reply, (held, asked_at) in self._asked.items() if at - asked_at > held.lease]:
             del self._asked[reply]
+
+    def allowance(self) -> float | None:
+        """Seconds from now until the first of what is held would be overdue; None: nothing is held."""
+        at = now()
+        return min((held.confirmed_at + held.lease * GIVE_UP - at for held in self._held), default=None)
 
     def renew_all(self) -> None:
         """Renew everything now (after a reconnect)."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import structlog
 from nats.aio.client import Client
 
-from muster.agent.child import keep_files_to_ourselves
 from muster.agent.clock import Clock
 from muster.agent.hosting import Host
 from muster.agent.lease import Lease
+from muster.agent.leftovers import end_leftovers, open_ledger
 from muster.agent.orders import Orders
 from muster.agent.output import Outputs
 from muster.agent.place import placed
 from muster.agent.plan import Shelf
 from muster.agent.report import Teller
 from muster.agent.settings import AgentSettings
-from muster.agent.warden import Warden
+from muster.agent.spawning import Spawner
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.connection import check_asks, connect
@@ -43,7 +44,6 @@ async def serve(settings: AgentSettings) -> None:
         UnreachableError: no NATS server answers.
         MusterError: the broker refuses an element.
     """
-    keep_files_to_ourselves()
     async with stop_signals() as stop:
         await run_agent(settings, stop, asyncio.Event())
 
@@ -80,7 +80,7 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
                 ready.set()
                 rest_the_collector()
                 log.info("agent.ready", agent=shop.agent, elements=list(settings.elements))
-                await until_stopped(stop, shop.warden, shop.publisher, shop.lease, *hosts)
+                await until_stopped(stop, shop.spawner, shop.publisher, shop.lease, *hosts)
         finally:
             await _wind_up(hosts, orders, settings)
 
@@ -107,33 +107,45 @@ class Reconnected:
 async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) -> Workshop:
     agent = names.new_id()
     place = await stack.enter_async_context(placed(settings.data, settings.elements))
-    warden = await stack.enter_async_context(Warden(settings.data / "groups", agent))
+    spawner = await stack.enter_async_context(_spawner(settings.data / "sessions", agent, place.locks, stack))
     folder = settings.data / "work" / agent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     stack.callback(_remove, folder)
     await asyncio.to_thread(_sweep, settings.data)
     publisher = await stack.enter_async_context(Publisher(client))
     counter = itertools.count()
+    lease = await stack.enter_async_context(Lease(client))
+    spawner.allowance, lease.on_look = lease.allowance, spawner.beat
     return Workshop(
         agent=agent,
-        place=place,
+        place=place.name,
         settings=settings,
         clock=Clock(),
         client=client,
         publisher=publisher,
-        lease=await stack.enter_async_context(Lease(client)),
+        lease=lease,
         shelf=Shelf(client),
         outputs=await stack.enter_async_context(Outputs(publisher, settings.output_limit)),
-        warden=warden,
+        spawner=spawner,
         folder=folder,
         next_id=lambda: f"{agent}.{next(counter)}",
     )
 
 
+def _spawner(folder: Path, agent: str, locks: tuple[int, ...], stack: AsyncExitStack) -> Spawner:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    end_leftovers(folder)
+    path = folder / agent
+    ledger = open_ledger(path)
+    stack.callback(os.close, ledger)
+    stack.callback(path.unlink, missing_ok=True)
+    return Spawner(agent, ledger, locks)
+
+
 def _sweep(data: Path) -> None:
-    """Remove the working folders of agents that are gone; those that live have a journal."""
+    """Remove the working folders of agents that are gone; those that live have a ledger."""
     for folder in (data / "work").iterdir():
-        if not (data / "groups" / folder.name).exists():
+        if not (data / "sessions" / folder.name).exists():
             _remove(folder)
 
 

@@ -25,6 +25,9 @@ log = structlog.get_logger()
 SOON = 0.2
 """Seconds until a message comes again whose order is just being left here."""
 
+LAST_WORDS = 2.0
+"""Seconds for the output of what this agent's end has cut off to arrive."""
+
 BUG_PAUSE = 5.0
 """Seconds until a message comes again on which we have failed."""
 
@@ -147,6 +150,8 @@ class Orders:
             await self._from_claim_to_end(attempt, slots)
         except Interrupted:
             log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
+            if attempt.why is Why.STOPPED:
+                await report.flushed_in(attempt, LAST_WORDS)
             if attempt.untold:  # what has ended need not be done again; a later attempt's record before it refuses this
                 report.begin(attempt)
             if attempt.why is Why.LOST:

@@ -1,7 +1,7 @@
 """The agent's place: its host and state folder, and the lock that lets one daemon act for an element there.
 
 A broker lets a daemon take over at once from one that was in the same place, for the lock says that
-the earlier one is gone.
+the earlier one is gone, and so are its tasks: its spawner holds the lock too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from muster.mesh import names
 from muster.mesh.errors import RefusedError
@@ -21,22 +22,32 @@ PATIENCE = 15.0
 """Seconds for an earlier daemon to be gone."""
 
 
+class Place(NamedTuple):
+    """Where a daemon is."""
+
+    name: str
+    locks: tuple[int, ...]
+    """Files that hold the elements' locks; whoever else has them open holds these too."""
+
+
 @asynccontextmanager
-async def placed(folder: Path, elements: Sequence[str]) -> AsyncIterator[str]:
-    """Hold the elements' locks in this folder; the name of the place.
+async def placed(folder: Path, elements: Sequence[str]) -> AsyncIterator[Place]:
+    """Hold the elements' locks in this folder.
 
     Raises:
         RefusedError: another daemon acts for one of them from here, or the folder cannot be written.
     """
     async with AsyncExitStack() as stack:
+        files = []
         try:
             locks = folder / "locks"
             locks.mkdir(parents=True, exist_ok=True, mode=0o700)
             for element in sorted(elements):
                 file = os.open(locks / element, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 stack.callback(os.close, file)
+                files.append(file)
                 await _lock(file, element, folder)
-            place = _named(folder)
+            place = Place(_named(folder), tuple(files))
         except OSError as error:
             raise RefusedError(f"cannot write in {folder}: {error.strerror}; choose another folder (--data)") from error
         yield place

@@ -10,25 +10,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import signal
 import struct
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
 from typing import Final
 
-from muster.agent.child import Child, Program, spawn
 from muster.agent.output import CHUNK, Output
-from muster.agent.session import end_session, kill_group, signal_session
-from muster.agent.warden import MARK, Warden
-
-SOON: Final = 0.05
-"""Seconds in which the output is at its end too, unless somebody outside of the program's group holds the pipe.
-
-What has turned its output elsewhere lives on: it is not worth a look at all processes after each script.
-"""
+from muster.agent.spawning import Program, Running, Spawner
 
 UNREAD: Final = 0.02
 """Seconds that what a program prints lies in its pipe at first: one that has ended by then is read once, at its end."""
@@ -38,6 +27,9 @@ LINGER: Final = 0.5
 
 LINGER_BYTES: Final = 1024 * 1024
 """And how much of it: a pipe's full capacity."""
+
+PATIENCE: Final = 6.0
+"""Seconds beyond the grace for what was killed to be gone."""
 
 WIDE: Final = 1024 * 1024
 """Capacity of the pipe of a program that prints much."""
@@ -104,16 +96,6 @@ class Tap:
                 return
             await asyncio.wait((self.ended,), timeout=max(left, 0.01))
 
-    async def is_left(self) -> bool:
-        """Whether soon nobody can write any more, and all is read."""
-        for _ in range(2):  # what was printed, if it is not too much, and the end
-            if not self.ended.done() and not self.is_paused:
-                self._readable()
-        if not self.ended.done():
-            self.open()
-            await asyncio.wait((self.ended,), timeout=SOON)
-        return self.ended.done()
-
     def _unread(self) -> int:
         unread = fcntl.ioctl(self._pipe, termios.FIONREAD, b"\0" * 4)
         return int(struct.unpack("i", unread)[0])
@@ -132,63 +114,52 @@ class Tap:
         os.close(self._pipe)
 
 
-async def run_process(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    output: Output,
-    warden: Warden,
-    grace: Callable[[], float],
-) -> int:
+async def run_process(program: Program, *, output: Output, spawner: Spawner, grace: Callable[[], float]) -> int:
     """Run a program to its end; its exit code, negative for a signal.
 
     Cancelled: SIGTERM to its session, the grace (asked for then), SIGKILL; cancelled once more: SIGKILL at once.
 
     Raises:
         OSError: it cannot be started.
+        CutOffError: it was killed, for nobody could answer for it any more.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    mark = warden.start()
-    not_there = partial(warden.failed, mark)
     try:
-        child = await spawn(Program(argv=argv, env={**env, MARK: mark}, cwd=cwd, output=writing), undone=not_there)
-    except (OSError, ValueError):
-        not_there()
-        os.close(reading)
-        raise
+        running = spawner.start(program, writing)
     except BaseException:
         os.close(reading)
         raise
     finally:
         os.close(writing)
-    group = child.pid
-    warden.hold(group, mark)
     tap = Tap(reading, output)
-    is_over = False
     try:
         try:
-            await child.ending()
-            kill_group(group, signal.SIGKILL)
-            is_over = await tap.is_left()
+            await asyncio.wait((running.ended,))
         except asyncio.CancelledError:
-            await _stop(child, grace())
+            await _stop(running, grace())
             raise
-        finally:  # before it is reaped, so the number is still its own
-            if not is_over:
-                end_session(group)
-            child.reap()
-            warden.free(group)
+        code = running.ended.result()
         await tap.drain()
     finally:
         tap.close()
-    return child.reap() or 0
+    return code
 
 
-async def _stop(child: Child, grace: float) -> None:
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, LINGER)):
-        signal_session(child.pid, number)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await child.ending()
-                return
+async def _stop(running: Running, grace: float) -> None:
+    running.stop(grace)
+    try:
+        await _ended(running, grace + PATIENCE)
+    except asyncio.CancelledError:
+        running.stop(0.0)
+        await _ended(running, PATIENCE)
+        raise
+
+
+async def _ended(running: Running, patience: float) -> None:
+    """Wait until nothing of it runs.  A spawner that cannot end it is killed, and with it all that it has started."""
+    await asyncio.wait((running.ended,), timeout=patience)
+    if not running.ended.done():
+        running.give_up()
+        await asyncio.wait((running.ended,), timeout=PATIENCE)
+    if running.ended.done():
+        running.ended.exception()  # whatever it was, somebody has seen it

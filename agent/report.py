@@ -128,6 +128,14 @@ async def flushed(attempt: Attempt) -> None:
             await output.flushed()
 
 
+async def flushed_in(attempt: Attempt, seconds: float) -> None:
+    """Wait so long at most until the output of an attempt that was cut off has arrived."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for output in attempt.outputs:
+                await output.flushed()
+
+
 async def _write(attempt: Attempt, record: records.Reported | records.Suspended | records.Done) -> bool:
     if not attempt.is_ours:
         return False

@@ -16,7 +16,7 @@ from muster.agent.lease import Lease
 from muster.agent.output import Outputs
 from muster.agent.plan import Shelf
 from muster.agent.settings import AgentSettings
-from muster.agent.warden import Warden
+from muster.agent.spawning import Spawner
 from muster.mesh import records
 from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import MSG_ID, PubAck, Publisher
@@ -44,7 +44,7 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     lease: Lease
     shelf: Shelf
     outputs: Outputs
-    warden: Warden
+    spawner: Spawner
     folder: Path
     """Where working folders are made."""
     next_id: Callable[[], str]

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -83,17 +83,20 @@ async def test_killing_the_agent_kills_its_tasks(
         await eventually(lambda: not is_any_running(pids), within=5)
 
 
-async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
+def spawner_of(agent: Program | psutil.Process) -> psutil.Process:
+    """The process that starts its tasks, as soon as it is there."""
+    return next(child for child in psutil.Process(agent.pid).children() if "agent.spawner" in " ".join(child.cmdline()))
+
+
+async def test_tasks_left_by_an_agent_and_its_spawner_end_at_the_next_start(
     broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
 ) -> None:
     async with agent_process(agent_settings) as agent:
         await broker.order([waiting_task(tmp_path / "pid")])
         task, *others = pids = await pids_of(tmp_path / "pid")
-        journal = next((agent_settings.data / "groups").iterdir())
-        await eventually(lambda: str(task) in journal.read_text())
-        warden = next(child for child in agent.tree() if child.name() == "sh")
+        spawner = spawner_of(agent)
         os.kill(agent.pid, signal.SIGSTOP)
-        warden.kill()
+        spawner.kill()
         agent.process.send_signal(signal.SIGKILL)
         await agent.ended()
     # The kit kills the agent's tree, but the task is no part of it any more.
@@ -103,25 +106,45 @@ async def test_tasks_left_by_an_agent_and_its_warden_end_at_the_next_start(
         await eventually(lambda: not is_any_running(others), within=5)
 
 
-def shells(agent: Program) -> list[int]:
-    """The numbers of the shells among its processes: tasks and wardens."""
-    found = []
-    for process in agent.tree():
-        with suppress(psutil.NoSuchProcess):
-            found += [process.pid] if process.name() == "sh" else []
-    return found
-
-
-async def test_a_killed_wardens_place_is_taken(broker: StandIn, agent_settings: AgentSettings, tmp_path: Path) -> None:
+async def test_a_killed_spawners_tasks_end_and_its_place_is_taken(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
     async with agent_process(agent_settings) as agent:
-        await broker.order([waiting_task(tmp_path / "pid")])
-        task = await pid_in(tmp_path / "pid")
-        first = next(child for child in agent.tree() if child.name() == "sh")
-        first.kill()
-        await eventually(lambda: any(pid != first.pid for pid in shells(agent)), within=5)
-        await agent.line("warden.died")
-        agent.process.send_signal(signal.SIGKILL)
-        await eventually(lambda: not is_running(task), within=5)
+        order = await broker.order([waiting_task(tmp_path / "pid")])
+        pids = await pids_of(tmp_path / "pid")
+        spawner_of(agent).kill()
+        await eventually(lambda: not is_any_running(pids), within=5)
+        await eventually(lambda: order in [request.order for request in broker.resumes])
+        assert (await broker.done(await broker.order([{"name": "a", "run": "true"}]))).state is OrderState.FINISHED
+
+
+async def test_a_spawner_that_stands_still_does_not_keep_an_order_from_its_end(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.agent.process.PATIENCE", 0.5)
+    async with running_agent(agent_settings):
+        order = await broker.order([waiting_task(tmp_path / "pid")])
+        pids = await pids_of(tmp_path / "pid")
+        spawner_of(psutil.Process()).suspend()
+        await broker.cancel(order)
+        assert (await broker.done(order)).state is OrderState.CANCELLED
+        assert not is_any_running(pids)
+
+
+async def test_an_agent_that_stands_still_loses_its_tasks_within_two_thirds_of_a_lease(
+    broker: StandIn, agent_settings: AgentSettings, lease: timedelta, tmp_path: Path
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with agent_process(agent_settings) as agent:
+        deaf = waiting_task(tmp_path / "pid")
+        await broker.order([deaf | {"run": f"trap '' TERM; {deaf['run']}"}])
+        pids = await pids_of(tmp_path / "pid")
+        os.kill(agent.pid, signal.SIGSTOP)
+        stood_still = loop.time()
+        await eventually(lambda: not is_any_running(pids), within=5)
+        assert loop.time() - stood_still < lease.total_seconds() * 2 / 3 + 0.3
+        os.kill(agent.pid, signal.SIGCONT)
+        await agent.line("stood still")
 
 
 async def test_a_lost_order_goes_on_with_the_next_attempt(
