@@ -4,21 +4,22 @@ Which days a rule allows is dateutil's to say.  It goes through every period fro
 goes on until the year 9999 if nothing matches, so it is asked with care: what a rule takes from its start
 (its day, its hour) is written out, the start is moved near the time in question by whole intervals,
 and both are moved so far ahead that the year 9999 is near.  The calendar is the same there: it repeats
-every 400 years.  It is only asked for days; the times of day, which may be many, are picked here.
+every 400 years.  It is only asked for days; the times of day, which may be many, are picked here.  So are the
+numbers of weeks: of those that begin in one year and end in the next, dateutil drops some.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import groupby, islice, takewhile
+from itertools import groupby, takewhile
 from typing import Any, Final, Literal
 
 import msgspec
 from dateutil import rrule
 
 from muster.triggers.day_times import DayTimes
+from muster.triggers.weeks import in_weeks
 from muster.triggers.zones import END, MOMENT
 
 DAY: Final = timedelta(days=1)
@@ -28,7 +29,7 @@ FAR: Final = 19 * timedelta(days=146_097)
 MOST_PERIODS: Final = 20_000
 """How many periods are looked at in vain, until a rule is held to have no more times."""
 
-_DAY_PARTS: Final = ("byweekno", "byyearday", "bymonthday", "byweekday")
+_DAY_PARTS: Final = ("byyearday", "bymonthday", "byweekday")
 _UNITS: Final = {
     rrule.DAILY: DAY,
     rrule.HOURLY: timedelta(hours=1),
@@ -53,40 +54,46 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The BY parts, by dateutil's names."""
 
     @property
-    def every_hour(self) -> bool:
-        """Whether it names no hours (`zones`)."""
+    def is_elapsed(self) -> bool:
+        """Whether it counts hours, minutes or seconds as they pass, and not by what a wall clock shows.
+
+        One that names its hours goes by the clock, as one of days does.
+        """
         return self.freq >= rrule.HOURLY and "byhour" not in self.parts
 
-    def following(self, start: datetime, after: datetime) -> datetime | None:
-        """The first time after `after`, if it is not before `start`."""
-        return next(self._times(start, after), None)
+    @property
+    def step(self) -> timedelta:
+        """The time from one of its hours, minutes or seconds to the next; nothing for a rule of days and longer."""
+        return _UNITS[self.freq] * self.interval if self.freq >= rrule.HOURLY else timedelta(0)
 
-    def last(self, start: datetime, count: int) -> datetime | None:
-        """The `count`th time from `start` on, or the last one if there are fewer."""
-        found = deque(islice(self._times(start, start - MOMENT), count), maxlen=1)
-        return found[0] if found else None
-
-    def _times(self, start: datetime, after: datetime) -> Iterator[datetime]:
+    def times(self, start: datetime, after: datetime) -> Iterator[datetime]:
         """All times after `after` that are not before `start`."""
         after = max(after, start - MOMENT)
         times = self._by_periods(start, after) if self.freq < rrule.DAILY else self._by_days(start, after)
         return takewhile(lambda time: time < END, times)
 
+    def has(self, start: datetime, time: datetime) -> bool:
+        """Whether a time is one of its times."""
+        return next(self.times(start, time - MOMENT), None) == time
+
     def _by_periods(self, start: datetime, after: datetime) -> Iterator[datetime]:
         parts = {part: value for part, value in self.parts.items() if part not in _TIME_PARTS}
+        weeks = _some(parts.pop("byweekno", ()))
         if not any(part in parts for part in _DAY_PARTS):
-            if self.freq == rrule.YEARLY:
-                parts.setdefault("bymonth", start.month)
-            if self.freq == rrule.WEEKLY:
+            if weeks or self.freq == rrule.WEEKLY:
                 parts["byweekday"] = start.weekday()
             else:
                 parts["bymonthday"] = start.day
+                if self.freq == rrule.YEARLY:
+                    parts.setdefault("bymonth", start.month)
         begin = self._near(start, after)
         if begin >= END:
             return
         rule = rrule.rrule(self.freq, dtstart=begin + FAR, interval=self.interval, wkst=self.week_start, **parts)
         times = self._day_times(start)
-        every = takewhile(lambda day: day < END, (day - FAR for day in rule))
+        every: Iterator[datetime] = takewhile(lambda day: day < END, (day - FAR for day in rule))
+        if weeks:
+            every = (day for day in every if in_weeks(day, weeks, self.week_start))
         for _, days in groupby(every, self._period):
             yield from self._chosen(list(days), times, after)
 
@@ -114,6 +121,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         for day in self._days(after + MOMENT):
             for period in self._periods(start, max(after, day - MOMENT), day + DAY):
                 left -= 1
+                if left <= 0:
+                    return
                 if period is None:
                     continue
                 for time in self._chosen([day], self._day_times(start, period), after):
@@ -121,7 +130,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
                     left = MOST_PERIODS
             left -= 1
             if left <= 0:
-                break
+                return
 
     def _days(self, moment: datetime) -> Iterator[datetime]:
         """The midnights of the days that the parts allow, from `moment`'s own on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -40,7 +41,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(text: str) -> Read | list[Problem]:
     """The rule, or all that is wrong with it."""
-    problems: list[Problem] = []
+    problems = list(_others(text))
+    if problems:
+        return problems
     values: dict[str, Any] = {}
     parts: dict[str, Part] = {}
     for part in _parts(text):
@@ -85,9 +88,43 @@ def _wrong(part: Part, message: str, mend: str = "") -> Problem:
     return Problem(path="rrule", message=message, line=1, column=part.place + 1, mend=mend)
 
 
+def _others(text: str) -> Iterator[Problem]:
+    """Lines of an iCalendar file that are not the one rule."""
+    rules = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = _PROPERTY.match(line)
+        name = found["name"].upper() if found else "RRULE" if line.strip() else ""
+        rules += name == "RRULE"
+        if not name or (name == "RRULE" and rules == 1):
+            continue
+        message, mend = PROPERTIES.get(name, (f"{name[:40]} has no place in a rule", "write only the rule"))
+        column = found.start("name") + 1 if found else 1
+        yield Problem(path="rrule", message=message, line=number, column=column, mend=mend)
+
+
+_PROPERTY: Final = re.compile(r"\s*(?P<name>[A-Za-z-]+)(?:;[^:]*)?:")
+
+PROPERTIES: Final = {
+    "RRULE": ("there is more than one rule here", "write `rrule` as a list of rules"),
+    "EXRULE": (
+        "EXRULE is not supported: RFC 5545 dropped it",
+        "name the days that are wanted in the rule (BYDAY=MO,TU,WE,TH,FR,SU), or list those that are not in `except`",
+    ),
+    "RDATE": ("RDATE has no place in a rule", "list the times in `dates`"),
+    "EXDATE": ("EXDATE has no place in a rule", "list the dates and times in `except`"),
+    "DTSTART": ("DTSTART has no place in a rule", "write it as `since`, and its TZID as `timezone`"),
+}
+"""What else a rule may come with in an iCalendar file, and where it belongs here."""
+
+
 def _unknown(part: Part) -> Problem:
-    if ":" in part.name or "\n" in part.name:
-        return _wrong(part, "there is more than one rule here", "say DTSTART as `since`, and EXDATE as `except`")
+    if part.name in {"SKIP", "RSCALE"}:
+        mend = (
+            "the last day of a month is BYMONTHDAY=-1; the 31st, or else the last, BYMONTHDAY=28,29,30,31;BYSETPOS=-1"
+        )
+        return _wrong(
+            part, f"{part.name} (RFC 7529) is not supported: a day that a month does not have is left out", mend
+        )
     return _wrong(part, f"there is no {part.name[:40] or 'part without a name'}", did_you_mean(part.name, READERS))
 
 
@@ -105,6 +142,8 @@ def _misfits(parts: dict[str, Part], values: dict[str, Any]) -> Iterator[Problem
     if "BYDAY" in parts and freq not in {"YEARLY", "MONTHLY"} and re.search(r"\d", parts["BYDAY"].value):
         mend = "write FREQ=MONTHLY or YEARLY, or days without numbers"
         yield _wrong(parts["BYDAY"], f"a day's number in its month does not go with FREQ={freq}", mend)
+    if "BYDAY" in parts and "BYWEEKNO" in parts and re.search(r"\d", parts["BYDAY"].value):
+        yield _wrong(parts["BYDAY"], "a day's number does not go with BYWEEKNO", "write days without numbers")
     if "BYSETPOS" in parts and not any(name.startswith("BY") and name != "BYSETPOS" for name in parts):
         yield _wrong(parts["BYSETPOS"], "BYSETPOS chooses among days or times of another BY part; there is none")
     if "COUNT" in parts and "UNTIL" in parts:
@@ -166,6 +205,7 @@ def _week_start(text: str) -> int:
 def _until(text: str) -> str:
     if not re.fullmatch(r"[0-9]{8}(?:T[0-9]{6}Z?)?", text):
         raise ValueError("write 20301231 or 20301231T120000Z")
+    datetime.fromisoformat(text)
     return text
 
 

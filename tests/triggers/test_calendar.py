@@ -10,6 +10,7 @@ import pytest
 from dateutil.rrule import rrulestr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from muster.triggers.providers.calendar import Calendar
 
@@ -44,6 +45,43 @@ def test_a_rule_ends_by_itself_or_by_its_settings() -> None:
     assert times(Calendar(rrule="FREQ=DAILY", until="2030-02-01", since=since), 9) == expected
     assert times(Calendar(rrule="FREQ=DAILY", until="2030-02-01T13:00", since=since), 9) == expected
     assert times(Calendar(rrule="FREQ=DAILY", until="2030-02-01T12:59:59Z", since=since), 9) == expected[:1]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_count_without_a_begin_is_that_of_the_times_after_it_was_applied(count: int) -> None:
+    expected = [f"2030-02-0{day}T12:00" for day in range(1, count + 1)]
+    assert times(Calendar(rrule=f"FREQ=DAILY;COUNT={count}"), 9) == expected
+    assert times(Calendar(rrule="FREQ=DAILY", count=count), 9) == expected
+
+
+def test_rules_and_dates_come_together_each_time_once() -> None:
+    calendar = Calendar(
+        rrule=("FREQ=WEEKLY;BYDAY=FR;COUNT=2", "FREQ=MONTHLY;BYMONTHDAY=1,15"),
+        dates=("2030-02-02", "2030-02-15T13:00", "2030-02-28T23:30Z"),
+        since="2030-01-31T13:00",
+        timezone="Europe/Berlin",
+    )
+    assert times(calendar, 6) == [
+        "2030-02-01T13:00", "2030-02-02T00:00", "2030-02-08T13:00", "2030-02-15T13:00", "2030-03-01T00:30",
+        "2030-03-01T13:00",
+    ]  # fmt: skip
+    few = replace(calendar, count=4, except_=("2030-02-08",))
+    assert times(few, 9) == ["2030-02-01T13:00", "2030-02-02T00:00", "2030-02-15T13:00"]
+    assert times(Calendar(dates=("2030-02-02T08:00", "2029-01-01")), 9) == ["2030-02-02T08:00"]
+
+
+def test_what_an_icalendar_file_has_beside_the_rule_is_told_with_its_place_here() -> None:
+    text = "RRULE:FREQ=DAILY\nEXRULE:FREQ=WEEKLY;BYDAY=SA\nRDATE:20300102T000000\nRRULE:FREQ=WEEKLY"
+    found = [(it.line, it.message.split()[0], it.mend) for it in Calendar(rrule=text).problems()]
+    assert [(line, word) for line, word, _ in found] == [(2, "EXRULE"), (3, "RDATE"), (4, "there")]
+    assert ["except" in found[0][2], "dates" in found[1][2], "list of rules" in found[2][2]] == [True] * 3
+
+
+def test_what_is_wrong_in_a_list_is_told_with_its_place_in_it() -> None:
+    (problem,) = Calendar(rrule=("FREQ=DAILY", "FREQ=DAYLY")).problems()
+    assert (problem.path, problem.column) == ("rrule[1]", 6)
+    (problem,) = Calendar().problems()
+    assert (problem.path, problem.message) == ("rrule", "missing")
 
 
 def test_a_count_is_counted_from_the_begin() -> None:
@@ -124,7 +162,11 @@ def test_a_local_time_stays_what_it_is_where_clocks_are_changed() -> None:
         ("FREQ=DAILY;UNTIL=tomorrow", 18, "is no UNTIL"),
         ("FREQ=DAILY;BYDAI=MO", 18, "there is no BYDAI"),
         ("FREQ=DAILY;FREQ=DAILY", 17, "stands here twice"),
-        ("DTSTART:20300101T000000\nRRULE:FREQ=DAILY", 36, "more than one rule"),
+        ("DTSTART;TZID=Europe/Berlin:20300101T000000\nRRULE:FREQ=DAILY", 1, "DTSTART has no place in a rule"),
+        ("EXDATE:20300101T000000\nFREQ=DAILY", 1, "EXDATE has no place in a rule"),
+        ("FREQ=DAILY;UNTIL=20301301", 18, "is no UNTIL"),
+        ("FREQ=DAILY;SKIP=BACKWARD", 17, "SKIP (RFC 7529) is not supported"),
+        ("FREQ=YEARLY;BYWEEKNO=1;BYDAY=1MO", 30, "does not go with BYWEEKNO"),
         ("FREQ=DAILY;COUNT=10001", 18, "is no COUNT"),
         ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", 1, "it never goes off"),
         ("FREQ=SECONDLY;INTERVAL=2;BYSETPOS=2;BYMONTH=1", 1, "it never goes off"),
@@ -146,6 +188,9 @@ def test_what_is_wrong_is_told_with_its_place(rule: str, column: int, message: s
         (Calendar(rrule="FREQ=DAILY", since="soon"), "since"),
         (Calendar(rrule="FREQ=DAILY", until="2030-13-01"), "until"),
         (Calendar(rrule="FREQ=DAILY", except_=("2030-01-01", "never")), "except[1]"),
+        (Calendar(rrule="FREQ=DAILY", dates=("noon",)), "dates[0]"),
+        (Calendar(rrule="FREQ=DAILY", since="0001-01-01"), "since"),
+        (Calendar(rrule="FREQ=DAILY;UNTIL=00010101", timezone="Asia/Tokyo"), "rrule"),
         (Calendar(rrule="FREQ=DAILY", timezone="Mars"), "timezone"),
         (Calendar(rrule="FREQ=DAILY;COUNT=2", count=2), "count"),
         (Calendar(rrule="FREQ=DAILY;UNTIL=20300101", until="2030-01-01"), "until"),
@@ -164,6 +209,11 @@ def test_other_faults_are_told_at_their_field(calendar: Calendar, path: str) -> 
 def test_an_interval_that_always_misses_is_told(rule: str) -> None:
     (problem,) = Calendar(rrule=rule, since="2030-01-31T06:00:00").problems()
     assert problem.message == "it never goes off"
+
+
+def test_an_end_beyond_all_years_is_no_end() -> None:
+    assert times(Calendar(rrule="FREQ=DAILY;UNTIL=99991231T235959Z"), 1) == ["2030-02-01T12:00"]
+    assert times(Calendar(rrule="FREQ=DAILY", until="9999-12-31", timezone="Asia/Tokyo"), 1) == ["2030-02-01T21:00"]
 
 
 def test_a_rule_that_is_over_has_no_next_time_and_no_fault() -> None:

@@ -1,38 +1,49 @@
-"""`provider: calendar`: a recurrence rule of RFC 5545, in a time zone."""
+"""`provider: calendar`: recurrence rules of RFC 5545, in a time zone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, time, tzinfo
 from functools import lru_cache
+from heapq import merge
+from itertools import groupby, takewhile
 from typing import Annotated, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from muster.blueprints.provider import Schedule
 from muster.mesh.errors import InvalidError, Problem
 from muster.triggers import recurrence_text, zones
-from muster.triggers.recurrence import DAY, Rule
-from muster.triggers.zones import MOMENT
+from muster.triggers.occurrences import Begin, Occurrences, nth
+from muster.triggers.recurrence import DAY
+from muster.triggers.zones import MOMENT, Zone
 
-MOST_EXCEPTIONS: Final = 1000
+MOST_RULES: Final = 50
+MOST_DATES: Final = 1000
 LONGEST: Final = 1000
 """Characters of a rule."""
 
+FIRST_YEAR: Final = 1900
+
+Dates = Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_DATES)]
+
 
 class Calendar(Schedule, kw_only=True):
-    """Goes off at the times of a rule, from `since` on, but for those excepted."""
+    """Goes off at the times of its rules, from `since` on, and at dates of its own, but for those excepted."""
 
-    rrule: str
-    """`FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17`; what it does not say (day, hour, minute …) is that of `since`."""
+    rrule: str | Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_RULES)] = ()
+    """`FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17`, or a list; what a rule does not say (day, hour …) is that of `since`."""
+    dates: Dates = ()
+    """Further times, written like `since`."""
     since: str | None = None
-    """The rule's begin: a date, a local time, or RFC 3339; without it, the time at which the trigger was applied."""
+    """The rules' begin: a date, a local time, or RFC 3339; without it, they count from the time of applying."""
     until: str | None = None
     """Nothing after this, written like `since`; a date includes its day."""
     count: Annotated[int, msgspec.Meta(ge=1, le=recurrence_text.MOST_COUNT)] | None = None
-    """No more than so many times from its begin on; excepted ones count."""
+    """No more than so many times from the begin on; excepted ones count."""
     timezone: str = "UTC"
-    except_: Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_EXCEPTIONS)] = ()
+    except_: Dates = ()
     """Dates, on which nothing is due, and times that are left out."""
 
     def problems(self) -> Iterator[Problem]:
@@ -42,7 +53,8 @@ class Calendar(Schedule, kw_only=True):
         yield from found
         if not found and Times(self, datetime.now(UTC)).is_empty:
             mend = "look at until and except" if self.until or self.except_ else "look at its days and its end"
-            yield Problem(path="rrule", message="it never goes off", line=1, column=1, mend=mend)
+            path = "rrule" if self.rrule else "dates"
+            yield Problem(path=path, message="it never goes off", line=1, column=1, mend=mend)
 
     def _problems(self) -> Iterator[Problem]:
         try:
@@ -51,47 +63,77 @@ class Calendar(Schedule, kw_only=True):
             yield Problem(path="timezone", message=str(error))
             return
         places = [("since", self.since), ("until", self.until)]
+        places += [(f"dates[{place}]", text) for place, text in enumerate(self.dates)]
         places += [(f"except[{place}]", text) for place, text in enumerate(self.except_)]
         for path, text in places:
             try:
-                _wall(text or "2000-01-01", zone)
+                _point(text or "2000-01-01", zone)
             except ValueError as error:
                 yield Problem(path=path, message=str(error))
-        if len(self.rrule) > LONGEST:
-            yield Problem(path="rrule", message=f"longer than {LONGEST} characters")
+        if not self.rules and not self.dates:
+            yield Problem(path="rrule", message="missing", mend="say rrule, dates or both")
+        for place, text in enumerate(self.rules):
+            path = "rrule" if isinstance(self.rrule, str) else f"rrule[{place}]"
+            yield from self._rule_problems(text, path, zone)
+
+    def _rule_problems(self, text: str, path: str, zone: Zone) -> Iterator[Problem]:
+        if len(text) > LONGEST:
+            yield Problem(path=path, message=f"longer than {LONGEST} characters")
             return
-        read = recurrence_text.read(self.rrule)
+        read = recurrence_text.read(text)
         if isinstance(read, list):
-            yield from read
+            yield from (replace(problem, path=path) for problem in read)
             return
+        try:
+            _end(read.until, zone)
+        except ValueError as error:
+            yield Problem(path=path, message=f"UNTIL: {error}")
         for name, told, more in (("until", self.until, read.until), ("count", self.count, read.count)):
-            if told is not None and more is not None:
+            if told is not None and more is not None and len(self.rules) == 1:
                 yield Problem(path=name, message=f"the rule says {name.upper()} too; say it once")
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Its rules, however many are written."""
+        return (self.rrule,) if isinstance(self.rrule, str) else self.rrule
+
     def zone(self) -> tzinfo:
-        """The rule's."""
+        """The rules'."""
         return zones.find(self.timezone).info
 
     def following(self, after: datetime, start: datetime) -> datetime | None:
         """The first time after `after`."""
-        return times(self, start.replace(microsecond=0) if self.since is None else None).following(after)
+        return self._times(start).following(after)
+
+    def _times(self, start: datetime) -> Times:
+        return times(self, start.replace(microsecond=0) if self.since is None else None)
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A time that was written, or a whole day."""
+
+    wall: datetime
+    """What the wall clock shows; of a day, when it begins."""
+    moment: datetime
+    """The same in UTC, without saying so."""
+    is_day: bool
 
 
 class Times:
-    """A rule with its begin and end, by the wall clock."""
+    """Rules with their begin and end, and what is left out."""
 
     def __init__(self, settings: Calendar, applied: datetime | None) -> None:
-        read = recurrence_text.read(settings.rrule)
-        if isinstance(read, list):
-            raise InvalidError(f"{settings.rrule!r} is no recurrence rule", *read)
-        self._zone = zones.find(settings.timezone)
-        self._rule: Rule = read.rule
-        begin = settings.since or (applied or datetime.now(UTC)).isoformat(timespec="seconds")
-        self._start = _wall(begin, self._zone)[0]
-        self._until = min(_ends(settings, read, self._zone, self._start))
-        left_out = [_wall(text, self._zone) for text in settings.except_]
-        self._days = {wall.date() for wall, is_day in left_out if is_day}
-        self._left_out = {wall for wall, is_day in left_out if not is_day}
+        self._zone = zone = zones.find(settings.timezone)
+        self._begin = _begin(settings, applied, zone)
+        self._until = _end(settings.until, zone)
+        self._dates = sorted({_point(text, zone).moment for text in settings.dates})
+        self._rules = [_at_work(text, self._begin, zone) for text in settings.rules]
+        excepted = [_point(text, zone) for text in settings.except_]
+        self._days = frozenset(point.wall.date() for point in excepted if point.is_day)
+        self._left_out = frozenset(point.moment for point in excepted if not point.is_day)
+        if settings.count is not None:
+            every = self._every(self._begin.moment - MOMENT, frozenset())
+            self._until = nth(every, settings.count) or self._until
         self._from: datetime | None = None
         self._to: datetime | None = None
 
@@ -99,64 +141,80 @@ class Times:
         """The first time after `after`; what was found last is remembered."""
         if self._from is not None and self._from <= after and (self._to is None or after < self._to):
             return self._to
-        found = self._zone.following(self._wall, after, every_hour=self._rule.every_hour)
-        self._from, self._to = after, found
-        return found
+        found = self._next(after.astimezone(UTC).replace(tzinfo=None))
+        self._from, self._to = after, None if found is None else found.replace(tzinfo=UTC)
+        return self._to
 
     @property
     def is_empty(self) -> bool:
         """Whether it has no time at all, be it past or to come."""
-        return self._wall(self._start - MOMENT) is None
+        return self._next(min([self._begin.moment, *self._dates]) - MOMENT) is None
 
-    def _wall(self, after: datetime) -> datetime | None:
-        while True:
-            found = self._rule.following(self._start, after)
-            if found is None or found > self._until:
-                return None
-            if found.date() in self._days:
-                after = _midnight(found) + DAY - MOMENT
-            elif found in self._left_out:
-                after = found
-            else:
-                return found
+    def _next(self, after: datetime) -> datetime | None:
+        return next((due for due in self._every(after, self._days) if not self._is_left_out(due)), None)
+
+    def _is_left_out(self, due: datetime) -> bool:
+        if due in self._left_out:
+            return True
+        return bool(self._days) and due.replace(tzinfo=UTC).astimezone(self._zone.info).date() in self._days
+
+    def _every(self, after: datetime, left_out: frozenset[date]) -> Iterator[datetime]:
+        """The times after a moment; only the rules heed the days that are left out."""
+        found: Iterable[datetime] = merge(
+            (moment for moment in self._dates if moment > after),
+            *(rule.after(after, left_out) for rule in self._rules),
+        )
+        return takewhile(lambda due: due <= self._until, (due for due, _ in groupby(found)))
 
 
 @lru_cache(maxsize=4096)
 def times(settings: Calendar, applied: datetime | None) -> Times:
-    """A rule that was applied at some time (None: that does not matter), read once."""
+    """Rules that were applied at some time (None: that does not matter), read once."""
     return Times(settings, applied)
 
 
-def _ends(settings: Calendar, read: recurrence_text.Read, zone: zones.Zone, start: datetime) -> Iterator[datetime]:
-    """Every end that is set."""
-    yield zones.END
-    for text in (settings.until, read.until):
-        if text is not None:
-            wall, is_day = _wall(text, zone)
-            yield wall + timedelta(days=1) - MOMENT if is_day else wall
-    for count in (settings.count, read.count):
-        if count is not None:
-            yield read.rule.last(start, count) or start
+def _begin(settings: Calendar, applied: datetime | None, zone: Zone) -> Begin:
+    if settings.since is None:
+        now = (applied or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+        return Begin(now.astimezone(zone.info).replace(tzinfo=None), now.replace(tzinfo=None), is_due=False)
+    point = _point(settings.since, zone)
+    return Begin(point.wall, point.moment, is_due=True)
 
 
-def _wall(text: str, zone: zones.Zone) -> tuple[datetime, bool]:
-    """A text as a time of the wall clock, and whether it is a whole day.
+def _at_work(text: str, begin: Begin, zone: Zone) -> Occurrences:
+    read = recurrence_text.read(text)
+    if isinstance(read, list):
+        raise InvalidError(f"{text!r} is no recurrence rule", *read)
+    return Occurrences(read.rule, begin, zone, until=_end(read.until, zone), count=read.count)
+
+
+def _end(text: str | None, zone: Zone) -> datetime:
+    if text is None:
+        return zones.END
+    point = _point(text, zone)
+    if point.wall >= zones.END:
+        return zones.END
+    return zone.at(point.wall + DAY) - MOMENT if point.is_day else point.moment
+
+
+def _point(text: str, zone: Zone) -> Point:
+    """A text as a time of the zone.
 
     Raises:
         ValueError: the text is neither a date nor a time.
     """
     text = text.strip()
     try:
-        if len(text) <= len("2030-01-31"):
-            return datetime.combine(date.fromisoformat(text), time()), True
-        found = datetime.fromisoformat(text)
-        if found.tzinfo is not None:
-            found = found.astimezone(zone.info).replace(tzinfo=None)
+        is_day = len(text) <= len("2030-01-31")
+        found = datetime.combine(date.fromisoformat(text), time()) if is_day else datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            wall, moment = found.replace(fold=0), zone.at(found)
+        else:
+            wall = found.astimezone(zone.info).replace(tzinfo=None, fold=0)
+            moment = found.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         mend = "write 2030-01-31, 2030-01-31T12:00 or 2030-01-31T12:00:00Z"
         raise ValueError(f"{text!r} is no date or time; {mend}") from None
-    return found, False
-
-
-def _midnight(wall: datetime) -> datetime:
-    return datetime(wall.year, wall.month, wall.day)  # noqa: DTZ001
+    if wall.year < FIRST_YEAR:
+        raise ValueError(f"{text!r} is before {FIRST_YEAR}")
+    return Point(wall, moment, is_day)

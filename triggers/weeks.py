@@ -1,0 +1,25 @@
+"""The numbers of weeks (RFC 5545 §3.3.10): week 1 is the first that has four days of its year."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date, timedelta
+
+WEEK = 7
+
+
+def in_weeks(day: date, numbers: Collection[int], week_start: int) -> bool:
+    """Whether a day is in one of these weeks of a year; -1 is the last one.
+
+    A week belongs to the year of its fourth day, also with the days that lie in the year before or after.
+    """
+    fourth = day + timedelta(days=3 - (day.weekday() - week_start) % WEEK)
+    number = (_ordinal(fourth) - 1) // WEEK + 1
+    if number in numbers:
+        return True
+    left = (_ordinal(date(fourth.year, 12, 31)) - _ordinal(fourth)) // WEEK
+    return -1 - left in numbers
+
+
+def _ordinal(day: date) -> int:
+    return day.timetuple().tm_yday
