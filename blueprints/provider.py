@@ -107,15 +107,22 @@ def _local(due: datetime, zone: tzinfo) -> str:
     return due.astimezone(zone).isoformat()
 
 
+MOST_SECRETS: Final = 8
+"""Of one trigger."""
+
+
 class HookRequest(Wire):
     """What was sent to `/hooks/<trigger>`."""
 
     method: str
+    """`POST`, or another that the hook's `methods` has."""
     headers: Mapping[str, str]
     """Names in lower case; the last of several counts."""
     query: Mapping[str, str]
     body: bytes
     received_at: datetime
+    read: frozenset[str] = frozenset()
+    """Headers that the trigger's manifest names: they are kept in the event, as those that are known are."""
 
 
 class Ignored(Wire):
@@ -124,15 +131,38 @@ class Ignored(Wire):
     reason: str
 
 
+class Answered(Wire):
+    """A sender's question that is answered, and makes no firing."""
+
+    body: bytes
+    content_type: str
+
+
 class Hook(Provider):
     """Base of what is sent to us over HTTP."""
 
-    secret: Secret | None = None
+    secret: Secret | Annotated[tuple[Secret, ...], msgspec.Meta(min_length=1, max_length=MOST_SECRETS)] | None = None
+    """One, or several of which any fits: the old and the new one while a secret is changed."""
     max_body: Annotated[int, msgspec.Meta(ge=1, le=4 * 1024**2)] = 1024**2
     """Bytes; a larger body is answered with 413."""
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """All of them."""
+        return self.secret if isinstance(self.secret, tuple) else (self.secret,) if self.secret is not None else ()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """HTTP methods that it takes."""
+        return ("POST",)
+
+    @property
+    def is_for_own_account(self) -> bool:
+        """Whether it takes only what processes of this host and this account send."""
+        return False
+
     @abstractmethod
-    def receive(self, request: HookRequest) -> Happening | Ignored:
+    def receive(self, request: HookRequest) -> Happening | Ignored | Answered:
         """Check who sent it, then understand it; blocks for nothing but a secret's file.
 
         Raises:

@@ -15,6 +15,9 @@ from muster.mesh.errors import Problem
 MEND = "write {env: NAME} or {file: PATH}, where the process finds it"
 
 
+_LISTS = inspect.ListType | inspect.VarTupleType
+
+
 def secret_problems(kind: type[msgspec.Struct], given: Any, path: str = "with") -> Iterator[Problem]:
     """Where `given`, which is to be a `kind`, has no proper secret; what stands there instead is not told."""
     yield from _walk(given, inspect.type_info(kind), path)
@@ -31,13 +34,15 @@ def _walk(value: Any, kind: inspect.Type, path: str) -> Iterator[Problem]:
 def _parts(value: Any, kind: inspect.Type) -> Iterator[tuple[Any, inspect.Type, tuple[str | int, ...]]]:
     """What stands inside: value, type, and the way there."""
     if isinstance(kind, inspect.UnionType) and value is not None:
-        yield from ((value, inner, ()) for inner in kind.types)
+        lists = [inner for inner in kind.types if isinstance(inner, _LISTS)]
+        others = [inner for inner in kind.types if inner not in lists]
+        yield from ((value, inner, ()) for inner in (lists if lists and isinstance(value, list) else others))
     elif isinstance(kind, inspect.StructType) and isinstance(value, dict):
         fields = {field.encode_name: field.type for field in kind.fields}
         yield from ((inner, fields[name], (name,)) for name, inner in value.items() if name in fields)
     elif isinstance(kind, inspect.DictType) and isinstance(value, dict):
         yield from ((inner, kind.value_type, (str(key),)) for key, inner in value.items())
-    elif isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
+    elif isinstance(kind, _LISTS) and isinstance(value, list):
         yield from ((inner, kind.item_type, (place,)) for place, inner in enumerate(value))
 
 

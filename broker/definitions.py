@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 from nats.aio.client import Client
 
+from muster.blueprints.event_fields import headers_read
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.state.element import StoredObject
 from muster.broker.state.machine import State
@@ -28,6 +29,7 @@ def definition_of(stored: StoredObject, trigger: Trigger) -> Definition:
         seq=stored.seq,
         with_=trigger.with_,
         enabled=trigger.enabled,
+        headers=headers_read(trigger),
     )
 
 

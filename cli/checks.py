@@ -187,7 +187,7 @@ def _triggers(api: Api) -> Check:
     """Whether those that check a secret find it.  A delivery without a signature tells: it is refused either way."""
     name = "triggers"
     found = [trigger for trigger in api.items("/api/v1/triggers")["items"] if trigger.get("enabled", True)]
-    secretive = [trigger for trigger in found if isinstance((trigger.get("with") or {}).get("secret"), dict)]
+    secretive = [trigger for trigger in found if isinstance((trigger.get("with") or {}).get("secret"), dict | list)]
     asked = {str(it["name"]): api.answer("POST", f"/hooks/{it['name']}").status_code for it in secretive[:MOST_ASKED]}
     without = [it for it in secretive if asked.get(it["name"]) == HTTP_UNAVAILABLE]
     if without:
@@ -200,8 +200,9 @@ def _triggers(api: Api) -> Check:
     return Check(name=name, result="ok", found=f"{len(found)} may go off{elsewhere}")
 
 
-def _place(secret: dict[str, Any]) -> str:
-    return ", ".join(f"{kind} {place}" for kind, place in secret.items())
+def _place(secret: dict[str, Any] | list[dict[str, Any]]) -> str:
+    secrets = secret if isinstance(secret, list) else [secret]
+    return ", ".join(f"{kind} {place}" for one in secrets for kind, place in one.items())
 
 
 async def _nats(where: Where) -> list[Check]:

@@ -33,6 +33,8 @@ class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
     """Where on the log it was applied; tells which of two is newer, also where clocks were set back."""
     with_: dict[str, Any] = {}
     enabled: bool = True
+    headers: tuple[str, ...] = ()
+    """Headers of deliveries that its manifest reads by name; a trigger service keeps few others."""
 
 
 MADE_NOTHING: Final = frozenset({FiringState.SKIPPED, FiringState.REJECTED})

@@ -48,6 +48,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
     """Where on the log this version was applied."""
     enabled: bool
+    headers: frozenset[str] = frozenset()
+    """Headers of deliveries that its manifest reads by name."""
     settings: Provider | None = None
     """None: this service cannot run it; `trouble` says why."""
     trouble: str = ""
@@ -84,6 +86,7 @@ def understood(definition: Definition) -> Trigger:
         changed_at=definition.changed_at,
         seq=definition.seq,
         enabled=definition.enabled,
+        headers=frozenset(definition.headers),
         settings=settings,
         trouble=trouble,
     )

@@ -16,8 +16,26 @@ LONGEST_KEY: Final = 255
 """A longer one is kept as its fingerprint."""
 
 _SECRET: Final = re.compile(
-    r"authori[sz]ation|authenticat|token|secret|signature|cookie|passw|api[_-]?key|credential|\bjwt\b|session"
+    r"auth(?!or(?!i))|token|secret|signature|cookie|passw|credential|session|private|bearer"
+    r"|(^|[-_.])(key|apikey|pass|pwd|pw|pin|sig|sign|hash|hmac|mac|jwt|otp|code|nonce|cred|access)([-_.]|$)"
 )
+"""Names of headers and parameters whose values may be secrets."""
+
+_words = str.split  # a list this long reads best as words
+_KNOWN: Final = frozenset(
+    _words("""
+    accept accept-encoding accept-language content-encoding content-language content-length content-type date expect
+    forwarded from host idempotency-key origin traceparent tracestate user-agent via x-event-key x-real-ip
+    """)
+)
+"""Headers that are kept: those of HTTP and tracing, and ids whose names look like a secret's."""
+
+_TELLING: Final = re.compile(
+    r"(ce|svix|webhook|x-amz-sns|x-forwarded|x-github|x-gitea|x-forgejo|x-gogs|x-gitlab)-[\w-]+"
+    r"|([\w-]+-)?(event|events|delivery|topic|type|kind|action|object|resource|ids?|uuid|timestamp|time|date|version"
+    r"|attempt|retry|retry-num|retry-reason|retry-count|domain|source)"
+)
+"""Headers that are kept by their form: what senders say of a delivery beside its body."""
 
 
 @lru_cache(maxsize=1024)
@@ -26,9 +44,24 @@ def is_secret(name: str) -> bool:
     return _SECRET.search(name.lower()) is not None
 
 
-def shown(values: Mapping[str, str], hidden: str | None = None) -> dict[str, str]:
-    """Headers, or a query's parameters, without those that hold secrets; `hidden` is one more of them."""
-    return {name: value for name, value in values.items() if not is_secret(name) and name != hidden}
+@lru_cache(maxsize=1024)
+def is_kept(name: str) -> bool:
+    """Whether a header is kept of every delivery."""
+    return name in _KNOWN or (not is_secret(name) and _TELLING.fullmatch(name) is not None)
+
+
+def shown_headers(request: HookRequest, hidden: str | None = None) -> dict[str, str]:
+    """The headers that are kept: known ones, and those that the trigger's manifest reads; `hidden` has its secret."""
+    return {
+        name: value
+        for name, value in request.headers.items()
+        if name != hidden and (is_kept(name) or (name in request.read and not is_secret(name)))
+    }
+
+
+def without_secrets(values: Mapping[str, str]) -> dict[str, str]:
+    """A query's parameters, or a message's headers, without those that may hold secrets by their names."""
+    return {name: value for name, value in values.items() if not is_secret(name)}
 
 
 def event(
@@ -40,7 +73,7 @@ def event(
         "kind": kind,
         "id": ident or names.new_id(),
         "time": rfc3339(request.received_at),
-        "headers": shown(request.headers, hidden),
+        "headers": shown_headers(request, hidden),
         "body": body,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
@@ -12,9 +12,10 @@ import msgspec
 from muster.blueprints.provider import Happening, Hook, HookRequest, Ignored
 from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import InvalidError, Problem, UnavailableError
-from muster.triggers.deliveries import event, key_of_body
+from muster.triggers.deliveries import event, key, key_of_body
 from muster.triggers.globs import glob_fault, globs
 from muster.triggers.packing import unpacked
+from muster.triggers.signatures import Proof, with_secrets
 
 HEADS: Final = "refs/heads/"
 TAGS: Final = "refs/tags/"
@@ -113,7 +114,7 @@ class Forge(Hook):
 
     def receive(self, request: HookRequest) -> Happening | Ignored:
         """Check who sent it, understand it, and see whether it is wanted."""
-        ident = self.check(self._secret(), request)
+        ident = self.proven(request)
         delivery = self.understand(unpacked(request, self.max_body))
         if isinstance(delivery, Ignored):
             return delivery
@@ -133,20 +134,30 @@ class Forge(Hook):
     def about(self, body: Any) -> Understood:
         """What a body says by itself."""
 
-    def _secret(self) -> bytes | None:
-        if self.auth == "none":
-            return None
-        if self.secret is None:
-            raise UnavailableError("the trigger has no secret to check with")
-        return self.secret.read()
-
-    @abstractmethod
-    def check(self, secret: bytes | None, request: HookRequest) -> str:
-        """What tells the delivery when it comes again.
+    def proven(self, request: HookRequest) -> str:
+        """What tells the delivery from others, once it was checked; empty if nothing does.
 
         Raises:
-            UnauthorizedError: it does not show the secret, if there is one.
+            UnauthorizedError: it does not show the secret.
         """
+        if self.auth == "none":
+            return self.ident(request)
+        if not self.secrets:
+            raise UnavailableError("the trigger has no secret to check with")
+        proof = with_secrets(self.secrets, lambda secrets: self.check(secrets, request))
+        return key(proof.ident) or self.ident(request)
+
+    @abstractmethod
+    def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
+        """See that it shows one of the secrets.
+
+        Raises:
+            UnauthorizedError: it does not.
+        """
+
+    @abstractmethod
+    def ident(self, request: HookRequest) -> str:
+        """What tells the delivery from others, signed or not."""
 
     @abstractmethod
     def understand(self, request: HookRequest) -> Delivery | Ignored:
@@ -235,8 +246,23 @@ def changed_files(commits: Iterable[Any]) -> list[str]:
     """The files that commits touch, each once."""
     found: dict[str, None] = {}
     for one in commits:
-        for how in ("added", "modified", "removed"):
+        for how in _HOW:
             for path in listed(one, how):
                 if isinstance(path, str):
                     found[path] = None
     return list(found)
+
+
+def lists_all(body: Any, commits: list[Any], *counts: str) -> bool:
+    """Whether the files of a push are all there: each commit is listed, and says which files it touches.
+
+    Forges list only so many commits (GitLab 20, Gitea 5 unless set), and some list no files (GitLab's system hooks).
+    """
+    if any(isinstance(total := at(body, count), int) and total > len(commits) for count in counts):
+        return False
+    if at(body, "truncated") is True:
+        return False
+    return all(any(isinstance(at(one, how), list) for how in _HOW) for one in commits)
+
+
+_HOW: Final = ("added", "modified", "removed")

@@ -1,4 +1,4 @@
-"""The events that GitHub documents for webhooks of repositories, organizations and apps (`X-GitHub-Event`)."""
+"""The events of GitHub's webhooks (`X-GitHub-Event`), and of forges that send the same: Gitea, Forgejo, Gogs."""
 
 from __future__ import annotations
 
@@ -23,5 +23,26 @@ secret_scanning_alert_location secret_scanning_scan security_advisory security_a
 sub_issues team team_add watch workflow_dispatch workflow_job workflow_run
 """
 
-KINDS: Final[Mapping[str, str]] = MappingProxyType({name: f"GitHub's {name}" for name in _NAMES.split()})
-"""What `events` may say: GitHub's own names."""
+REVIEWS: Final = ("pull_request_approved", "pull_request_rejected", "pull_request_comment")
+"""What Gitea and Forgejo call reviews of pull requests (`X-GitHub-Event`; GitHub: `pull_request_review`)."""
+
+_OTHERS: Final = ("wiki", "action_run_failure", "action_run_recover", "action_run_success")
+"""Other events of Gitea and Forgejo."""
+
+_NARROWER: Final = """
+issue_assign issue_label issue_milestone pull_request_assign pull_request_label pull_request_milestone
+pull_request_sync pull_request_review_request pull_request_review_approved pull_request_review_rejected
+pull_request_review_comment
+"""
+"""What `X-Gitea-Event-Type` says where `X-GitHub-Event` says less."""
+
+KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    {name: f"Gitea's and Forgejo's {name}" for name in (*REVIEWS, *_OTHERS, *_NARROWER.split())}
+    | {name: f"GitHub's {name}" for name in _NAMES.split()}
+)
+"""What `events` may say: the forges' own names."""
+
+HEADERS: Final = ("x-github-event", "x-gitea-event", "x-forgejo-event", "x-gogs-event")
+"""Where a delivery says its event; most forges say it in all of GitHub's headers and in their own."""
+
+NARROWER_HEADERS: Final = ("x-gitea-event-type", "x-forgejo-event-type")

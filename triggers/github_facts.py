@@ -16,15 +16,17 @@ from muster.triggers.forge import (
     commit,
     first,
     listed,
+    lists_all,
     tag_of,
     text,
     whole_ref,
 )
+from muster.triggers.github_events import REVIEWS
 
 Body = Mapping[str, Any]
 
 MOST_COMMITS: Final = 2048
-"""A push lists no more of its commits."""
+"""GitHub lists no more of a push; Gitea and Forgejo list five unless set otherwise, and say how many there are."""
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -70,7 +72,8 @@ def _push(body: Body) -> Understood:
         files=changed_files(commits),
         action="deleted" if not sha else "updated" if before else "created",
     )
-    return found._replace(all_files=len(commits) < MOST_COMMITS)
+    has_all = len(commits) < MOST_COMMITS and lists_all(body, commits, "total_commits", "size")
+    return found._replace(all_files=has_all)
 
 
 def _create_or_delete(body: Body) -> Understood:
@@ -161,6 +164,7 @@ _BY_KIND: Final[Mapping[str, Callable[[Body], Understood]]] = MappingProxyType(
                 "pull_request_review",
                 "pull_request_review_comment",
                 "pull_request_review_thread",
+                *REVIEWS,
             ),
             _pull_request,
         ),

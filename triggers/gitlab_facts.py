@@ -15,6 +15,7 @@ from muster.triggers.forge import (
     commit,
     first,
     listed,
+    lists_all,
     tag_of,
     text,
     whole_ref,
@@ -61,7 +62,6 @@ def _other(body: Body) -> Understood:
 def _push(body: Body) -> Understood:
     """Also of tags: a push has no action of its own, so it is told by its ends."""
     ref, commits = text(body, "ref"), listed(body, "commits")
-    total = at(body, "total_commits_count")
     before, after = commit(text(body, "before")), commit(text(body, "after"))
     action = "deleted" if not after else "updated" if before else "created"
     facts = Facts(
@@ -75,8 +75,7 @@ def _push(body: Body) -> Understood:
             "action": action,
         }
     )
-    # Only the newest 20 commits are listed, and none to system hooks; so more may have changed than is told.
-    return Understood(facts, facts.branch, all_files=not isinstance(total, int) or total <= len(commits))
+    return Understood(facts, facts.branch, all_files=lists_all(body, commits, "total_commits_count"))
 
 
 def _merge_request(body: Body) -> Understood:

@@ -6,7 +6,7 @@ A raw ASGI application, because each delivery passes here: no routing, no middle
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Protocol
 from urllib.parse import parse_qsl
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 
-from muster.blueprints.provider import Happening, Hook, HookRequest, Ignored
+from muster.blueprints.provider import Answered, Happening, Hook, HookRequest, Ignored
 from muster.mesh import names
 from muster.mesh.addresses import is_address
 from muster.mesh.asgi import Receive, Scope, Send
@@ -24,18 +24,27 @@ from muster.mesh.errors import (
     InvalidError,
     MusterError,
     NotFoundError,
-    RefusedError,
     TooLargeError,
     UnauthorizedError,
     UnavailableError,
     UnreachableError,
-    UsageError,
 )
-from muster.mesh.firing import FireReply, FireRequest, FiringState
+from muster.mesh.firing import FireRequest
 from muster.triggers.definitions import Trigger
-from muster.triggers.deliveries import is_secret, shown
 from muster.triggers.fire import Fire
-from muster.triggers.packing import ENCODINGS, encoding_of
+from muster.triggers.hook_answers import (
+    HEADERS,
+    NO_SNIFF,
+    PROBLEM,
+    Answer,
+    Content,
+    MethodNotAllowedError,
+    answer_of,
+    encode,
+    respond,
+)
+from muster.triggers.own_account import is_own
+from muster.triggers.packing import encoding_of
 from muster.triggers.upload import MOST_HELD, Drain, GoneError, StalledError, Uploads
 
 log = structlog.get_logger()
@@ -49,11 +58,6 @@ HTTP_BUG: Final = 500
 
 ASKING: Final = 8
 """Questions to brokers, under way, whether a trigger that refuses is still the same; a flood asks no more."""
-
-JSON: Final = b"application/json"
-PROBLEM: Final = b"application/problem+json"
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Triggers(Protocol):
@@ -90,31 +94,6 @@ class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How far a body that was refused is still read."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a delivery is answered with if it was genuine (surface.md)."""
-
-    firing: str | msgspec.UnsetType = msgspec.UNSET
-    orders: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-    state: str = ""
-    reason: str = ""
-    duplicate: bool = False
-    ignored: str = ""
-
-
-class RejectedError(RefusedError):
-    """The trigger could make no orders of the event; the same delivery may be sent again."""
-
-    status = 422
-    code = "rejected"
-
-
-class MethodNotAllowedError(UsageError):
-    """Deliveries are sent with POST."""
-
-    status = 405
-    code = "method-not-allowed"
-
-
 class Hooks:
     """The application."""
 
@@ -144,7 +123,7 @@ class Hooks:
             if encoding_of(headers):
                 uploads.hold(hook.max_body)  # what it may become
                 size += hook.max_body
-            status, content = await self._fired(trigger, _request(scope, headers, body))
+            status, content, kind = await self._fired(trigger, _request(scope, headers, body, trigger.headers))
         except MusterError as error:
             await self._refuse(error, scope, receive if unread else None, send)
         except GoneError:
@@ -154,16 +133,13 @@ class Hooks:
             await self._refuse(BugError("the trigger service's log has more"), scope, receive if unread else None, send)
         else:
             self.answered[status] += 1
-            kind = JSON if status < HTTP_BAD_REQUEST else PROBLEM
-            await _respond(send, status, content, [(b"content-type", kind)])
+            await respond(send, status, content, [(b"content-type", kind), NO_SNIFF])
         finally:
             self.under_way -= 1
             uploads.forget(size)
 
     async def _admitted(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Trigger, Hook]:
         """Whom it is for, before anything of its body is read."""
-        if scope["method"] != "POST":
-            raise MethodNotAllowedError(f"deliveries are sent with POST, not {scope['method']}")
         if self.under_way > self._settings.at_once:
             raise UnavailableError("too many deliveries are under way")
         encoding_of(headers)  # one that nobody undoes is refused before anything is read
@@ -174,13 +150,20 @@ class Hooks:
                 raise NotFoundError(f"there is no hook at {scope['path'][:200]}")
             trigger = await self._triggers.get(name)
         hook = _hook_of(trigger)
+        if scope["method"] not in hook.methods:
+            raise MethodNotAllowedError(scope["method"], hook.methods)
         if hook.secret is None and "origin" in headers:
             _refuse_foreign_page(headers)
+        if hook.is_for_own_account and not is_own(scope, headers):
+            raise UnauthorizedError(
+                f"trigger {name!r} takes deliveries only from this host and the account that runs its hooks; "
+                "say `auth` in its `with`: hmac, token or standard-webhooks, or none to take them from anybody"
+            )
         if int(headers.get("content-length") or 0) > hook.max_body:
             raise TooLargeError(f"the body is larger than this trigger takes: {hook.max_body} bytes")
         return trigger, hook
 
-    async def _fired(self, trigger: Trigger, request: HookRequest) -> tuple[int, bytes]:
+    async def _fired(self, trigger: Trigger, request: HookRequest) -> Content:
         """Understand it and put it on the log; nobody is refused by a trigger that has changed meanwhile."""
         answer, is_final = await self._tried(trigger, request)
         if not is_final and (newer := await self._newer(trigger)) is not None:
@@ -189,14 +172,16 @@ class Hooks:
             raise answer
         return answer
 
-    async def _tried(self, trigger: Trigger, request: HookRequest) -> tuple[tuple[int, bytes] | MusterError, bool]:
+    async def _tried(self, trigger: Trigger, request: HookRequest) -> tuple[Content | MusterError, bool]:
         """What to answer, and whether that would be so with a newer version too."""
         try:
             found = _received(_hook_of(trigger), request)
         except (UnauthorizedError, InvalidError) as error:
             return error, False
+        if isinstance(found, Answered):
+            return Content(200, found.body, found.content_type.encode()), True
         if isinstance(found, Ignored):
-            return (200, _encode(Answer(ignored=found.reason))), False
+            return Content(200, encode(Answer(ignored=found.reason))), False
         reply = await self._fire(
             FireRequest(
                 trigger=trigger.name,
@@ -209,7 +194,7 @@ class Hooks:
         )
         if reply.stale:
             return UnavailableError("the trigger is being changed"), False
-        return _answer(reply), True
+        return answer_of(reply), True
 
     async def _newer(self, trigger: Trigger) -> Trigger | None:
         """The trigger as a broker knows it, if that is another one.
@@ -237,13 +222,15 @@ class Hooks:
         self.answered[status] += 1
         note = log.warning if status >= HTTP_BUG else log.info
         note("hook.refused", path=scope["path"][:200], status=status, reason=error.detail)
-        headers = [(b"content-type", PROBLEM), *_HEADERS.get(status, ())]
+        headers = [(b"content-type", PROBLEM), *HEADERS.get(status, ())]
+        if isinstance(error, MethodNotAllowedError):
+            headers.append((b"allow", ", ".join(error.taken).encode()))
         if unread is None:
-            await _respond(send, status, _encode(problem), headers)
+            await respond(send, status, encode(problem), headers)
             return
         headers.append((b"connection", b"close"))
         stalled = isinstance(error, StalledError)  # nothing comes any more
-        await _respond(send, status, _encode(problem), headers, None if stalled else self._settings.drain(unread))
+        await respond(send, status, encode(problem), headers, None if stalled else self._settings.drain(unread))
 
 
 def _hook_of(trigger: Trigger) -> Hook:
@@ -252,45 +239,25 @@ def _hook_of(trigger: Trigger) -> Hook:
     return trigger.settings
 
 
-def _request(scope: Scope, headers: Mapping[str, str], body: bytes) -> HookRequest:
+def _request(scope: Scope, headers: Mapping[str, str], body: bytes, read: frozenset[str]) -> HookRequest:
     query = scope["query_string"]
     return HookRequest(
-        method="POST",
+        method=scope["method"],
         headers=headers,
         query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         body=body,
         received_at=datetime.now(UTC),
+        read=read,
     )
 
 
-def _received(hook: Hook, request: HookRequest) -> Happening | Ignored:
-    """What the provider says of it; secrets are left out, should it have forgotten that."""
+def _received(hook: Hook, request: HookRequest) -> Happening | Ignored | Answered:
+    """What the provider says of it."""
     try:
-        found = hook.receive(request)
+        return hook.receive(request)
     except UnavailableError as error:  # it names places on this host, which a sender need not know
         log.warning("hook.secret", why=error.detail)
         raise UnavailableError("this trigger's secret is not at hand; the trigger service's log says why") from None
-    if isinstance(found, Happening):
-        headers = found.event.get("headers")
-        if isinstance(headers, dict) and any(map(is_secret, headers)):
-            found.event["headers"] = shown(headers)
-    return found
-
-
-def _answer(reply: FireReply) -> tuple[int, bytes]:
-    if reply.ignored:
-        return 200, _encode(Answer(ignored=reply.ignored))
-    answer = Answer(
-        firing=reply.firing,
-        orders=reply.orders,
-        state=reply.state or "" if not reply.orders else "",
-        reason=reply.reason,
-        duplicate=reply.duplicate,
-    )
-    if reply.state is FiringState.REJECTED:
-        rejected = RejectedError(reply.reason).as_problem()
-        return RejectedError.status, _encode(rejected | msgspec.to_builtins(answer))
-    return 200 if reply.duplicate else 202, _encode(answer)
 
 
 def _refuse_foreign_page(headers: Mapping[str, str]) -> None:
@@ -302,24 +269,3 @@ def _refuse_foreign_page(headers: Mapping[str, str]) -> None:
     name = host.rpartition(":")[0] if host[-1:] != "]" and ":" in host else host
     if origin.partition("://")[2] != host or not is_address(name.strip("[]")):
         raise ForbiddenError(f"a page of {origin[:200]!r} may not send this; give the trigger a secret to show")
-
-
-async def _respond(
-    send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]], rest: Awaitable[None] | None = None
-) -> None:
-    headers.append((b"content-length", b"%d" % len(content)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    if rest is not None:
-        await send({"type": "http.response.body", "body": content, "more_body": True})
-        await rest
-        content = b""
-    await send({"type": "http.response.body", "body": content})
-
-
-_HEADERS: Final[Mapping[int, tuple[tuple[bytes, bytes], ...]]] = {
-    401: ((b"www-authenticate", b'Bearer realm="muster"'),),
-    405: ((b"allow", b"POST"),),
-    415: ((b"accept-encoding", ", ".join(ENCODINGS).encode()),),
-    503: ((b"retry-after", b"1"),),
-}
-"""What some answers say besides."""

@@ -6,16 +6,17 @@ import base64
 import binascii
 import hashlib
 import hmac
-from datetime import timedelta
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from muster.blueprints.definition import duration
 from muster.blueprints.provider import HookRequest
+from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem, UnauthorizedError, UnavailableError
-
-Algorithm = Literal["sha1", "sha256", "sha512"]
-Encoding = Literal["hex", "base64"]
+from muster.triggers.schemes import Scheme
 
 KEY_PREFIX: Final = b"whsec_"
 """Stands before a Standard Webhooks key (standard-webhooks.md, "Signature scheme")."""
@@ -23,6 +24,9 @@ KEY_PREFIX: Final = b"whsec_"
 STANDARD_ID: Final = "webhook-id"
 STANDARD_TIMESTAMP: Final = "webhook-timestamp"
 STANDARD_SIGNATURE: Final = "webhook-signature"
+STANDARD_HEADERS: Final = (STANDARD_ID, STANDARD_TIMESTAMP, STANDARD_SIGNATURE)
+SVIX_ID: Final = "svix-id"
+SVIX_HEADERS: Final = (SVIX_ID, "svix-timestamp", "svix-signature")
 
 LONGEST_TOLERANCE: Final = timedelta(days=1)
 
@@ -37,27 +41,36 @@ def as_sent(header: str) -> bytes:
     return header.encode("latin-1")
 
 
-def check_token(secret: bytes, given: str | None, header: str) -> None:
-    """The secret itself stands in a header, if need be behind `Bearer`.
+def check_token(secrets: Sequence[bytes], given: str | None, where: str) -> bytes:
+    """One of the secrets itself stands there; in `Authorization` behind `Bearer`, or as the password behind `Basic`.
+
+    Returns:
+        Which.
 
     Raises:
         UnauthorizedError: it is missing, or another one.
     """
     if given is None:
-        raise UnauthorizedError(f"the header {header} with the token is missing")
+        raise UnauthorizedError(f"the {where} with the token is missing")
     scheme, space, rest = given.partition(" ")
-    token = rest.strip(" \t") if space and scheme.lower() == "bearer" else given
-    if not is_equal(token, secret):
-        raise UnauthorizedError(f"the token in {header} is not this trigger's")
+    shown = [given]
+    if space and scheme.lower() == "bearer":
+        shown = [rest.strip(" \t")]
+    elif space and scheme.lower() == "basic":
+        shown += _basic(rest.strip(" \t"))
+    fits = [secret for one in shown for secret in secrets if is_equal(one, secret)]
+    if not fits:
+        raise UnauthorizedError(f"the token in the {where} is not this trigger's")
+    return fits[0]
 
 
-class Scheme(NamedTuple):
-    """How an HMAC is written."""
-
-    algorithm: Algorithm = "sha256"
-    encoding: Encoding = "hex"
-    prefix: str = "sha256="
-    """May stand before it."""
+def _basic(credentials: str) -> list[str]:
+    """`user:password` and the password (RFC 7617)."""
+    try:
+        pair = base64.b64decode(credentials, validate=True).decode("latin-1")
+    except binascii.Error:
+        return []
+    return [pair, pair.partition(":")[2]]
 
 
 @lru_cache(maxsize=256)
@@ -74,41 +87,112 @@ def signature(secret: bytes, content: bytes, scheme: Scheme) -> bytes:
     return base64.b64encode(digest) if scheme.encoding == "base64" else binascii.hexlify(digest)
 
 
-def check_signature(given: str | None, right: bytes, scheme: Scheme, header: str) -> None:
-    """The right signature stands in a header.
+class Proof(NamedTuple):
+    """What a delivery showed that only its sender can make."""
+
+    secret: bytes = b""
+    """With which of the secrets."""
+    ident: str = ""
+    """An id that is signed."""
+    timed: str = ""
+    """What tells the delivery from others, if its time is signed."""
+
+
+def check_signature(secrets: Sequence[bytes], request: HookRequest, scheme: Scheme, tolerance: timedelta) -> Proof:
+    """A delivery signed as `scheme` says, with one of the secrets.
 
     Raises:
-        UnauthorizedError: it is missing or wrong.
+        UnauthorizedError: a header is missing, no signature fits, or the signed time is not of now.
     """
+    given = request.headers.get(scheme.header.lower())
     if given is None:
-        raise UnauthorizedError(f"the header {header} with the signature is missing")
-    bare = given.removeprefix(scheme.prefix)
-    if not is_equal(bare.lower() if scheme.encoding == "hex" else bare, right):
-        raise UnauthorizedError(f"the signature in {header} does not fit body and secret")
+        raise UnauthorizedError(f"the header {scheme.header} with the signature is missing")
+    parts = _PARTS.split(given.strip())
+    if len(parts) > MOST_SIGNATURES:
+        raise UnauthorizedError(f"{scheme.header} has more than {MOST_SIGNATURES} signatures")
+    stamp = _stamp(parts, request, scheme) if scheme.is_timed else ""
+    content = _content(scheme.signed, stamp, request.body)
+    shown = [part.removeprefix(scheme.prefix) for part in parts]
+    if scheme.encoding == "hex":
+        shown = [one.lower() for one in shown]
+    rights = [signature(secret, content, scheme) for secret in secrets]
+    fits = [secret for secret, right in zip(secrets, rights, strict=True) for one in shown if is_equal(one, right)]
+    if not fits:
+        signed = "time, body" if scheme.is_timed else "body"
+        raise UnauthorizedError(f"the signature in {scheme.header} does not fit {signed} and secret")
+    if not scheme.is_timed:
+        return Proof(secret=fits[0])
+    check_time(stamp, request, tolerance, scheme.timestamp_header or scheme.header)
+    return Proof(secret=fits[0], timed="signed:" + fingerprint(rights[0]))
+
+
+MOST_SIGNATURES: Final = 20
+"""In one header."""
+
+_PARTS: Final = re.compile(r"[,;\s]+")
+_BRACES: Final = re.compile(r"\{(time|body)\}")
+
+
+def _stamp(parts: Sequence[str], request: HookRequest, scheme: Scheme) -> str:
+    """The signed time, as it was sent."""
+    if scheme.timestamp_prefix:
+        stamps = [
+            part.removeprefix(scheme.timestamp_prefix) for part in parts if part.startswith(scheme.timestamp_prefix)
+        ]
+        if len(stamps) != 1:
+            raise UnauthorizedError(f"{scheme.header} does not have one time behind {scheme.timestamp_prefix!r}")
+        return stamps[0]
+    stamp = request.headers.get(scheme.timestamp_header.lower())
+    if stamp is None:
+        raise UnauthorizedError(f"the header {scheme.timestamp_header} with the signed time is missing")
+    return stamp
+
+
+def _content(signed: str, stamp: str, body: bytes) -> bytes:
+    """What the HMAC is over."""
+    if signed == "{body}":
+        return body
+    values = {"time": as_sent(stamp), "body": body}
+    texts = _BRACES.split(signed)  # text and name by turns
+    return b"".join(values[part] if place % 2 else part.encode() for place, part in enumerate(texts))
+
+
+def content_fault(signed: str) -> str:
+    """What is wrong with a `signed`; empty if nothing."""
+    names = _BRACES.findall(signed)
+    if names.count("body") != 1 or names.count("time") > 1 or set("{}") & set(_BRACES.sub("", signed)):
+        return "it must have {body} once, {time} at most once, and nothing else in braces"
+    return ""
 
 
 _STANDARD: Final = Scheme(encoding="base64", prefix="v1,")
 
 
-def check_standard(secret: bytes, request: HookRequest, tolerance: timedelta) -> str:
-    """A delivery signed as Standard Webhooks has it; its id, which the signature covers.
+def check_standard(secrets: Sequence[bytes], request: HookRequest, tolerance: timedelta) -> Proof:
+    """A delivery signed as Standard Webhooks has it, and the id, which the signature covers.
+
+    Svix, where the specification comes from, calls the headers `svix-…`.
 
     Raises:
         UnauthorizedError: a header is missing, the timestamp is too old or in the future, or no signature fits.
         UnavailableError: the secret is no key.
     """
     headers = request.headers
-    ident, stamp, given = (headers.get(name) for name in (STANDARD_ID, STANDARD_TIMESTAMP, STANDARD_SIGNATURE))
+    names = STANDARD_HEADERS
+    if STANDARD_SIGNATURE not in headers and SVIX_HEADERS[2] in headers:
+        names = SVIX_HEADERS
+    ident, stamp, given = (headers.get(name) for name in names)
     if not ident or not stamp or not given:
-        missing = [name for name in (STANDARD_ID, STANDARD_TIMESTAMP, STANDARD_SIGNATURE) if not headers.get(name)]
+        missing = [name for name in names if not headers.get(name)]
         raise UnauthorizedError(f"the delivery is not signed: {' and '.join(missing)} missing")
-    check_time(stamp, request, tolerance, STANDARD_TIMESTAMP)
+    check_time(stamp, request, tolerance, names[1])
     content = b"%b.%b.%b" % (as_sent(ident), as_sent(stamp), request.body)
-    right = signature(standard_key(secret), content, _STANDARD)
-    fits = [is_equal(one[3:], right) for one in given.split(" ") if one.startswith("v1,")]
-    if not any(fits):
-        raise UnauthorizedError(f"no signature in {STANDARD_SIGNATURE} fits id, timestamp, body and secret")
-    return ident
+    shown = [one[3:] for one in given.split(" ")[:MOST_SIGNATURES] if one.startswith("v1,")]
+    rights = [(secret, signature(standard_key(secret), content, _STANDARD)) for secret in secrets]
+    fits = [secret for secret, right in rights for one in shown if is_equal(one, right)]
+    if not fits:
+        raise UnauthorizedError(f"no signature in {names[2]} fits id, timestamp, body and secret")
+    return Proof(secret=fits[0], ident=ident)
 
 
 def standard_key(secret: bytes) -> bytes:
@@ -127,17 +211,37 @@ def standard_key(secret: bytes) -> bytes:
 
 
 def check_time(stamp: str, request: HookRequest, tolerance: timedelta, header: str) -> None:
-    """A signed timestamp, in seconds since 1970, is of now: an old delivery is a replay.
+    """A signed time is of now: an old delivery is a replay.
 
     Raises:
         UnauthorizedError: it is too old, in the future, or no time.
     """
-    if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 13):  # noqa: PLR2004 - milliseconds have 13 digits
-        raise UnauthorizedError(f"{header} is not a time in seconds since 1970")
-    off = request.received_at.timestamp() - int(stamp)
+    at = moment_of(stamp)
+    if at is None:
+        raise UnauthorizedError(f"the time in {header} is neither seconds or milliseconds since 1970 nor RFC 3339")
+    off = request.received_at.timestamp() - at
     if abs(off) > tolerance.total_seconds():
         where = "too old" if off > 0 else "in the future"
-        raise UnauthorizedError(f"{header} is {where}: {abs(off):.0f} s away from this host's clock")
+        raise UnauthorizedError(f"the time in {header} is {where}: {abs(off):.0f} s away from this host's clock")
+
+
+_SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_FINER: Final = {13: 10**3, 16: 10**6, 19: 10**9}
+"""Digits of a time in milliseconds, microseconds and nanoseconds, from 2001 to 2286."""
+
+
+def moment_of(stamp: str) -> float | None:
+    """A time as senders write it, in seconds since 1970; None if it is none."""
+    if _SECONDS.fullmatch(stamp):
+        return float(stamp)
+    if stamp.isascii() and stamp.isdigit():
+        finer = _FINER.get(len(stamp))
+        return int(stamp) / finer if finer is not None else None
+    try:
+        at = datetime.fromisoformat(stamp)
+        return at.timestamp() if at.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def tolerance_problem(text: str) -> Problem | None:
@@ -154,3 +258,27 @@ def tolerance_problem(text: str) -> Problem | None:
 def fingerprint(data: bytes) -> str:
     """What tells the same bytes again."""
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def with_secrets(found: Sequence[Secret], check: Callable[[Sequence[bytes]], Proof]) -> Proof:
+    """What `check` says of the secrets that can be read.
+
+    Raises:
+        UnauthorizedError: none fits.
+        UnavailableError: none that can be read fits, and some cannot: it might be one of those.
+    """
+    secrets: list[bytes] = []
+    missing: UnavailableError | None = None
+    for one in found:
+        try:
+            secrets.append(one.read())
+        except UnavailableError as error:
+            missing = error
+    if missing is not None and not secrets:
+        raise missing
+    try:
+        return check(secrets)
+    except UnauthorizedError:
+        if missing is not None:
+            raise missing from None
+        raise

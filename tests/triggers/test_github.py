@@ -17,7 +17,7 @@ from muster.blueprints.provider import provider_kinds
 from muster.blueprints.strict import build
 from muster.triggers.github_events import KINDS
 from muster.triggers.providers.github import Github
-from tests.triggers.github_payloads import DELIVERIES, Sent, pull_request, push, run
+from tests.triggers.github_payloads import DELIVERIES, NONE, Sent, pull_request, push, run
 from tests.triggers.hook_server import SECRET, Served, problem
 
 
@@ -158,3 +158,64 @@ def test_what_is_wrong_is_told_when_it_is_applied() -> None:
     (told,) = settings.problems()
     assert "did you mean 'pull_request'" in str(told)
     assert {sent.kind for sent in DELIVERIES} - {"of_tomorrow"} <= set(KINDS)
+
+
+DOCS = {"id": "c", "message": "m", "added": [], "removed": [], "modified": ["docs/a"]}
+UNTOLD = {"id": "c", "message": "m", "timestamp": "2026-05-01T12:00:00Z", "author": {"name": "ada"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"commits": [DOCS] * 5, "total_commits": 8}, 202),  # Gitea lists five
+        ({"commits": [DOCS] * 5, "total_commits": 5}, 200),
+        ({"commits": [DOCS], "size": 2}, 202),
+        ({"commits": [DOCS], "truncated": True}, 202),
+        ({"commits": [DOCS, UNTOLD]}, 202),
+        ({"commits": [DOCS, UNTOLD | {"added": None, "removed": None, "modified": None}]}, 202),
+        ({"commits": [DOCS | {"added": None, "removed": None}]}, 200),
+        ({"commits": None, "total_commits": 3}, 202),
+        ({"commits": [], "after": NONE, "deleted": True}, 200),
+        ({"commits": [DOCS] * 2047}, 200),
+    ],
+)
+async def test_a_push_whose_files_are_not_all_listed_may_have_changed_any(
+    served: Served, more: dict[str, Any], status: int
+) -> None:
+    hub(served, paths=["src/**"])
+    answer = await deliver(served, "push", push(**more))
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("name", ["approved", "rejected", "comment"])
+async def test_reviews_of_gitea_are_known(served: Served, name: str) -> None:
+    hub(served, events=[f"pull_request_{name}"], branches=["main"])
+    body = pull_request(action="reviewed", review={"type": f"pull_request_review_{name}", "content": "fine"})
+    answer = await deliver(served, f"pull_request_{name}", body)
+    assert answer.status_code == 202, answer.text
+    assert (served.fired.last["target_branch"], served.fired.last["action"]) == ("main", "reviewed")
+    assert "ignored" in (await deliver(served, "pull_request", pull_request())).json()
+
+
+async def test_an_event_of_gitea_may_be_called_by_its_narrower_name(served: Served) -> None:
+    hub(served, events=["pull_request_sync"])
+    narrower = {"x-gitea-event": "pull_request", "x-gitea-event-type": "pull_request_sync"}
+    assert (await deliver(served, "pull_request", pull_request(), narrower)).status_code == 202
+    assert "ignored" in (await deliver(served, "pull_request", pull_request())).json()
+
+
+@pytest.mark.parametrize(
+    "header", ["x-hub-signature-256", "x-gitea-signature", "x-gogs-signature", "x-forgejo-signature"]
+)
+async def test_a_form_may_be_signed_by_the_json_inside(served: Served, header: str) -> None:
+    hub(served)
+    payload = msgspec.json.encode(push())
+    form = urlencode({"payload": payload}).encode()
+    prefix = "sha256=" if header == "x-hub-signature-256" else ""
+    headers = {"content-type": "application/x-www-form-urlencoded", "x-hub-signature-256": ""}
+    for signed_part, status in ((payload, 202), (form, 202), (payload + b" ", 401)):
+        given = headers | {header: prefix + signed(signed_part).removeprefix("sha256=")}
+        assert (await deliver(served, "push", form, given)).status_code == status
+    assert served.fired.last["branch"] == "main"
+    other = headers | {header: prefix + signed(b"other=1").removeprefix("sha256=")}
+    problem(await deliver(served, "push", b"other=2", other), 401)

@@ -224,3 +224,12 @@ def test_what_is_wrong_is_told_when_it_is_applied() -> None:
 async def test_without_auth_anybody_may_deliver_if_the_trigger_says_so(served: Served) -> None:
     served.known.add("lab", "gitlab", auth="none")
     assert (await served.post("lab", msgspec.json.encode(push(after=AFTER)))).status_code == 202
+
+
+async def test_a_push_whose_commits_say_no_files_may_have_changed_any(served: Served) -> None:
+    lab(served, paths=["app/**"])
+    bare = dict.fromkeys(("id", "message", "timestamp", "url"), "x") | {"author": {"name": "ada"}}
+    sent = push(commits=[bare], total_commits_count=1, object_kind="push", event_name="push")
+    assert (await deliver(served, sent, "System Hook")).status_code == 202
+    listed = push(commits=[bare | {"added": [], "removed": [], "modified": ["docs/a"]}], total_commits_count=1)
+    assert "ignored" in (await deliver(served, listed)).json()

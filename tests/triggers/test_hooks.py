@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -13,6 +15,7 @@ from muster.blueprints.provider import Provider
 from muster.mesh.errors import NotFoundError, UnavailableError
 from muster.mesh.firing import FireReply, FireRequest, FiringState
 from muster.triggers.definitions import Trigger
+from muster.triggers.own_account import account_of
 from tests.kit.waiting import deadline
 from tests.triggers.hook_server import SECRET, Served, made, problem, raw, serving
 
@@ -322,31 +325,74 @@ async def test_a_secret_that_is_not_there_is_not_the_senders_business(
     assert "HOOK_SECRET" not in str(told)
 
 
-SECRETS = {
-    "authorization": "Basic c2VjcmV0",
-    "proxy-authorization": "s",
-    "cookie": "session=s",
-    "x-gitlab-token": "s",
-    "x-hub-signature": "s",
-    "x-hub-signature-256": "s",
-    "webhook-signature": "s",
-    "x-api-key": "s",
-    "x-vault-token": "s",
-    "x-amz-security-token": "s",
+_words = str.split
+SECRETS = dict.fromkeys(
+    _words("""
+    authorization proxy-authorization cookie x-gitlab-token x-hub-signature x-hub-signature-256 webhook-signature
+    x-api-key x-vault-token x-amz-security-token x-auth-key x-auth x-access-key x-shared-key x-auth-id x-key x-passcode
+    x-zm-signature stripe-signature x-telegram-bot-api-secret-token x-goog-channel-token x-hook-pass x-something-else
+    """),
+    "s",
+)
+KEPT = {
+    "user-agent": "test",
+    "x-request-id": "7",
+    "x-github-event": "push",
+    "x-gitlab-instance": "https://lab.example",
+    "x-shopify-topic": "orders/create",
+    "x-event-key": "repo:push",
+    "ce-type": "order.created",
+    "traceparent": "00-0-0-01",
+    "x-slack-retry-num": "1",
 }
 
 
-async def test_secrets_do_not_get_into_the_event(served: Served) -> None:
-    served.known.add("any", "webhook", auth="token", header="X-Special", secret={"env": "HOOK_SECRET"})
-    shown = {"user-agent": "test", "x-request-id": "7"}
-    query = "/hooks/any?access_token=s&page=2"
-    answer = await served.http.post(query, headers=SECRETS | shown | {"x-special": SECRET})
+async def test_only_known_headers_get_into_the_event(served: Served) -> None:
+    served.known.add("any", "webhook", auth="token", header="X-Event-Type", secret={"env": "HOOK_SECRET"})
+    query = "/hooks/any?access_token=s&key=s&pwd=s&sig=s&code=s&page=2&author=ada&region=eu"
+    answer = await served.http.post(query, headers=SECRETS | KEPT | {"x-event-type": SECRET})
     assert answer.status_code == 202
     event = served.fired.last
-    assert not (set(SECRETS) | {"x-special"}) & set(event["headers"])
-    assert event["headers"].items() >= shown.items()
-    assert event["query"] == {"page": "2"}
+    assert not (set(SECRETS) | {"x-event-type"}) & set(event["headers"])
+    assert event["headers"].items() >= KEPT.items()
+    assert event["query"] == {"page": "2", "author": "ada", "region": "eu"}
     assert SECRET not in str(event)
+
+
+async def test_a_header_that_the_manifest_reads_is_kept_unless_it_is_a_secret(served: Served) -> None:
+    trigger = served.known.add("any", "webhook")
+    read = frozenset({"x-env", "x-api-key"})
+    served.known.triggers["any"] = msgspec.structs.replace(trigger, headers=read)
+    await served.post("any", headers={"x-env": "prod", "x-other": "o", "x-api-key": "k"})
+    headers = served.fired.last["headers"]
+    assert headers["x-env"] == "prod"
+    assert not {"x-other", "x-api-key"} & set(headers)
+
+
+async def test_a_trigger_that_says_no_auth_takes_only_its_own_accounts_deliveries(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.known.add("any", "webhook")
+    served.known.add("open", "webhook", auth="none")
+    assert (await served.post("any")).status_code == 202
+    for header in ("x-forwarded-for", "forwarded", "via", "x-real-ip"):
+        told = problem(await served.post("any", headers={header: "203.0.113.9"}), 401)
+        assert "auth" in told["detail"]
+        assert (await served.post("open", headers={header: "203.0.113.9"})).status_code == 202
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)  # as if another account had sent it
+    problem(await served.post("any"), 401)
+    assert (await served.post("open")).status_code == 202
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_kernel_knows_whose_a_connection_is(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listener:
+        server = listener.getsockname()[:2]
+        with socket.create_connection(server) as client:
+            assert account_of(client.getsockname()[:2], server) == os.geteuid()
+        assert account_of((address, 9), server) is None
+        assert account_of(("203.0.113.9" if family == socket.AF_INET else "2001:db8::9", 9), server) is None
 
 
 async def test_answers_are_counted_by_status(served: Served) -> None:

@@ -226,7 +226,8 @@ async def test_standard_webhooks_are_checked(served: Served, monkeypatch: pytest
 
 def test_the_signature_is_that_of_the_specifications_example() -> None:
     """The example that Standard Webhooks' own libraries test with."""
-    from muster.triggers.signatures import Scheme, signature, standard_key
+    from muster.triggers.schemes import Scheme
+    from muster.triggers.signatures import signature, standard_key
 
     content = b'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}'
     found = signature(standard_key(KEY.encode()), content, Scheme(encoding="base64"))

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
+
 from muster.blueprints.provider import HookRequest, Ignored
-from muster.mesh.errors import InvalidError
+from muster.mesh.errors import InvalidError, UnauthorizedError
 from muster.triggers.bodies import FORM, fields, from_json
 from muster.triggers.deliveries import key
 from muster.triggers.forge import Delivery, Forge, Understood, record
-from muster.triggers.github_events import KINDS, PING
+from muster.triggers.github_events import HEADERS, KINDS, NARROWER_HEADERS, PING
 from muster.triggers.github_facts import kind_of, understood
-from muster.triggers.signatures import Scheme, check_signature, signature
+from muster.triggers.packing import unpacked
+from muster.triggers.schemes import SCHEMES
+from muster.triggers.signatures import Proof, check_signature
 
-SIGNATURE: Final = "X-Hub-Signature-256"
-SCHEME: Final = Scheme()
+FORGES: Final = tuple(SCHEMES[name] for name in ("github", "gitea", "forgejo", "gogs"))
+"""How they sign; the first whose header is there counts."""
+
+NO_TIME: Final = timedelta()
+"""None of them signs one."""
+
+IDENTS: Final = ("x-github-delivery", "x-gitea-delivery", "x-forgejo-delivery", "x-gogs-delivery")
 
 
 class Github(Forge):
@@ -23,13 +34,23 @@ class Github(Forge):
     name = "github"
     known = KINDS
 
-    def check(self, secret: bytes | None, request: HookRequest) -> str:
-        """The signature of the body."""
-        headers = request.headers
-        if secret is not None:
-            right = signature(secret, request.body, SCHEME)
-            check_signature(headers.get("x-hub-signature-256"), right, SCHEME, SIGNATURE)
-        return key(headers.get("x-github-delivery"))
+    def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
+        """The signature of the body, or of the JSON in its form: Gitea and Gogs sign that."""
+        scheme = next((one for one in FORGES if one.header.lower() in request.headers), FORGES[0])
+        try:
+            return check_signature(secrets, request, scheme, NO_TIME)
+        except UnauthorizedError as refused:
+            if not _is_form(request):
+                raise
+            try:
+                payload = _payload(unpacked(request, self.max_body))
+            except InvalidError:
+                raise refused from None
+            return check_signature(secrets, msgspec.structs.replace(request, body=payload), scheme, NO_TIME)
+
+    def ident(self, request: HookRequest) -> str:
+        """The delivery's id."""
+        return key(*map(request.headers.get, IDENTS))
 
     def about(self, body: Any) -> Understood:
         """By what only deliveries of one kind have."""
@@ -37,20 +58,29 @@ class Github(Forge):
 
     def understand(self, request: HookRequest) -> Delivery | Ignored:
         """Which event it is, and what it is about."""
-        kind = request.headers.get("x-github-event", "")
+        headers = request.headers
+        kind = key(*map(headers.get, HEADERS))
         if not kind:
             raise InvalidError("the header X-GitHub-Event is missing: this is no delivery of GitHub")
         body = record(_body(request))
         if kind == PING:
             return Ignored(reason=PING)
-        return Delivery(kind=kind, names=frozenset({kind}), body=body, about=understood(kind, body))
+        names = frozenset({kind, *filter(None, map(headers.get, NARROWER_HEADERS))})
+        return Delivery(kind=kind, names=names, body=body, about=understood(kind, body))
+
+
+def _is_form(request: HookRequest) -> bool:
+    return request.headers.get("content-type", "").startswith(FORM)
 
 
 def _body(request: HookRequest) -> Any:
     """The JSON, which stands in a form's field if the webhook is set up so."""
-    if not request.headers.get("content-type", "").startswith(FORM):
-        return from_json(request.body, request.headers.get("content-type", ""))
+    content_type = request.headers.get("content-type", "")
+    return from_json(_payload(request)) if _is_form(request) else from_json(request.body, content_type)
+
+
+def _payload(request: HookRequest) -> bytes:
     payload = fields(request.body).get("payload")
     if not isinstance(payload, str):
         raise InvalidError("the form has no field 'payload'")
-    return from_json(payload.encode())
+    return payload.encode()

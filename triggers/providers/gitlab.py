@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,7 +13,15 @@ from muster.triggers.deliveries import key
 from muster.triggers.forge import Delivery, Forge, Understood, record
 from muster.triggers.gitlab_events import KINDS, NAMES, kind_of
 from muster.triggers.gitlab_facts import understood
-from muster.triggers.signatures import KEY_PREFIX, STANDARD_ID, check_standard, check_token, fingerprint
+from muster.triggers.signatures import (
+    KEY_PREFIX,
+    STANDARD_ID,
+    STANDARD_SIGNATURE,
+    Proof,
+    check_standard,
+    check_token,
+    fingerprint,
+)
 
 TOKEN: Final = "X-Gitlab-Token"  # noqa: S105 - the header's name
 TOLERANCE: Final = timedelta(minutes=5)
@@ -29,13 +38,17 @@ class Gitlab(Forge):
     name = "gitlab"
     known = MappingProxyType({**{name: f"narrower than {kind}" for name, kind in NAMES.items()}, **KINDS})
 
-    def check(self, secret: bytes | None, request: HookRequest) -> str:
+    def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
         """The token, or the signature, whose id is then the only one that counts."""
+        keys = [secret for secret in secrets if secret.startswith(KEY_PREFIX)]
+        tokens = [secret for secret in secrets if secret not in keys]
+        if keys and (not tokens or STANDARD_SIGNATURE in request.headers):
+            return check_standard(keys, request, TOLERANCE)
+        return Proof(secret=check_token(tokens, request.headers.get("x-gitlab-token"), f"header {TOKEN}"))
+
+    def ident(self, request: HookRequest) -> str:
+        """The delivery's id."""
         headers = request.headers
-        if secret is not None:
-            if secret.startswith(KEY_PREFIX):
-                return key(check_standard(secret, request, TOLERANCE))
-            check_token(secret, headers.get("x-gitlab-token"), TOKEN)
         if ident := key(headers.get("idempotency-key"), headers.get(STANDARD_ID)):
             return ident
         # Before GitLab 17.4.  Hooks that a hook caused share the UUID (webhooks.md, Delivery headers): the body tells.

@@ -24,7 +24,7 @@ from muster.mesh.errors import NotFoundError, Problem, UnavailableError
 from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, moment, sequence, stamp
 from muster.mesh.nesting import TOO_DEEP, from_json
 from muster.mesh.wire import unsubscribe
-from muster.triggers.deliveries import shown
+from muster.triggers.deliveries import without_secrets
 
 log = structlog.get_logger()
 
@@ -193,7 +193,7 @@ class NatsTrigger(Source):
             "id": key,
             "time": msgspec.to_builtins(time),
             "subject": message.subject,
-            "headers": shown({name.lower(): value for name, value in (message.headers or {}).items()}),
+            "headers": without_secrets({name.lower(): value for name, value in (message.headers or {}).items()}),
             "body": body,
         }
         return Happening(event=event, key=key, rejected=rejected)
