@@ -14,10 +14,11 @@ from typing import Any, Final, cast
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from muster.mesh.addresses import bind
 from muster.mesh.asgi import App
+from muster.mesh.complaints import Complaints
+from muster.mesh.http_bounds import BoundedProtocol, bounded
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -59,9 +60,10 @@ class HttpServer(Service):
         super().__init__()
         self._grace, self._stopping = grace, stopping
         self._socket = bind(host, port)
+        _make_room()
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=bounded(_Protocol),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -83,7 +85,6 @@ class HttpServer(Service):
     async def run(self) -> None:
         """Serve until cancelled, then let running requests end."""
         _bridge_logging()
-        _make_room()
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         try:
             await asyncio.shield(serving)
@@ -121,7 +122,7 @@ class _Server(uvicorn.Server):
                 continue
 
 
-class _Protocol(HttpToolsProtocol):
+class _Protocol(BoundedProtocol):
     """Uvicorn's, but it writes an answer at once: in two parts it costs two system calls, and wakes a caller twice."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -153,6 +154,10 @@ class _Joined(asyncio.Transport):
         self._flush()
         self._transport.close()
 
+    def abort(self) -> None:
+        self._pending.clear()
+        self._transport.abort()
+
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
@@ -167,11 +172,18 @@ class _Joined(asyncio.Transport):
 
 
 class _Bridge(logging.Handler):
-    """Uvicorn's complaints as our log lines: one line, no traceback."""
+    """Uvicorn's complaints as our log lines: one line, no traceback, and seldom what any caller can cause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._complaints = Complaints()
 
     def emit(self, record: logging.LogRecord) -> None:
         error: Any = record.exc_info[1] if record.exc_info else None
-        log.warning("http.server", said=record.getMessage(), **({"error": repr(error)} if error else {}))
+        if error is None:
+            self._complaints.log("http.server", said=record.getMessage())
+        else:
+            log.warning("http.server", said=record.getMessage(), error=repr(error))
 
 
 def _make_room() -> None:

@@ -79,7 +79,7 @@ async def test_a_page_of_another_site_cannot_make_orders(own_mesh: Mesh, origin:
     assert (await own_mesh.http.get("/api/v1/orders")).json()["items"] == []
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[", "localhost.evil"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil"])
 @pytest.mark.asyncio(loop_scope="function")
 async def test_a_name_that_was_bent_to_loopback_is_refused(own_mesh: Mesh, host: str) -> None:
     problem(await own_mesh.http.get("/api/v1/orders", headers={"Host": host}), 403)
