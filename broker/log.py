@@ -78,7 +78,7 @@ class Log(Service):
     def __init__(self, client: Client, publisher: Publisher) -> None:
         super().__init__()
         self._client = client
-        self._publisher = publisher
+        self.publisher = publisher
         self._waiting: dict[tuple[str, bytes], list[_Appender]] = {}
         self._turn: list[_Appender] = []
         self._loop = asyncio.get_running_loop()
@@ -158,7 +158,7 @@ class Log(Service):
         try:
             for appender, its_headers in zip(appenders[:-1], headers, strict=False):
                 post(self._client, *appender.place, headers=its_headers)
-            acknowledged = self._publisher.send(*appenders[-1].place, headers[-1], patience=PATIENCE)
+            acknowledged = self.publisher.send(*appenders[-1].place, headers[-1], patience=PATIENCE)
         except UnavailableError as error:
             self._fail(appenders, error)
             return

@@ -37,6 +37,7 @@ from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
+from muster.broker.storage import Storage
 from muster.mesh import names
 from muster.mesh.companion import Beside, Companion
 from muster.mesh.connection import check_asks, connect
@@ -127,6 +128,7 @@ class Broker:
         writer = await stack.enter_async_context(Writer(file, settings.durability, lock))
         self.state.load(database.kept(file, settings.durability))
         self.publisher = await stack.enter_async_context(Publisher(client))
+        self.storage = Storage(client, self.publisher)
         self.log = Log(client, self.publisher)
         self.projector = Projector(client, self.state, writer, self.log)
         self.offers = Offers(client, self.publisher, self.state, self.log)
@@ -134,7 +136,7 @@ class Broker:
         self.leader = Leader(client, self.id, settings.replicas)
         self.presences = Presences(min(timedelta(seconds=15), settings.lease / 2))
         self.beginnings = Beginnings(self.publisher, self.state, self.presences, settings.lease)
-        self.query = Query(file, self.state, self.projector, self.log)
+        self.query = Query(file, self.state, self.projector, self.log, self._trouble)
         stack.callback(self.query.close)
         commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
         self._wire()
@@ -173,6 +175,7 @@ class Broker:
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
         for service in (
             self.log,
+            self.storage,
             self.projector,
             self.offers,
             self.beginnings,
@@ -229,6 +232,10 @@ class Broker:
             self.offers.look_everywhere()
             self.beginnings.look_everywhere()
 
+    def _trouble(self) -> str:
+        """Why not everything can be stored just now."""
+        return self.storage.trouble or self.projector.trouble or ""
+
     async def status(self) -> Status:
         """How this broker is, for `/readyz`, `/metrics` and `muster doctor`."""
         state = self.state
@@ -239,7 +246,7 @@ class Broker:
         for kind, _ in state.fleet.stored:
             objects[kind] = objects.get(kind, 0) + 1
         connected = self.client.is_connected
-        trouble = self.projector.trouble or ("" if connected else "the NATS server is away")
+        trouble = self._trouble() or ("" if connected else "the NATS server is away")
         return Status(
             broker=self.id,
             ready=not trouble,

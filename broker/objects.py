@@ -170,11 +170,10 @@ class Objects:
 
     async def _publish_blueprints(self, loaded: list[Loaded]) -> None:
         """Before the record: whoever runs an order of a version must find it."""
-        bucket = None
         for document in loaded:
             if isinstance(document.manifest, Blueprint):
-                bucket = bucket or await self._client.jetstream().key_value(names.BLUEPRINT_BUCKET)
-                await bucket.put(document.manifest.digest(), document.manifest.encoded())
+                entry = names.entry(names.BLUEPRINT_BUCKET, document.manifest.digest())
+                await self._log.publisher.publish(entry, document.manifest.encoded())
 
     async def _change(self, record: records.ElementRecord) -> None:
         outcome = await self._log.append(record)

@@ -69,11 +69,13 @@ class Page(Wire):
 class Query:
     """Reads the tables on a thread and a connection of its own, and the live state where that is fresher."""
 
-    def __init__(self, path: Path, state: State, projector: Projector, log: Log) -> None:
+    def __init__(self, path: Path, state: State, projector: Projector, log: Log, trouble: Callable[[], str]) -> None:
         self._path = path
         self._state = state
         self._projector = projector
         self._log = log
+        self._trouble = trouble
+        """Why the tables may be behind."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="query")
         self._connection: sqlite3.Connection | None = None
 
@@ -288,7 +290,7 @@ class Query:
             async with asyncio.timeout(PATIENCE):
                 await self._projector.caught_up()
         except TimeoutError:
-            raise UnavailableError(self._projector.trouble or "the projection is behind the log; try again") from None
+            raise UnavailableError(self._trouble() or "the projection is behind the log; try again") from None
         return await self._on_thread(lambda: self._connected().execute(sql, values).fetchall())
 
     async def _on_thread(self, ask: Callable[[], T]) -> T:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import msgspec
+import structlog
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -17,8 +20,10 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from muster.mesh import names
-from muster.mesh.errors import RefusedError
+from muster.mesh import disk, names, storing
+from muster.mesh.errors import RefusedError, UnavailableError
+
+log = structlog.get_logger()
 
 _DAY = 24 * 3600.0
 
@@ -36,7 +41,6 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease: timedelta = timedelta(seconds=30)
     """How long an agent may be silent before its order goes to somebody else."""
     output_age: timedelta = timedelta(days=7)
-    output_bytes: int = 8 * 1024**3
     inbox_age: timedelta = timedelta(days=7)
 
 
@@ -61,7 +65,6 @@ def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
             name=names.OUTPUT_STREAM,
             subjects=[names.OUTPUT_SUBJECTS],
             max_age=settings.output_age.total_seconds(),
-            max_bytes=settings.output_bytes,
             max_consumers=MANY_CONSUMERS,
             allow_direct=True,
         ),
@@ -75,21 +78,29 @@ def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
 
 
 async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
-    """Make what is missing; any number of brokers may do so at once.
+    """Make what is missing, and change what is different; any number of brokers may do so at once.
 
     Raises:
         RefusedError: there are not as many servers as copies are wanted.
+        StorageError: the server has no space.
+        UnavailableError: it refuses for another reason, or does not answer.
     """
     try:
-        for config in stream_configs(settings):
-            await _stream(js, config)
+        await _ensure(js, settings)
     except APIError as error:
-        if error.err_code not in TOO_FEW_SERVERS:
-            raise
-        raise RefusedError(
-            f"{settings.replicas} copies of each stream need a NATS cluster of as many servers "
-            f"({error.description}); add servers, or start the broker with fewer --replicas"
-        ) from error
+        if error.err_code in TOO_FEW_SERVERS:
+            raise RefusedError(
+                f"{settings.replicas} copies of each stream need a NATS cluster of as many servers "
+                f"({error.description}); add servers, or start the broker with fewer --replicas"
+            ) from error
+        raise storing.refused(error) from error
+    except TimeoutError as error:
+        raise UnavailableError("JetStream does not answer; is the NATS server overloaded, or its disk?") from error
+
+
+async def _ensure(js: JetStreamContext, settings: StreamSettings) -> None:
+    for config in stream_configs(settings):
+        await _stream(js, config)
     for bucket in (names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET, names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
         await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
     for stale in await consumers(js, names.INBOX_STREAM):
@@ -99,19 +110,51 @@ async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
 
 
 async def _stream(js: JetStreamContext, config: StreamConfig) -> None:
+    """Make a stream, or change what is different: a server without space takes no change, even if nothing changes."""
     try:
-        await js.stream_info(str(config.name))
+        found = (await js.stream_info(str(config.name))).config
     except NotFoundError:
-        await js.add_stream(config)
-    else:
+        await (_output_stream(js, config) if config.name == names.OUTPUT_STREAM else js.add_stream(config))
+        return
+    if config.name == names.OUTPUT_STREAM:
+        config = config.evolve(max_bytes=found.max_bytes)  # whoever looks after the server's disk has chosen it
+    if not _says(found.as_dict(), config.as_dict()):
         await js.update_stream(config)
+
+
+def _says(found: Any, wanted: Any) -> bool:
+    """Whether a stream's settings are as wanted; the server adds its defaults."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(_says(found.get(key), value) for key, value in wanted.items() if value is not None)
+    return bool(found == wanted)
+
+
+async def _output_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    """Make the output stream, with a tenth of what can be reserved; a server says no more than whether it can be.
+
+    A tenth to a twentieth, in fact: what is tried is halved until it passes.  Of an embedded server, who watches its
+    disk sets it right.
+    """
+    tenth = disk.MOST_OUTPUT
+    while True:
+        try:
+            await js.add_stream(config.evolve(max_bytes=10 * tenth))
+            break
+        except APIError as error:
+            if error.err_code not in storing.NO_RESOURCES or tenth <= disk.LEAST_OUTPUT:
+                raise
+            tenth //= 2
+    await js.update_stream(config.evolve(max_bytes=tenth))
+    if tenth < disk.MOST_OUTPUT // 8:
+        log.warning("output.short", size=disk.size(tenth), why="the NATS server has little space for its streams")
 
 
 async def _bucket(js: JetStreamContext, config: KeyValueConfig) -> None:
     try:
-        await js.create_key_value(config)
-    except BadRequestError:
         await js.key_value(str(config.bucket))
+    except NotFoundError:
+        with suppress(BadRequestError):  # another broker has made it just now
+            await js.create_key_value(config)
 
 
 async def work_consumer(js: JetStreamContext, stream: str, consumer: str, subject: str, lease: timedelta) -> None:

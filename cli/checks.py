@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -20,13 +19,14 @@ import structlog
 
 import muster
 from muster.cli.api import Api
-from muster.mesh import names
+from muster.mesh import disk, names, storing
 from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
 from muster.mesh.tokens import Token
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_NATS: Final = (2, 12)
-LEAST_SPACE: Final = 1024**3
+LITTLE_SPACE: Final = disk.GIB
+LITTLE_OUTPUT: Final = disk.MOST_OUTPUT // 16
 MOST_SKEW: Final = 2.0
 """Seconds; the HTTP date has whole ones only."""
 MOST_ASKED: Final = 20
@@ -106,10 +106,14 @@ def _data(folder: Path) -> Check:
     except OSError as error:
         mend = "give its owner the right to write, or choose another with --data or MUSTER_DATA"
         return Check(name=name, result="wrong", found=f"cannot write in {folder}: {error.strerror}", mend=mend)
-    free = shutil.disk_usage(folder).free
-    found = f"{folder}, {free / 1024**3:.1f} GiB free"
-    if free < LEAST_SPACE:
-        return Check(name=name, result="wrong", found=found, mend="free some space: a full disk stops the log")
+    free = disk.space(folder).free
+    found = f"{folder}, {disk.size(free)} free"
+    if free < disk.LEAST:
+        mend = f"free some space: nothing is stored on a full disk, and a mesh needs {disk.size(disk.LEAST)} to start"
+        return Check(name=name, result="wrong", found=f"no space left: {found}", mend=mend)
+    if free < LITTLE_SPACE:
+        mend = "free some space, or choose another folder with --data: a full disk stops the log"
+        return Check(name=name, result="warning", found=found, mend=mend)
     return Check(name=name, result="ok", found=found)
 
 
@@ -147,11 +151,17 @@ def _ready(info: dict[str, Any]) -> Check:
             name="broker",
             result="wrong",
             found=f"is not ready: {info.get('reason')}",
-            mend="look at its log; it goes on by itself when the cause is gone",
+            mend=_mend(str(info.get("reason"))),
         )
     leads = "leads" if info.get("leader") else "follows another leader"
     found = f"ready, {leads}, {info.get('durability')}, {info.get('lag', 0)} records behind"
     return Check(name="broker", result="ok", found=found)
+
+
+def _mend(reason: str) -> str:
+    if disk.NO_SPACE in reason:
+        return "free some space on that disk; within half a minute everything continues by itself"
+    return "look at its log; it goes on by itself when the cause is gone"
 
 
 def _clock(date: str | None, began: float, ended: float) -> Check:
@@ -228,7 +238,7 @@ async def _jetstream(client: Any) -> list[Check]:
     js = client.jetstream(timeout=5)
     try:
         account = await js.account_info()
-        known = {info.config.name for info in await js.streams_info()}
+        known = {str(info.config.name): info.config for info in await js.streams_info()}
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
         mend = "switch it on in the server's configuration: `jetstream { store_dir: ... }`"
         return [Check(name="JetStream", result="wrong", found="is not enabled for this account", mend=mend)]
@@ -239,4 +249,24 @@ async def _jetstream(client: Any) -> list[Check]:
     if missing:
         mend = "start a broker against this server: it makes them"
         return [enabled, Check(name="streams", result="wrong", found=f"missing: {', '.join(missing)}", mend=mend)]
-    return [enabled, Check(name="streams", result="ok", found=", ".join(STREAMS))]
+    return [enabled, await _streams(client, known)]
+
+
+async def _streams(client: Any, known: dict[str, Any]) -> Check:
+    """Whether they take what is written, and how much output may be kept."""
+    import nats.errors
+
+    for name in known:
+        try:
+            answer = await client.request(storing.where(name), storing.QUESTION, timeout=5)
+        except nats.errors.Error:  # a cluster without a leader does not answer
+            continue
+        if (trouble := storing.trouble(answer.data)) is not None:
+            mend = "free some space; `muster up` and `muster server` then start it again by themselves, others by hand"
+            return Check(name="streams", result="wrong", found=f"{name} takes nothing: {trouble}", mend=mend)
+    most = known[names.OUTPUT_STREAM].max_bytes or 0
+    if 0 < most < LITTLE_OUTPUT:
+        found = f"the NATS server's disk has little space: {disk.size(most)} of task output are kept"
+        mend = "give it more space: what is kept grows by itself; the oldest output goes first"
+        return Check(name="streams", result="warning", found=found, mend=mend)
+    return Check(name="streams", result="ok", found=", ".join(STREAMS))

@@ -21,7 +21,7 @@ from muster.cli.logging import set_up
 from muster.cli.options import LogLevel, seconds
 from muster.mesh import tokens
 from muster.mesh.addresses import is_loopback
-from muster.mesh.errors import UsageError
+from muster.mesh.errors import RefusedError, UsageError
 from muster.mesh.names import NAME_RULE, is_name
 from muster.mesh.private import inherited_umask, private_folder
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
@@ -73,7 +73,7 @@ def server(
     set_up(log_level, "nats")
     host, port = address(nats, "--nats")
     check_open(open_, insecure, host)
-    whole = folder(data)
+    whole = spacious(folder(data))
     token = tokens.own(tokens.NATS, whole, f"nats://{host}:{port}", is_open=open_)
     settings = NatsSettings(
         folder=folder(data, "nats"), host=host, port=port, durability=durability, token=token.text if token else None
@@ -199,6 +199,19 @@ def folder(data: Path | None, part: str = "") -> Path:
         RefusedError: it cannot be made, or others may write in it.
     """
     return private_folder(data or data_home(), part)
+
+
+def spacious(place: Path) -> Path:
+    """A folder for a NATS server, if its disk has space for one.
+
+    Raises:
+        RefusedError: it has not.
+    """
+    from muster.mesh.disk import too_little
+
+    if (trouble := too_little(place)) is not None:
+        raise RefusedError(trouble)
+    return place
 
 
 def lease_of(text: str) -> timedelta:

@@ -21,6 +21,7 @@ from muster.cli.roles import (
     checked_element,
     default_element,
     folder,
+    spacious,
     url,
 )
 from muster.mesh import tokens
@@ -54,7 +55,7 @@ def up(
     api_host, api_port = address(http, "--http")
     nats_host, nats_port = address(nats, "--nats")
     check_open(open_, insecure, api_host, nats_host)
-    place = folder(data)
+    place = spacious(folder(data))
     settings = Settings(
         api=(api_host, api_port),
         nats=(nats_host, nats_port),

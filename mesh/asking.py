@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from nats.aio.client import Client
@@ -33,6 +33,15 @@ Told = TypeVar("Told")
 PATIENCE: Final = 5.0
 """Seconds to wait for an answer; a cluster that lost its leader needs about six to have one again."""
 
+LOST: Final = "the connection to the NATS server was lost before it answered; what was asked for may have been done"
+
+
+class _Asked(NamedTuple, Generic[Answer]):
+    answer: asyncio.Future[Answer]
+    deadline: float
+    at: float
+    subject: str
+
 
 class Asker(Service, Generic[Answer]):
     """Sends messages and waits for what comes back."""
@@ -47,7 +56,7 @@ class Asker(Service, Generic[Answer]):
         super().__init__()
         self._client = client
         self._inbox = client.new_inbox()
-        self._waiting: dict[str, tuple[asyncio.Future[Answer], float]] = {}
+        self._waiting: dict[str, _Asked[Answer]] = {}
         self._count = 0
         self._loop = asyncio.get_running_loop()
 
@@ -63,14 +72,18 @@ class Asker(Service, Generic[Answer]):
         try:
             while True:
                 await asyncio.sleep(self.SWEEP)
-                self._fail(before=self._loop.time())
+                self.sweep(self._loop.time())
         finally:
             self.renew()
             await unsubscribe(subscription)
 
+    def sweep(self, now: float) -> None:
+        """Give up what is overdue."""
+        self._fail(before=now)
+
     def renew(self) -> None:
         """After a reconnect: no answer to what was sent before will come any more."""
-        self._fail(before=float("inf"))
+        self._give_up(list(self._waiting), UnavailableError(LOST))
 
     def send(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = PATIENCE
@@ -84,21 +97,28 @@ class Asker(Service, Generic[Answer]):
         reply = f"{self._inbox}.{self._count}"
         post(self._client, subject, data, reply, headers)
         waiting: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting[reply] = waiting, self._loop.time() + patience
+        now = self._loop.time()
+        self._waiting[reply] = _Asked(waiting, now + patience, now, subject)
         return waiting
 
     def _fail(self, before: float) -> None:
-        overdue = [reply for reply, (_, deadline) in self._waiting.items() if deadline < before]
-        for reply in overdue:
-            waiting, _ = self._waiting.pop(reply)
+        self._give_up(
+            [reply for reply, asked in self._waiting.items() if asked.deadline < before], UnavailableError(self.LATE)
+        )
+
+    def _give_up(self, replies: Iterable[str], error: MusterError) -> None:
+        """No answer will come to these."""
+        for reply in replies:
+            waiting = self._waiting.pop(reply).answer
             if not waiting.done():
-                waiting.set_exception(UnavailableError(self.LATE))
+                waiting.set_exception(error)
                 waiting.exception()  # whoever gave up waiting need not be told
 
     def _answered(self, message: Msg) -> None:
-        waiting, _ = self._waiting.pop(message.subject, (None, 0.0))
-        if waiting is None or waiting.done():
+        asked = self._waiting.pop(message.subject, None)
+        if asked is None or asked.answer.done():
             return
+        waiting = asked.answer
         try:
             waiting.set_result(self.read(message))
         except Exception as error:  # noqa: BLE001 - it is the asker's

@@ -15,20 +15,24 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import nats
 import nats.errors
 import nats.js.errors
+import structlog
+from nats.aio.client import Client
 
+from muster.mesh import disk, disk_watch
 from muster.mesh.child import dies_with_parent, end, how_it_ended
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import RefusedError, UnavailableError
 from muster.mesh.lock import taken_within
 from muster.mesh.service import Service
 from muster.mesh.settings import MAX_BODY, Durability
+from muster.mesh.wire import Connection
+
+log = structlog.get_logger()
 
 BINARY: Final = "nats-server"
 CONTAINER: Final = Path("/sys/fs/cgroup/cpu.max")
 """What a container may use of the processors: microseconds, of how many."""
-GIB: Final = 1024**3
 
 
 class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +64,9 @@ class EmbeddedNats(Service):
         self.port = settings.port
         self.pid: int | None = None
         self._log_start = 0
+        self._pause = disk_watch.Pause()
+        self._free = self._right = self._limit = 0
+        self._was_overbooked = False
 
     @property
     def url(self) -> str:
@@ -77,26 +84,99 @@ class EmbeddedNats(Service):
         """Start the server, wait until it serves JetStream, and watch it.
 
         Raises:
+            RefusedError: there is no space on its disk to start.
             UnavailableError: it could not start, or it ended by itself; in words, with its last log lines.
         """
         binary = find_server()
         async with _locked(self.settings.folder, self.settings.grace) as lock:
-            process = await self._start(binary, lock)
-            try:
-                await self._until_ready(process)
-                self.ready.set()
-                await process.wait()
+            while True:
+                await self._until_there_is_space()
+                process = await self._start(binary, lock)
+                try:
+                    await self._until_ready(process)
+                    if await self._is_overbooked():
+                        continue  # with the right limit
+                    self.ready.set()
+                    log.warning("nats.starts_again", why=await self._watched(process))
+                    self._pause.begin(asyncio.get_running_loop().time())
+                finally:
+                    await end(process, self.settings.grace)
+                    self.pid = None
+
+    async def _until_there_is_space(self) -> None:
+        """Choose the limit of what the server may use.
+
+        Raises:
+            RefusedError: its disk is full, and it never ran.
+        """
+        store = self._store
+        while (trouble := disk.too_little(self.settings.folder)) is not None:
+            if not self.ready.is_set():
+                raise RefusedError(trouble)
+            await asyncio.sleep(disk_watch.LOOK)
+        self._free = disk.space(store).free
+        self._right = disk.limit(await asyncio.to_thread(disk.used, store), self._free)
+        self._limit = max(self._right, disk.reserved(store))
+
+    async def _is_overbooked(self) -> bool:
+        """Whether it runs with too high a limit, for its streams had reserved more than its disk has now.
+
+        Then they have what they can have by now, and it is to be started again; once, for there may be streams that
+        are not ours.
+        """
+        if self._limit == self._right or self._was_overbooked:
+            return False
+        self._was_overbooked = True
+        client = await self._client()
+        try:
+            await self._disk_watch().fit_output(client)
+        finally:
+            await client.close()
+        log.info("nats.limit", limit=disk.size(self._right), reserved=disk.size(self._limit))
+        return True
+
+    async def _watched(self, process: asyncio.subprocess.Process) -> str:
+        """Watch the server; why it has to be started again.
+
+        Raises:
+            UnavailableError: it ended by itself.
+        """
+        restart = asyncio.create_task(self._disk_watch().until_restart())
+        ending = asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait((restart, ending), return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
                 raise self._died(process)
-            finally:
-                await end(process, self.settings.grace)
-                self.pid = None
+            return restart.result()
+        finally:
+            ending.cancel()
+            while not restart.done():  # nats-py may lose a cancellation that comes together with an answer
+                restart.cancel()
+                await asyncio.wait({restart}, timeout=1)
+
+    def _disk_watch(self) -> disk_watch.DiskWatch:
+        return disk_watch.DiskWatch(self._store, self._limit, self._pause, self._client, free=self._free)
+
+    @property
+    def _store(self) -> Path:
+        return self.settings.folder / "jetstream"
+
+    async def _client(self) -> Client:
+        client = Connection()
+        await client.connect(
+            self.url, token=self.settings.token, allow_reconnect=False, connect_timeout=2, error_cb=_quiet
+        )
+        return client
 
     async def _start(self, binary: str, lock: int) -> asyncio.subprocess.Process:
         folder = self.settings.folder
-        for stale in folder.glob("*.ports"):
-            stale.unlink()
         config = folder / "nats.conf"
-        _write_private(config, self._config())
+        try:
+            for stale in folder.glob("*.ports"):
+                stale.unlink()
+            _write_private(config, self._config())
+        except OSError as error:
+            raise UnavailableError(f"cannot write in {folder}: {error.strerror}") from error
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
@@ -122,8 +202,8 @@ class EmbeddedNats(Service):
         settings = self.settings
         jetstream: dict[str, object] = {
             "store_dir": str(settings.folder),  # the server adds `jetstream`
-            "max_memory_store": GIB,
-            "max_file_store": _room(settings.folder / "jetstream"),
+            "max_memory_store": disk.GIB,
+            "max_file_store": self._limit,
         }
         if settings.durability == "safe":
             jetstream["sync_interval"] = "always"
@@ -169,9 +249,7 @@ class EmbeddedNats(Service):
             return False
         self.port = port
         try:
-            client = await nats.connect(
-                self.url, token=self.settings.token, allow_reconnect=False, connect_timeout=2, error_cb=_quiet
-            )
+            client = await self._client()
         except (OSError, TimeoutError, nats.errors.Error):
             return False
         try:
@@ -273,12 +351,6 @@ def _write_private(path: Path, text: str) -> None:
     with os.fdopen(file, "w") as out:
         os.fchmod(file, 0o600)
         out.write(text)
-
-
-def _room(store: Path) -> int:
-    """What JetStream may use: what it has, and nine tenths of what is free; so it refuses before the disk is full."""
-    used = sum(file.stat().st_blocks * 512 for file in store.rglob("*") if file.is_file()) if store.exists() else 0
-    return used + shutil.disk_usage(store.parent).free * 9 // 10
 
 
 async def _quiet(_: Exception) -> None:

@@ -127,6 +127,12 @@ class UnavailableError(UnreachableError):
     code = "unavailable"
 
 
+class StorageError(UnavailableError):
+    """The NATS server cannot store anything just now."""
+
+    code = "storage"
+
+
 class ForbiddenError(RefusedError):
     """This may not be asked from there."""
 
@@ -154,6 +160,7 @@ BY_CODE: dict[str, type[MusterError]] = {
         UnauthorizedError,
         UnreachableError,
         UnavailableError,
+        StorageError,
         WaitTimeoutError,
     )
 }

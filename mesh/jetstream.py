@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -20,9 +21,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from muster.mesh import names, storing
 from muster.mesh.asking import PATIENCE, Asker
 from muster.mesh.connection import settled
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import StorageError, UnavailableError
 from muster.mesh.service import Service
 from muster.mesh.wire import leave, post, subscribe, unsubscribe
 
@@ -65,11 +67,8 @@ WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 ACK_TIMEOUT: Final = PATIENCE
 """Seconds to wait for an acknowledgement."""
 
-
-class _ApiError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
+DOUBT: Final = 1.0
+"""Seconds without one after which the server is asked whether the stream can store anything."""
 
 
 class PubAck(msgspec.Struct):
@@ -78,7 +77,7 @@ class PubAck(msgspec.Struct):
     stream: str = ""
     seq: int = 0
     duplicate: bool = False
-    error: _ApiError | None = None
+    error: storing.ApiError | None = None
 
 
 class LostRaceError(Exception):
@@ -94,15 +93,54 @@ def compare_and_set(subject: str, sequence: int) -> dict[str, str]:
 
 
 class Publisher(Asker[PubAck]):
-    """Publishes to JetStream and waits for the acknowledgement, any number at a time."""
+    """Publishes to JetStream and waits for the acknowledgement, any number at a time.
+
+    A stream that cannot be written acknowledges nothing, and refuses nothing either: it is asked why.
+    """
 
     LATE = "JetStream did not acknowledge a message in time"
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._doubted: set[str] = set()
+        """Streams that have been asked, and did not answer yet."""
+
+    def sweep(self, now: float) -> None:
+        """Give up what is overdue, and what goes to a stream that stores nothing."""
+        super().sweep(now)
+        late = {names.stream_of(asked.subject) for asked in self._waiting.values() if asked.at < now - DOUBT}
+        for stream in late - self._doubted:
+            if stream is None:
+                continue
+            try:
+                answer = self.ask_why(stream)
+            except UnavailableError:  # the connection is lost: `renew` will end them all
+                return
+            self._doubted.add(stream)
+            answer.add_done_callback(partial(self._learned, stream))
+
+    def ask_why(self, stream: str) -> asyncio.Future[PubAck]:
+        """Ask whether a stream can store anything; the future raises StorageError if not, and something else if so.
+
+        Raises:
+            UnavailableError: there is no connection.
+        """
+        return self.send(storing.where(stream), storing.QUESTION)
+
+    def _learned(self, stream: str, answer: asyncio.Future[PubAck]) -> None:
+        self._doubted.discard(stream)
+        error = None if answer.cancelled() else answer.exception()
+        if isinstance(error, StorageError):
+            self._give_up(
+                [reply for reply, asked in self._waiting.items() if names.stream_of(asked.subject) == stream], error
+            )
 
     def read(self, message: Msg) -> PubAck:
         """The acknowledgement.
 
         Raises:
             LostRaceError: a compare-and-set failed.
+            StorageError: the server has no space for it.
             UnavailableError: it is none.
         """
         if not message.data:
@@ -110,7 +148,9 @@ class Publisher(Asker[PubAck]):
         ack = _ack.decode(message.data)
         if ack.error is None:
             return ack
-        raise _refusal(ack.error)
+        if ack.error.err_code in WRONG_LAST_SEQUENCE:
+            raise LostRaceError(ack.error.description)
+        raise storing.why(ack.error)
 
     async def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = ACK_TIMEOUT
@@ -119,16 +159,11 @@ class Publisher(Asker[PubAck]):
 
         Raises:
             LostRaceError: the compare-and-set in `headers` failed.
+            StorageError: its stream can store nothing.
             UnavailableError: no acknowledgement came in time; it may or may not be stored, so
                 try again with the same message id.
         """
         return await self.send(subject, data, headers, patience=patience)
-
-
-def _refusal(error: _ApiError) -> Exception:
-    if error.err_code in WRONG_LAST_SEQUENCE:
-        return LostRaceError(error.description)
-    return UnavailableError(f"JetStream refused a message: {error.description}")  # a full disk, a limit
 
 
 class Puller(Service):

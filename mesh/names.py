@@ -47,6 +47,9 @@ OUTPUT_SUBJECTS: Final = "muster.output.>"
 INBOX_SUBJECTS: Final = "muster.inbox.>"
 PRESENCE_SUBJECTS: Final = "muster.presence.*"
 
+DISK_FULL: Final = "muster.disk.full"
+"""Whoever runs the NATS server says here, each second, that its disk is full."""
+
 BEGUN_SUBJECTS: Final = "muster.log.order.*.broker.*"
 """Records that begin an order on an element; the server itself passes each on, once it is stored, to `BEGINS`."""
 
@@ -239,6 +242,15 @@ def entry(bucket: str, name: str) -> str:
 def entries(bucket: str) -> str:
     """Where all of a bucket's values are written."""
     return f"$KV.{bucket}.>"
+
+
+def stream_of(subject: str) -> str | None:
+    """The stream that stores what is published on a subject; None if it is none of ours."""
+    first, second, *_ = [*subject.split(".", 2), ""]
+    return bucket_stream(second) if first == "$KV" else _STREAMS.get(second) if first == "muster" else None
+
+
+_STREAMS: Final = {"log": LOG_STREAM, "work": WORK_STREAM, "output": OUTPUT_STREAM, "inbox": INBOX_STREAM}
 
 
 def bucket_stream(bucket: str) -> str:

@@ -8,20 +8,29 @@ The common case, a few lines of bash, costs one spawn and no file: the text is a
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+import structlog
 
 from muster.blueprints.definition import Task
 from muster.blueprints.kinds import script_command, script_values
 from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.mesh.errors import Problem
+
+log = structlog.get_logger()
+
+FULL_PAUSE: Final = 2.0
+"""Seconds between two tries to write a script's files on a full disk."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _Places(msgspec.Struct, frozen=True):
@@ -58,9 +67,7 @@ class Script:
         try:
             if task.cwd and not places.cwd.is_dir():
                 return Failed(error=f"cwd: {places.cwd} is no folder on {context.element}", final=True)
-            _write_files(task, folder)
-            environment = script_values.environment(task, context, places.outputs)
-            argv = script_command.command(task, places.cwd, folder, context.job)
+            argv, environment = await _prepared(task, context, places)
         except script_command.CannotRunError as error:
             return Failed(error=str(error), final=True)
         except OSError as error:
@@ -70,6 +77,23 @@ class Script:
         except (OSError, ValueError) as error:
             return Failed(error=f"cannot run {argv[0]}: {_os_words(error)}", final=True)
         return _outcome(code, places.outputs)
+
+
+async def _prepared(task: Task, context: Context, places: _Places) -> tuple[list[str], dict[str, str]]:
+    """The program's arguments and environment, once its files are written.
+
+    No space for them is not the task's fault: nothing of it has run, so it waits, for as long as the task may take.
+    """
+    while True:
+        try:
+            _write_files(task, places.folder)
+            environment = script_values.environment(task, context, places.outputs)
+            return script_command.command(task, places.cwd, places.folder, context.job), environment
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            log.warning("script.waits", order=context.order, task=context.job, why=_os_words(error))
+            await asyncio.sleep(FULL_PAUSE)
 
 
 def bad_file_name(name: str) -> str:

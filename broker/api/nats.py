@@ -28,7 +28,7 @@ from muster import __version__
 from muster.broker.api.context import Api
 from muster.broker.api.endpoint import Endpoint
 from muster.broker.api.endpoints import ENDPOINTS
-from muster.broker.api.problems import bug
+from muster.broker.api.problems import unexpected
 from muster.mesh.connection import settled
 from muster.mesh.errors import MusterError, TooLargeError, UnavailableError
 from muster.mesh.jetstream import post
@@ -223,7 +223,7 @@ class NatsApi(Service):
         asked.count.nanoseconds += time.perf_counter_ns() - asked.since
 
     def _failed(self, asked: _Asked, error: Exception) -> None:
-        known = error if isinstance(error, MusterError) else bug(error, asked.message.subject)
+        known = error if isinstance(error, MusterError) else unexpected(error, asked.message.subject)
         asked.count.nanoseconds += time.perf_counter_ns() - asked.since
         asked.count.errors += 1
         asked.count.last_error = known.detail

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import nats.errors
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -15,8 +16,10 @@ from litestar.status_codes import (
     HTTP_500_INTERNAL_SERVER_ERROR,
 )
 from litestar.types import ExceptionHandlersMap
+from nats.js.errors import APIError
 
 from muster.blueprints.suggest import did_you_mean
+from muster.mesh import storing
 from muster.mesh.errors import (
     BugError,
     InvalidError,
@@ -25,6 +28,7 @@ from muster.mesh.errors import (
     Problem,
     TooLargeError,
     UnauthorizedError,
+    UnavailableError,
     UsageError,
 )
 
@@ -49,6 +53,14 @@ def respond(error: MusterError, headers: dict[str, str] | None = None) -> Respon
     )
 
 
+def unexpected(error: Exception, where: str) -> MusterError:
+    """What to say about an exception that nobody caught: JetStream has refused or not answered, or it is a bug."""
+    if isinstance(error, nats.errors.Error):
+        log.warning("api.jetstream", where=where, error=repr(error))
+        return storing.refused(error) if isinstance(error, APIError) else UnavailableError("JetStream does not answer")
+    return bug(error, where)
+
+
 def bug(error: Exception, where: str) -> BugError:
     """What to tell about an exception that nobody expected; the traceback goes to the log only."""
     log.error("api.bug", where=where, error=repr(error), exc_info=error)
@@ -61,7 +73,7 @@ def _ours(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 def _litestars(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if not isinstance(error, HTTPException):
-        return respond(bug(error, f"{request.method} {request.url.path}"))
+        return respond(unexpected(error, f"{request.method} {request.url.path}"))
     kept = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
     return respond(_translated(request, error), kept)
 

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 import msgspec
 from litestar.response import Stream
 
-from muster.broker.api.problems import bug
+from muster.broker.api.problems import unexpected
 from muster.mesh.errors import MusterError
 
 PULSE = 15.0
@@ -63,7 +63,7 @@ async def _pump(messages: AsyncGenerator[bytes, None], queue: asyncio.Queue[byte
     except MusterError as error:
         await queue.put(message(msgspec.json.encode(error.as_problem()), event="error"))
     except Exception as error:  # noqa: BLE001 - the answer has begun: all that is left is to say so in the stream
-        await queue.put(message(msgspec.json.encode(bug(error, "a stream").as_problem()), event="error"))
+        await queue.put(message(msgspec.json.encode(unexpected(error, "a stream").as_problem()), event="error"))
     await queue.put(None)
 
 

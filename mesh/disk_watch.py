@@ -1,0 +1,154 @@
+"""Watches the disk under an embedded server: when the server has to start again, and how much output it may keep."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from muster.mesh import disk, names, storing
+
+log = structlog.get_logger()
+
+LOOK: Final = 1.0
+"""Seconds between two looks at the free space."""
+
+SELDOM: Final = 10
+"""Looks after which the server is asked as well, if the disk was never seen full since it started."""
+
+TIMEOUT: Final = 5.0
+"""Seconds for the server to answer."""
+
+PAUSES: Final = (0.0, 5.0, 20.0)
+"""Seconds for which a server runs at least that was started again just now, and once more, and ever after."""
+
+CALM: Final = 120.0
+"""Seconds without a restart after which the next one is the first."""
+
+
+class Pause:
+    """When a server may be started again: not in a loop, should that not help (a quota, another writer)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last = float("-inf")
+
+    def is_over(self, now: float) -> bool:
+        """Whether it may be started again now."""
+        if now - self._last > CALM:
+            self._count = 0
+        return now - self._last >= PAUSES[min(self._count, len(PAUSES) - 1)]
+
+    def begin(self, now: float) -> None:
+        """It is started again now."""
+        self._count, self._last = self._count + 1, now
+
+
+class DiskWatch:
+    """Looks after one run of a server; `until_restart` says why it has to be started again."""
+
+    def __init__(
+        self, store: Path, limit: int, pause: Pause, connect: Callable[[], Awaitable[Client]], *, free: int
+    ) -> None:
+        self._store = store
+        self._limit = limit
+        """What the server may use."""
+        self._free_then = free
+        """What was free when that was chosen."""
+        self._pause = pause
+        self._connect = connect
+        self._is_short = False
+        self._was_short = False
+        self._loop = asyncio.get_running_loop()
+
+    async def until_restart(self) -> str:
+        """Watch until the server has to be started again; why."""
+        while True:
+            try:
+                client = await self._connect()
+                try:
+                    return await self._watched(client)
+                finally:
+                    await client.close()
+            except (OSError, TimeoutError, nats.errors.Error) as error:
+                log.debug("disk.unwatched", error=repr(error))
+            except Exception:  # the server serves all the same
+                log.exception("disk.unwatched")
+            await asyncio.sleep(LOOK)
+
+    async def fit_output(self, client: Client) -> None:
+        """Let task output take its share of the disk as it is now."""
+        info = await _asked(client, f"STREAM.INFO.{names.OUTPUT_STREAM}")
+        if "config" not in info:  # no broker was here yet
+            return
+        current = int(info["config"]["max_bytes"])
+        wanted = disk.output_share(int(info["state"]["bytes"]), disk.space(self._store).free)
+        if current > 0 and not disk.is_far(wanted, current):
+            return
+        config = {**info["config"], "max_bytes": wanted}
+        answer = await _asked(client, f"STREAM.UPDATE.{names.OUTPUT_STREAM}", config)
+        if "error" in answer:
+            log.debug("output.unfitted", wanted=disk.size(wanted), error=answer["error"].get("description"))
+        else:
+            log.info("output.fitted", bytes=wanted, size=disk.size(wanted), before=current)
+
+    async def _watched(self, client: Client) -> str:
+        look = 0
+        while True:
+            free = disk.space(self._store).free
+            self._note(free)
+            if free < disk.FULL:
+                await client.publish(names.DISK_FULL)
+            if self._was_short or look % SELDOM == 0:
+                why = await self._trouble(client, free)
+                if why is not None:
+                    return why
+            if look % SELDOM == 0 or self._is_short:
+                await self.fit_output(client)
+            look += 1
+            await asyncio.sleep(LOOK)
+
+    def _note(self, free: int) -> None:
+        is_short = free < disk.LEAST
+        if is_short and not self._is_short:
+            log.warning("disk.full", folder=str(self._store), free=disk.size(free), needed=disk.size(disk.LEAST))
+        elif self._is_short and not is_short:
+            log.info("disk.free_again", folder=str(self._store), free=disk.size(free))
+        self._is_short = is_short
+        self._was_short = self._was_short or is_short
+
+    async def _trouble(self, client: Client, free: int) -> str | None:
+        """Why the server has to be started again, if that helps now."""
+        if free < disk.LEAST or not self._pause.is_over(self._loop.time()):
+            return None
+        for stream in await _streams(client):
+            answer = await client.request(storing.where(stream), storing.QUESTION, timeout=TIMEOUT)
+            if (stuck := storing.trouble(answer.data)) is not None:
+                return f"{stream} takes nothing ({stuck.partition(';')[0]}), and {disk.size(free)} are free"
+        stored = int((await _asked(client, "INFO")).get("storage", 0))
+        if stored < self._limit:
+            return None
+        limit = disk.limit(await asyncio.to_thread(disk.used, self._store), free)
+        if not disk.may_grow(limit, self._limit, self._free_then):
+            return None
+        return f"JetStream has used the {disk.size(self._limit)} that it might, and {disk.size(free)} are free"
+
+
+async def _streams(client: Client) -> list[str]:
+    found: list[str] = []
+    while page := (await _asked(client, "STREAM.NAMES", {"offset": len(found)})).get("streams"):
+        found += page
+    return found
+
+
+async def _asked(client: Client, what: str, body: Any = None) -> dict[str, Any]:
+    """JetStream's answer as it is: what this version does not know of a stream's settings is kept when they change."""
+    data = b"" if body is None else json.dumps(body).encode()
+    answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{what}", data, timeout=TIMEOUT)).data)
+    return answer
