@@ -94,6 +94,8 @@ class TaskContext:
         if self._output is None:
             packet = self._attempt.packet
             others = self._attempt.outputs
+            if others:
+                others[-1].finish()
             self._output = Output(
                 self._attempt.shop.outputs,
                 packet.order,

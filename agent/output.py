@@ -24,6 +24,9 @@ log = structlog.get_logger()
 CHUNK: Final = 128 * 1024
 """Bytes of a full chunk."""
 
+TAIL: Final = 64 * 1024
+"""Bytes of the end of an output that are kept of what is beyond the limit."""
+
 DELAY: Final = 0.1
 """Seconds that a chunk may wait to become full."""
 
@@ -102,13 +105,14 @@ class Output:
         "_buffer",
         "_chunks",
         "_claim",
-        "_dropping",
+        "_dropped",
         "_given_up",
         "_has_failed",
         "_headers_id",
         "_offset",
         "_outputs",
         "_subject",
+        "_tail",
         "_timer",
         "_waiters",
         "_waits_for_room",
@@ -128,7 +132,10 @@ class Output:
         self._buffer = bytearray()
         self._chunks: deque[Chunk] = deque()
         self._offset = 0
-        self._dropping = False
+        self._dropped = 0
+        """Bytes beyond the limit, once it is reached."""
+        self._tail: bytearray | None = None
+        """The last of them."""
         self._given_up = False
         self._has_failed = False
         """Something is to be sent again; what comes behind it waits, for readers take output in the stream's order."""
@@ -150,16 +157,38 @@ class Output:
 
     def feed(self, data: bytes) -> bool:
         """Add to the output; False if it `is_behind` now."""
-        if self._dropping or self._given_up:
+        if self._given_up:
+            return True
+        if self._tail is not None:
+            self._drop(data)
             return True
         left = self._outputs.limit - self._offset - len(self._buffer)
         if len(data) > left:
-            self._dropping = True
-            limit = f"{self._outputs.limit / 2**20:g} MiB"
-            data = data[:left] + f"\n[muster: the output limit of {limit} is reached; the rest is dropped]\n".encode()
+            self._tail = bytearray()
+            self._drop(data[left:])
+            limit, kept = f"{self._outputs.limit / 2**20:g} MiB", f"{TAIL // 1024} KiB"
+            note = f"\n[muster: the output limit of {limit} is reached; the last {kept} follow at the end]\n"
+            data = data[:left] + note.encode()
         self._buffer += data
         self.flow()
         return not self.is_behind
+
+    def _drop(self, data: bytes) -> None:
+        """Keep no more than the end of what is beyond the limit."""
+        assert self._tail is not None  # noqa: S101 - the limit is reached
+        self._dropped += len(data)
+        self._tail += data[-TAIL:]
+        if len(self._tail) > 2 * TAIL:
+            del self._tail[:-TAIL]
+
+    def _end_of_tail(self) -> bytes:
+        """The end of what is beyond the limit, from the start of a line if there is one, with how much is missing."""
+        assert self._tail is not None  # noqa: S101 - the limit is reached
+        kept = bytes(self._tail[-TAIL:])
+        if self._dropped > len(kept):
+            kept = kept[kept.find(b"\n", 0, TAIL // 4) + 1 :]
+        missing = self._dropped - len(kept)
+        return (f"[muster: {missing:,} bytes are missing here]\n".encode() if missing else b"") + kept
 
     async def write(self, data: bytes) -> None:
         """Add to the output, and wait while it is behind."""
@@ -173,11 +202,19 @@ class Output:
             await self._changed()
 
     async def flushed(self) -> None:
-        """Wait until all of it is acknowledged."""
+        """Wait until all of it is acknowledged; nothing may be added any more."""
+        self.finish()
         self._send_rest()
         while self._chunks or self._buffer:
             await self._changed()
             self._send_rest()
+
+    def finish(self) -> None:
+        """Nothing more is printed: add the end that was kept beyond the limit."""
+        if self._tail is not None and not self._given_up:
+            self._buffer += self._end_of_tail()
+            self._tail = None
+            self.flow()
 
     def give_up(self) -> None:
         """Forget what is not acknowledged: this attempt does not count any more."""

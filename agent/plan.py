@@ -31,7 +31,7 @@ class Step:
         self.task = task
         self.name = task.name
         self.timeout = _seconds(task.timeout)
-        self.has_templates = has_template(task.with_) or has_template(task.files)
+        self.has_templates = any(map(has_template, (task.with_, task.files, task.env)))
         self._condition: Condition | None = None
         self._kind: Kind | None = None
 

@@ -77,6 +77,7 @@ def _check_task(task: Task, path: str, scope: Scope) -> Iterator[Problem]:
         yield from check_condition(task.when, join(path, "when"), scope)
     yield from check_template(task.with_, join(path, "with"), scope)
     yield from check_template(task.files, join(path, "files"), scope)
+    yield from check_template(task.env, join(path, "env"), scope)
     kinds = task_kinds()
     if task.uses not in kinds:
         message = f"there is no kind of task {task.uses!r}"

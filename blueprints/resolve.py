@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from muster.blueprints.definition import Blueprint
+from muster.blueprints.fit import convert, read, with_whole_numbers
 from muster.blueprints.schemas import schema_problems
 from muster.blueprints.suggest import did_you_mean
 from muster.mesh.errors import Problem
@@ -19,6 +20,25 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, Any]
     sources: dict[str, str]
     """`order`, `element`, `profile:NAME`, `blueprint` …"""
+
+
+def given(
+    blueprint: Blueprint, inputs: Mapping[str, Any], texts: Mapping[str, str], *, from_templates: bool
+) -> dict[str, Any]:
+    """The inputs that a request gives, each in the form that its schema takes.
+
+    Args:
+        blueprint: whose inputs they are.
+        inputs: JSON values.
+        texts: what a person typed; stronger than `inputs`.
+        from_templates: whether templates made `inputs`, so that they may be text where a number is wanted, or a number
+            where text is.
+    """
+    schemas = blueprint.inputs
+    found = dict(inputs)
+    if from_templates:
+        found = {name: convert(schemas.get(name, {}), value) for name, value in found.items()}
+    return found | {name: read(schemas.get(name, {}), text) for name, text in texts.items()}
 
 
 def resolve(
@@ -44,6 +64,9 @@ def resolve(
             inputs[name], sources[name] = schema["default"], "blueprint"
     for name, value in given.items():
         inputs[name], sources[name] = value, given_source
+    for name, schema in blueprint.inputs.items():
+        if name in inputs:
+            inputs[name] = with_whole_numbers(schema, inputs[name])
     return Resolved(inputs=inputs, sources=sources)
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
+import msgspec
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.exceptions import TemplateError as JinjaError
@@ -171,9 +172,18 @@ def _loop_type() -> type:
 _LOOP = _loop_type()
 
 
+def _as_json_writes_it(value: Any) -> Any:
+    """A value between other text; Python's `True`, `None` and `{'a': 1}` would break whatever file it is put into."""
+    if value is None or isinstance(value, bool | float | dict | list | tuple):
+        return msgspec.json.encode(value).decode()
+    return value
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Sandbox:
-    made = Sandbox(undefined=Missing, autoescape=False, keep_trailing_newline=True, cache_size=0)
+    made = Sandbox(
+        undefined=Missing, autoescape=False, keep_trailing_newline=True, cache_size=0, finalize=_as_json_writes_it
+    )
     made.globals = {"range": limits.number_range}
     filters = {**{name: made.filters[name] for name in (*_QUICK_FILTERS, *_FILTERS)}, **limits.FILTERS}
     made.filters = {name: run if name in _QUICK_FILTERS else working(run) for name, run in filters.items()}

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from muster.blueprints.paths import join
+from muster.blueprints.schema_keywords import unknown_keywords
 from muster.mesh.canonical import canonical
 from muster.mesh.errors import Problem
 
@@ -30,6 +31,14 @@ def schema_problems(schema: Mapping[str, Any], value: Any, path: str) -> Iterato
         yield Problem(path=join(path, *error.instance_path), message=error.message)
 
 
+def is_valid(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether the schema takes the value; a schema that is none takes everything."""
+    try:
+        return bool(_validator(canonical(schema)).is_valid(value))
+    except (ValueError, TypeError):
+        return True
+
+
 def check_schema(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """What is wrong with the schema itself, which stands at `path`."""
     import jsonschema_rs
@@ -45,6 +54,7 @@ def check_schema(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
         place = getattr(error, "instance_path", [])
         message = str(getattr(error, "message", error))
         yield Problem(path=join(path, *place), message=f"not JSON Schema: {message}")
+    yield from unknown_keywords(schema, path)
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import msgspec
 
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.expressions import EventCondition, render
+from muster.blueprints.fit import convert
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.templates import has_template
 from muster.broker.orders import Pinned
@@ -126,7 +127,9 @@ def inputs_given(trigger: Trigger, blueprint: Blueprint, event: Mapping[str, Any
     body = event.get("body") if trigger.merge_event else None
     if isinstance(body, Mapping):
         given = {name: body[name] for name in blueprint.inputs if name in body}
-    return given | render(trigger.inputs, {"event": event}, "inputs") if trigger.inputs else given
+    if trigger.inputs:
+        given |= render(trigger.inputs, {"event": event}, "inputs")
+    return {name: convert(blueprint.inputs.get(name, {}), value) for name, value in given.items()}
 
 
 def reason_of(error: MusterError) -> str:

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError
 
 from muster.blueprints.definition import Blueprint, decode_blueprint
-from muster.blueprints.resolve import Resolved, resolve, validate
+from muster.blueprints.resolve import Resolved, given, resolve, validate
 from muster.broker.log import MOST_AT_ONCE, Log
 from muster.broker.query import Query
 from muster.broker.state.changes import Changes
@@ -257,9 +257,10 @@ class Orders:
             )
         depth, chain = self._depth(request)
         not_before = request.not_before and _in_utc(request.not_before)
+        inputs_given = given(pinned.blueprint, request.inputs, request.texts, from_templates=request.parent is not None)
         prepared = []
         for place, target in enumerate(targets):
-            inputs = self._inputs(pinned, request.inputs, target)
+            inputs = self._inputs(pinned, inputs_given, target)
             prepared.append(
                 records.Created(
                     order=names.new_id() if key is None else names.order_asked_for(key, place),
@@ -305,11 +306,11 @@ class Orders:
             raise RefusedError(f"{MAX_DEPTH} orders stand above one another already; do blueprints order each other?")
         return parent.depth + 1, parent.chain
 
-    def _inputs(self, pinned: Pinned, given: Mapping[str, Any], target: Target, source: str = "order") -> Resolved:
-        if not pinned.blueprint.inputs and not given:
+    def _inputs(self, pinned: Pinned, wanted: Mapping[str, Any], target: Target, source: str = "order") -> Resolved:
+        if not pinned.blueprint.inputs and not wanted:
             return _NO_INPUTS
         params, sources = self._state.fleet.params(target.element) if target.element is not None else ({}, {})
-        resolved = resolve(pinned.blueprint, given, params, sources, source)
+        resolved = resolve(pinned.blueprint, wanted, params, sources, source)
         problems = validate(pinned.blueprint, resolved.inputs)
         if target.pool is not None:
             missing_yet = {f"inputs.{name}" for name in pinned.blueprint.inputs if name not in resolved.inputs}

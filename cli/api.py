@@ -32,6 +32,8 @@ CONNECT_TIMEOUT: Final = 5.0
 READ_TIMEOUT: Final = 30.0
 PULSE_TIMEOUT: Final = 45.0
 """Streams send a comment every 15 s; three missed ones mean that nobody is there."""
+LONGEST_LINE: Final = 16 * 1024 * 1024
+"""Bytes; twice what a NATS message may have, in base64."""
 TRIES: Final = 3
 """For requests that are safe to repeat, when the connection broke in the middle."""
 
@@ -162,7 +164,7 @@ class Api:
                     self._check(answer)
                 if not answer.headers.get("content-type", "").startswith("text/event-stream"):
                     raise UnreachableError(self._stranger("the answer is no event stream"))
-                yield _events(answer.iter_lines())
+                yield _events(_lines(answer.iter_bytes()))
         except (httpx.TransportError, httpx.StreamError) as error:
             raise self._away(error) from error
 
@@ -253,6 +255,20 @@ def _told(answer: httpx.Response) -> MusterError:
         return UnreachableError(f"{answer.request.url} answered {answer.status_code} in words that are no problem")
 
 
+def _lines(parts: Iterator[bytes]) -> Iterator[str]:
+    """The lines of an event stream, which LF or CR LF ends (WHATWG HTML §9.2.5), and nothing that text may hold.
+
+    Raises:
+        UnreachableError: a line is longer than any that Muster sends.
+    """
+    rest = b""
+    for part in parts:
+        *whole, rest = (rest + part).replace(b"\r\n", b"\n").split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+        if len(rest) > LONGEST_LINE:
+            raise UnreachableError(f"the event stream has a line of more than {LONGEST_LINE >> 20} MiB")
+
+
 def _events(lines: Iterator[str]) -> Iterator[ServerEvent]:
     name, ident, data = "", "", list[str]()
     for text in lines:
@@ -278,5 +294,5 @@ def _events(lines: Iterator[str]) -> Iterator[ServerEvent]:
 def _decoded(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
-        return text
+    except ValueError as error:
+        raise UnreachableError("the event stream has a message that is not JSON") from error

@@ -6,7 +6,7 @@ import queue
 import sys
 import threading
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,12 +97,25 @@ def pieces(api: Api, order: str, job: str | None = None) -> Iterator[Piece | End
 
 
 def _fresh(order: str, data: dict[str, Any], seen: dict[str, Place]) -> Piece | None:
-    place = (int(data.get("claim", 0)), int(data["attempt"]), int(data["offset"]))
-    if place <= seen.get(data["job"], (-1, -1, -1)):
-        return None
-    seen[data["job"]] = place
+    """The part of a piece that was not there before the connection broke."""
     text = b64decode(data["data"]) if data.get("encoding") == "base64" else data["data"].encode()
-    return Piece(order=order, job=data["job"], claim=place[0], attempt=place[1], offset=place[2], data=text)
+    claim, attempt, start = int(data.get("claim", 0)), int(data["attempt"]), int(data["offset"])
+    end = (claim, attempt, start + len(text))
+    known = seen.get(data["job"], (-1, -1, -1))
+    if end <= known:
+        return None
+    seen[data["job"]] = end
+    if (claim, attempt) == known[:2] and start < known[2]:
+        start, text = known[2], text[known[2] - start :]
+    return Piece(order=order, job=data["job"], claim=claim, attempt=attempt, offset=start, data=text)
+
+
+def as_json(name: str, data: bytes) -> dict[str, str]:
+    """Output as a field of that name: text, or base64, as `encoding` says then, if it is not UTF-8."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {name: b64encode(data).decode(), "encoding": "base64"}
 
 
 class Printer:
@@ -121,8 +134,8 @@ class Printer:
     def piece(self, piece: Piece) -> None:
         """Print what came."""
         if self._output != "table":
-            text = piece.data.decode(errors="backslashreplace")
-            item({"order": piece.order, "job": piece.job, "attempt": piece.attempt, "data": text}, self._output)
+            place = {"order": piece.order, "job": piece.job, "attempt": piece.attempt}
+            item(place | as_json("data", piece.data), self._output)
         elif self._several:
             self._whole_lines(piece)
         else:

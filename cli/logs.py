@@ -66,13 +66,13 @@ def _follow(api: Api, order: dict[str, Any], job: str | None, common: Common) ->
 
 
 def _so_far(api: Api, order: dict[str, Any], job: str | None, common: Common) -> None:
-    from muster.cli.follow import Printer
+    from muster.cli.follow import Printer, as_json
 
     known = [one["name"] for one in order["jobs"]]
     wanted = [job] if job is not None else known
     texts = [(name, api.raw(f"/api/v1/orders/{order['id']}/output", job=name)) for name in wanted]
     if common.output != "table":
-        jobs = [{"job": name, "output": text.decode(errors="backslashreplace")} for name, text in texts]
+        jobs = [{"job": name} | as_json("output", text) for name, text in texts]
         document({"order": order["id"], "jobs": jobs}, common.output)
         return
     printer = Printer("table", {order["id"]: ""})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Group, Parameter
 
@@ -66,18 +66,13 @@ def seconds(text: str) -> float:
         raise UsageError(str(error)) from error
 
 
-def key_value(text: str) -> tuple[str, Any]:
-    """`KEY=VALUE`, the value JSON where it parses as JSON, else text.
+def key_value(text: str) -> tuple[str, str]:
+    """`KEY=VALUE` in its two halves.
 
     Raises:
         UsageError: there is no `=`, or nothing before it.
     """
-    import msgspec
-
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UsageError(f"an input is given as KEY=VALUE, not {text!r}")
-    try:
-        return name, msgspec.json.decode(value)
-    except (msgspec.MsgspecError, RecursionError):
-        return name, value
+    return name, value

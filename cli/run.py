@@ -34,7 +34,7 @@ def run(
     all_: Annotated[bool, Parameter(name="--all", group=WHOM, help="With --where: all of them.")] = False,
     pairs: Annotated[
         tuple[str, ...],
-        Parameter(name=("--input", "-i"), help="An input, KEY=VALUE; the value is JSON if it parses so, else text."),
+        Parameter(name=("--input", "-i"), help="An input, KEY=VALUE; its schema decides between text and JSON."),
     ] = (),
     inputs: Annotated[
         Path | None, Parameter(allow_leading_hyphen=True, help="A YAML or JSON file of inputs; - for standard input.")
@@ -50,7 +50,7 @@ def run(
     Without --wait, --follow or --timeout the command ends as soon as the orders are on the record.
     """
     body = request(blueprint, on=on, pool=pool, where=where, count=count, all_=all_)
-    body["inputs"] = {**_file(inputs), **dict(key_value(pair) for pair in pairs)}
+    body["inputs"], body["texts"] = _file(inputs), dict(key_value(pair) for pair in pairs)
     limit = None if timeout is None else seconds(timeout)
     with common.connect() as api:
         if dry_run:

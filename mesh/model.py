@@ -203,6 +203,8 @@ class OrderRequest(Wire, omit_defaults=True):
     queue: bool = False
     """The filter defines a pool: one order, for whichever element that matches is free first, now or later."""
     inputs: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    """Inputs as a person typed them: the blueprint's schema decides between text and JSON.  They win over `inputs`."""
     not_before: Moment | None = None
     labels: dict[str, str] = {}
     parent: str | None = None

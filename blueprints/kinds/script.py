@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ import structlog
 from muster.blueprints.definition import Task
 from muster.blueprints.kinds import script_command, script_values
 from muster.blueprints.paths import join
+from muster.blueprints.references import VARIABLES
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.mesh.errors import Problem
 
@@ -51,8 +53,8 @@ class Script:
         for name in task.with_:
             mend = "a script reads the order's inputs: declare them under `inputs`"
             yield Problem(path=join(path, "with", name), message="a script has no `with:` fields", mend=mend)
-        if task.run is not None and "\0" in task.run:
-            yield Problem(path=join(path, "run"), message="the text has a NUL character")
+        if task.run is not None:
+            yield from _check_text(task.run, join(path, "run"))
         for name, value in task.env.items():
             if not name or "=" in name or "\0" in name + value:
                 yield Problem(path=join(path, "env", name), message=f"{name!r} cannot be in an environment")
@@ -94,6 +96,21 @@ async def _prepared(task: Task, context: Context, places: _Places) -> tuple[list
                 raise
             log.warning("script.waits", order=context.order, task=context.job, why=_os_words(error))
             await asyncio.sleep(FULL_PAUSE)
+
+
+_TEMPLATE = re.compile(rf"\{{[{{%][^{{}}%\n]*?\b(?:{'|'.join((*VARIABLES, 'event'))})\b\s*[.\[][^{{}}%\n]*[%}}]\}}")
+"""What would be filled in elsewhere; what other programs fill in (`{{.State}}`) is left alone."""
+
+
+def _check_text(text: str, path: str) -> Iterator[Problem]:
+    if "\0" in text:
+        yield Problem(path=path, message="the text has a NUL character")
+    if (found := _TEMPLATE.search(text)) is not None:
+        yield Problem(
+            path=path,
+            message=f"a script is not a template, so `{found[0]}` would stay as it is: data never becomes code",
+            mend='read an input as "$INPUT_NAME", or put the template under `env:` and read that variable',
+        )
 
 
 def bad_file_name(name: str) -> str:

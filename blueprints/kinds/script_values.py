@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from muster.blueprints.definition import Task
+from muster.blueprints.fit import value_of
 from muster.blueprints.kinds.mesh_keys import MESH_KEYS
 from muster.blueprints.kinds.script_command import CannotRunError
 from muster.blueprints.task import Context
@@ -30,6 +31,7 @@ _NO_INPUTS = str(Path(__file__).with_name("no_inputs.json"))
 
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9]")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_BLOCK = re.compile(rf"({_KEY.pattern})<<([^\s=]+)")
 
 
 def variable(name: str) -> str:
@@ -127,28 +129,54 @@ def read_outputs(place: Path) -> dict[str, Any]:
 
 
 def parse_outputs(data: bytes) -> dict[str, Any]:
-    """`key=value` lines, the value as JSON where it is JSON, else text; or a JSON object a line.
+    """What the lines of an outputs file say, each key once.
+
+    A line is `key=value`, the value as JSON in its canonical form, otherwise text; or a JSON object; or `key<<END`, and
+    the text is all lines down to one that is `END`.
 
     Raises:
-        ValueError: with the number of the line that is neither.
+        ValueError: with the number of the line that is none of these, or repeats a key.
     """
     found: dict[str, Any] = {}
-    for number, line in enumerate(data.split(b"\n"), 1):
+    lines = enumerate(data.split(b"\n"), 1)
+    for number, line in lines:
         if not line.strip():
             continue
-        try:
-            text = line.decode().removesuffix("\r")
-        except UnicodeDecodeError:
-            raise ValueError(f"$MUSTER_OUTPUTS line {number} is not UTF-8") from None
-        if text.lstrip().startswith("{"):
-            found.update(_object(text, number))
-            continue
-        key, equals, value = text.partition("=")
-        if not equals or not _KEY.fullmatch(key.strip()):
-            shown = text if len(text) <= 60 else text[:60] + "…"  # noqa: PLR2004 - enough to find it
-            raise ValueError(f"$MUSTER_OUTPUTS line {number} is neither key=value nor a JSON object: {shown!r}")
-        found[key.strip()] = _value(value)
+        for key, value in _said(_text(line, number), number, lines):
+            if key in found:
+                raise ValueError(f"$MUSTER_OUTPUTS line {number}: the output {key!r} was set before")
+            found[key] = value
     return found
+
+
+def _said(text: str, number: int, lines: Iterator[tuple[int, bytes]]) -> Iterable[tuple[str, Any]]:
+    """The outputs of a line, and of those behind it that belong to it."""
+    if text.lstrip().startswith("{"):
+        return _object(text, number).items()
+    if block := _BLOCK.fullmatch(text):
+        return ((block[1], _block(block[2], number, lines)),)
+    key, equals, value = text.partition("=")
+    if not equals or not _KEY.fullmatch(key.strip()):
+        shown = text if len(text) <= 60 else text[:60] + "…"  # noqa: PLR2004 - enough to find it
+        raise ValueError(f"$MUSTER_OUTPUTS line {number} is neither key=value nor a JSON object: {shown!r}")
+    return ((key.strip(), value_of(value)),)
+
+
+def _block(end: str, start: int, lines: Iterator[tuple[int, bytes]]) -> str:
+    texts: list[str] = []
+    for number, line in lines:
+        text = _text(line, number)
+        if text == end:
+            return "\n".join(texts)
+        texts.append(text)
+    raise ValueError(f"$MUSTER_OUTPUTS line {start}: no line {end!r} ends the text")
+
+
+def _text(line: bytes, number: int) -> str:
+    try:
+        return line.decode().removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError(f"$MUSTER_OUTPUTS line {number} is not UTF-8") from None
 
 
 def _object(text: str, number: int) -> dict[str, Any]:
@@ -158,14 +186,4 @@ def _object(text: str, number: int) -> dict[str, Any]:
         raise ValueError(f"$MUSTER_OUTPUTS line {number} is no JSON object: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"$MUSTER_OUTPUTS line {number} is no JSON object")  # noqa: TRY004 - the data is wrong
-    return value
-
-
-def _value(text: str) -> Any:
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
-        return text  # no other process could hold it as a number
     return value

@@ -11,6 +11,7 @@ import msgspec
 from litestar import get
 from litestar.params import Parameter
 from litestar.response import Stream
+from msgspec.structs import replace
 
 from muster.broker.api import sse
 from muster.broker.api.context import Api, ApiDependency, OrderId
@@ -71,24 +72,57 @@ async def _plain(api: Api, order: Order, job: str | None) -> AsyncGenerator[byte
 
 
 async def _live(api: Api, order: Order, job: str | None) -> AsyncGenerator[bytes, None]:
+    held: Chunk | None = None
     async with aclosing(api.output.read(order.id, job=job, follow=True)) as chunks:
         async for chunk in chunks:
-            yield sse.message(_encode(output_line(chunk)))
+            pieces, held = _whole(held, chunk)
+            for piece in pieces:
+                yield sse.message(_encode(output_line(piece)))
     ended = await api.query.order(order.id)
-    if ended.is_final:  # else the broker goes down, and the follower asks another one
+    if ended.is_final:  # otherwise the broker goes down, and the follower asks another one
+        if held is not None:
+            yield sse.message(_encode(output_line(held)))
         yield sse.message(_encode({"order": ended.id, "state": ended.state, "reason": ended.reason}), event="end")
 
 
-def output_line(chunk: Chunk) -> OutputLine:
-    """The chunk as JSON can carry it.
+def _whole(held: Chunk | None, chunk: Chunk) -> tuple[list[Chunk], Chunk | None]:
+    """Chunks without a character that is cut in two, and the bytes of one that the next chunk may complete.
 
-    A chunk may end in the middle of a character, so a few undecodable bytes are shown escaped;
-    a zero byte says that it is no text at all.
+    Args:
+        held: what was held back of the chunk before.
+        chunk: the next one, of the same job or another.
     """
-    if b"\0" in chunk.data:
+    pieces = []
+    if held is not None:
+        if held.follows(chunk):
+            chunk = replace(chunk, offset=held.offset, data=held.data + chunk.data)
+        else:
+            pieces.append(held)
+    end = len(chunk.data) - unfinished(chunk.data)
+    if end:
+        pieces.append(replace(chunk, data=chunk.data[:end]))
+    rest = chunk.data[end:]
+    return pieces, replace(chunk, offset=chunk.offset + end, data=rest) if rest else None
+
+
+def unfinished(data: bytes) -> int:
+    """How many bytes at the end begin a character of UTF-8 (RFC 3629 §3) and do not complete it."""
+    for back, byte in enumerate(reversed(data[-3:]), 1):
+        if byte & 0xC0 == 0x80:  # noqa: PLR2004 - 10xxxxxx: the character began before
+            continue
+        length = 2 if 0xC2 <= byte <= 0xDF else 3 if 0xE0 <= byte <= 0xEF else 4 if 0xF0 <= byte <= 0xF4 else 1  # noqa: PLR2004
+        return back if back < length else 0
+    return 0
+
+
+def output_line(chunk: Chunk) -> OutputLine:
+    """The chunk as JSON can carry it: as text, or in base64 what is none."""
+    try:
+        data, encoding = chunk.data.decode(), ""
+    except UnicodeDecodeError:
         data, encoding = b64encode(chunk.data).decode(), "base64"
-    else:
-        data, encoding = chunk.data.decode(errors="backslashreplace"), ""
+    if "\0" in data:
+        data, encoding = b64encode(chunk.data).decode(), "base64"
     return OutputLine(
         job=chunk.job,
         claim=chunk.claim,

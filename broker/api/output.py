@@ -61,6 +61,11 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """Where in this attempt's output the piece starts, in bytes."""
     data: bytes
 
+    def follows(self, after: Chunk) -> bool:
+        """Whether `after` continues this piece of output."""
+        here = self.job, self.claim, self.attempt, self.offset + len(self.data)
+        return here == (after.job, after.claim, after.attempt, after.offset)
+
 
 class Output:
     """The output stream, for readers."""

@@ -27,8 +27,14 @@ _AHEAD = 8
 """Messages between the source and the socket."""
 
 
+_LINE_ENDS = {char.encode(): f"\\u{ord(char):04x}".encode() for char in "\x85\u2028\u2029"}
+"""What some readers take for the end of a line though the standard does not; in JSON it stands inside of texts only."""
+
+
 def message(data: bytes, *, event: str = "", ident: str = "") -> bytes:
     """One event; `data` is JSON on one line."""
+    for char, escaped in _LINE_ENDS.items():
+        data = data.replace(char, escaped)
     head = (f"event: {event}\n" if event else "") + (f"id: {ident}\n" if ident else "")
     return b"%sdata: %s\n\n" % (head.encode(), data)
 

@@ -9,8 +9,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from muster.agent.output import CHUNK, DELAY, JOB_WINDOW, Output, Outputs
+from muster.agent.output import AGENT_WINDOW, CHUNK, DELAY, JOB_WINDOW, TAIL, Output, Outputs
 from muster.agent.settings import AgentSettings
 from muster.mesh import records
 from muster.mesh.jetstream import PubAck
@@ -88,13 +90,41 @@ async def test_output_is_on_the_stream_before_the_order_is_done(broker: StandIn,
 
 async def test_a_flood_is_cut_at_the_limit_and_the_task_goes_on(broker: StandIn, agent_settings: AgentSettings) -> None:
     async with running_agent(agent_settings, output_limit=1024 * 1024):
-        order = await broker.order([{"name": "a", "run": "head -c 5000000 /dev/zero; echo ok=1 >> $MUSTER_OUTPUTS"}])
+        run = "seq 1000000; echo the end; echo ok=1 >> $MUSTER_OUTPUTS"
+        order = await broker.order([{"name": "a", "run": run}, {"name": "b", "run": "echo next"}])
         done = await broker.done(order)
         assert done.outputs == {"ok": 1}
-        await eventually(lambda: broker.output[f"{order}.a"].endswith(b"]\n"))
-        kept = broker.output[f"{order}.a"]
-        assert kept[: 1024 * 1024] == bytes(1024 * 1024)
-        assert kept[1024 * 1024 :] == b"\n[muster: the output limit of 1 MiB is reached; the rest is dropped]\n"
+        await eventually(lambda: broker.output[f"{order}.a"].endswith(b"end\n"))
+        printed = "".join(f"{number}\n" for number in range(1, 1_000_001)) + "the end\n"
+        kept = broker.output[f"{order}.a"].decode()
+        assert kept[: 1024 * 1024] == printed[: 1024 * 1024]
+        note, missing, *rest = kept[1024 * 1024 + 1 :].splitlines()
+        assert note == "[muster: the output limit of 1 MiB is reached; the last 64 KiB follow at the end]"
+        assert len(rest) > 8000
+        assert rest == printed.splitlines()[-len(rest) :]
+        left_out = len(printed) - 1024 * 1024 - len("\n".join(rest)) - 1
+        assert missing == f"[muster: {left_out:,} bytes are missing here]"
+        assert list(broker.output) == [f"{order}.a", f"{order}.b"]
+
+
+@given(st.lists(st.binary(max_size=3 * TAIL), max_size=6), st.integers(1, TAIL))
+async def test_the_beginning_and_the_end_are_kept_of_any_output(parts: list[bytes], limit: int) -> None:
+    outputs = Outputs(Slow(), limit)  # type: ignore[arg-type]
+    outputs.unacknowledged = AGENT_WINDOW  # nothing is sent, so all of it stays in the buffer
+    output = Output(outputs, "o", "j", claim=1, attempt=1)
+    whole = b"".join(parts)
+    for part in parts:
+        output.feed(part)
+    output.finish()
+    kept = bytes(output._buffer)
+    assert kept.startswith(whole[:limit])
+    if len(whole) <= limit:
+        assert kept == whole
+    else:
+        end = kept.rpartition(b"are missing here]\n")[2] if b"are missing here]" in kept else whole[limit:]
+        assert whole.endswith(end)
+        assert kept.endswith(end)
+        assert len(kept) <= limit + TAIL + 200
 
 
 async def test_each_try_has_output_of_its_own(broker: StandIn, agent: asyncio.Event) -> None:

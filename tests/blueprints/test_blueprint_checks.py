@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from muster.blueprints.manifest import check_all, load
+from tests.blueprints.context import Catalog
 from tests.blueprints.test_manifests import told, wrong
 
 HEAD = "kind: blueprint\nname: b\n"
@@ -31,6 +35,9 @@ def first(body: str, known: str = "") -> str:
         ("tasks: [{name: a, run: x, timeout: 0s}]\n", "3: tasks[0].timeout: it must be longer than nothing"),
         ("inputs: {a-b: {default: 1}, a_b: {default: 1}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a_b: a"),
         ("inputs: {a: {type: intger}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a.type: not JSON Schema"),
+        ("inputs: {a: {secret: true}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a.secret: JSON Schema has no keyword"),
+        ("inputs: {a: {maxmum: 3}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a.maxmum: JSON Schema has"),
+        ("inputs: {a: {anyOf: [{}, {tpye: 0}]}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a.anyOf[1].tpye"),
         ("inputs: {a: {$ref: 'http://x/y'}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a: not JSON Schema"),
         ("inputs: {a: {type: integer, default: x}}\ntasks: [{name: a, run: x}]\n", '3: inputs.a.default: "x" is not'),
         ("tasks: [{name: a, uses: wait}]\n", "3: tasks[0].with: say either `for: 10m`"),
@@ -102,9 +109,6 @@ def test_child_orders_that_never_end_are_told_with_their_way() -> None:
 
 
 def test_a_way_into_somebody_elses_cycle_is_not_ones_own() -> None:
-    from muster.blueprints.manifest import check_all, load
-    from tests.blueprints.context import Catalog
-
     known = child("x", "y") + child("y", "x")
     check_all(load(child("a", "x")), Catalog(known))
 
@@ -112,3 +116,34 @@ def test_a_way_into_somebody_elses_cycle_is_not_ones_own() -> None:
 def test_a_child_gets_only_inputs_that_it_has() -> None:
     known = f"{HEAD}inputs: {{disk: {{default: 1}}}}\ntasks: [{{name: a, run: x}}]\n"
     assert told(child("a", "b", "{disc: 1}"), known)[0].endswith("'b' has no input 'disc' (did you mean 'disk'?)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo {{ inputs.v }}",
+        "echo ${{ inputs['v'] }}",
+        "{{event.body.ref}}",
+        "{% if tasks.a.outputs.x %}",
+        "{{- order.id }}",
+    ],
+)
+def test_a_template_in_a_script_is_refused_with_the_right_way(text: str) -> None:
+    (found,) = told(f"{HEAD}tasks: [{{name: a, run: {json.dumps(text)}}}]\n")
+    assert "a script is not a template" in found
+    assert '"$INPUT_NAME"' in found
+    assert "`env:`" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "docker inspect -f '{{.State}}' x",
+        "docker ps --format '{{json .Names}}'",
+        "echo {{a,b},c}",
+        "echo ${{x}}",
+        "{{ host }}",
+    ],
+)
+def test_what_other_programs_fill_in_is_left_alone(text: str) -> None:
+    check_all(load(f"{HEAD}tasks: [{{name: a, run: {json.dumps(text)}}}]\n"), Catalog(""))

@@ -66,12 +66,17 @@ async def test_outputs_are_lines_of_values_or_objects(tmp_path: Path) -> None:
     echo 'used=42' >> "$MUSTER_OUTPUTS"
     echo 'name=web 01=x' >> "$MUSTER_OUTPUTS"
     echo 'list=[1, "a"]' >> "$MUSTER_OUTPUTS"
-    echo '{"deep": {"a": 1}, "used": 43}' >> "$MUSTER_OUTPUTS"
-    printf 'version=007' >> "$MUSTER_OUTPUTS"
+    echo '{"deep": {"a": 1}, "load": 0.10}' >> "$MUSTER_OUTPUTS"
+    printf 'text<<END\\na=1\\n\\n{"b": 2}\\nEND\\n' >> "$MUSTER_OUTPUTS"
+    echo 'version=1.10' >> "$MUSTER_OUTPUTS"
+    printf 'number=007' >> "$MUSTER_OUTPUTS"
     """
     outcome, _ = await run(tmp_path, text)
     assert isinstance(outcome, Done)
-    assert outcome.outputs == {"used": 43, "name": "web 01=x", "list": [1, "a"], "deep": {"a": 1}, "version": "007"}
+    assert outcome.outputs == {
+        "used": 42, "name": "web 01=x", "list": [1, "a"], "deep": {"a": 1}, "load": 0.1, "text": 'a=1\n\n{"b": 2}',
+        "version": "1.10", "number": "007",
+    }  # fmt: skip
 
 
 async def test_a_failed_script_keeps_what_it_said(tmp_path: Path) -> None:
@@ -84,6 +89,8 @@ async def test_a_failed_script_keeps_what_it_said(tmp_path: Path) -> None:
     [
         ('echo "a=1" >> "$MUSTER_OUTPUTS"; echo oops >> "$MUSTER_OUTPUTS"', "line 2 is neither key=value"),
         ('echo \'{"a": \' >> "$MUSTER_OUTPUTS"', "line 1 is no JSON object"),
+        ('printf "a=1\\na=2\\n" >> "$MUSTER_OUTPUTS"', "line 2: the output 'a' was set before"),
+        ('printf "a<<END\\nb=1\\n" >> "$MUSTER_OUTPUTS"', "line 1: no line 'END' ends the text"),
         ("printf 'a=\\377' >> \"$MUSTER_OUTPUTS\"", "line 1 is not UTF-8"),
         ('head -c 1100000 /dev/zero >> "$MUSTER_OUTPUTS"', "larger than 1024 KB"),
         ('mkfifo "$MUSTER_OUTPUTS"', "no file any more"),

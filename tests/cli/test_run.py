@@ -100,6 +100,20 @@ async def test_inputs_come_from_a_file_and_single_ones_win(mesh: Mesh, tmp_path:
     assert only_order(ran)["inputs"]["text"] == "x"  # type: ignore[index]
 
 
+async def test_the_schema_decides_whether_an_input_is_text(mesh: Mesh) -> None:
+    inputs = "{v: {type: string}, n: {type: integer, default: 1}, x: {default: 1}}"
+    show = """echo "<$INPUT_V|$INPUT_X|$((INPUT_N + 1))>\""""
+    manifest = f"{{kind: blueprint, name: typed, inputs: {inputs}, tasks: [{{name: show, run: {json.dumps(show)}}}]}}"
+    await mesh.ok("apply", "-f", "-", stdin=manifest.encode())
+    run = ["run", "typed", "--on", mesh.element]
+    for version in ("1.10", "5", "true", "1e5"):
+        assert f"<{version}|1.10|3>" in await mesh.ok(
+            *run, "-i", f"v={version}", "-i", "x=1.10", "-i", "n=2", "--follow"
+        )
+    given = b'{"v": "a", "n": 3.0}'
+    assert "<a|1|4>" in await mesh.ok(*run, "--inputs", "-", "--follow", stdin=given)
+
+
 async def test_wrong_inputs_are_told_all_at_once_and_make_no_order(mesh: Mesh) -> None:
     ran = await mesh.muster("run", "obey", "--on", mesh.element, "-i", "how=dance", "-i", "code=900", "-i", "txt=x")
     assert ran.code == 2

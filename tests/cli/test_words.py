@@ -157,21 +157,14 @@ def test_options_for_all_commands_may_stand_before_the_command(capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("a=1", 1),
-        ("a=true", True),
-        ("a=null", None),
-        ("a=text", "text"),
+        ("a=1", "1"),
         ("a=", ""),
-        ('a={"b": [1]}', {"b": [1]}),
+        ('a={"b": [1]}', '{"b": [1]}'),
         ("a=b=c", "b=c"),
-        ("a=NaN", "NaN"),
-        ('a="1"', "1"),
-        ("a=007", "007"),
-        ("a=1e999", "1e999"),
-        ("a=" + "[" * 3000 + "]" * 3000, "[" * 3000 + "]" * 3000),
+        ('a="1"', '"1"'),
     ],
 )
-def test_values_are_json_where_they_parse_as_json(text: str, value: object) -> None:
+def test_an_input_is_sent_as_it_was_typed(text: str, value: str) -> None:
     assert key_value(text) == ("a", value)
 
 

@@ -62,6 +62,31 @@ async def test_env_cwd_and_inputs_reach_a_script(mesh: Roles, tmp_path: Path) ->
     assert '"text"' in parts[5]
 
 
+async def test_an_environment_is_made_of_templates_and_its_values_stay_data(mesh: Roles, tmp_path: Path) -> None:
+    env = {"V": "{{ inputs.v }}", "LIST": "{{ inputs.list }}", "MIXED": "flag={{ inputs.flag }} {{ inputs.list }}"}
+    inputs = {"v": f"$(touch {tmp_path}/x); `id`", "list": [1.5, True], "flag": True}
+    order = await ran(mesh, script("tell", 'printf "%s|" "$V" "$LIST" "$MIXED"', env=env), inputs=inputs)
+    assert (await mesh.output(order["id"])).decode() == f"{inputs['v']}|[1.5,true]|flag=true [1.5,true]|"
+    assert not (tmp_path / "x").exists()
+
+
+async def test_text_that_looks_like_a_number_stays_text(mesh: Roles) -> None:
+    child = blueprint("takes-text", script("show", 'echo "got $INPUT_V"'), inputs={"v": {"type": "string"}})
+    await mesh.apply(child)
+    order = await ran(
+        mesh,
+        script("first", 'printf "version=1.10\\ncount=7\\nmajor=3.0\\n" >> "$MUSTER_OUTPUTS"'),
+        {"name": "file", "run": "cat v; rm v", "files": {"v": "{{ tasks.first.outputs.version }} "}},
+        *(
+            {"name": f"child-{name}", "uses": "order", "with": {
+                "blueprint": "takes-text", "inputs": {"v": f"{{{{ tasks.first.outputs.{name} }}}}"}}}
+            for name in ("version", "count", "major")
+        ),
+    )  # fmt: skip
+    assert order["state"] == "finished", order
+    assert order["outputs"]["version"] == "1.10"
+
+
 async def test_files_are_templates_of_inputs_and_earlier_outputs(mesh: Roles) -> None:
     order = await ran(
         mesh,

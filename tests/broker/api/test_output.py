@@ -106,10 +106,11 @@ async def test_a_follower_sees_everything_and_then_the_end(mesh: Mesh) -> None:
             await printer.say("naïve\n".encode())
             assert (await anext(stream)).data["data"] == "naïve\n"
             await printer.say(b"\xc3")
-            assert (await anext(stream)).data["data"] == "\\xc3"
+            await printer.say(b"\xa4\xe2\x82")
+            assert (await anext(stream)).data["data"] == "ä"
             await printer.say(b"\x00\x01\xff")
             binary = (await anext(stream)).data
-            assert (binary["encoding"], b64decode(binary["data"])) == ("base64", b"\x00\x01\xff")
+            assert (binary["encoding"], b64decode(binary["data"])) == ("base64", b"\xe2\x82\x00\x01\xff")
             await printer.say(b"last\n")
             await finish(mesh, order, OrderState.FAILED)
             assert (await anext(stream)).data["data"] == "last\n"
