@@ -83,7 +83,7 @@ async def test_text_with_other_line_ends_is_followed_like_any_other(mesh: Mesh) 
 
 async def test_a_watcher_outlives_an_event_with_any_text(mesh: Mesh) -> None:
     async with mesh.running("events", "--after", "0", "--kind", "inbox.rejected", "-o", "json") as watcher:
-        client = await nats.connect(mesh.nats)
+        client = await nats.connect(mesh.nats, token=mesh.nats_token)
         body = json.dumps({"blueprint": f"x{LINE_ENDS}\ud800", "on": mesh.element}, ensure_ascii=False)
         for text in (body.encode(errors="replace"), b'{"blueprint": "after", "on": "nobody"}'):
             await client.publish("muster.inbox.orders", text)
