@@ -24,6 +24,7 @@ from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem
 from muster.mesh.firing import FireReply
 from muster.mesh.model import Wire
+from muster.mesh.moment import rfc3339
 
 log = structlog.get_logger()
 
@@ -99,7 +100,11 @@ class Schedule(Provider):
 
     @abstractmethod
     def following(self, after: datetime, start: datetime) -> datetime | None:
-        """The first due time after `after`; `start` is when the trigger was applied.  None: there is no more."""
+        """The first due time after `after`; `start` is when the schedule was applied.  None: there is no more."""
+
+    def key(self, due: datetime, start: datetime) -> str:  # noqa: ARG002 - an instant is one whenever it was applied
+        """What makes two firings for a due time one, whichever host asks."""
+        return rfc3339(due)
 
 
 @lru_cache(maxsize=256)
@@ -187,7 +192,7 @@ class Mesh(Protocol):
 
     @property
     def changed_at(self) -> datetime:
-        """When the trigger was applied: what happened before does not concern it."""
+        """When the trigger was applied with its present settings: what happened before does not concern it."""
         ...
 
     async def fire(self, happening: Happening) -> FireReply:

@@ -27,6 +27,8 @@ def definition_of(stored: StoredObject, trigger: Trigger) -> Definition:
         provider=trigger.provider,
         changed_at=stored.changed_at,
         seq=stored.seq,
+        begun_at=stored.begun_at,
+        active_at=stored.active_at,
         with_=trigger.with_,
         enabled=trigger.enabled,
         headers=headers_read(trigger),

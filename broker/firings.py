@@ -178,11 +178,12 @@ class Firings(Orders):
         if not isinstance(schedule, Schedule):
             raise RefusedError(f"trigger {trigger!r} does not go by the clock; its provider is {manifest.provider}")
         told: list[dict[str, str]] = []
-        due = schedule.following(now, stored.changed_at)
+        begun = stored.begun_at or stored.changed_at
+        due = schedule.following(now, begun)
         while due is not None and len(told) < count:
             local = due.astimezone(schedule.zone()).isoformat()
             told.append({"due": rfc3339(due), "local": local})
-            due = schedule.following(due, stored.changed_at)
+            due = schedule.following(due, begun)
         return told
 
     # -- inside ---------------------------------------------------------------------------------

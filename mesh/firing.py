@@ -28,7 +28,11 @@ class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
     version: int
     provider: str
     changed_at: datetime
-    """When this version was applied: nothing before it counts."""
+    """When this version was applied."""
+    begun_at: datetime | None = None
+    """From when its schedule counts (an interval, say): a change of other fields keeps it."""
+    active_at: datetime | None = None
+    """Since when it has been enabled with these settings: nothing before it counts."""
     seq: int = 0
     """Where on the log it was applied; tells which of two is newer, also where clocks were set back."""
     with_: dict[str, Any] = {}

@@ -165,7 +165,7 @@ class Clock(Service):
         """Make good what was missed, and wait for what comes."""
         now = self._wall.now()
         began = min(self._began or now, now) - most_delay(entry.schedule)
-        after = entry.changed_at
+        after = entry.active_at
         last = self._last.pop(entry.name, None)
         if last is not None and last <= now + SET_BACK:
             after = max(after, last)
@@ -177,14 +177,14 @@ class Clock(Service):
     def _make_good(self, entry: Entry, after: datetime, until: datetime, now: datetime) -> None:
         """Hand over what is still to be fired of the times that went by."""
         with _guarded(entry):
-            if missed := made_good(entry.schedule, entry.changed_at, after, until):
+            if missed := made_good(entry.schedule, entry.begun_at, after, until):
                 self.ticks.hand(entry, missed, now)
 
     def _wait(self, entry: Entry, after: datetime) -> None:
         """Wait for the first time after `after`."""
         entry.due = None
         with _guarded(entry):
-            entry.due = due = entry.schedule.following(after, entry.changed_at)
+            entry.due = due = entry.schedule.following(after, entry.begun_at)
             if due is None:
                 return
             entry.at = (due + delay(entry, due)).timestamp()
@@ -276,11 +276,11 @@ def _is_meant(item: _Place) -> bool:
 
 
 def _has_moved(entry: Entry) -> bool:
-    """Whether the same schedule goes by other times since it was applied anew, for it counts from then."""
+    """Whether the same schedule has other times since it was made anew or enabled."""
     if entry.due is None:
-        return entry.schedule.following(entry.changed_at, entry.changed_at) is not None
-    is_ahead = entry.due > entry.changed_at
-    return is_ahead and entry.schedule.following(entry.due - MOMENT, entry.changed_at) != entry.due
+        return entry.schedule.following(entry.active_at, entry.begun_at) is not None
+    is_ahead = entry.due > entry.active_at
+    return is_ahead and entry.schedule.following(entry.due - MOMENT, entry.begun_at) != entry.due
 
 
 @contextmanager

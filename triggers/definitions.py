@@ -45,6 +45,10 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     provider: str
     changed_at: datetime
+    begun_at: datetime
+    """From when its schedule counts."""
+    active_at: datetime
+    """Nothing before it counts."""
     seq: int = 0
     """Where on the log this version was applied."""
     enabled: bool
@@ -84,6 +88,8 @@ def understood(definition: Definition) -> Trigger:
         version=definition.version,
         provider=definition.provider,
         changed_at=definition.changed_at,
+        begun_at=definition.begun_at or definition.changed_at,
+        active_at=definition.active_at or definition.changed_at,
         seq=definition.seq,
         enabled=definition.enabled,
         headers=frozenset(definition.headers),

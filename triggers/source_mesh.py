@@ -61,8 +61,8 @@ class SourceMesh:
 
     @property
     def changed_at(self) -> datetime:
-        """When the trigger was applied."""
-        return self.definition.changed_at
+        """When the trigger was enabled with its present settings."""
+        return self.definition.active_at
 
     async def fire(self, happening: Happening) -> FireReply:
         """Hand an event over, and try until it is taken.

@@ -129,7 +129,10 @@ class Sources(Service):
         await self._desk.definitions.ready.wait()
         for name in await self._left():
             if name not in self._runs:
-                gone = Trigger(name=name, version=0, provider="", changed_at=datetime.now(UTC), enabled=False)
+                now = datetime.now(UTC)
+                gone = Trigger(
+                    name=name, version=0, provider="", changed_at=now, begun_at=now, active_at=now, enabled=False
+                )
                 try:
                     await self._leftovers.clear(SourceMesh(self._desk, gone))
                 except Exception as error:  # noqa: BLE001 - anybody's code may run here

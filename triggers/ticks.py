@@ -41,8 +41,9 @@ class Entry:
     """A schedule at work: its trigger, and the next due time."""
 
     __slots__ = (
+        "active_at",
         "at",
-        "changed_at",
+        "begun_at",
         "due",
         "is_present",
         "name",
@@ -70,7 +71,7 @@ class Entry:
     def take(self, trigger: Trigger) -> None:
         """It is another version of the trigger now, with the same schedule."""
         self.version = trigger.version
-        self.changed_at = trigger.changed_at
+        self.begun_at, self.active_at = trigger.begun_at, trigger.active_at
 
     def ready(self, due: datetime) -> FireRequest | None:
         """Its firing, if that was made ready and still is the one."""
@@ -203,12 +204,12 @@ def _is_wanted(entry: Entry, due: datetime) -> bool:
 
 def request(entry: Entry, due: datetime) -> FireRequest:
     """The firing of a due time; its key makes it the same one whoever asks for it."""
-    key = rfc3339(due)
+    key = entry.schedule.key(due, entry.begun_at)
     event: dict[str, Any] = {
         "provider": entry.provider,
         "kind": "tick",
         "id": key,
-        "time": key,
+        "time": rfc3339(due),
         "body": {},
         "headers": {},
         **entry.schedule.told(due),

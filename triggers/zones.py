@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from muster.blueprints.suggest import did_you_mean
+from muster.mesh.moment import rfc3339
 
 LAST_YEAR: Final = 2199
 """How far ahead is looked for a due time."""
@@ -89,16 +90,13 @@ class Zone:
         """What the wall clock shows at a time (UTC)."""
         return moment.replace(tzinfo=UTC).astimezone(self.info).replace(tzinfo=None, fold=0)
 
-    def key(self, due: datetime, is_named: Callable[[datetime], bool]) -> str | None:
+    def key(self, due: datetime, is_named: Callable[[datetime], bool]) -> str:
         """The local time that something is due for, with the zone; the second of two alike with its offset too.
 
-        Args:
-            due: when it is due.
-            is_named: whether the schedule has a time of the wall clock among its own.
-
-        Returns:
-            None if the schedule does not go by the wall clock there.
+        That in UTC if no time of the wall clock that `is_named` in the schedule is meant.
         """
+        if self.name == "UTC":
+            return rfc3339(due)
         local = due.astimezone(self.info)
         wall = local.replace(tzinfo=None, fold=0)
         if is_named(wall):
@@ -108,7 +106,7 @@ class Zone:
         skipped = moment + span.before
         if moment < span.begin + span.jump and is_named(skipped):
             return f"{skipped.isoformat()}[{self.name}]"
-        return None
+        return rfc3339(due)
 
 
 @lru_cache(maxsize=1024)

@@ -20,6 +20,10 @@ class StoredObject(Wire):
     changed_at: datetime
     seq: int = 0
     """Of the record that made this version."""
+    begun_at: datetime | None = None
+    """Of a trigger: from when its schedule counts."""
+    active_at: datetime | None = None
+    """Of a trigger: since when it has been enabled with these settings; nothing before counts."""
 
     def says(self, manifest: dict[str, Any]) -> bool:
         """Whether this very manifest was applied."""

@@ -331,6 +331,8 @@ class State:
             changed_at=changes.stamp.time,
             seq=changes.stamp.seq,
         )
+        if kind == "trigger":
+            stored = triggers.dated(stored, before)
         if is_element_kind(kind):
             standing = self.fleet.elements.get(name)
             self.fleet.put(stored)

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from muster.blueprints.objects.trigger import Trigger
+from muster.blueprints.provider import Schedule
+from muster.broker.state.element import StoredObject
 from muster.broker.state.standing import Standing
 
 if TYPE_CHECKING:
     from muster.broker.state.changes import Changes
     from muster.broker.state.machine import State
 
+_POLICIES: Final = frozenset(Schedule.__struct_encode_fields__)
+
 
 def heed(state: State, trigger: str) -> None:
     """From now on its manifest says how many of its orders may be under way."""
     manifest = state.fleet.get("trigger", trigger)
     state.triggers.limit(trigger, manifest.max_open if isinstance(manifest, Trigger) else None)
+
+
+def dated(stored: StoredObject, before: StoredObject | None) -> StoredObject:
+    """A trigger, and from when its schedule and its settings count: a change of anything else keeps both."""
+    begun_at = active_at = stored.changed_at
+    if before is not None and _times(before.manifest) == _times(stored.manifest):
+        begun_at = before.begun_at or before.changed_at
+    if before is not None and before.manifest.get("enabled", True) and _settings(before) == _settings(stored):
+        active_at = before.active_at or before.changed_at
+    return replace(stored, begun_at=begun_at, active_at=active_at)
+
+
+def _settings(stored: StoredObject) -> tuple[Any, Any]:
+    return stored.manifest.get("provider"), stored.manifest.get("with") or {}
 
 
 def applied(state: State, trigger: str, changes: Changes) -> None:
@@ -51,3 +72,9 @@ def _forget(state: State, trigger: str, changes: Changes) -> None:
     state.triggers.limit(trigger, None)
     if state.triggers.standing.pop(trigger, None) is not None:
         changes.standings[trigger] = None
+
+
+def _times(manifest: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What says when it fires; the rest of `with` says what becomes of a time that was missed, and the like."""
+    settings = manifest.get("with") or {}
+    return manifest.get("provider"), {name: settings[name] for name in settings if name not in _POLICIES}

@@ -163,3 +163,36 @@ def test_late_ticks_do_not_turn_the_clock_back() -> None:
     for hour in (1, 3, 2):
         book.fire(f"at{hour}", due=START + timedelta(hours=hour))
     assert book.state.triggers.standing["t"].last_due == START + timedelta(hours=3)
+
+
+def counts(book: Book) -> tuple[datetime | None, datetime | None]:
+    """From when the trigger's schedule and its settings count."""
+    stored = book.state.fleet.stored["trigger", "t"]
+    return stored.begun_at, stored.active_at
+
+
+def test_a_schedule_counts_from_its_own_last_change_only() -> None:
+    book = Book()
+    book.trigger(**{"with": {"every": "1h"}})
+    first = book.now
+    book.trigger(**{"with": {"every": "1h"}}, summary="another", max_open=2, labels={"a": "b"})
+    book.trigger(**{"with": {"every": "1h"}}, blueprint="b2")
+    assert counts(book) == (first, first)
+    book.trigger(**{"with": {"every": "1h", "missed": "all", "jitter": "5s"}})
+    assert counts(book) == (first, book.now)
+    book.trigger(**{"with": {"every": "2h"}})
+    assert counts(book) == (book.now, book.now)
+    book.trigger(**{"with": {"every": "2h"}}, provider="y")
+    assert counts(book) == (book.now, book.now)
+
+
+def test_what_goes_by_while_a_trigger_is_disabled_does_not_count_but_its_schedule_goes_on() -> None:
+    book = Book()
+    book.trigger(**{"with": {"every": "1h"}})
+    first = book.now
+    book.trigger(**{"with": {"every": "1h"}}, enabled=False)
+    book.trigger(**{"with": {"every": "1h"}})
+    assert counts(book) == (first, book.now)
+    book.write(records.Deleted(id="x", object_kind="trigger", name="t", by="test"))
+    book.trigger(**{"with": {"every": "1h"}})
+    assert counts(book) == (book.now, book.now)

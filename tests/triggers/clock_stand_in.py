@@ -25,11 +25,26 @@ def at(text: str) -> datetime:
 
 
 def trigger(
-    name: str = "tick", *, provider: str = "cron", applied: datetime = NOON, version: int = 1, **with_: Any
+    name: str = "tick",
+    *,
+    provider: str = "cron",
+    applied: datetime = NOON,
+    begun: datetime | None = None,
+    version: int = 1,
+    **with_: Any,
 ) -> Trigger:
     """A trigger as the definitions tell of it."""
     settings = with_ or {"cron": "* * * * *"}
-    found = understood(Definition(name=name, version=version, provider=provider, changed_at=applied, with_=settings))
+    definition = Definition(
+        name=name,
+        version=version,
+        provider=provider,
+        changed_at=applied,
+        begun_at=begun,
+        active_at=begun,
+        with_=settings,
+    )
+    found = understood(definition)
     assert found.settings is not None, found.trouble
     return found
 

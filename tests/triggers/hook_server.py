@@ -53,7 +53,16 @@ def made(name: str, provider: str, version: int = 1, **settings: Any) -> Trigger
     built, faults = build(provider_kinds()[provider], settings)
     assert isinstance(built, Provider), faults
     assert not list(built.problems())
-    return Trigger(name=name, version=version, provider=provider, changed_at=FIRST, enabled=True, settings=built)
+    return Trigger(
+        name=name,
+        version=version,
+        provider=provider,
+        changed_at=FIRST,
+        begun_at=FIRST,
+        active_at=FIRST,
+        enabled=True,
+        settings=built,
+    )
 
 
 class Fired:

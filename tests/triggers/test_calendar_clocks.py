@@ -137,7 +137,7 @@ def test_a_begin_that_clocks_skip_or_show_twice() -> None:
 
 
 def test_a_day_that_is_left_out_is_left_out_also_where_its_times_come_late() -> None:
-    nuuk = {"rrule": "FREQ=DAILY", "since": "2027-03-26T23:30", "timezone": "America/Nuuk"}
+    nuuk: dict[str, Any] = {"rrule": "FREQ=DAILY", "since": "2027-03-26T23:30", "timezone": "America/Nuuk"}
     assert local(Calendar(**nuuk), 3) == ["26 23:30-0200", "28 00:30-0100", "28 23:30-0100"]
     assert local(Calendar(**nuuk, except_=("2027-03-27",)), 2) == ["26 23:30-0200", "28 23:30-0100"]
     assert local(Calendar(**nuuk, except_=("2027-03-28",)), 2) == ["26 23:30-0200", "29 23:30-0100"]
@@ -247,7 +247,7 @@ async def test_the_clock_fires_what_was_told(rrule: str, day: str) -> None:
     calendar = berlin(rrule, begin.isoformat())
     expected = [each for each in due(calendar, 99, begin) if each <= begin + timedelta(hours=20)]
     hands, broker = Hands(begin), Broker()
-    settings = {"rrule": rrule, "since": begin.isoformat(), "timezone": "Europe/Berlin"}
+    settings: dict[str, Any] = {"rrule": rrule, "since": begin.isoformat(), "timezone": "Europe/Berlin"}
     async with running(hands, broker, trigger(provider="calendar", applied=begin, **settings)):
         for _ in range(20 * 2):
             await hands.move(minutes=30)

@@ -17,7 +17,8 @@ DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 def days(rrule: str, since: str, count: int) -> list[str]:
     calendar = Calendar(rrule=rrule, since=since)
     assert not list(calendar.problems())
-    at, found = datetime(1940, 1, 1, tzinfo=UTC), []
+    at = datetime(1940, 1, 1, tzinfo=UTC)
+    found: list[str] = []
     while len(found) < count and (following := calendar.following(at, at)) is not None:
         at = following
         found.append(at.date().isoformat())

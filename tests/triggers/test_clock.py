@@ -48,12 +48,12 @@ async def test_what_is_fired_says_when_it_was_due() -> None:
         await hands.move(hours=1)
         await eventually(lambda: broker.asked)
     (request,) = broker.asked
-    assert (request.trigger, request.version, request.key) == ("night", 3, "2030-01-31T13:00:00Z")
+    assert (request.trigger, request.version, request.key) == ("night", 3, "2030-01-31T14:00:00[Europe/Berlin]")
     assert request.due == at("13:00:00")
     assert request.event == {
         "provider": "cron",
         "kind": "tick",
-        "id": "2030-01-31T13:00:00Z",
+        "id": "2030-01-31T14:00:00[Europe/Berlin]",
         "time": "2030-01-31T13:00:00Z",
         "body": {},
         "headers": {},

@@ -10,7 +10,7 @@ from muster.mesh.errors import UnavailableError
 from muster.mesh.firing import FireReply, FireRequest
 from muster.triggers.clock import BREATH
 from tests.kit.waiting import eventually
-from tests.triggers.clock_stand_in import EACH_MINUTE, Broker, Hands, at, fired, running, trigger
+from tests.triggers.clock_stand_in import EACH_MINUTE, NOON, Broker, Hands, at, fired, running, trigger
 
 
 async def test_a_trigger_that_comes_or_goes_counts_at_once() -> None:
@@ -55,7 +55,7 @@ async def test_a_new_version_of_the_same_schedule_keeps_what_is_due() -> None:
         ("interval", {"every": "1h", "since": "2030-01-31T00:00:00Z"}, ["13:00:00", "14:00:00"]),
         ("calendar", {"rrule": "FREQ=HOURLY"}, ["13:45:00"]),
         ("calendar", {"rrule": "FREQ=HOURLY;BYMINUTE=0;BYSECOND=0"}, ["13:00:00", "14:00:00"]),
-        ("calendar", {"rrule": "FREQ=MINUTELY;COUNT=3"}, ["12:46:00", "12:47:00"]),
+        ("calendar", {"rrule": "FREQ=MINUTELY;COUNT=3"}, ["12:46:00", "12:47:00", "12:48:00"]),
         ("cron", {"cron": "0 * * * *"}, ["13:00:00", "14:00:00"]),
     ],
 )
@@ -71,6 +71,20 @@ async def test_what_counts_from_the_time_of_applying_counts_anew(
             await hands.move(minutes=1)
         await fired(broker, *expected)
     assert {request.version for request in broker.asked} == {2}
+
+
+async def test_a_change_of_something_else_keeps_the_schedule_and_what_was_missed() -> None:
+    hands, broker = Hands(at("12:45:00")), Broker()
+    settings: dict[str, Any] = {"provider": "interval", "every": "1h"}
+    async with running(hands, broker, trigger(**settings)) as clock:
+        for version in range(2, 7):
+            clock.hear("tick", trigger(version=version, applied=hands.now(), begun=NOON, **settings))
+            await hands.move(minutes=20)
+        await fired(broker, "13:00:00", "14:00:00")
+    broker.log = {"tick": at("14:00:00")}
+    late, missed = Hands(at("15:30:00")), trigger(version=7, applied=at("15:29:00"), begun=NOON, **settings)
+    async with running(late, broker, missed):
+        await fired(broker, "13:00:00", "14:00:00", "15:00:00")
 
 
 async def test_a_time_within_its_jitter_when_the_trigger_is_applied_anew_still_goes_off() -> None:

@@ -105,6 +105,10 @@ class Calendar(Schedule, kw_only=True):
         """The first time after `after`."""
         return self._times(start).following(after)
 
+    def key(self, due: datetime, start: datetime) -> str:
+        """The local time, or that in UTC where it counts hours or minutes as they pass."""
+        return self._times(start).key(due)
+
     def _times(self, start: datetime) -> Times:
         return times(self, start.replace(microsecond=0) if self.since is None else None)
 
@@ -126,7 +130,9 @@ class Times:
         self._zone = zone = zones.find(settings.timezone)
         self._begin = _begin(settings, applied, zone)
         self._until = _end(settings.until, zone)
-        self._dates = sorted({_point(text, zone).moment for text in settings.dates})
+        dates = [_point(text, zone) for text in settings.dates]
+        self._dates = sorted({point.moment for point in dates})
+        self._walls = frozenset(point.wall for point in dates)
         self._rules = [_at_work(text, self._begin, zone) for text in settings.rules]
         excepted = [_point(text, zone) for text in settings.except_]
         self._days = frozenset(point.wall.date() for point in excepted if point.is_day)
@@ -144,6 +150,13 @@ class Times:
         found = self._next(after.astimezone(UTC).replace(tzinfo=None))
         self._from, self._to = after, None if found is None else found.replace(tzinfo=UTC)
         return self._to
+
+    def key(self, due: datetime) -> str:
+        """What tells a due time from others, whatever a host knows of the zone."""
+        return self._zone.key(due, self._is_named)
+
+    def _is_named(self, wall: datetime) -> bool:
+        return wall in self._walls or any(rule.has(wall) for rule in self._rules)
 
     @property
     def is_empty(self) -> bool:

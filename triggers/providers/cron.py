@@ -10,6 +10,7 @@ from typing import Final
 from muster.blueprints.provider import Schedule
 from muster.mesh.errors import InvalidError, Problem
 from muster.triggers import crontab, zones
+from muster.triggers.zones import MOMENT
 
 LONGEST: Final = 1000
 """Characters of a line."""
@@ -48,17 +49,22 @@ class Cron(Schedule, kw_only=True):
         """The first time after `after` that matches."""
         return times(self.cron, self.timezone).following(after)
 
+    def key(self, due: datetime, start: datetime) -> str:  # noqa: ARG002
+        """The local time."""
+        return times(self.cron, self.timezone).key(due)
+
 
 class Times:
     """A line in a zone.  Triggers share it, and what it has found last."""
 
-    __slots__ = ("_crontab", "_from", "_to", "_zone")
+    __slots__ = ("_crontab", "_from", "_key", "_to", "_zone")
 
     def __init__(self, line: crontab.Crontab, zone: zones.Zone) -> None:
         self._crontab = line
         self._zone = zone
         self._from: datetime | None = None
         self._to: datetime | None = None
+        self._key: tuple[datetime, str] | None = None
 
     def following(self, after: datetime) -> datetime | None:
         """As `Schedule.following`; nothing is due between what it found and what it found it for."""
@@ -67,6 +73,15 @@ class Times:
         found = self._zone.following(self._crontab.following, after, every_hour=self._crontab.every_hour)
         self._from, self._to = after - timedelta(microseconds=after.microsecond), found
         return found
+
+    def key(self, due: datetime) -> str:
+        """The local time that something is due for; the last one is remembered."""
+        if self._key is None or self._key[0] != due:
+            self._key = due, self._zone.key(due, self._is_named)
+        return self._key[1]
+
+    def _is_named(self, wall: datetime) -> bool:
+        return self._crontab.following(wall - MOMENT) == wall
 
 
 @lru_cache(maxsize=16384)
