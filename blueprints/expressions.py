@@ -7,10 +7,11 @@ The CEL library is imported when the first expression is compiled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from muster.blueprints import inner_texts
 from muster.blueprints.references import (
     EVENT_SCOPE,
     VARIABLES,
@@ -115,6 +116,7 @@ class Condition:
         Raises:
             EvaluationError: it reads something that is not there, or compares what cannot be compared.
         """
+        inner_texts.begin()
         value = self._evaluated(values)
         if isinstance(value, bool):
             return value
@@ -184,15 +186,30 @@ def _filter_environment() -> Any:
 @lru_cache(maxsize=1)
 def _condition_environment() -> Any:
     any_map = "map<string, dyn>"
-    return _environment({"inputs": any_map, "tasks": f"map<string, {any_map}>", "element": any_map, "order": any_map})
+    variables = {"inputs": any_map, "tasks": f"map<string, {any_map}>", "element": any_map, "order": any_map}
+    return _environment(variables, _inner_texts())
 
 
 @lru_cache(maxsize=1)
 def _event_environment() -> Any:
-    return _environment({"event": "map<string, dyn>"})
+    return _environment({"event": "map<string, dyn>"}, _inner_texts())
 
 
-def _environment(variables: Mapping[str, str]) -> Any:
+def _inner_texts() -> list[Any]:
+    """`from_json(text)` and `base64.decode(text)`: the library's own decodes without a bound, and makes base64 too."""
+    from cel_expr_python import cel
+
+    string, data = cel.Type.STRING, cel.Type.BYTES
+    reads_text = cel.Overload("from_json_string", cel.Type.DYN, [string], False, inner_texts.from_json)
+    reads_bytes = cel.Overload("from_json_bytes", cel.Type.DYN, [data], False, inner_texts.from_json)
+    decodes = cel.Overload("base64_decode", data, [string], False, inner_texts.bytes_of_base64)
+    return [
+        cel.FunctionDecl("from_json", [reads_text, reads_bytes]),
+        cel.FunctionDecl("base64.decode", [decodes]),
+    ]
+
+
+def _environment(variables: Mapping[str, str], functions: Sequence[Any] = ()) -> Any:
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_optional, ext_strings
 
@@ -210,6 +227,7 @@ def _environment(variables: Mapping[str, str]) -> Any:
     return cel.NewEnv(
         variables={name: types[type_] for name, type_ in variables.items()},
         extensions=[ext_optional.ExtOptional(), ext_strings.ExtStrings()],
+        functions=list(functions),
     )
 
 

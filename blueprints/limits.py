@@ -11,6 +11,8 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.filters import do_round
 
+from muster.blueprints.inner_texts import from_json, text_of_base64
+
 _MAX_RANGE = 10_000
 _MAX_TEXT = 1024 * 1024
 _MAX_WIDTH = 200
@@ -89,8 +91,20 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _from_json(text: Any) -> Any:
+    must_be_there(text)
+    return from_json(text)
+
+
+def _b64decode(text: Any) -> str:
+    must_be_there(text)
+    return text_of_base64(text)
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
+    "b64decode": _b64decode,
     "concat": concat,
+    "from_json": _from_json,
     "indent": _indent,
     "join": _join,
     "replace": _replace,

@@ -15,6 +15,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.visitor import NodeTransformer
 
+from muster.blueprints import inner_texts
+
 MAX_STEPS = 400_000
 """Of one evaluation; they take about a second."""
 
@@ -27,6 +29,7 @@ _left: ContextVar[int] = ContextVar("_left", default=MAX_STEPS)
 def begin() -> None:
     """An evaluation begins."""
     _left.set(MAX_STEPS)
+    inner_texts.begin()
 
 
 def spend(steps: int) -> None:
