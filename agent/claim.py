@@ -170,7 +170,7 @@ async def _ask(shop: Workshop, packet: Packet, element: str, *, declined: bool =
     )
     request = msgspec.json.encode(asked)
     try:
-        answer = await shop.client.request(names.api("orders", "resume"), request, timeout=5)
+        answer = await shop.client.request(names.agent(element, "resume"), request, timeout=5)
         reply = _reply.decode(answer.data)
     except (nats.errors.Error, TimeoutError, msgspec.MsgspecError):  # no broker just now, or it gave an error
         return Wait(ASK_AGAIN)

@@ -144,7 +144,7 @@ class TaskContext:
         while True:
             with suppress(nats.errors.Error, TimeoutError):
                 reply = await self._attempt.shop.client.request(
-                    names.api("orders", "create"), body, timeout=10, headers=headers
+                    names.agent(self.element, "create"), body, timeout=10, headers=headers
                 )
                 return _created(reply.data)
             await asyncio.sleep(ASK_AGAIN)

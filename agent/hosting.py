@@ -14,14 +14,16 @@ from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
 from muster.agent.claim import begun
+from muster.agent.clock import Clock
 from muster.agent.lease import now
 from muster.agent.orders import Orders
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
 from muster.mesh import names
-from muster.mesh.errors import RefusedError, UnavailableError, UnreachableError, from_problem
-from muster.mesh.model import Assignment, Control, JoinRequest, Presence
+from muster.mesh.errors import MusterError, RefusedError, UnavailableError, UnreachableError, VersionError, from_problem
+from muster.mesh.model import Assignment, Control, JoinRequest, Presence, Welcome
 from muster.mesh.service import Service
+from muster.mesh.version import OURS, broker_misfit
 from muster.mesh.wire import post, subscribe, unsubscribe
 
 log = structlog.get_logger()
@@ -35,33 +37,41 @@ HEARTBEAT = 1 / 8
 LOOK_AGAIN = 30.0
 """Seconds after which the assignment is read once more, whatever was heard: a message may have been missed."""
 
+JOIN_INTERVAL = 600.0
+"""Seconds after which we join once more: the answer says what time it is, and clocks drift."""
+
 SETTLE = 1.0
 """Seconds after which an assignment that was heard of is read from the bucket, which alone is right."""
 
 
-async def join(client: Client, request: JoinRequest, meanwhile: Callable[[], None] | None = None) -> Assignment:
-    """Take up an element, as soon as a broker answers; `meanwhile` is called while none does.
+async def join(
+    client: Client, request: JoinRequest, clock: Clock, meanwhile: Callable[[], None] | None = None
+) -> Assignment:
+    """Take up an element, as soon as a broker answers that fits; `meanwhile` is called while none does.
 
     Raises:
         MusterError: the broker refuses.
     """
     body = msgspec.json.encode(request)
-    told = ""
+    told: str | None = None
     while True:
+        asked_at = now()
         try:
-            reply = await client.request(names.api("elements", "join"), body, timeout=5)
-            return assignment(reply.data)
-        except (nats.errors.Error, TimeoutError, UnreachableError, OSError) as error:
-            why = error.detail if isinstance(error, UnreachableError) else "no broker answers"
+            reply = await client.request(names.agent(request.element, "join"), body, timeout=5)
+            welcome = welcomed(reply.data)
+            clock.set(welcome.time, asked_at)
+            return welcome.assignment
+        except (nats.errors.Error, TimeoutError, UnreachableError, VersionError, OSError) as error:
+            why = error.detail if isinstance(error, MusterError) else await broker_misfit(client, "agent")
             if why != told:
-                log.warning("join.waits", element=request.element, why=why)
+                log.warning("join.waits", element=request.element, why=why or "no broker answers")
                 told = why
             if meanwhile is not None:
                 meanwhile()
             await asyncio.sleep(ASK_AGAIN)
 
 
-def assignment(data: bytes) -> Assignment:
+def welcomed(data: bytes) -> Welcome:
     """What a broker answered to a join.
 
     Raises:
@@ -71,7 +81,7 @@ def assignment(data: bytes) -> Assignment:
         answer = msgspec.json.decode(data)
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
             raise from_problem(answer["error"])
-        return msgspec.convert(answer, Assignment)
+        return msgspec.convert(answer, Welcome)
     except msgspec.MsgspecError as error:
         raise RefusedError(f"the broker gave an answer that is no assignment: {error}") from error
 
@@ -96,7 +106,7 @@ class Host(Service):
             await subscribe(client, names.begin(self.element), self._begun),
             await subscribe(client, names.entry(names.ASSIGNMENT_BUCKET, self.element), self._heard),
         ]
-        given = await join(client, self._request())
+        given = await join(client, self._request(), self._shop.clock)
         try:
             async with Slots(self._shop, given, self._orders) as slots:
                 self.slots = slots
@@ -108,7 +118,13 @@ class Host(Service):
                 await unsubscribe(subscription)
 
     def _request(self) -> JoinRequest:
-        return JoinRequest(element=self.element, agent=self._shop.agent, place=self._shop.place)
+        return JoinRequest(
+            element=self.element,
+            agent=self._shop.agent,
+            place=self._shop.place,
+            protocol=OURS.protocol,
+            version=OURS.version,
+        )
 
     def reconnected(self) -> None:
         """NATS was away: whatever was said meanwhile is to be asked for."""
@@ -124,7 +140,7 @@ class Host(Service):
 
     async def _follow(self, slots: Slots) -> None:
         loop = asyncio.get_running_loop()
-        look_at = loop.time() + LOOK_AGAIN
+        look_at, join_at = loop.time() + LOOK_AGAIN, loop.time() + JOIN_INTERVAL
         while True:
             self._say()
             with suppress(TimeoutError):
@@ -132,9 +148,10 @@ class Host(Service):
                     await self._news.wait()
                     look_at = min(look_at, loop.time() + SETTLE)
                     self._news.clear()
-            if self._must_join:
+            if self._must_join or loop.time() >= join_at:
                 self._must_join = False
-                slots.assign(await join(self._shop.client, self._request(), self._say))
+                join_at = loop.time() + JOIN_INTERVAL
+                slots.assign(await join(self._shop.client, self._request(), self._shop.clock, self._say))
             if loop.time() >= look_at:
                 look_at = loop.time() + LOOK_AGAIN
                 await self._look(slots)
@@ -180,6 +197,13 @@ class Host(Service):
         self._orders.cancel(control.cancel)
 
     def _say(self, *, leaving: bool = False) -> None:
-        presence = Presence(agent=self._shop.agent, leaving=leaving, at=now())
+        presence = Presence(
+            agent=self._shop.agent,
+            leaving=leaving,
+            at=now(),
+            time=self._shop.clock.wall(),
+            protocol=OURS.protocol,
+            version=OURS.version,
+        )
         with suppress(UnavailableError):
             post(self._shop.client, names.presence(self.element), msgspec.json.encode(presence))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from nats.aio.client import Client
 
+from muster.broker.agents import Agents
 from muster.broker.firings import Firings
 from muster.broker.log import Log
-from muster.broker.objects import ObjectChange, Objects
+from muster.broker.objects import ObjectChange
 from muster.broker.presence import Presences
 from muster.broker.query import Query
 from muster.broker.state.machine import State
@@ -15,11 +16,11 @@ from muster.broker.streams import StreamSettings
 __all__ = ["Commands", "ObjectChange"]
 
 
-class Commands(Firings, Objects):
+class Commands(Firings, Agents):
     """The verbs of `/api/v1` and `muster.api.*`."""
 
     def __init__(
         self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings, presences: Presences
     ) -> None:
         Firings.__init__(self, client, state, log, query)
-        Objects.__init__(self, client, state, log, query, settings, presences)
+        Agents.__init__(self, client, state, log, query, settings, presences)

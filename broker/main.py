@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import structlog
@@ -51,7 +51,15 @@ from muster.mesh.tokens import Token
 
 log = structlog.get_logger()
 
-_presence = msgspec.json.Decoder(Presence)
+
+class _AnyPresence(Presence, forbid_unknown_fields=False):
+    """A heartbeat in whichever version: a later one may say more."""
+
+
+_presence = msgspec.json.Decoder(_AnyPresence)
+
+MOST_TROUBLES: Final = 20
+"""Elements of which a broker's status says what is wrong with their agents."""
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +145,7 @@ class Broker:
         self.presences = Presences(min(timedelta(seconds=15), settings.lease / 2))
         self.beginnings = Beginnings(self.publisher, self.state, self.presences, settings.lease)
         self.query = Query(file, self.state, self.projector, self.log, self._trouble)
+        self.query.trouble_of = self.presences.trouble
         stack.callback(self.query.close)
         commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
         self._wire()
@@ -261,6 +270,7 @@ class Broker:
             objects=objects,
             ignored=self.commands.ignored,
             duplicates=self.commands.duplicates,
+            troubles=self.presences.troubles(MOST_TROUBLES),
         )
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Literal
 
-import msgspec
 from nats.aio.client import Client
 
 from muster.blueprints.definition import Blueprint
-from muster.blueprints.manifest import Loaded, check_all, load
+from muster.blueprints.manifest import Loaded, check_all
 from muster.broker.log import Log
 from muster.broker.presence import Presences
 from muster.broker.query import Query
 from muster.broker.state.machine import State
-from muster.broker.streams import StreamSettings, drop_consumer, work_consumer
+from muster.broker.streams import StreamSettings
 from muster.broker.targets import suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, TooLargeError, UnavailableError
+from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError
 from muster.mesh.jetstream import LostRaceError
-from muster.mesh.model import Assignment, JoinRequest, Mode, Wire
+from muster.mesh.model import Mode, Wire
 from muster.mesh.settings import MAX_BODY
 
 
@@ -97,52 +96,6 @@ class Objects:
         if self._state.fleet.elements[element].drained is not drained:
             await self._change(records.DrainChanged(element=element, drained=drained, by=by))
         return await self._query.element(element)
-
-    async def join(self, request: JoinRequest) -> Assignment:
-        """An agent takes up an element; one that does not exist becomes a machine of that name."""
-        element = request.element
-        if not names.is_name(element):
-            problem = Problem(message=f"{element!r} is no name", path="element", mend=names.NAME_RULE)
-            raise InvalidError("the element's name is not valid", problem)
-        if element not in self._state.fleet.elements:
-            await self.apply(load(msgspec.json.encode({"kind": "machine", "name": element}).decode()), "agent")
-        self._may_join(request)
-        consumer, subject = names.element_consumer(element), names.work_element(element)
-        js = self._client.jetstream()
-        if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
-            await drop_consumer(js, names.WORK_STREAM, consumer)
-        await work_consumer(js, names.WORK_STREAM, consumer, subject, self._settings.lease)
-        if self._state.fleet.elements[element].agent != request.agent:
-            await self._change(records.Joined(element=element, agent=request.agent, place=request.place))
-        assignment = self._state.fleet.assignment(element)
-        if assignment is None:
-            raise RefusedError(f"element {element} was deleted just now")
-        return assignment
-
-    def _may_join(self, request: JoinRequest) -> None:
-        """Two daemons for one element would run its orders twice as often as it has slots.
-
-        Raises:
-            UnavailableError: another one acts for it; the agent asks again until that one is gone.
-        """
-        element = self._state.fleet.elements[request.element]
-        if element.agent in {None, request.agent} or (element.place and element.place == request.place):
-            return
-        if self._presences.serves(element.name) == element.agent:
-            raise UnavailableError(
-                f"another agent acts for {element.name} (in {element.place or 'an unknown place'}); "
-                "this one waits until that one is gone"
-            )
-
-    def _succeeds(self, request: JoinRequest) -> bool:
-        """Whether the daemon follows one that died in its place: the place's lock tells that it is dead."""
-        element = self._state.fleet.elements[request.element]
-        return element.agent not in {None, request.agent} and bool(request.place) and element.place == request.place
-
-    async def leave(self, request: JoinRequest) -> None:
-        """An agent gives an element up."""
-        record = records.Left(element=request.element, agent=request.agent, reason="it said good-bye")
-        await self._log.append(record)
 
     async def reject(self, subject: str, reason: str, body: str) -> None:
         """Keep a message that could not be used, with the reason."""

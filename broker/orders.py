@@ -23,7 +23,15 @@ from muster.broker.state.order import as_child, is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError, UnavailableError
+from muster.mesh.errors import (
+    ForbiddenError,
+    InvalidError,
+    MusterError,
+    NotFoundError,
+    Problem,
+    RefusedError,
+    UnavailableError,
+)
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
 from muster.mesh.moment import in_utc
@@ -100,6 +108,23 @@ class Orders:
             record = self.begun(created[0])
             return _then(self._log.append(record), lambda changes: [_order(changes, record.order)])
         return self._create_all([self.begun(record) for record in created])
+
+    async def create_children(self, request: OrderRequest, element: str, *, by: str, key: str | None) -> list[Order]:
+        """Make child orders of an order that an element runs: nobody else may.
+
+        Raises:
+            ForbiddenError: it does not run their parent; and what `create_orders` raises.
+        """
+        parent = request.parent or ""
+        if not self._runs(element, parent):  # it may have claimed it before we have read of that
+            await self._read_up_to(parent)
+            if not self._runs(element, parent):
+                raise ForbiddenError(f"{element} does not run order {parent or 'that it names no parent of'}")
+        return await self.create_orders(request, by=by, key=key)
+
+    def _runs(self, element: str, ident: str) -> bool:
+        order = self._state.orders.get(ident)
+        return order is not None and order.element == element and is_held(order)
 
     async def _create_for_late_parent(
         self, request: OrderRequest, parent: str, by: str, key: str | None
@@ -213,8 +238,10 @@ class Orders:
         order = self._state.orders.get(request.order)
         if order is not None and is_held(order) and order.element is not None and order.attempt == request.attempt:
             holder = self._state.fleet.elements.get(order.element)
-            is_gone = (holder is None or holder.agent != order.agent) and not was_begun(order)
-            if order.agent == request.agent or is_gone:
+            is_own = order.element == request.element
+            is_peer = is_own or request.element in self._state.fleet.members.get(order.pool or "", ())
+            is_gone = is_peer and (holder is None or holder.agent != order.agent) and not was_begun(order)
+            if (is_own and order.agent == request.agent) or is_gone:
                 gone = order.agent != request.agent
                 reason = f"the agent on {order.element} {'is gone' if gone else 'gave it up'}"
                 lost = records.Lost(

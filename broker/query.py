@@ -78,6 +78,8 @@ class Query:
         """Why the tables may be behind."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="query")
         self._connection: sqlite3.Connection | None = None
+        self.trouble_of: Callable[[str], str] = lambda _: ""
+        """What is wrong with an element's agent."""
 
     def close(self) -> None:
         """Stop answering."""
@@ -236,6 +238,7 @@ class Query:
             "online": element.agent is not None,
             "agent": element.agent,
             "since": element.since,
+            "trouble": self.trouble_of(name),
             "pools": list(fleet.pools_of(name)),
             "running": self._state.shelves.held(name),
         }

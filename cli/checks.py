@@ -22,6 +22,7 @@ from muster.cli.api import Api
 from muster.mesh import disk, names, storing
 from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
 from muster.mesh.tokens import Token
+from muster.mesh.version import OURS, PROTOCOL, SILENT, Speaker
 
 OLDEST_PYTHON: Final = (3, 11)
 OLDEST_NATS: Final = (2, 12)
@@ -124,10 +125,11 @@ def _api(where: Where) -> Iterator[Check]:
             answer = api.answer("GET", "/api/v1/info")
             info = api.checked(answer)
             yield Check(name="HTTP API", result="ok", found=f"answers at {where.api}")
-            yield _version(str(info.get("version")))
+            yield _version(info)
             yield _ready(info)
             yield _clock(answer.headers.get("date"), began, time.time())
             yield _agents(info)
+            yield from _troubles(info)
             yield _triggers(api)
     except UnreachableError as error:
         mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
@@ -137,8 +139,21 @@ def _api(where: Where) -> Iterator[Check]:
         yield Check(name="HTTP API", result="wrong", found=found, mend=mend)
 
 
-def _version(theirs: str) -> Check:
-    ours = muster.__version__
+def _troubles(info: dict[str, Any]) -> Iterator[Check]:
+    """Agents whose version or clock does not fit."""
+    for element, why in (info.get("troubles") or {}).items():
+        is_clock = "clock" in why
+        mend = "run a time service (chrony, systemd-timesyncd) on its host" if is_clock else why.rpartition("; ")[2]
+        yield Check(name="agents", result="warning" if is_clock else "wrong", found=f"{element}: {why}", mend=mend)
+
+
+def _version(info: dict[str, Any]) -> Check:
+    ours, theirs = muster.__version__, str(info.get("version"))
+    speaker = Speaker(protocol=int(info.get("protocol", SILENT)), version=theirs)
+    if not speaker.fits:
+        found = f"this command is of {OURS}, the broker of {speaker}: they do not fit"
+        mend = f"upgrade the {'broker' if speaker.protocol < PROTOCOL else 'command'}"
+        return Check(name="versions", result="wrong", found=found, mend=mend)
     if theirs == ours:
         return Check(name="versions", result="ok", found=f"this command and the broker are {ours}")
     mend = f"use the same version on both sides: install {theirs} here, or upgrade the broker"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from muster.cli.output import Column, age
@@ -49,6 +50,9 @@ _ELEMENT: Final = (
     Column(title="AGE", value=lambda item: age(item.get("created_at")), optional=5),
 )
 
+TROUBLE: Final = Column(title="TROUBLE", value=lambda item: item.get("trouble"), flexible=True)
+"""What is wrong with an element's agent; shown where there is any."""
+
 _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "machine": _ELEMENT,
     "resource_broker": _ELEMENT,
@@ -89,9 +93,10 @@ OWN: Final = frozenset(_COLUMNS)
 """The kinds that need no asking; a broker may have more, from plug-ins."""
 
 
-def columns(kind: str) -> tuple[Column, ...]:
-    """The columns for a kind; kinds that came with a plug-in have the common ones."""
-    return _COLUMNS.get(singular(kind), (_NAME, _VERSION, _SUMMARY, _LABELS, _AGE))
+def columns(kind: str, rows: Sequence[dict[str, Any]] = ()) -> tuple[Column, ...]:
+    """The columns for a kind, for these rows; kinds that came with a plug-in have the common ones."""
+    known = _COLUMNS.get(singular(kind), (_NAME, _VERSION, _SUMMARY, _LABELS, _AGE))
+    return (*known, TROUBLE) if any(row.get("trouble") for row in rows) else known
 
 
 def _count(running: Any) -> int:

@@ -42,11 +42,11 @@ def get(
     with common.connect() as api:
         if name is not None:
             found = one(api, kind, name)
-            show(found, common.output, lambda: table([found], kinds.columns(kind)))
+            show(found, common.output, lambda: table([found], kinds.columns(kind, [found])))
             return
         page = _all(api, kind, where, limit)
     title = kinds.plural(kind)
-    show(page, common.output, lambda: table(page["items"], kinds.columns(kind), empty=f"no {title}"))
+    show(page, common.output, lambda: table(page["items"], kinds.columns(kind, page["items"]), empty=f"no {title}"))
     if page["next"] and common.output == "table":
         say(("there are more; --limit shows them", "dim"), errors=True)
 

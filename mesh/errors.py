@@ -133,6 +133,12 @@ class StorageError(UnavailableError):
     code = "storage"
 
 
+class VersionError(RefusedError):
+    """Processes of versions that do not fit."""
+
+    code = "version"
+
+
 class ForbiddenError(RefusedError):
     """This may not be asked from there."""
 
@@ -156,6 +162,7 @@ BY_CODE: dict[str, type[MusterError]] = {
         TooLargeError,
         RefusedError,
         ForbiddenError,
+        VersionError,
         NotFoundError,
         UnauthorizedError,
         UnreachableError,

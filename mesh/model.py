@@ -257,17 +257,28 @@ class Assignment(Wire, omit_defaults=True):
 
 
 class JoinRequest(Wire, omit_defaults=True):
-    """An agent takes up an element: `muster.api.elements.join`."""
+    """An agent takes up an element: `muster.agent.<element>.join`."""
 
     element: str
     agent: Name
     """Id of the daemon, new at each start."""
     place: str = ""
     """Host and state folder: a daemon that starts again in its place takes over at once; only one can run there."""
+    protocol: int = 1
+    version: str = ""
+    """Of the daemon, as in `mesh/version.py`."""
+
+
+class Welcome(Wire):
+    """What an agent is answered that took up an element."""
+
+    assignment: Assignment
+    time: float
+    """The broker's, in seconds since 1970: what the agent reckons by."""
 
 
 class ResumeRequest(Wire, omit_defaults=True):
-    """An agent whose claim was refused asks what to do: `muster.api.orders.resume`."""
+    """An agent whose claim was refused asks what to do: `muster.agent.<element>.resume`."""
 
     order: Name
     attempt: int
@@ -299,3 +310,8 @@ class Presence(Wire, omit_defaults=True):
     leaving: bool = False
     at: float = 0.0
     """The agent's own clock, in seconds: a broker that gives it work says by it how late it has heard of the agent."""
+    time: float = 0.0
+    """What its host takes the time for, in seconds since 1970."""
+    protocol: int = 1
+    version: str = ""
+    """Of the daemon, as in `mesh/version.py`."""

@@ -206,6 +206,21 @@ def api(noun: str, verb: str) -> str:
     return f"muster.api.{noun}.{verb}"
 
 
+def api_info() -> str:
+    """Where a broker says what it is."""
+    return "muster.api.info"
+
+
+def agent(element: str, verb: str) -> str:
+    """Agent to broker: a request by the agent of an element, which NATS permissions hold to it."""
+    return f"muster.agent.{token(element)}.{verb}"
+
+
+def agent_of(subject: str) -> str:
+    """The element by whose agent a request is made."""
+    return untoken(subject.split(".")[2])
+
+
 def event(kind: str, action: str, ident: str) -> str:
     """What happened, for anyone to listen to.
 

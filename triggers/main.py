@@ -17,6 +17,7 @@ from muster.mesh.http import HttpServer
 from muster.mesh.service import entered, rest_the_collector, stop_signals, until_stopped
 from muster.mesh.settings import DEFAULT_SERVER
 from muster.mesh.tokens import Token
+from muster.mesh.version import FittingBroker
 from muster.triggers.service import Triggers
 
 log = structlog.get_logger()
@@ -68,6 +69,7 @@ async def serve(settings: TriggerSettings) -> None:
         triggers = again.triggers = Triggers(client)
         http = HttpServer(mounted(Health(client, triggers), triggers.mounts), settings.host, settings.port)
         await stack.enter_async_context(http)  # answers, from the start, that it is not ready
+        fitting = await stack.enter_async_context(FittingBroker(client, "trigger service"))
         if await entered(stack, triggers, stop) is None:
             return
         rest_the_collector()
@@ -75,7 +77,7 @@ async def serve(settings: TriggerSettings) -> None:
         if settings.ready_line:
             sys.stdout.write(f"ready triggers http={http.url}\n")
             sys.stdout.flush()
-        await until_stopped(stop, triggers, http)
+        await until_stopped(stop, triggers, http, fitting)
 
 
 class _Again:

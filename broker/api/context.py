@@ -54,6 +54,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Events that did not concern their trigger, since this broker started."""
     duplicates: int = 0
     """Events that had come before."""
+    troubles: dict[str, str] = {}
+    """By element, what is wrong with its agent: of a version that does not fit, or with a clock that is off."""
 
 
 StatusSource = Callable[[], Awaitable[Status]]

@@ -1,4 +1,4 @@
-"""One service of `muster.api.<noun>.<verb>`."""
+"""One service of `muster.api.<noun>.<verb>`, or of an agent's own subjects."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     @property
     def subject(self) -> str:
         """Where it is asked."""
+        if self.noun == "agent":
+            return names.agent("*", self.verb)
         return names.api(self.noun, self.verb) if self.verb else f"muster.api.{self.noun}"
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from nats.aio.msg import Msg
 
+from muster.broker.api import agent_endpoints as agents
 from muster.broker.api import manifests
 from muster.broker.api import trigger_endpoints as triggers
 from muster.broker.api.context import MOST_ITEMS, Api, idempotency_key, moment
@@ -20,14 +21,10 @@ from muster.broker.query import OrderFilter
 from muster.mesh.errors import InvalidError, Problem
 from muster.mesh.jetstream import MSG_ID
 from muster.mesh.model import (
-    Assignment,
-    JoinRequest,
     Mode,
     Order,
     OrderRequest,
     OrderState,
-    ResumeReply,
-    ResumeRequest,
     Wire,
 )
 
@@ -85,12 +82,6 @@ class ModeChange(Wire):
     mode: Mode
 
 
-class Gone(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer where there is nothing more to say."""
-
-    done: bool = True
-
-
 def create_orders(api: Api, request: Msg) -> Awaitable[list[Order]]:
     """Make work orders.  The hot path: one decode, one command, one encode."""
     wanted = decode(OrderRequest, request.data)
@@ -138,11 +129,6 @@ async def retry_order(api: Api, request: Msg) -> Order:
     return await api.commands.retry(order.id, by=BY, key=_key(request))
 
 
-async def resume_order(api: Api, request: Msg) -> ResumeReply:
-    """An agent whose claim was refused asks what to do."""
-    return await api.commands.resume(decode(ResumeRequest, request.data))
-
-
 async def explain_order(api: Api, request: Msg) -> dict[str, Any]:
     """Why an order is as it is."""
     order = await api.query.order(decode(OrderRef, request.data).id)
@@ -167,11 +153,11 @@ async def list_objects(api: Api, request: Msg) -> Listing:
     return Listing(items=list(page.items), next=page.next)
 
 
-async def delete_object(api: Api, request: Msg) -> Gone:
+async def delete_object(api: Api, request: Msg) -> agents.Gone:
     """Delete one object."""
     wanted = decode(ObjectRef, request.data)
     await api.commands.delete(_known(wanted.kind), wanted.name, by=BY)
-    return Gone()
+    return agents.Gone()
 
 
 def _known(kind: str) -> str:
@@ -183,17 +169,6 @@ def _known(kind: str) -> str:
         return kind
     problem = Problem(message=f"there is no kind {kind!r}", path="kind", mend=did_you_mean(kind, kinds))
     raise InvalidError("something is wrong with the request", problem)
-
-
-async def join_element(api: Api, request: Msg) -> Assignment:
-    """An agent takes up an element."""
-    return await api.commands.join(decode(JoinRequest, request.data))
-
-
-async def leave_element(api: Api, request: Msg) -> Gone:
-    """An agent lets go of an element."""
-    await api.commands.leave(decode(JoinRequest, request.data))
-    return Gone()
 
 
 async def set_mode(api: Api, request: Msg) -> dict[str, Any]:
@@ -224,17 +199,15 @@ ENDPOINTS: Final = (
     endpoint("orders", "list", list_orders),
     endpoint("orders", "cancel", cancel_order),
     endpoint("orders", "retry", retry_order),
-    endpoint("orders", "resume", resume_order),
     endpoint("orders", "explain", explain_order),
     endpoint("objects", "apply", apply_objects),
     endpoint("objects", "get", get_object),
     endpoint("objects", "list", list_objects),
     endpoint("objects", "delete", delete_object),
-    endpoint("elements", "join", join_element),
-    endpoint("elements", "leave", leave_element),
     endpoint("elements", "mode", set_mode),
     endpoint("elements", "drain", drain),
     endpoint("elements", "undrain", undrain),
     *triggers.ENDPOINTS,
+    *agents.ENDPOINTS,
     endpoint("info", "", info),
 )

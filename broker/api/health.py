@@ -11,6 +11,7 @@ from muster import __version__
 from muster.broker.api import metrics
 from muster.broker.api.context import PREFIX, Api, ApiDependency, Status
 from muster.mesh.errors import UnavailableError
+from muster.mesh.version import PROTOCOL
 
 PUBLIC = {"public": True}
 """A route's `opt`: no token is asked for."""
@@ -20,6 +21,8 @@ class Info(Status, kw_only=True, frozen=True):
     """The broker, its version, and what it counts."""
 
     version: str
+    protocol: int
+    """Processes of one protocol fit together, of whichever version they are."""
 
 
 @get("/healthz", media_type="text/plain", summary="Whether the process lives", tags=["broker"], opt=PUBLIC)
@@ -72,4 +75,4 @@ async def get_info(api: ApiDependency) -> dict[str, Any]:
 
 def info(status: Status) -> dict[str, Any]:
     """What `/api/v1/info` and `muster.api.info` say."""
-    return {"version": __version__, **msgspec.structs.asdict(status)}
+    return {"version": __version__, "protocol": PROTOCOL, **msgspec.structs.asdict(status)}

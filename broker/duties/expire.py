@@ -47,6 +47,8 @@ class Expire(Duty):
         elif self._presences.said_goodbye(name, agent):
             yield Left(element=name, agent=agent, reason="it said good-bye")
             yield from _given_up(state, name, agent)
+        elif misfit := self._presences.misfit(name, agent):
+            yield Left(element=name, agent=agent, reason=misfit)
         elif self._presences.is_silent(agent):
             yield Left(element=name, agent=agent, reason="its agent was not heard of for too long")
 

@@ -5,6 +5,7 @@ It decides nothing: the test says what is offered, and what a resume leads to.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from muster.mesh.model import (
     Presence,
     ResumeReply,
     ResumeRequest,
+    Welcome,
 )
 from tests.kit.waiting import eventually
 
@@ -47,6 +49,8 @@ class StandIn:
         self.client = client
         self.js = client.jetstream(timeout=5)
         self.lease = lease
+        self.ahead = 0.0
+        """Seconds by which its clock is ahead of the host's."""
         self.log: list[records.AnyRecord] = []
         self.sequences: list[int] = []
         self.output: defaultdict[str, bytearray] = defaultdict(bytearray)
@@ -79,9 +83,9 @@ class StandIn:
         )
         for bucket in BOXES:
             await self.js.create_key_value(bucket=bucket)
-        await self.client.subscribe(names.api("elements", "join"), cb=self._join)
-        await self.client.subscribe(names.api("orders", "resume"), cb=self._resume)
-        await self.client.subscribe(names.api("orders", "create"), cb=self._create)
+        self.joins = await self.client.subscribe(names.agent("*", "join"), cb=self._join)
+        await self.client.subscribe(names.agent("*", "resume"), cb=self._resume)
+        await self.client.subscribe(names.agent("*", "create"), cb=self._create)
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=self._present)
         await self.js.subscribe(names.LOG_SUBJECTS, stream=names.LOG_STREAM, cb=self._record, ordered_consumer=True)
         await self.js.subscribe(
@@ -212,7 +216,8 @@ class StandIn:
 
     async def _join(self, message: Msg) -> None:
         request = msgspec.json.decode(message.data, type=JoinRequest)
-        await message.respond(msgspec.json.encode(self.assignments[request.element]))
+        welcome = Welcome(assignment=self.assignments[request.element], time=time.time() + self.ahead)
+        await message.respond(msgspec.json.encode(welcome))
 
     async def _resume(self, message: Msg) -> None:
         request = msgspec.json.decode(message.data, type=ResumeRequest)

@@ -17,6 +17,7 @@ from muster.mesh import names, records
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, compare_and_set
 from muster.mesh.model import Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
+from muster.mesh.version import PROTOCOL
 from tests.kit.waiting import deadline, eventually
 
 REQUEST = OrderRequest(blueprint="nothing", on="e1")
@@ -32,7 +33,7 @@ class Agent:
 
     async def live(self, at: float = BEAT) -> None:
         """A heartbeat that the broker has heard."""
-        presence = Presence(agent="a1", at=at)
+        presence = Presence(agent="a1", at=at, protocol=PROTOCOL)
         await self.broker.client.publish(names.presence("e1"), msgspec.json.encode(presence))
         await eventually(lambda: self.broker.presences.beat("e1", "a1") == at, what="the heartbeat is heard")
 

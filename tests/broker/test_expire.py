@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
+import pytest
+
 from muster.broker.duties.expire import Expire
 from muster.broker.duties.wake import Wake
 from muster.broker.main import Broker
@@ -12,6 +14,7 @@ from muster.broker.presence import Presences
 from muster.broker.state.machine import State
 from muster.mesh import names, records
 from muster.mesh.model import OrderState, Presence
+from muster.mesh.version import OURS, PROTOCOL, Speaker, agent_misfit
 from tests.kit.waiting import eventually
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,7 +28,9 @@ class Clockwork:
     def __init__(self) -> None:
         self.state = State()
         self.now = START
-        self.presences = Presences(SILENCE, self.clock)
+        self.ahead = 0.0
+        """Seconds by which the clock of the agent's host is ahead."""
+        self.presences = Presences(SILENCE, self.clock, self.clock)
         self.expire = Expire(LEASE, self.presences)
         self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"))
         self.write(records.Joined(element="web01", agent="one"))
@@ -38,7 +43,9 @@ class Clockwork:
         assert changes.refused is None, changes.refused
 
     def beat(self, agent: str = "one", *, leaving: bool = False) -> None:
-        self.presences.heard("web01", Presence(agent=agent, leaving=leaving))
+        self.presences.heard(
+            "web01", Presence(agent=agent, leaving=leaving, protocol=PROTOCOL, time=self.clock() + self.ahead)
+        )
 
     def run_an_order(self) -> None:
         self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by="test", element="web01"))
@@ -143,13 +150,50 @@ async def test_silence_counts_only_from_when_a_broker_is_back(broker: Broker) ->
     """It hears nobody without a connection, nor while it is stopped."""
     presences, clock = broker.presences, monotonic()
     presences._clock = lambda: clock
-    presences.heard("e1", Presence(agent="a1"))
+    presences.heard("e1", Presence(agent="a1", protocol=PROTOCOL))
     for comes_back in (broker._again, broker.leader._lose):
         clock += 3600
         assert presences.is_silent("a1")
         comes_back()
         await eventually(lambda: broker.leader.leads)
         assert not presences.is_silent("a1")
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(3600, "3600 s ahead of"), (-90, "90 s behind")])
+def test_an_agent_whose_clock_is_off_is_in_trouble(ahead: float, words: str) -> None:
+    mesh = Clockwork()
+    mesh.ahead = ahead
+    mesh.beat()
+    assert mesh.presences.trouble("web01") == f"its host's clock is {words} the broker's"
+    assert list(mesh.presences.troubles(20)) == ["web01"]
+    mesh.ahead = 1.9
+    mesh.beat()
+    assert mesh.presences.troubles(20) == {}
+
+
+def test_an_agent_of_another_protocol_is_offline_but_what_it_runs_is_not_given_up() -> None:
+    """Its lease goes on: to give its orders to others would run them twice."""
+    mesh = Clockwork()
+    mesh.beat()
+    mesh.run_an_order()
+    found: list[records.Record] = []
+    for _ in range(20):
+        mesh.presences.heard("web01", Presence(agent="one", version="0.0.9"))
+        found += mesh.after(10)
+    why = agent_misfit(Speaker(version="0.0.9"))
+    assert found == [records.Left(element="web01", agent="one", reason=why)]
+    assert mesh.order_state() == "running"
+    assert mesh.presences.trouble("web01") == why
+    assert "version 0.0.9 (protocol 1)" in why
+    assert str(OURS) in why
+    assert why.endswith("upgrade the agent")
+
+
+def test_misfits_do_not_pile_up() -> None:
+    mesh = Clockwork()
+    for number in range(2000):
+        mesh.presences.misfits(f"e{number}", "a", Speaker())
+    assert len(mesh.presences._misfits) == 1000
 
 
 def test_agents_of_the_past_do_not_pile_up() -> None:

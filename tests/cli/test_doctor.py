@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from muster.cli import checks
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
+from muster.mesh.version import OURS, SILENT, Speaker, agent_misfit
 from tests.kit.meshes import Mesh
 from tests.kit.ports import free_port
 from tests.kit.processes import clean_env, muster
@@ -51,3 +53,22 @@ async def test_a_missing_program_and_a_folder_that_is_none_are_told(tmp_path: Pa
     found = await results(env=env)
     assert found["nats-server"] == "warning"
     assert found["data folder"] == "wrong"
+
+
+def test_agents_whose_version_or_clock_does_not_fit_are_named() -> None:
+    clock = "its host's clock is 3600 s ahead of the broker's"
+    version = agent_misfit(Speaker(version="0.0.9"))
+    found = list(checks._troubles({"troubles": {"web01": clock, "web02": version}}))
+    assert [(check.result, check.found) for check in found] == [
+        ("warning", f"web01: {clock}"),
+        ("wrong", f"web02: {version}"),
+    ]
+    assert found[1].mend == "upgrade the agent"
+
+
+def test_a_broker_of_another_protocol_is_wrong_though_its_version_is_ours() -> None:
+    found = checks._version({"version": OURS.version})
+    assert found.result == "wrong"
+    assert f"{OURS.version} (protocol {SILENT})" in found.found
+    assert found.mend == "upgrade the broker"
+    assert checks._version({"version": OURS.version, "protocol": OURS.protocol}).result == "ok"

@@ -17,6 +17,7 @@ from muster.broker.api.nats import AT_ONCE, NatsApi
 from muster.mesh import names
 from muster.mesh.connection import connect, settled
 from muster.mesh.embedded_nats import EmbeddedNats
+from muster.mesh.version import PROTOCOL
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit.waiting import deadline, eventually
 
@@ -96,12 +97,12 @@ async def test_objects_and_elements_are_served_too(mesh: Mesh) -> None:
 
 
 async def test_an_agent_joins_and_leaves(mesh: Mesh) -> None:
-    request = {"element": "joiner", "agent": "a1"}
-    assert (await ask(mesh, "muster.api.elements.join", request))["element"] == "joiner"
+    request = {"element": "joiner", "agent": "a1", "protocol": PROTOCOL}
+    assert (await ask(mesh, "muster.agent.joiner.join", request))["assignment"]["element"] == "joiner"
     assert (await ask(mesh, "muster.api.objects.get", {"kind": "machine", "name": "joiner"}))["online"] is True
-    assert await ask(mesh, "muster.api.elements.leave", request) == {"done": True}
+    assert await ask(mesh, "muster.agent.joiner.leave", request) == {"done": True}
     resume = {"order": "gone", "attempt": 1, "element": "joiner", "agent": "a1"}
-    assert (await ask(mesh, "muster.api.orders.resume", resume))["drop"] is True
+    assert (await ask(mesh, "muster.agent.joiner.resume", resume))["drop"] is True
 
 
 async def test_orders_are_listed_cancelled_retried_explained(mesh: Mesh) -> None:
@@ -122,7 +123,7 @@ async def test_the_micro_protocol_answers(mesh: Mesh) -> None:
     assert info["type"] == "io.nats.micro.v1.info_response"
     subjects = {endpoint["subject"] for endpoint in info["endpoints"]}
     assert len(subjects) == len(ENDPOINTS)
-    assert {CREATE, "muster.api.objects.apply", "muster.api.elements.join", "muster.api.info"} <= subjects
+    assert {CREATE, "muster.api.objects.apply", "muster.agent.*.join", "muster.api.info"} <= subjects
     assert {endpoint["queue_group"] for endpoint in info["endpoints"]} == {"muster"}
 
 
