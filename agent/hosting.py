@@ -58,7 +58,7 @@ async def join(
         asked_at = now()
         try:
             reply = await client.request(names.agent(request.element, "join"), body, timeout=5)
-            welcome = welcomed(reply.data)
+            welcome = welcomed(reply.data, request.element)
             clock.set(welcome.time, asked_at)
             return welcome.assignment
         except (nats.errors.Error, TimeoutError, UnreachableError, VersionError, OSError) as error:
@@ -71,7 +71,7 @@ async def join(
             await asyncio.sleep(ASK_AGAIN)
 
 
-def welcomed(data: bytes) -> Welcome:
+def welcomed(data: bytes, element: str) -> Welcome:
     """What a broker answered to a join.
 
     Raises:
@@ -81,9 +81,12 @@ def welcomed(data: bytes) -> Welcome:
         answer = msgspec.json.decode(data)
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
             raise from_problem(answer["error"])
-        return msgspec.convert(answer, Welcome)
+        given = msgspec.convert(answer, Welcome)
     except msgspec.MsgspecError as error:
         raise RefusedError(f"the broker gave an answer that is no assignment: {error}") from error
+    if given.assignment.element != element:
+        raise RefusedError(f"the broker answered for the element {given.assignment.element!r}, not for {element!r}")
+    return given
 
 
 class Host(Service):
@@ -164,7 +167,11 @@ class Host(Service):
         try:
             bucket = await self._shop.client.jetstream(timeout=5).key_value(names.ASSIGNMENT_BUCKET)
             entry = await bucket.get(names.key(self.element))
-            slots.assign(msgspec.json.decode(entry.value or b"", type=Assignment))
+            given = msgspec.json.decode(entry.value or b"", type=Assignment)
+            if given.element != self.element:  # somebody wrote it there who may not
+                log.warning("assignment.of_another", element=self.element, its=given.element)
+                return
+            slots.assign(given)
         except (nats.errors.Error, APIError, TimeoutError, OSError, msgspec.MsgspecError) as error:
             log.debug("assignment.unread", element=self.element, error=repr(error))
 

@@ -26,6 +26,7 @@ from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.connection import check_asks, connect
 from muster.mesh.jetstream import Publisher
+from muster.mesh.private import private_folder
 from muster.mesh.service import Stop, entered, rest_the_collector, stop_signals, until_stopped
 
 log = structlog.get_logger()
@@ -108,8 +109,8 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
     agent = names.new_id()
     place = await stack.enter_async_context(placed(settings.data, settings.elements))
     spawner = await stack.enter_async_context(_spawner(settings.data / "sessions", agent, place.locks, stack))
-    folder = settings.data / "work" / agent
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = private_folder(settings.data, "work") / agent
+    folder.mkdir(mode=0o700)
     stack.callback(_remove, folder)
     await asyncio.to_thread(_sweep, settings.data)
     publisher = await stack.enter_async_context(Publisher(client))

@@ -74,5 +74,6 @@ def _ident(folder: Path) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:
+        path.touch(mode=0o600)
         path.write_text(names.new_id()[:8])
         return path.read_text().strip()

@@ -18,6 +18,7 @@ import muster
 from muster.agent.leftovers import MARK, end_noted
 from muster.agent.spawner.channel import Channel
 from muster.mesh.errors import MusterError
+from muster.mesh.private import inherited_umask
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -125,6 +126,7 @@ class Spawner(Service):
             stdout=subprocess.DEVNULL,
             pass_fds=files,
             start_new_session=True,
+            umask=inherited_umask(),  # the tasks have it from there
         )
         its.close()
         self._gone.clear()

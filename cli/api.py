@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 import msgspec
 
 import muster
+from muster.mesh.addresses import shown
 from muster.mesh.errors import (
     MusterError,
     RefusedError,
@@ -23,6 +24,7 @@ from muster.mesh.errors import (
     from_problem,
 )
 from muster.mesh.lean import without
+from muster.mesh.peers import check_listener
 from muster.mesh.tokens import API, Token, refused
 
 with without("click"):  # else its own command line comes along, with rich and pygments: most of the import
@@ -37,6 +39,7 @@ LONGEST_LINE: Final = 16 * 1024 * 1024
 TRIES: Final = 3
 """For requests that are safe to repeat, when the connection broke in the middle."""
 
+_PORTS: Final = {"http": 80, "https": 443}
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -53,13 +56,15 @@ class Api:
 
     def __init__(self, url: str, *, token: Token | None = None) -> None:
         self.token = token
-        self.url = url.rstrip("/")
-        parts = _parts(self.url)
+        self.url = shown(url.rstrip("/"))
+        parts = _parts(url)
+        if token and token.owner is not None:
+            check_listener(self.url, parts.hostname or "", parts.port or _PORTS[parts.scheme], token.owner)
         headers = {"User-Agent": f"muster/{muster.__version__}", "Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token.text}"
         self._client = httpx.Client(
-            base_url=self.url,
+            base_url=url.rstrip("/"),
             headers=headers,
             timeout=httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
@@ -180,7 +185,7 @@ class Api:
         try:
             return answer.json()
         except ValueError as error:
-            raise UnreachableError(self._stranger(f"{answer.request.url} answered what is no JSON")) from error
+            raise UnreachableError(self._stranger(f"{_at(answer)} answered what is no JSON")) from error
 
     def _check(self, answer: httpx.Response) -> None:
         if answer.is_success:
@@ -192,7 +197,7 @@ class Api:
 
     def _unexplained(self, answer: httpx.Response) -> MusterError:
         status = answer.status_code
-        words = f"{answer.request.url} answered {status} {answer.reason_phrase}"
+        words = f"{_at(answer)} answered {status} {answer.reason_phrase}"
         if status == 401:  # noqa: PLR2004 - HTTP
             return self._unauthorized()
         if status == 403:  # noqa: PLR2004 - HTTP
@@ -229,7 +234,7 @@ def _parts(url: str) -> SplitResult:
             return parts
     except (ValueError, httpx.InvalidURL):
         pass
-    raise UsageError(f"{url!r} is no URL of an API; write http://HOST:PORT (--api or MUSTER_API)")
+    raise UsageError(f"{shown(url)!r} is no URL of an API; write http://HOST:PORT (--api or MUSTER_API)")
 
 
 def segment(text: str) -> str:
@@ -252,7 +257,11 @@ def _told(answer: httpx.Response) -> MusterError:
     try:
         return from_problem(answer.json())
     except (ValueError, msgspec.ValidationError, AttributeError):
-        return UnreachableError(f"{answer.request.url} answered {answer.status_code} in words that are no problem")
+        return UnreachableError(f"{_at(answer)} answered {answer.status_code} in words that are no problem")
+
+
+def _at(answer: httpx.Response) -> str:
+    return shown(str(answer.request.url))
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:

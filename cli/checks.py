@@ -20,6 +20,7 @@ import structlog
 import muster
 from muster.cli.api import Api
 from muster.mesh import disk, names, storing
+from muster.mesh.addresses import shown
 from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
 from muster.mesh.tokens import Token
 from muster.mesh.version import OURS, PROTOCOL, SILENT, Speaker
@@ -124,7 +125,7 @@ def _api(where: Where) -> Iterator[Check]:
             began = time.time()
             answer = api.answer("GET", "/api/v1/info")
             info = api.checked(answer)
-            yield Check(name="HTTP API", result="ok", found=f"answers at {where.api}")
+            yield Check(name="HTTP API", result="ok", found=f"answers at {shown(where.api)}")
             yield _version(info)
             yield _ready(info)
             yield _clock(answer.headers.get("date"), began, time.time())
@@ -237,7 +238,7 @@ async def _nats(where: Where) -> list[Check]:
         async with connect(where.server, name="muster doctor", token=where.nats_token, patience=3) as client:
             told = client.connected_server_version
             version = f"{told.major}.{told.minor}.{told.patch}"
-            return [_of_version("NATS", version, where.server), *await _jetstream(client)]
+            return [_of_version("NATS", version, shown(where.server)), *await _jetstream(client)]
     except UnreachableError as error:
         mend = "start `muster up` or `muster server`, or say where it is with --server or MUSTER_SERVER"
         return [Check(name="NATS", result="wrong", found=error.detail.partition(";")[0], mend=mend)]

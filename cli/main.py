@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import muster
+from muster.cli.command_line import hide_passwords
 from muster.cli.examples import EXAMPLES
 from muster.cli.output import page
 from muster.mesh.errors import MusterError, UsageError
@@ -199,6 +200,7 @@ def _bug(error: Exception) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    hide_passwords(sys.argv[1:])
     keep_private()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us (`>&-`)

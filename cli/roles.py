@@ -5,7 +5,6 @@ An agent's process imports neither an HTTP server or client nor a table: it has 
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from collections.abc import Coroutine
@@ -23,7 +22,7 @@ from muster.mesh import tokens
 from muster.mesh.addresses import is_loopback
 from muster.mesh.errors import RefusedError, UsageError
 from muster.mesh.names import NAME_RULE, is_name
-from muster.mesh.private import inherited_umask, private_folder
+from muster.mesh.private import private_folder
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_home, setting
 
 if TYPE_CHECKING:
@@ -168,7 +167,6 @@ def agent(
 ) -> None:
     """Run an agent: it claims work orders for its elements and runs them on this host."""
     set_up(log_level, "agent")
-    os.umask(inherited_umask())  # its tasks have it from here; what it writes itself is in a folder of its own
     from muster.agent.main import serve
     from muster.agent.settings import AgentSettings
 

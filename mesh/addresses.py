@@ -46,3 +46,18 @@ def is_address(host: str) -> bool:
     except ValueError:
         return host == "localhost"
     return True
+
+
+def shown(urls: str) -> str:
+    """One URL, or several with commas, as messages and logs may say them: without user and password."""
+    return ",".join(map(_without_user, urls.split(",")))
+
+
+def has_password(urls: str) -> bool:
+    """Whether one of the URLs has a user or a password in it."""
+    return shown(urls) != urls
+
+
+def _without_user(url: str) -> str:
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

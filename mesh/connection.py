@@ -12,7 +12,9 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from muster.mesh.addresses import shown
 from muster.mesh.errors import MusterError, RefusedError, UnauthorizedError, UnreachableError
+from muster.mesh.peers import StrangerError, check_peer
 from muster.mesh.tokens import NATS, Token
 from muster.mesh.tokens import refused as refusal
 from muster.mesh.wire import Connection
@@ -52,20 +54,23 @@ async def connect(
     Raises:
         UnreachableError: no server answered within `patience` seconds.
         UnauthorizedError: a server answered, and refuses the token.
+        StrangerError: another account of this host answered.
     """
-    watch = _Watch(server, on_reconnect, on_closed)
+    watch = _Watch(shown(server), on_reconnect, on_closed)
     client = Connection()
+    client.check = partial(check_peer, owner=token.owner if token else None)
     try:
         async with asyncio.timeout(patience):
             await _dial_unless_refused(client, server, watch, name=name, token=token)
             watch.connected()
-    except (UnauthorizedError, TimeoutError, asyncio.CancelledError) as error:
+    except (RefusedError, TimeoutError, asyncio.CancelledError) as error:
         watch.away = watch.left = True
         await client.close()
         if not isinstance(error, TimeoutError):
             raise
         raise UnreachableError(
-            f"no NATS server answers at {server}; is `muster up` or `muster server` running, and is the address right?"
+            f"no NATS server answers at {watch.server}; "
+            "is `muster up` or `muster server` running, and is the address right?"
         ) from None
     try:
         yield client
@@ -90,24 +95,25 @@ class _Watch:
         self.reached = False
         """Set with the first connection."""
         self.refused = asyncio.Event()
-        """Set when the server does not take the token."""
-        self._server = server
+        """Set when the server does not take the token, or is not the mesh's."""
+        self.stranger: StrangerError | None = None
+        self.server = server
         self._on_reconnect, self._on_closed = on_reconnect, on_closed
 
     def connected(self) -> None:
-        self.reached = True
+        self.reached, self.stranger = True, None
         if self.away:
             self.away = False
-            log.info("nats.back", server=self._server)
+            log.info("nats.back", server=self.server)
 
     async def disconnected(self) -> None:
         if not self.away:
             self.away = True
-            log.warning("nats.away", server=self._server)
+            log.warning("nats.away", server=self.server)
 
     async def reconnected(self) -> None:
-        self.away = False
-        log.info("nats.back", server=self._server)
+        self.away, self.stranger = False, None
+        log.info("nats.back", server=self.server)
         if self._on_reconnect is not None:
             self._on_reconnect()
 
@@ -115,17 +121,22 @@ class _Watch:
         """nats-py closes for good what a server refuses, and never connects again."""
         if self.left:
             return
-        why = f"the connection to the NATS server at {self._server} was closed for good: {client.last_error}"
-        log.error("nats.closed", server=self._server, error=str(client.last_error), next="this process ends")
+        why = f"the connection to the NATS server at {self.server} was closed for good: {client.last_error}"
+        log.error("nats.closed", server=self.server, error=str(client.last_error), next="this process ends")
         if self._on_closed is not None:
             self._on_closed(UnreachableError(why))
 
     async def complained(self, error: Exception) -> None:
-        if "authorization violation" in str(error).lower():
+        if isinstance(error, StrangerError):
+            if self.stranger is None:
+                log.warning("nats.stranger", server=self.server, why=str(error))
+            self.stranger = error
+            self.refused.set()
+        elif "authorization violation" in str(error).lower():
             self.refused.set()
         elif not self.reached and not self.away:
             self.away = True
-            log.info("nats.waiting", server=self._server)
+            log.info("nats.waiting", server=self.server)
         log.debug("nats.error", error=repr(error))
 
 
@@ -137,7 +148,9 @@ async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, na
         await asyncio.wait({dialling, refused}, return_when=asyncio.FIRST_COMPLETED)
         if dialling.done():
             return dialling.result()
-        raise UnauthorizedError(refusal(NATS, f"the NATS server at {server}", token))
+        if watch.stranger is not None:
+            raise watch.stranger
+        raise UnauthorizedError(refusal(NATS, f"the NATS server at {shown(server)}", token))
     finally:
         for task in (dialling, refused):
             task.cancel()
@@ -152,7 +165,7 @@ def check_asks(client: Client, server: str) -> None:
     """
     if isinstance(client, Connection) and client.is_open:
         raise RefusedError(
-            f"the NATS server at {server} asks for no token, so whoever reaches it could run programs here; "
+            f"the NATS server at {shown(server)} asks for no token, so whoever reaches it could run programs here; "
             "have it ask for one (`muster server` and `muster up` do), or say --open if this is meant"
         )
 

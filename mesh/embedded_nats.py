@@ -214,6 +214,7 @@ class EmbeddedNats(Service):
             "ports_file_dir": str(settings.folder),
             "log_file": str(self.log_file),
             "log_size_limit": 16 * 1024**2,
+            "logfile_max_num": 4,
             "max_payload": MAX_BODY,
             "max_pending": 16 * MAX_BODY,
             "jetstream": jetstream,
@@ -339,6 +340,8 @@ async def _locked(folder: Path, patience: float) -> AsyncIterator[int]:
 def _open_lock(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o700)  # an older one may be open to others
         return os.open(folder / "nats.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UnavailableError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,9 @@ from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, context, state_hom
 
 _HERE: Final = dict.fromkeys(("localhost", "0.0.0.0", "::"), "127.0.0.1")  # noqa: S104 - as told, not bound
 """Where this host reaches what listens there."""
+
+_HOST: Final = re.compile(r"[\w.:%-]+")
+"""A host's name or address; no other text is the name of a file."""
 
 LONGEST: Final = 4096
 """Characters of a token; a file with more is something else."""
@@ -184,7 +188,8 @@ def _of_file(path: Path, named_by: str) -> Token:
 
 
 def _found(door: Door, url: str, folder: Path) -> Token | None:
-    wanted = _place(url)
+    if not (wanted := _place(url)):
+        return None
     linked: list[Path] = []
     with suppress(OSError, RuntimeError):
         linked.append(_link(door, url).readlink())
@@ -273,11 +278,13 @@ def _link(door: Door, url: str) -> Path:
 
 
 def _place(url: str) -> str:
-    """Host and port of a URL; several words for this host are one."""
+    """Host and port of a URL, empty for what is not one; several words for this host are one."""
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
+        return ""
+    if not _HOST.fullmatch(host):
         return ""
     if port is None:
         port = {"https": 443, "http": 80}.get(parts.scheme, 4222)

@@ -6,18 +6,19 @@ It reaches into nats-py, and is the only file that does; a test that runs orders
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
 
-from muster.mesh.errors import UnavailableError
+from muster.mesh.errors import MusterError, UnavailableError
 
 log = structlog.get_logger()
 
@@ -43,6 +44,19 @@ class Connection(Client):
     def __init__(self) -> None:
         super().__init__()
         self._ps = _Reader(self)
+        self.check: Callable[[str, socket.socket], None] = lambda *_: None
+        """Called with a server's address and the socket before anything is said there; what it raises is a lost try."""
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        await super()._connect_to_server(s)
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is None:
+            return
+        try:
+            self.check(f"{s.uri.scheme}://{s.uri.hostname}:{s.uri.port}", writer.get_extra_info("socket"))
+        except MusterError:
+            writer.close()
+            raise
 
     @property
     def is_open(self) -> bool:

@@ -6,13 +6,15 @@ The guards are coroutines that never wait, because Litestar runs plain functions
 from __future__ import annotations
 
 import hmac
+import socket
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from muster.mesh.addresses import is_loopback
+from muster.mesh.addresses import is_address, is_loopback
 from muster.mesh.errors import ForbiddenError, UnauthorizedError
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
@@ -59,7 +61,7 @@ class OriginGuard:
             ForbiddenError: a page of another site sends it.
         """
         host = connection.headers.get("host", "")
-        if is_loopback(self._host) and not self._is_ours(_hostname(host)):
+        if not self._is_ours(_hostname(host)):
             raise ForbiddenError(f"this broker is not {host!r}; ask for it by its address")
         if connection.scope.get("method") in SAFE:
             return
@@ -68,7 +70,16 @@ class OriginGuard:
             raise ForbiddenError(f"a page of {origin!r} may not ask this")
 
     def _is_ours(self, name: str) -> bool:
-        return not name or name == self._host or is_loopback(name)
+        """Whether nobody can have the name lead here; on loopback, whether it leads nowhere else either."""
+        if not name or name == self._host or is_loopback(name):
+            return True
+        return not is_loopback(self._host) and (is_address(name) or name in _own_names())
+
+
+@lru_cache(maxsize=1)
+def _own_names() -> frozenset[str]:
+    name = socket.gethostname().lower()
+    return frozenset({name, name.partition(".")[0]})
 
 
 def _hostname(host: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
-import structlog
 from nats.aio.client import Client
 
 from muster.broker.api.context import Api, ApiSettings, StatusSource
@@ -19,12 +18,9 @@ from muster.broker.api.wait import Finals
 from muster.broker.commands import Commands
 from muster.broker.feed import Feed
 from muster.broker.query import Query
-from muster.mesh.addresses import is_loopback
 from muster.mesh.asgi import App, mounted
 from muster.mesh.http import HttpServer
 from muster.mesh.service import Service
-
-log = structlog.get_logger()
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,17 +95,10 @@ def _http(api: Api, mounts: Mapping[str, App]) -> HttpServer:
     """The server of the HTTP surface, bound."""
     settings = api.settings
     app = create_app(api)
-    server = HttpServer(
+    return HttpServer(
         mounted(app, mounts) if mounts else app,
         settings.host,
         settings.port,
         grace=settings.grace,
         stopping=api.finals.close,
     )
-    if not is_loopback(settings.host) and not settings.token:
-        log.warning(
-            "http.open",
-            url=server.url,
-            mend="everybody who reaches this port may do everything; set MUSTER_TOKEN, or bind 127.0.0.1",
-        )
-    return server

@@ -6,10 +6,13 @@ import asyncio
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
+from muster.agent.hosting import welcomed
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
-from muster.mesh.model import OrderState
+from muster.mesh.errors import RefusedError
+from muster.mesh.model import Assignment, OrderState, Welcome
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.waiting import eventually
@@ -109,3 +112,21 @@ async def test_a_refused_child_order_fails_the_task_in_words(broker: StandIn, ag
     done = await broker.done(order)
     assert done.state is OrderState.FAILED
     assert "no such blueprint" in done.reason
+
+
+@pytest.mark.usefixtures("agent")
+async def test_the_assignment_of_another_element_is_refused_wherever_it_is_written(broker: StandIn) -> None:
+    foreign = Assignment(element="e2", kind="machine", takes_work=False, params={"from": "e2"})
+    bucket = await broker.js.key_value(names.ASSIGNMENT_BUCKET)
+    with capture_logs() as logs:
+        await bucket.put(names.key("e1"), msgspec.json.encode(foreign))
+        await eventually(lambda: [line for line in logs if line["event"] == "assignment.of_another"])
+    order = await broker.order({"tasks": NOOP}, element="e1")
+    await broker.done(order)
+
+
+def test_a_broker_that_answers_for_another_element_is_refused() -> None:
+    given = Assignment(element="e2", kind="machine", takes_work=True)
+    answer = msgspec.json.encode(Welcome(assignment=given, time=0.0))
+    with pytest.raises(RefusedError, match="for the element 'e2', not for 'e1'"):
+        welcomed(answer, "e1")
