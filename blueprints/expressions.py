@@ -55,10 +55,10 @@ ELEMENT_FIELDS = {
 }
 """What a filter may read of an element, and its type in CEL."""
 
-_WRITTEN_TWICE = frozenset({"optMap", "optFlatMap"})
+WRITTEN_TWICE = frozenset({"optMap", "optFlatMap"})
 """Macros that the compiler writes out twice: twenty behind each other took it half a minute and 4 GB."""
 
-_MAKING = _WRITTEN_TWICE | {"format", "join", "map", "quote", "replace"}
+FILTER_LEAVES_OUT = WRITTEN_TWICE | {"format", "join", "map", "quote", "replace"}
 """What makes something of any size out of a few characters.  A filter decides, and makes nothing: every
 broker works it out for every element."""
 
@@ -82,13 +82,12 @@ class Filter:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = _compiled(text, _filter_environment(), _FILTER_NAMES, _MAKING)
+        self._expression = compiled_condition(text, _filter_environment(), FILTER_NAMES, FILTER_LEAVES_OUT)
 
     def matches(self, view: Mapping[str, Any]) -> bool:
         """Whether it holds for an element; what it cannot be worked out for (a label that is not there) does not."""
-        data = {f"element.{name}": list(value) if type(value) is tuple else value for name, value in view.items()}
         try:
-            return self._expression.eval(data=data).value() is True
+            return self._expression.eval(data=element_data(view)).value() is True
         except Exception:  # noqa: BLE001 - too many steps, or data that CEL has no form for
             return False  # asked while the log is applied: what is raised there would end every broker for good
 
@@ -105,7 +104,7 @@ class Condition:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = _compiled(text, self._environment(), self.variables, _WRITTEN_TWICE)
+        self._expression = compiled_condition(text, self._environment(), self.variables, WRITTEN_TWICE)
 
     def _environment(self) -> Any:
         return _condition_environment()
@@ -121,10 +120,10 @@ class Condition:
         if isinstance(value, bool):
             return value
         error = str(value)
-        if missing := _MISSING.search(error):
-            path = missing_in(self.text, values, missing[1]) or missing[1]
+        if missing := missing_key(error):
+            path = missing_in(self.text, values, missing) or missing
             raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: there is no `{path}`")
-        raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {_told(error)}")
+        raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {told(error)}")
 
     def _evaluated(self, values: Mapping[str, Any]) -> Any:
         try:
@@ -153,12 +152,17 @@ class EventCondition(Condition):
         return super()._evaluated({"event": event if self._fields is None else only(event, self._fields)})
 
 
+def element_data(view: Mapping[str, Any]) -> dict[str, Any]:
+    """An element as an expression gets it."""
+    return {f"element.{name}": list(value) if type(value) is tuple else value for name, value in view.items()}
+
+
 def check_filter(text: str, path: str) -> list[Problem]:
     """What is wrong with a filter that stands at `path`."""
     try:
         Filter(text)
     except InvalidError as error:
-        return [_at(problem, path) for problem in error.problems]
+        return [at(problem, path) for problem in error.problems]
     return []
 
 
@@ -167,35 +171,36 @@ def check_condition(text: str, path: str, scope: Scope) -> list[Problem]:
     try:
         (EventCondition if scope.variables == EVENT_SCOPE.variables else Condition)(text)
     except InvalidError as error:
-        return [_at(problem, path) for problem in error.problems]
-    return [_at(problem, path) for problem in check_references(text, scope)]
+        return [at(problem, path) for problem in error.problems]
+    return [at(problem, path) for problem in check_references(text, scope)]
 
 
-def _at(problem: Problem, path: str) -> Problem:
+def at(problem: Problem, path: str) -> Problem:
+    """The problem of an expression that stands at `path`."""
     return Problem(message=problem.message, path=path, line=problem.line, column=problem.column, mend=problem.mend)
 
 
-_FILTER_NAMES = tuple(f"element.{name}" for name in ELEMENT_FIELDS)
+FILTER_NAMES = tuple(f"element.{name}" for name in ELEMENT_FIELDS)
 
 
 @lru_cache(maxsize=1)
 def _filter_environment() -> Any:
-    return _environment({f"element.{name}": type_ for name, type_ in ELEMENT_FIELDS.items()})
+    return environment({f"element.{name}": type_ for name, type_ in ELEMENT_FIELDS.items()})
 
 
 @lru_cache(maxsize=1)
 def _condition_environment() -> Any:
     any_map = "map<string, dyn>"
     variables = {"inputs": any_map, "tasks": f"map<string, {any_map}>", "element": any_map, "order": any_map}
-    return _environment(variables, _inner_texts())
+    return environment(variables, text_functions())
 
 
 @lru_cache(maxsize=1)
 def _event_environment() -> Any:
-    return _environment({"event": "map<string, dyn>"}, _inner_texts())
+    return environment({"event": "map<string, dyn>"}, text_functions())
 
 
-def _inner_texts() -> list[Any]:
+def text_functions() -> list[Any]:
     """`from_json(text)` and `base64.decode(text)`: the library's own decodes without a bound, and makes base64 too."""
     from cel_expr_python import cel
 
@@ -209,7 +214,8 @@ def _inner_texts() -> list[Any]:
     ]
 
 
-def _environment(variables: Mapping[str, str], functions: Sequence[Any] = ()) -> Any:
+def environment(variables: Mapping[str, str], functions: Sequence[Any] = ()) -> Any:
+    """What an expression may read: names, and their types in CEL; and what it may call beside the standard functions."""
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_optional, ext_strings
 
@@ -217,6 +223,7 @@ def _environment(variables: Mapping[str, str], functions: Sequence[Any] = ()) ->
     any_map = cel.Type.Map(string, dyn)
     types = {
         "string": string,
+        "dyn": dyn,
         "bool": cel.Type.BOOL,
         "int": cel.Type.INT,
         "list<string>": cel.Type.List(string),
@@ -231,7 +238,12 @@ def _environment(variables: Mapping[str, str], functions: Sequence[Any] = ()) ->
     )
 
 
-def _compiled(text: str, environment: Any, known: tuple[str, ...], left_out: frozenset[str]) -> Any:
+def compiled(text: str, environment: Any, known: tuple[str, ...], left_out: frozenset[str]) -> Any:
+    """An expression, ready to be evaluated.
+
+    Raises:
+        InvalidError: with line and column of each problem, counted in the text.
+    """
     if len(text) > MAX_LENGTH:
         raise InvalidError("the expression is too long", Problem(message=f"longer than {MAX_LENGTH} characters"))
     if not text.strip():
@@ -247,6 +259,16 @@ def _compiled(text: str, environment: Any, known: tuple[str, ...], left_out: fro
     except RuntimeError as error:
         problems = list(_problems(text, str(error), known))
         raise InvalidError(f"`{text.strip()}` is no valid expression", *problems) from None
+    return expression
+
+
+def compiled_condition(text: str, environment: Any, known: tuple[str, ...], left_out: frozenset[str]) -> Any:
+    """A condition or filter, ready to be evaluated.
+
+    Raises:
+        InvalidError: as `compiled`, or it gives neither true nor false.
+    """
+    expression = compiled(text, environment, known, left_out)
     result = expression.return_type().name()
     if result not in {"BOOL", "DYN"}:
         message = f"it must be true or false, but is {_type_words(result)}"
@@ -255,6 +277,12 @@ def _compiled(text: str, environment: Any, known: tuple[str, ...], left_out: fro
             Problem(message=message, line=1, column=1, mend="compare it with something: == != < > in"),
         )
     return expression
+
+
+def missing_key(error: str) -> str:
+    """The key that an expression did not find in a map, if that is what its error says."""
+    found = _MISSING.search(error)
+    return found[1] if found else ""
 
 
 _MISSING = re.compile(r'Key not found in map : "(.*)"')
@@ -281,7 +309,7 @@ def _problems(text: str, error: str, known: tuple[str, ...]) -> Iterator[Problem
             at = start + 1 or column
             yield Problem(message=f"there is no `{reference}`", line=line, column=at, mend=mend)
         else:
-            yield Problem(message=_told(message), line=line, column=column)
+            yield Problem(message=told(message), line=line, column=column)
 
 
 def _mend(reference: str, known: tuple[str, ...]) -> str:
@@ -293,7 +321,7 @@ def _mend(reference: str, known: tuple[str, ...]) -> str:
 _OPERATORS = re.compile(r"^_?([^_]+)_?$")
 
 
-def _told(message: str) -> str:
+def told(message: str) -> str:
     """The library's message in words."""
     message = re.sub(r"^[A-Z_]+: ", "", message)
     if overload := _OVERLOAD.match(message):

@@ -36,6 +36,9 @@ class Scope(NamedTuple):
 EVENT_SCOPE: Final = Scope(variables=("event",))
 """What a trigger's `when` and `inputs` may read: the event, whose fields are the sender's."""
 
+ITEM_SCOPE: Final = Scope(variables=("event", "item", "index"))
+"""The same where `each` gives items."""
+
 
 Fields = Mapping[str, "Fields | None"]
 """Fields inside each other; None stands for all that is inside."""
@@ -123,6 +126,27 @@ def reads(text: str, variable: str) -> Fields | None:
     return fields
 
 
+def mentions(text: str, variables: tuple[str, ...]) -> bool:
+    """Whether an expression reads one of some variables."""
+    tokens = _tokens(text)
+    return any(_is_variable(tokens, place, variables) for place in range(len(tokens)))
+
+
+def path_of(text: str, variables: tuple[str, ...]) -> tuple[str, ...] | None:
+    """An expression that is nothing but a path, `event.body["ref"]`, as its names; None for any other."""
+    if "\\" in text or "?" in text:
+        return None
+    tokens = _tokens(text)
+    if not tokens or not _is_variable(tokens, 0, variables):
+        return None
+    path = [tokens[0].text]
+    member, after = _member(tokens, 1)
+    while member is not None:
+        path.append(member)
+        member, after = _member(tokens, after)
+    return tuple(path) if after == len(tokens) else None
+
+
 def only(value: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """A value with none but some of its fields."""
     return {
@@ -176,7 +200,7 @@ def _member(tokens: list[_Token], place: int) -> tuple[str | None, int]:
 
 def unknown(scope: Scope, variable: str, member: str, field: str | None) -> tuple[str, str] | None:
     """What is wrong with `variable.member.field`, and the mend; None if it may be there."""
-    if variable == "event":
+    if variable in ITEM_SCOPE.variables:
         return None
     if variable == "inputs":
         return _unknown_input(member, scope)

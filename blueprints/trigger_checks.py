@@ -10,15 +10,16 @@ import msgspec
 
 from muster.blueprints import provider as providers
 from muster.blueprints.definition import Blueprint, duration
+from muster.blueprints.event_expressions import check_event_filter, check_value
 from muster.blueprints.expressions import check_condition, check_filter, check_template
 from muster.blueprints.objects.base import Catalog
 from muster.blueprints.paths import join
-from muster.blueprints.references import EVENT_SCOPE
+from muster.blueprints.references import EVENT_SCOPE, Scope, mentions
 from muster.blueprints.schemas import schema_problems
 from muster.blueprints.secret_fields import secret_problems
 from muster.blueprints.strict import build
 from muster.blueprints.suggest import did_you_mean
-from muster.blueprints.templates import has_template
+from muster.blueprints.templates import has_template, is_template
 from muster.mesh.errors import Problem
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def check_trigger(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
     yield from _check_provider(trigger)
     if trigger.when is not None:
         yield from check_condition(trigger.when, "when", EVENT_SCOPE)
-    yield from _check_target(trigger.target, catalog)
-    yield from check_template(trigger.inputs, "inputs", EVENT_SCOPE)
+    yield from _check_values(trigger)
+    yield from _check_target(trigger.target, catalog, trigger.scope)
+    yield from check_template(trigger.inputs, "inputs", trigger.scope)
     yield from _check_blueprint(trigger, catalog)
     if trigger.on_overlap != "queue" and trigger.max_open is None:
         yield Problem(path="on_overlap", message="it says nothing without max_open", mend="say max_open too")
@@ -61,7 +63,24 @@ def _check_provider(trigger: Trigger) -> Iterator[Problem]:
             yield msgspec.structs.replace(problem, path=f"with{inner}")
 
 
-def _check_target(target: TriggerTarget, catalog: Catalog) -> Iterator[Problem]:
+def _check_values(trigger: Trigger) -> Iterator[Problem]:
+    """What is taken from the event."""
+    event = EVENT_SCOPE.variables
+    if trigger.id is not None:
+        yield from check_value(trigger.id, "id", event, "text")
+        kind = providers.provider_kinds().get(trigger.provider)
+        if kind is not None and issubclass(kind, providers.Schedule):
+            yield Problem(path="id", message="a time that is due is told by the time itself", mend="leave it out")
+    if trigger.each is not None:
+        yield from check_value(trigger.each, "each", event, "a list")
+    if trigger.key is not None:
+        yield from check_value(trigger.key, "key", trigger.scope.variables, "text")
+        if trigger.cooldown is None and trigger.max_open is None:
+            mend = "say cooldown or max_open too"
+            yield Problem(path="key", message="nothing counts by it", mend=mend)
+
+
+def _check_target(target: TriggerTarget, catalog: Catalog, scope: Scope) -> Iterator[Problem]:
     ways = [way for way in ("on", "where", "pool") if getattr(target, way) is not None]
     if len(ways) != 1:
         said = f"; got {' and '.join(ways)}" if ways else ""
@@ -73,15 +92,32 @@ def _check_target(target: TriggerTarget, catalog: Catalog) -> Iterator[Problem]:
     if amounts and target.where is None:
         yield Problem(path=f"target.{amounts[0]}", message=f"{amounts[0]} goes with where")
     if target.where is not None:
-        yield from check_filter(target.where, "target.where")
-    if target.on is not None and all(catalog.get(kind, target.on) is None for kind in ELEMENT_KINDS):
+        yield from _check_where(target, target.where, scope)
+    yield from check_template(target.on, "target.on", scope)
+    yield from check_template(target.pool, "target.pool", scope)
+    if (
+        target.on is not None
+        and not is_template(target.on)
+        and all(catalog.get(kind, target.on) is None for kind in ELEMENT_KINDS)
+    ):
         known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
         message = f"there is no element {target.on!r}"
         yield Problem(path="target.on", message=message, mend=did_you_mean(target.on, known))
-    if target.pool is not None and catalog.get("pool", target.pool) is None:
+    if target.pool is not None and not is_template(target.pool) and catalog.get("pool", target.pool) is None:
         known = [pool.name for pool in catalog.all("pool")]
         message = f"there is no pool {target.pool!r}"
         yield Problem(path="target.pool", message=message, mend=did_you_mean(target.pool, known))
+
+
+def _check_where(target: TriggerTarget, where: str, scope: Scope) -> Iterator[Problem]:
+    if not mentions(where, scope.variables):
+        yield from check_filter(where, "target.where")
+        return
+    yield from check_event_filter(where, "target.where", scope.variables)
+    if target.queue:  # brokers ask such a filter again for each element that joins, long after the event
+        message = "with queue, the filter cannot read the event: it is asked again when elements join or change"
+        mend = 'let the event choose a pool by its name: pool: "{{ event.body.pool }}"'
+        yield Problem(path="target.where", message=message, mend=mend)
 
 
 def _check_blueprint(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from muster.blueprints.definition import Blueprint
-from muster.blueprints.expressions import EventCondition, render
+from muster.blueprints.expressions import render
 from muster.blueprints.fit import convert
 from muster.blueprints.objects.trigger import Trigger
-from muster.blueprints.templates import has_template
+from muster.blueprints.resolve import Resolved
+from muster.broker.aims import Aim
 from muster.broker.orders import Pinned
 from muster.broker.targets import Target
 from muster.mesh import names, records
+from muster.mesh.canonical import canonical
 from muster.mesh.errors import MusterError, TooLargeError
 from muster.mesh.firing import FireRequest
-from muster.mesh.model import OrderRequest
 
 _encode = msgspec.json.Encoder().encode
 
-MOST_CONDITIONS: Final = 10_000
-"""Conditions that are kept compiled."""
+BY: Final = "triggers"
+"""By whom firings are that nobody made by hand."""
 
 LONGEST_REASON: Final = 4000
-
-
-class Aim(msgspec.Struct, frozen=True):
-    """A version of a trigger, ready to go off."""
-
-    trigger: Trigger
-    version: int
-    condition: EventCondition | None
-    request: OrderRequest
-    is_constant: bool
-    """Whether its orders are the same for every event, until an element or an object changes."""
 
 
 class PlannedOrder(msgspec.Struct, frozen=True):
@@ -46,6 +35,8 @@ class PlannedOrder(msgspec.Struct, frozen=True):
     inputs: dict[str, Any] | None
     """If its element makes them others than the firing's."""
     sources: dict[str, str] | None
+    group: str | None = None
+    """What the trigger's `key` gives for its item."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -58,17 +49,40 @@ class Plan(msgspec.Struct, frozen=True):
     inputs: dict[str, Any]
     sources: dict[str, str]
     orders: tuple[PlannedOrder, ...]
+    group: str | None = None
+    """What the trigger's `key` gives for the whole event."""
 
 
-def aim_of(trigger: Trigger, version: int) -> Aim:
-    """Make a trigger ready to go off."""
-    condition = _condition(trigger.when) if trigger.when is not None else None
-    return Aim(trigger, version, condition, trigger.request(), _is_constant(trigger))
+class Draft:
+    """A plan that is being made: what its first order's inputs are, others need not say again."""
+
+    def __init__(self) -> None:
+        self.orders: list[PlannedOrder] = []
+        self._base: Resolved | None = None
+        self._said = b""
+
+    def add(self, target: Target, resolved: Resolved, group: str | None) -> None:
+        """One more order."""
+        base = self._base = self._base or resolved
+        if resolved is not base and not self._said:
+            self._said = canonical(base)
+        if resolved is base or canonical(resolved) == self._said:
+            self.orders.append(PlannedOrder(target, None, None, group))
+        else:
+            self.orders.append(PlannedOrder(target, resolved.inputs, resolved.sources, group))
+
+    def plan(self, aim: Aim, version: int, pinned: Pinned, group: str | None) -> Plan:
+        """The plan."""
+        inputs, sources = (self._base.inputs, self._base.sources) if self._base else ({}, {})
+        return Plan(aim, version, pinned, inputs, sources, tuple(self.orders), group)
 
 
-@lru_cache(maxsize=MOST_CONDITIONS)
-def _condition(text: str) -> EventCondition:
-    return EventCondition(text)
+def ident_of(request: FireRequest, attempt: int = 0) -> str:
+    """The id of a firing: the same for the same event, and the same attempt at it."""
+    if not request.key:
+        return names.new_id()
+    again = (f"#{attempt}",) if attempt else ()  # no trigger's name begins so
+    return names.digest_id(*again, request.trigger, request.key)
 
 
 def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | None = None) -> records.Fired:
@@ -93,6 +107,7 @@ def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | 
         digest=plan.pinned.digest,
         inputs=plan.inputs,
         sources=plan.sources,
+        group=plan.group,
         labels=aim.trigger.labels,
         has_on_failure=bool(plan.pinned.blueprint.on_failure),
         has_always=bool(plan.pinned.blueprint.always),
@@ -104,31 +119,25 @@ def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | 
                 where=order.target.where,
                 inputs=order.inputs,
                 sources=order.sources,
+                group=order.group,
             )
             for place, order in enumerate(plan.orders)
         ),
     )
 
 
-def _is_constant(trigger: Trigger) -> bool:
-    """Whether no event changes its orders, and no order changes whom the next ones are for."""
-    target = trigger.target
-    is_fixed = target.where is None or target.queue or target.all
-    return is_fixed and not trigger.merge_event and not any(map(has_template, trigger.inputs.values()))
-
-
 def _raw(event: Mapping[str, Any]) -> msgspec.Raw:
     return msgspec.Raw(_encode(event))
 
 
-def inputs_given(trigger: Trigger, blueprint: Blueprint, event: Mapping[str, Any]) -> dict[str, Any]:
+def inputs_given(trigger: Trigger, blueprint: Blueprint, values: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs that the trigger gives: its own, and beneath them the event's body if it says so."""
     given: dict[str, Any] = {}
-    body = event.get("body") if trigger.merge_event else None
+    body = values["event"].get("body") if trigger.merge_event else None
     if isinstance(body, Mapping):
         given = {name: body[name] for name in blueprint.inputs if name in body}
     if trigger.inputs:
-        given |= render(trigger.inputs, {"event": event}, "inputs")
+        given |= render(trigger.inputs, values, "inputs")
     return {name: convert(blueprint.inputs.get(name, {}), value) for name, value in given.items()}
 
 

@@ -220,7 +220,7 @@ class Query:
         if kind == "pool":
             told["members"] = sorted(fleet.members.get(name, ()))
         if kind == "trigger":
-            standing = self._state.triggers.standing.get(name)
+            standing = self._state.triggers.standings.get(name)
             told["last_due"] = standing.last_due if standing is not None else None
             told["last_fired"] = standing.last_fired if standing is not None else None
             told["open"] = self._state.triggers.count(name)

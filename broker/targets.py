@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from heapq import nsmallest
 from itertools import islice
+from types import MappingProxyType
 from typing import Final
 
 from muster.blueprints.expressions import Filter
@@ -24,8 +25,19 @@ class Target(Wire):
     """The filter that defines the pool, if it has no name."""
 
 
-def chosen(request: OrderRequest, state: State) -> list[Target]:
+def chosen(
+    request: OrderRequest,
+    state: State,
+    matching: Sequence[str] | None = None,
+    planned: Mapping[str, int] = MappingProxyType({}),
+) -> list[Target]:
     """One target for each order that the request asks for.
+
+    Args:
+        request: for whom.
+        state: the elements and what they do.
+        matching: which elements its filter matches, if the filter does not say that alone; by name.
+        planned: how many orders each element is about to have anyway.
 
     Raises:
         UsageError: not exactly one way to choose, or a count that makes no sense.
@@ -49,7 +61,8 @@ def chosen(request: OrderRequest, state: State) -> list[Target]:
         if not state.fleet.is_queue(pool):
             Filter(where)
         return [Target(pool=pool, where=where)]
-    return [Target(element=name) for name in _matching(request, state)]
+    found = state.fleet.matching(request.where or "") if matching is None else matching
+    return [Target(element=name) for name in _picked(request, found, state, planned)]
 
 
 def _check_form(request: OrderRequest) -> None:
@@ -69,26 +82,25 @@ def _check_form(request: OrderRequest) -> None:
         raise InvalidError("the request is not valid", problem)
 
 
-def _matching(request: OrderRequest, state: State) -> Sequence[str]:
+def _picked(request: OrderRequest, found: Sequence[str], state: State, planned: Mapping[str, int]) -> Sequence[str]:
     """Matches by name; for a part of them, those that can start soonest come first."""
-    found = state.fleet.matching(request.where or "")
     wanted = len(found) if request.all else request.count or 1
     if not found or len(found) < wanted:
         told = f"only {len(found)} of {wanted} elements match" if found else "no element matches"
         raise RefusedError(f"{told}: {request.where}", Problem(message="see `muster get machine`", path="where"))
     if request.all:
         return found
-    if wanted == 1 and (idle := next((name for name in found if _readiness(name, state) == _IDLE), None)) is not None:
+
+    def readiness(name: str) -> tuple[bool, bool, int]:
+        element = state.fleet.elements[name]
+        return not element.takes_work, element.agent is None, len(state.shelves.held(name)) + planned.get(name, 0)
+
+    if wanted == 1 and (idle := next((name for name in found if readiness(name) == _IDLE), None)) is not None:
         return (idle,)
-    return nsmallest(wanted, found, key=lambda name: _readiness(name, state))
+    return nsmallest(wanted, found, key=readiness)
 
 
 _IDLE: Final = (False, False, 0)
-
-
-def _readiness(name: str, state: State) -> tuple[bool, bool, int]:
-    element = state.fleet.elements[name]
-    return not element.takes_work, element.agent is None, len(state.shelves.held(name))
 
 
 MANY: Final = 2000

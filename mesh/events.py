@@ -42,6 +42,8 @@ KINDS: Final[dict[str, str]] = {
     "firing.fired": "a trigger went off",
     "firing.skipped": "a trigger went off and made no orders: too many are open, or it was too soon",
     "firing.rejected": "a trigger went off and could make no orders",
+    "firing.pending": "a trigger went off and waits until the burst of its events is over",
+    "firing.superseded": "another event of the same burst came before a firing made its orders",
     "firing.stopped": "triggers set each other off again and again, and were stopped",
     "inbox.event": "somebody told of something by name",
     "inbox.rejected": "a message on the inbox could not be used",

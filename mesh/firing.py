@@ -19,6 +19,10 @@ class FiringState(StrEnum):
     """It made none on purpose: too many are open (`max_open`), or it comes too soon (`cooldown`)."""
     REJECTED = "rejected"
     """It could make none: a template failed, the blueprint is gone, nothing matches; the reason says."""
+    PENDING = "pending"
+    """It makes its orders once there has been no other of its key for as long as `debounce` says."""
+    SUPERSEDED = "superseded"
+    """Another of the same burst came while it was pending; that one makes the orders."""
 
 
 class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
@@ -94,11 +98,19 @@ class Firing(Wire, omit_defaults=True):
     reason: str = ""
     key: str = ""
     due: datetime | None = None
+    until: datetime | None = None
+    """When a pending one makes its orders, unless another one of the burst comes before."""
+    superseded_by: str = ""
+    """The firing of the same burst that came after it."""
     depth: int = 0
+    group: str | None = None
+    """What the trigger's `key` gave, unless that is another for each item."""
     by: str = ""
     event: Any = None
     """Its JSON; a broker that only hands it on has it as `msgspec.Raw`."""
     orders: tuple[str, ...] = ()
+    seq: int = 0
+    """Where its (first) record stands on the log."""
 
 
 Fire = Callable[[FireRequest], Awaitable[FireReply]]

@@ -173,6 +173,8 @@ class Order(Wire):
     """The trigger that made it."""
     firing: Name | None = None
     """The firing that made it."""
+    group: str | None = None
+    """What its trigger's `key` gave: with those of the same it counts for `max_open`."""
     chain: int = 0
     """How many firings stand above one another up to it, each having caused the next."""
     where: str | None = None

@@ -268,6 +268,8 @@ class Planned(Wire, omit_defaults=True):
     inputs: dict[str, Any] | None = None
     """If its element makes them others than the firing's."""
     sources: dict[str, str] | None = None
+    group: str | None = None
+    """What the trigger's `key` gave for its item; None: as the firing."""
 
 
 class Fired(OtherRecord, tag="fired"):
@@ -286,8 +288,16 @@ class Fired(OtherRecord, tag="fired"):
     key: str = ""
     due: Moment | None = None
     depth: int = 0
+    group: str | None = None
+    """What the trigger's `key` gave; an order may say another."""
     rejected: str = ""
     """Why there can be no orders."""
+    quiet: float = 0.0
+    """Seconds without another firing of its lane until it makes its orders: it is pending, and has none yet."""
+    at_most: float = 0.0
+    """Seconds from its burst's begin until the latest of the burst makes its orders, quiet or not."""
+    settles: bool = False
+    """Whether it is the second record of a firing that was pending: now it makes its orders."""
     blueprint: str = ""
     blueprint_version: int = 0
     digest: Digest = ""

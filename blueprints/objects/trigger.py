@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from muster.blueprints.objects.base import Manifest, ObjectKind
+from muster.blueprints.references import EVENT_SCOPE, ITEM_SCOPE, Scope
 from muster.blueprints.trigger_checks import check_trigger
 from muster.mesh.model import OrderRequest, Wire
 
@@ -15,9 +16,9 @@ class TriggerTarget(Wire, omit_defaults=True):
     """For whom the orders are: exactly one of `on`, `where` and `pool`."""
 
     on: str | None = None
-    """One element."""
+    """One element; its name may be a template over the event."""
     where: str | None = None
-    """A filter (CEL over `element`): the first element that matches."""
+    """A filter (CEL over `element`, and `event`): the first element that matches."""
     count: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
     """With `where`: so many of those that match."""
     all: bool = False
@@ -25,7 +26,7 @@ class TriggerTarget(Wire, omit_defaults=True):
     queue: bool = False
     """With `where`: one order, for whichever element that matches is free first, now or later."""
     pool: str | None = None
-    """The same for a pool that has a name."""
+    """The same for a pool that has a name, which may be a template over the event."""
 
 
 class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
@@ -38,10 +39,16 @@ class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
     """The provider's own fields."""
     when: str | None = None
     """A condition (CEL over `event`); an event for which it does not hold is ignored."""
+    id: str | None = None
+    """What tells that an event came before (CEL over `event`); unless said, what its provider has for that."""
+    each: str | None = None
+    """A list (CEL over `event`), for each `item` of which there are orders; all of one firing."""
+    key: str | None = None
+    """What `cooldown`, `max_open` and `debounce` count by (CEL over `event`, and `item`)."""
     blueprint: str
     target: TriggerTarget
     inputs: dict[str, Any] = {}
-    """For the orders; text in them is a template (Jinja2 over `event`)."""
+    """For the orders; text in them is a template (Jinja2 over `event`, and `item`)."""
     merge_event: bool = False
     """Whether fields of the event's body become the inputs of their name, where `inputs` does not say them."""
     enabled: bool = True
@@ -51,6 +58,11 @@ class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
     """What becomes of a firing beyond `max_open`: its orders wait, it makes none, or open ones are cancelled for it."""
     cooldown: str | None = None
     """How long after a firing further ones make no orders: `30s`."""
+
+    @property
+    def scope(self) -> Scope:
+        """What its target, inputs and key may read."""
+        return EVENT_SCOPE if self.each is None else ITEM_SCOPE
 
     def request(self) -> OrderRequest:
         """The orders it asks for, but for their inputs."""

@@ -29,8 +29,7 @@ class Batch:
         self.orders: dict[str, Order] = {}
         self.elements: dict[str, Element | None] = {}
         self.objects: dict[tuple[str, str], StoredObject | None] = {}
-        self.firings: list[tuple[int, Firing]] = []
-        """Each with its sequence."""
+        self.firings: list[Firing] = []
         self.standings: dict[str, Standing | None] = {}
         self.events: list[Event] = []
         self.event_rows: list[EventRow] = []
@@ -52,7 +51,7 @@ class Batch:
         for key in changes.deleted:
             self.objects[key] = None
         if changes.firings:
-            self.firings += [(self.seq, firing) for firing in changes.firings.values()]
+            self.firings += changes.firings.values()
         if changes.standings:
             self.standings.update(changes.standings)
         for place, event in enumerate(changes.events):
@@ -69,7 +68,7 @@ class Batch:
                 objects=[(*key, _doc_of(stored)) for key, stored in self.objects.items()],
                 elements=[(name, _doc_of(element)) for name, element in self.elements.items()],
                 standings=[(name, _doc_of(standing)) for name, standing in self.standings.items()],
-                firings=[_firing_row(seq, firing) for seq, firing in self.firings],
+                firings=[_firing_row(firing) for firing in self.firings],
                 events=self.event_rows,
             )
         )
@@ -79,5 +78,5 @@ def _doc_of(thing: msgspec.Struct | None) -> Doc | None:
     return None if thing is None else _doc(thing)
 
 
-def _firing_row(seq: int, firing: Firing) -> FiringRow:
-    return seq, firing.id, firing.trigger, firing.state, _doc(firing)
+def _firing_row(firing: Firing) -> FiringRow:
+    return firing.seq, firing.id, firing.trigger, firing.state, _doc(firing)

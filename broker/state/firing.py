@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,8 +10,10 @@ from msgspec.structs import replace
 
 from muster.blueprints.definition import duration
 from muster.blueprints.objects.trigger import Trigger
+from muster.broker.state import bursts
+from muster.broker.state.bursts import Verdict, forget, keep, lane_in, told
 from muster.broker.state.order import Refused, Stamp
-from muster.broker.state.standing import Standing
+from muster.broker.state.standing import Pending
 from muster.mesh import records
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import Order, OrderState
@@ -22,56 +25,53 @@ if TYPE_CHECKING:
 MAX_CHAIN: Final = 8
 """Firings that may stand above one; a trigger that sets itself off ends here."""
 
-Verdict = tuple[FiringState, str]
-
 
 def fired(state: State, record: records.Fired, changes: Changes) -> None:
     """A trigger went off.  What depends on the order of things (`max_open`, `cooldown`) is decided here."""
-    standing = state.triggers.standing.get(record.trigger) or Standing(name=record.trigger)
-    if standing.last_firing == record.id or any(planned.id in state.orders for planned in record.orders):
-        changes.refused = Refused("this firing is on the record already")
+    pending = None
+    if record.settles:
+        pending = bursts.taken(state, record, changes)
+        known = pending is None
+    else:
+        last = state.triggers.standings.get(record.trigger)
+        known = last is not None and last.last_firing == record.id
+    if known or any(planned.id in state.orders for planned in record.orders):
+        changes.refused = Refused("this firing is on the record already, or it is not pending any more")
         state.touch(changes, record.about)
         return
     trigger = state.fleet.get("trigger", record.trigger)
-    outcome, reason = _verdict(state, record, trigger, standing, changes.stamp)
-    firing = Firing(
-        id=record.id,
-        trigger=record.trigger,
-        version=record.version,
-        state=outcome,
-        time=changes.stamp.time,
-        reason=reason,
-        key=record.key,
-        due=record.due,
-        depth=record.depth,
-        by=record.by,
-        event=record.event,
-        orders=tuple(planned.id for planned in record.orders) if outcome is FiringState.FIRED else (),
-    )
+    verdict = _verdict(state, record, trigger, changes.stamp)
+    firing = _firing(record, verdict, changes.stamp) if pending is None else _settled(record, verdict, pending)
+    if firing.state is FiringState.PENDING:
+        firing = bursts.joined(state, record, firing, changes)
     changes.firings[firing.id] = firing
-    if isinstance(trigger, Trigger):  # else it was deleted, and what is not there does not stand
-        _stand(state, standing, firing, changes)
-    changes.event(_event_of(firing), firing.id, _told(firing))
-    if outcome is FiringState.FIRED:
-        if isinstance(trigger, Trigger) and trigger.on_overlap == "replace" and trigger.max_open is not None:
-            _make_room(state, trigger, len(record.orders), changes)
-        for planned in record.orders:
-            state.change(None, _order(record, planned, changes.stamp), changes)
-        if record.agent and record.begins_on:
-            state.begin(record.about, record.agent, changes)
+    if isinstance(trigger, Trigger):  # else it was deleted, and nothing is kept of it
+        _stand(state, trigger, firing, verdict, changes)
+    changes.event(_event_of(firing), firing.id, told(firing))
+    if firing.state is FiringState.FIRED:
+        _make_orders(state, record, trigger, verdict, changes)
+
+
+def _make_orders(state: State, record: records.Fired, trigger: Any, verdict: Verdict, changes: Changes) -> None:
+    if isinstance(trigger, Trigger) and trigger.on_overlap == "replace" and trigger.max_open is not None:
+        for lane, wanted in verdict.lanes.items():
+            _make_room(state, trigger, lane, wanted, changes)
+    for planned in verdict.orders:
+        state.change(None, _order(record, planned, changes.stamp), changes)
+    if record.agent and record.begins_on:
+        state.begin(record.about, record.agent, changes)
 
 
 def foreseen(state: State, record: records.Fired, stamp: Stamp) -> Order | None:
     """The one order that the record will make if it comes next and nothing but the state before it counts."""
     trigger = state.fleet.get("trigger", record.trigger)
-    if len(record.orders) != 1 or not isinstance(trigger, Trigger):
+    if len(record.orders) != 1 or record.settles or not isinstance(trigger, Trigger):
         return None
     if (
         trigger.cooldown is not None or trigger.on_overlap == "replace"
     ):  # the one asks the record's time, the other does more
         return None
-    standing = state.triggers.standing.get(record.trigger) or Standing(name=record.trigger)
-    if _verdict(state, record, trigger, standing, stamp)[0] is not FiringState.FIRED:
+    if _verdict(state, record, trigger, stamp).state is not FiringState.FIRED:
         return None
     return _order(record, record.orders[0], stamp)
 
@@ -81,31 +81,56 @@ def announced(_state: State, record: records.Announced, changes: Changes) -> Non
     changes.event("inbox.event", record.name, {"name": record.name, "body": record.body})
 
 
-def _verdict(state: State, record: records.Fired, trigger: Any, standing: Standing, stamp: Stamp) -> Verdict:
-    if record.depth > MAX_CHAIN:
-        reason = f"{record.depth} firings stand above one another, each having caused the next; that is where it stops"
-        return FiringState.REJECTED, reason
-    if record.rejected:
-        return FiringState.REJECTED, record.rejected
-    if record.begins_on:
-        return FiringState.FIRED, ""  # its order runs
-    if not isinstance(trigger, Trigger) or not trigger.enabled:
-        what = "disabled" if isinstance(trigger, Trigger) else "deleted"
-        return FiringState.REJECTED, f"trigger {record.trigger} was {what} just now"
+def _verdict(state: State, record: records.Fired, trigger: Any, stamp: Stamp) -> Verdict:
+    if reason := _rejection(record, trigger):
+        return Verdict(FiringState.REJECTED, reason)
+    if record.quiet and not record.settles:
+        return bursts.verdict(state, record)
     if not record.orders:
-        return FiringState.REJECTED, "it makes no orders"
-    reason = _held_back(state, trigger, standing, stamp)
-    return (FiringState.SKIPPED, reason) if reason else (FiringState.FIRED, "")
+        return Verdict(FiringState.REJECTED, "it makes no orders")
+    if record.begins_on or (trigger.cooldown is None and (trigger.max_open is None or trigger.on_overlap != "skip")):
+        return _all_fired(record)
+    return _held_back(state, record, trigger, stamp)
 
 
-def _held_back(state: State, trigger: Trigger, standing: Standing, stamp: Stamp) -> str:
-    """Why the trigger itself wants no orders now."""
-    if trigger.cooldown is not None and standing.last_fired is not None:
+def _rejection(record: records.Fired, trigger: Any) -> str:
+    """Why there can be no orders; empty if there can."""
+    if record.depth > MAX_CHAIN:
+        return f"{record.depth} firings stand above one another, each having caused the next; that is where it stops"
+    if record.rejected or record.begins_on:  # what begins with its record runs already
+        return record.rejected
+    if isinstance(trigger, Trigger) and trigger.enabled:
+        return ""
+    return f"trigger {record.trigger} was {'disabled' if isinstance(trigger, Trigger) else 'deleted'} just now"
+
+
+def _all_fired(record: records.Fired) -> Verdict:
+    return Verdict(FiringState.FIRED, "", record.orders, Counter(lane_in(record, planned) for planned in record.orders))
+
+
+def _held_back(state: State, record: records.Fired, trigger: Trigger, stamp: Stamp) -> Verdict:
+    """Without the orders that the trigger itself does not want now, lane by lane."""
+    lanes = Counter(lane_in(record, planned) for planned in record.orders)
+    reasons = {lane: reason for lane in lanes if (reason := _why_not(state, lane, trigger, stamp))}
+    if not reasons:
+        return Verdict(FiringState.FIRED, "", record.orders, lanes)
+    reason = next(iter(reasons.values()))
+    kept = tuple(planned for planned in record.orders if lane_in(record, planned) not in reasons)
+    if not kept:
+        return Verdict(FiringState.SKIPPED, reason)
+    told = f"{len(record.orders) - len(kept)} of {len(record.orders)} orders were skipped: {reason}"
+    return Verdict(FiringState.FIRED, told, kept, Counter({lane: lanes[lane] for lane in lanes if lane not in reasons}))
+
+
+def _why_not(state: State, lane: str, trigger: Trigger, stamp: Stamp) -> str:
+    """Why the trigger itself wants no orders in a lane now."""
+    standing = state.triggers.standings.get(lane)
+    if trigger.cooldown is not None and standing is not None and standing.last_fired is not None:
         since, span = stamp.time - standing.last_fired, _span(trigger.cooldown)
         if timedelta(0) <= since < span:  # it may lie ahead: the server's clock was set back
             return f"cooldown: it went off less than {trigger.cooldown} ago"
     if trigger.max_open is not None and trigger.on_overlap == "skip":
-        count = state.triggers.count(trigger.name)
+        count = len(state.triggers.open(lane))
         if count >= trigger.max_open:
             return f"overlap: {count} of its orders are open"
     return ""
@@ -118,18 +143,58 @@ def _span(text: str) -> timedelta:
         return timedelta(0)
 
 
-def _stand(state: State, standing: Standing, firing: Firing, changes: Changes) -> None:
+def _firing(record: records.Fired, verdict: Verdict, stamp: Stamp) -> Firing:
+    return Firing(
+        id=record.id,
+        trigger=record.trigger,
+        version=record.version,
+        state=verdict.state,
+        time=stamp.time,
+        reason=verdict.reason,
+        key=record.key,
+        due=record.due,
+        depth=record.depth,
+        group=record.group,
+        by=record.by,
+        event=record.event,
+        orders=tuple(planned.id for planned in verdict.orders),
+        seq=stamp.seq,
+    )
+
+
+def _settled(record: records.Fired, verdict: Verdict, pending: Pending) -> Firing:
+    """The firing that was pending, with what came of it in the end."""
+    return replace(
+        bursts.firing_of(record.trigger, pending),
+        version=record.version,
+        state=verdict.state,
+        until=None,
+        reason=verdict.reason,
+        orders=tuple(planned.id for planned in verdict.orders),
+    )
+
+
+def _stand(state: State, trigger: Trigger, firing: Firing, verdict: Verdict, changes: Changes) -> None:
+    """Note when the trigger, and each of its lanes, went off."""
+    standing = state.triggers.standings.of(firing.trigger)
     due = firing.due
     if due is None or (standing.last_due is not None and standing.last_due > due):
         due = standing.last_due
-    made = firing.time if firing.state is FiringState.FIRED else standing.last_fired
-    after = replace(standing, last_due=due, last_fired=made, last_firing=firing.id)
-    state.triggers.standing[firing.trigger] = changes.standings[firing.trigger] = after
+    is_fired, now = firing.state is FiringState.FIRED, changes.stamp.time
+    made = now if is_fired else standing.last_fired
+    keep(state, replace(standing, last_due=due, last_fired=made, last_firing=firing.id), changes)
+    if trigger.cooldown is None or trigger.key is None:
+        return
+    for lane in verdict.lanes if is_fired else ():
+        if lane != firing.trigger:
+            keep(state, replace(state.triggers.standings.of(lane), last_fired=now), changes)
+    for lane in state.triggers.standings.cooled(firing.trigger, _span(trigger.cooldown), now):
+        forget(state, lane, changes)
 
 
-def _make_room(state: State, trigger: Trigger, wanted: int, changes: Changes) -> None:
-    """Cancel the trigger's oldest orders, as many as have to go; those being cancelled are going already."""
-    open_orders = [state.orders[ident] for ident in state.triggers.open(trigger.name)]
+def _make_room(state: State, trigger: Trigger, lane: str, wanted: int, changes: Changes) -> None:
+    """Cancel the lane's oldest orders, as many as have to go; those being cancelled are going already."""
+    open_orders = [state.orders[ident] for ident in state.triggers.open(lane)]
     going_on = [order for order in open_orders if _is_going_on(order)]
     going_on.sort(key=lambda order: (order.created_at, order.id))
     surplus = max(0, len(going_on) + wanted - (trigger.max_open or 0))
@@ -162,19 +227,10 @@ def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Ord
         chain=record.depth + 1,
         has_on_failure=record.has_on_failure,
         has_always=record.has_always,
+        group=record.group if planned.group is None else planned.group,
         rev=stamp.seq if planned.id == record.about else 0,
     )
 
 
 def _event_of(firing: Firing) -> str:
     return "firing.stopped" if firing.depth > MAX_CHAIN else f"firing.{firing.state}"
-
-
-def _told(firing: Firing) -> dict[str, Any]:
-    return {
-        "trigger": firing.trigger,
-        "state": firing.state,
-        "reason": firing.reason,
-        "orders": firing.orders,
-        "chain": firing.depth + 1,
-    }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from muster.blueprints.event_expressions import EventFilter
 from muster.blueprints.expressions import Filter
 from muster.blueprints.manifest import decode, object_kinds
 from muster.blueprints.objects.base import ElementManifest, Manifest
@@ -14,6 +16,7 @@ from muster.blueprints.objects.pool import Pool
 from muster.blueprints.objects.profile import Profile
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.state.element import Element, StoredObject
+from muster.mesh.canonical import canonical
 from muster.mesh.errors import InvalidError
 from muster.mesh.model import Assignment
 from muster.mesh.names import queue_pool
@@ -43,6 +46,7 @@ class Fleet:
         self.version = 0
         """Another one whenever an object or an element changes: a filter may match others."""
         self._matches: dict[str, _Matches] = {}
+        self._event_matches: dict[str, tuple[int, tuple[str, ...]]] = {}
         self.queue_news: dict[str, set[str]] = {}
         """Pools without a name that came or went, and who was a member, since somebody looked."""
 
@@ -165,6 +169,23 @@ class Fleet:
         if len(self._matches) >= MOST_MATCHES:
             self._matches.clear()
         self._matches[where] = _Matches(self.version, chosen, names)
+        return names
+
+    def matching_event(self, chosen: EventFilter, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The elements that a filter over an event matches, by name; remembered likewise, for what it reads.
+
+        Raises:
+            EvaluationError: the event has not what it reads.
+        """
+        given = chosen.given(values)
+        key = f"{chosen.text}\n{sha256(canonical(given)).hexdigest()}"
+        known = self._event_matches.get(key)
+        if known is not None and known[0] == self.version:
+            return known[1]
+        names = tuple(sorted(name for name in self.elements if chosen.matches(self.view(name), given)))
+        if len(self._event_matches) >= MOST_MATCHES:
+            self._event_matches.clear()
+        self._event_matches[key] = (self.version, names)
         return names
 
     def manifest_of(self, element: str) -> ElementManifest | None:

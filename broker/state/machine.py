@@ -14,10 +14,10 @@ from muster.broker.state.changes import Changes, Untold
 from muster.broker.state.element import Element, StoredObject
 from muster.broker.state.fleet import Fleet, is_element_kind
 from muster.broker.state.kept import Kept
+from muster.broker.state.lines import Triggers
 from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
-from muster.broker.state.standing import Triggers
 from muster.broker.state.transitions import BEGINNINGS, TRANSITIONS
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
@@ -52,8 +52,7 @@ class State:
         for element in kept.elements:
             self.fleet.elements[element.name] = element
         for standing in kept.standings:
-            self.triggers.standing[standing.name] = standing
-            self.triggers.limit(standing.name, standing.max_open)
+            self.triggers.load(standing)
         for stored in sorted(kept.objects, key=lambda it: it.kind in {"pool", "trigger"}):
             self.fleet.put(stored)
             if stored.kind == "trigger":

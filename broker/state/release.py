@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from muster.broker.state.fleet import Fleet
-from muster.broker.state.standing import OVERLAP, Triggers
+from muster.broker.state.lines import OVERLAP, Triggers
 from muster.mesh.model import Order, OrderState
 
 

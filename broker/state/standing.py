@@ -1,30 +1,75 @@
-"""How triggers stand: when each went off last, and how many of its orders are under way."""
+"""What a trigger's manifest does not say: when it fired last, what of it is pending, and how triggers are indexed.
+
+A trigger's firings and orders with the same key (what the trigger's `key` gives) are a lane: `cooldown`, `max_open`
+and `debounce` count in it.  Without a key, the trigger has one lane, which has its name.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Final
 
-from muster.mesh.model import Order, OrderState, Wire
+import msgspec
 
-OVERLAP: Final = "overlap"
-"""Why an order waits whose trigger has as many under way as it may (a key of `table.WAITING`)."""
+from muster.mesh.model import Wire
+from muster.mesh.records import NOTHING
 
-_RELEASED: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.SUSPENDED})
+MOST_LANES: Final = 10_000
+"""Lanes of a trigger that its `cooldown` remembers; beyond, the one that fired longest ago is forgotten."""
 
-Place = tuple[datetime, str]
+MOST_PENDING: Final = 64 * 1024**2
+"""Bytes of all events that are pending; beyond, further ones are rejected."""
+
+OVERHEAD: Final = 1024
+"""Bytes that a pending firing takes beside its event."""
+
+_LAST: Final = "\U0010ffff"
 
 
-def is_under_way(order: Order) -> bool:
-    """Whether it takes room among its trigger's orders; one cancelled before it began only waits for its children."""
-    return order.state in _RELEASED or (order.state is OrderState.CANCELLING and order.started_at is not None)
+def lane_of(trigger: str, group: str | None) -> str:
+    """The lane of a trigger's firings and orders with a key; no trigger's name has a slash."""
+    return trigger if group is None else f"{trigger}/{group}"
+
+
+def trigger_of(lane: str) -> str:
+    """The trigger that a lane belongs to."""
+    return lane.partition("/")[0]
+
+
+class Pending(Wire, omit_defaults=True):
+    """A firing that makes its orders once its lane has been quiet for a while."""
+
+    id: str
+    seq: int
+    """Where its record stands on the log."""
+    time: datetime
+    """When it came there."""
+    version: int
+    """The trigger's."""
+    since: datetime
+    """When its burst began."""
+    until: datetime
+    """When it makes its orders, unless another one of the burst comes before."""
+    by: str = ""
+    key: str = ""
+    group: str | None = None
+    due: datetime | None = None
+    depth: int = 0
+    event: msgspec.Raw = NOTHING
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        return OVERHEAD + memoryview(self.event).nbytes
 
 
 class Standing(Wire, omit_defaults=True):
-    """What a trigger's manifest does not say."""
+    """How a trigger is, or one of its lanes."""
 
     name: str
+    """The trigger, or the lane."""
     last_due: datetime | None = None
     """The latest time it was due and went off for."""
     last_fired: datetime | None = None
@@ -33,94 +78,74 @@ class Standing(Wire, omit_defaults=True):
     """Its last firing, whatever came of it."""
     max_open: int | None = None
     """What still holds for the orders of a trigger that was deleted."""
+    pending: tuple[Pending, ...] = ()
+    """What waits until a burst is over: one firing, or two while the leader is late with the first."""
 
 
-class Line:
-    """A trigger's open orders."""
-
-    __slots__ = ("open", "released", "waiting")
-
-    def __init__(self) -> None:
-        self.open: set[str] = set()
-        self.released: set[str] = set()
-        self.waiting: list[Place] = []
-        """Those that wait for nothing but the others, oldest first."""
-
-
-class Triggers:
-    """An index that follows every change of an order that a trigger made."""
+class Standings:
+    """How triggers and their lanes are."""
 
     def __init__(self) -> None:
-        self.standing: dict[str, Standing] = {}
-        """Of triggers that went off; and of deleted ones whose orders still wait for each other."""
-        self.limits: dict[str, int] = {}
-        """`max_open` of the triggers that have one."""
-        self.touched: dict[str, None] = {}
-        """Triggers with a limit that have room again, or another limit."""
-        self._lines: dict[str, Line] = {}
+        self._all: dict[str, Standing] = {}
+        """Of triggers and lanes that fired; and of deleted triggers whose orders still wait for each other."""
+        self._lanes: dict[str, set[str]] = {}
+        """By trigger, those of its lanes that have a key."""
+        self._cooling: dict[str, list[tuple[datetime, str]]] = {}
+        """By trigger, when each of these lanes fired, the one that fired longest ago first."""
+        self.pending: dict[str, datetime] = {}
+        """By lane, when the first of its pending firings makes its orders."""
+        self.pending_bytes = 0
+        """Of all events that are pending."""
 
-    def limit(self, trigger: str, most: int | None) -> None:
-        """How many of a trigger's orders may be under way from now on."""
-        if self.limits.get(trigger) == most:
-            return
-        if most is None:
-            del self.limits[trigger]
-        else:
-            self.limits[trigger] = most
-        self.touched[trigger] = None
+    def __iter__(self) -> Iterator[Standing]:
+        return iter(self._all.values())
 
-    def move(self, before: Order | None, after: Order) -> None:
-        """Put an order where it belongs now."""
-        trigger = after.trigger or ""
-        line = self._lines.get(trigger)
-        if line is None:
-            line = self._lines[trigger] = Line()
-        if before is not None and before.state is OrderState.QUEUED and before.reason == OVERLAP:
-            _take(line.waiting, (before.created_at, before.id))
-        if is_under_way(after):
-            line.released.add(after.id)
-        elif after.id in line.released:
-            line.released.discard(after.id)
-            if trigger in self.limits:
-                self.touched[trigger] = None
-        if after.state is OrderState.QUEUED and after.reason == OVERLAP:
-            insort(line.waiting, (after.created_at, after.id))
-        if not after.is_final:
-            line.open.add(after.id)
-            return
-        line.open.discard(after.id)
-        if not line.open:
-            del self._lines[trigger]
-            if trigger in self.limits:
-                self.touched[trigger] = None
+    def get(self, name: str) -> Standing | None:
+        """How a trigger or a lane is; None if it never fired, or nothing of that is known any more."""
+        return self._all.get(name)
 
-    def is_full(self, order: Order) -> bool:
-        """Whether an order has to wait for others of its trigger; one that went once keeps its room until it ends."""
-        if order.trigger is None or (most := self.limits.get(order.trigger)) is None:
+    def of(self, name: str) -> Standing:
+        """The same, or a new one."""
+        return self._all.get(name) or Standing(name=name)
+
+    def lanes(self, trigger: str) -> list[str]:
+        """The trigger and its lanes of which something is known."""
+        return [lane for lane in (trigger, *sorted(self._lanes.get(trigger, ()))) if lane in self._all]
+
+    def put(self, after: Standing) -> None:
+        """Keep how a trigger or a lane is now."""
+        self.drop(after.name)
+        self._all[after.name] = after
+        self.pending_bytes += sum(each.size for each in after.pending)
+        if after.pending:
+            self.pending[after.name] = after.pending[0].until
+        trigger = trigger_of(after.name)
+        if trigger != after.name:
+            self._lanes.setdefault(trigger, set()).add(after.name)
+            if after.last_fired is not None:
+                insort(self._cooling.setdefault(trigger, []), (after.last_fired, after.name))
+
+    def drop(self, name: str) -> bool:
+        """Forget a trigger or a lane; whether anything was known."""
+        before = self._all.pop(name, None)
+        if before is None:
             return False
-        line = self._lines.get(order.trigger)
-        return line is not None and order.id not in line.released and len(line.released) >= most
+        self.pending.pop(name, None)
+        self.pending_bytes -= sum(each.size for each in before.pending)
+        trigger = trigger_of(name)
+        if trigger != name:
+            self._lanes[trigger].discard(name)
+            if not self._lanes[trigger]:
+                del self._lanes[trigger]
+            if before.last_fired is not None:
+                row = self._cooling[trigger]
+                del row[bisect_left(row, (before.last_fired, name))]
+                if not row:
+                    del self._cooling[trigger]
+        return True
 
-    def next_in(self, trigger: str) -> str | None:
-        """The order that may go now that there is room."""
-        line = self._lines.get(trigger)
-        if line is None or not line.waiting:
-            return None
-        most = self.limits.get(trigger)
-        return line.waiting[0][1] if most is None or len(line.released) < most else None
-
-    def open(self, trigger: str) -> frozenset[str]:
-        """All of a trigger's open orders."""
-        line = self._lines.get(trigger)
-        return frozenset(line.open) if line is not None else frozenset()
-
-    def count(self, trigger: str) -> int:
-        """How many of its orders are open."""
-        line = self._lines.get(trigger)
-        return len(line.open) if line is not None else 0
-
-
-def _take(places: list[Place], place: Place) -> None:
-    at = bisect_left(places, place)
-    if at < len(places) and places[at] == place:
-        del places[at]
+    def cooled(self, trigger: str, span: timedelta, now: datetime) -> list[str]:
+        """Lanes that `cooldown` need not remember: its span is over, or they are too many."""
+        row = self._cooling.get(trigger, [])
+        over = bisect_left(row, (now - span, _LAST))
+        return [lane for _, lane in row[: max(over, len(row) - MOST_LANES)] if not self._all[lane].pending]

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.provider import Schedule
+from muster.broker.state import bursts
 from muster.broker.state.element import StoredObject
-from muster.broker.state.standing import Standing
+from muster.broker.state.standing import Standing, trigger_of
 
 if TYPE_CHECKING:
     from muster.broker.state.changes import Changes
@@ -41,37 +42,42 @@ def _settings(stored: StoredObject) -> tuple[Any, Any]:
 
 def applied(state: State, trigger: str, changes: Changes) -> None:
     """It is new, or changed; of one that was deleted before, nothing is left."""
-    standing = state.triggers.standing.get(trigger)
+    standing = state.triggers.standings.get(trigger)
     if standing is not None and standing.max_open is not None:
         _forget(state, trigger, changes)
     heed(state, trigger)
+    manifest = state.fleet.get("trigger", trigger)
+    if isinstance(manifest, Trigger) and (manifest.cooldown is None or manifest.key is None):
+        bursts.forget_cooldowns(state, trigger, changes)
 
 
 def deleted(state: State, trigger: str, changes: Changes) -> None:
     """It is gone; what its open orders have to heed still holds until they are through."""
     most = state.triggers.limits.get(trigger)
+    bursts.dropped(state, trigger, changes)
     _forget(state, trigger, changes)
     if most is not None and state.triggers.count(trigger):
-        standing = Standing(name=trigger, max_open=most)
-        state.triggers.standing[trigger] = changes.standings[trigger] = standing
+        bursts.keep(state, Standing(name=trigger, max_open=most), changes)
         state.triggers.limit(trigger, most)
 
 
 def let_in(state: State, changes: Changes) -> None:
     """Release orders that waited for others of their trigger, as far as there is room."""
     while state.triggers.touched:
-        trigger, _ = state.triggers.touched.popitem()
-        while (ident := state.triggers.next_in(trigger)) is not None:
+        lane, _ = state.triggers.touched.popitem()
+        while (ident := state.triggers.next_in(lane)) is not None:
             state.change(state.orders[ident], state.orders[ident], changes)
+        trigger = trigger_of(lane)
         if ("trigger", trigger) not in state.fleet.stored and not state.triggers.count(trigger):
             _forget(state, trigger, changes)
-            state.triggers.touched.pop(trigger, None)
+            for gone in [it for it in state.triggers.touched if trigger_of(it) == trigger]:
+                del state.triggers.touched[gone]
 
 
 def _forget(state: State, trigger: str, changes: Changes) -> None:
     state.triggers.limit(trigger, None)
-    if state.triggers.standing.pop(trigger, None) is not None:
-        changes.standings[trigger] = None
+    for lane in state.triggers.standings.lanes(trigger):
+        bursts.forget(state, lane, changes)
 
 
 def _times(manifest: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -34,7 +34,11 @@ class Book:
         return self.write(records.Applied(id="x", manifests=(manifest,), by="test"))
 
     def fire(self, ident: str, *elements: str, **fields: Any) -> Changes:
-        planned = tuple(records.Planned(id=f"{ident}{name}", element=name) for name in elements or "a")
+        """Let it go off for elements, each perhaps with the key of its item: `a:main`."""
+        parted = [name.partition(":") for name in elements or "a"]
+        planned = tuple(
+            records.Planned(id=f"{ident}{name}", element=name, group=group or None) for name, _, group in parted
+        )
         return self.write(records.Fired(id=ident, trigger="t", version=1, by="test", orders=planned, **fields))
 
     def cancel(self, order: str) -> Changes:
@@ -154,7 +158,7 @@ def test_a_firing_of_a_trigger_that_was_deleted_meanwhile_is_rejected() -> None:
     firing = book.fire("one").firings["one"]
     assert (firing.state, firing.orders) == (FiringState.REJECTED, ())
     assert "deleted" in firing.reason
-    assert not book.state.triggers.standing
+    assert not list(book.state.triggers.standings)
 
 
 def test_late_ticks_do_not_turn_the_clock_back() -> None:
@@ -162,7 +166,7 @@ def test_late_ticks_do_not_turn_the_clock_back() -> None:
     book.trigger()
     for hour in (1, 3, 2):
         book.fire(f"at{hour}", due=START + timedelta(hours=hour))
-    assert book.state.triggers.standing["t"].last_due == START + timedelta(hours=3)
+    assert book.state.triggers.standings.of("t").last_due == START + timedelta(hours=3)
 
 
 def counts(book: Book) -> tuple[datetime | None, datetime | None]:

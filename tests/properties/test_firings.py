@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, initialize, invariant, multiple, rule
 
 from muster.broker.state.firing import MAX_CHAIN
-from muster.broker.state.standing import OVERLAP
+from muster.broker.state.lines import OVERLAP
 from muster.mesh import names, records
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import OrderState
@@ -96,7 +96,7 @@ class Firings(Mesh):
             return
         ident = data.draw(st.sampled_from(sorted(self.written)))
         record = self.written[ident]
-        standing = self.state.triggers.standing.get(record.trigger)
+        standing = self.state.triggers.standings.get(record.trigger)
         open_still = any(each.id in self.state.orders for each in record.orders)
         if not open_still and (standing is None or standing.last_firing != ident):
             return
@@ -141,7 +141,7 @@ class Firings(Mesh):
 
     @invariant()
     def what_is_deleted_is_forgotten_with_its_last_order(self) -> None:
-        for trigger in set(self.state.triggers.standing) | set(self.state.triggers.limits):
+        for trigger in {it.name for it in self.state.triggers.standings} | set(self.state.triggers.limits):
             stored = ("trigger", trigger) in self.state.fleet.stored
             assert stored or self.state.triggers.count(trigger)
 

@@ -50,7 +50,7 @@ def snapshot(state: State) -> bytes:
             "objects": [state.fleet.stored[key] for key in sorted(state.fleet.stored)],
             "members": {pool: sorted(members) for pool, members in state.fleet.members.items()},
             "timers": state.timers,
-            "standing": state.triggers.standing,
+            "standing": {it.name: it for it in state.triggers.standings},
             "limits": state.triggers.limits,
             "queues": {pool: state.fleet._uses[pool] for pool in state.fleet.queues()},
             "lines": {
