@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -25,6 +25,9 @@ from muster.mesh.errors import Problem
 if TYPE_CHECKING:
     from muster.blueprints.objects.trigger import Trigger, TriggerTarget
 
+SHORTEST_QUIET: Final = timedelta(milliseconds=100)
+LONGEST_BURST: Final = timedelta(days=1)
+
 ELEMENT_KINDS = ("machine", "cluster", "resource_broker")
 
 
@@ -40,6 +43,7 @@ def check_trigger(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
     if trigger.on_overlap != "queue" and trigger.max_open is None:
         yield Problem(path="on_overlap", message="it says nothing without max_open", mend="say max_open too")
     yield from _check_cooldown(trigger.cooldown)
+    yield from _check_debounce(trigger)
 
 
 def _check_provider(trigger: Trigger) -> Iterator[Problem]:
@@ -75,8 +79,8 @@ def _check_values(trigger: Trigger) -> Iterator[Problem]:
         yield from check_value(trigger.each, "each", event, "a list")
     if trigger.key is not None:
         yield from check_value(trigger.key, "key", trigger.scope.variables, "text")
-        if trigger.cooldown is None and trigger.max_open is None:
-            mend = "say cooldown or max_open too"
+        if trigger.cooldown is None and trigger.max_open is None and trigger.debounce is None:
+            mend = "set cooldown, max_open or debounce too"
             yield Problem(path="key", message="nothing counts by it", mend=mend)
 
 
@@ -146,3 +150,22 @@ def _check_cooldown(text: str | None) -> Iterable[Problem]:
         return
     if span == timedelta(0):
         yield Problem(path="cooldown", message="it must be longer than nothing")
+
+
+def _check_debounce(trigger: Trigger) -> Iterable[Problem]:
+    burst = trigger.burst
+    if burst is None:
+        return
+    try:
+        quiet, at_most = burst.spans()
+    except ValueError as error:
+        yield Problem(path="debounce", message=str(error))
+        return
+    if not SHORTEST_QUIET <= quiet <= LONGEST_BURST:
+        yield Problem(path="debounce", message="the quiet must last between 100ms and 1d")
+    elif not quiet <= at_most <= LONGEST_BURST:
+        mend = f"set at_most between {burst.quiet} and 1d" if burst.at_most is not None else "set at_most too: 1d"
+        yield Problem(path="debounce", message="at_most must be between quiet and 1d", mend=mend)
+    if trigger.key is not None and mentions(trigger.key, ("item", "index")):
+        message = "with debounce, the key must not read the item: an event waits as a whole"
+        yield Problem(path="key", message=message, mend="take the key from event")

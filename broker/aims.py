@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ class Aim(msgspec.Struct, frozen=True):
     key: EventValue | None
     where: EventFilter | None
     """The target's filter, if it names the event."""
+    burst: tuple[timedelta, timedelta] | None
+    """How long it must be quiet before the last event of a burst makes orders, and the most that may take."""
     request: OrderRequest
     is_constant: bool
     """Whether its orders are the same for every event, until an element or an object changes."""
@@ -90,6 +93,7 @@ def aim_of(trigger: Trigger, version: int) -> Aim:
         each=_value(trigger.each) if trigger.each is not None else None,
         key=_value(trigger.key, variables) if trigger.key is not None else None,
         where=_filter(where, variables) if where is not None and mentions(where, variables) else None,
+        burst=trigger.burst.spans() if trigger.burst is not None else None,
         request=trigger.request(),
         is_constant=_is_constant(trigger),
     )
@@ -105,9 +109,10 @@ def _is_constant(trigger: Trigger) -> bool:
     target = trigger.target
     is_fixed = target.where is None or target.queue or target.all
     reads_event = trigger.each is not None or trigger.key is not None or trigger.merge_event
+    waits = trigger.debounce is not None
     texts = (target.on, target.pool, *trigger.inputs.values())
     is_filter = target.where is not None and mentions(target.where, trigger.scope.variables)
-    return is_fixed and not reads_event and not is_filter and not any(map(has_template, texts))
+    return is_fixed and not (reads_event or waits or is_filter) and not any(map(has_template, texts))
 
 
 def _name(template: str, values: Mapping[str, Any], path: str, what: str) -> str:

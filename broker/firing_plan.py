@@ -14,6 +14,7 @@ from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.resolve import Resolved
 from muster.broker.aims import Aim
 from muster.broker.orders import Pinned
+from muster.broker.state.standing import Pending
 from muster.broker.targets import Target
 from muster.mesh import names, records
 from muster.mesh.canonical import canonical
@@ -124,6 +125,20 @@ def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | 
             for place, order in enumerate(plan.orders)
         ),
     )
+
+
+def pending_record(aim: Aim, request: FireRequest, ident: str, by: str, group: str | None) -> records.Fired:
+    """The first record of a firing whose trigger waits until a burst is over."""
+    if aim.burst is None:
+        raise AssertionError
+    quiet, at_most = (span.total_seconds() for span in aim.burst)
+    record = record_of(aim, request, ident, by)
+    return msgspec.structs.replace(record, group=group, quiet=quiet, at_most=at_most)
+
+
+def settling(pending: Pending, record: records.Fired) -> records.Fired:
+    """The second record of a firing that was pending: its orders, or why there are none."""
+    return msgspec.structs.replace(record, group=pending.group, event=records.NOTHING, settles=True)
 
 
 def _raw(event: Mapping[str, Any]) -> msgspec.Raw:

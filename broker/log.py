@@ -189,6 +189,10 @@ class Log(Service):
                 appender.outcome.set_exception(error)
                 appender.outcome.exception()  # whoever gave up waiting need not be told
 
+    def takes(self, record: records.Record) -> bool:
+        """Whether a record is small enough."""
+        return len(records.encode(record)) <= self._client.max_payload - HEADERS
+
     def _placed(self, record: records.Record) -> tuple[str, bytes]:
         data = records.encode(record)
         if len(data) > self._client.max_payload - HEADERS:

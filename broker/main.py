@@ -23,6 +23,7 @@ from muster.broker.commands import Commands
 from muster.broker.duties.clean_up import EndCleanUps
 from muster.broker.duties.duty import Duties
 from muster.broker.duties.expire import Expire
+from muster.broker.duties.settle import Settle
 from muster.broker.duties.wake import Wake
 from muster.broker.feed import Feed
 from muster.broker.leader import Leader
@@ -172,7 +173,8 @@ class Broker:
 
     async def _start_services(self, stack: AsyncExitStack) -> None:
         expire = Expire(self.settings.lease, self.presences)
-        duties = Duties(self.state, self.log, self.leader, [Wake(), expire, EndCleanUps(self.settings.lease)])
+        settle, clean_up = Settle(self.commands.settled), EndCleanUps(self.settings.lease)
+        duties = Duties(self.state, self.log, self.leader, [Wake(), settle, expire, clean_up])
 
         async def heard(message: Msg) -> None:
             try:

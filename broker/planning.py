@@ -12,13 +12,25 @@ from nats.aio.client import Client
 
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.aims import Aim, aim_of
-from muster.broker.firing_plan import BY, Draft, Plan, ident_of, inputs_given, reason_of, record_of, writable
+from muster.broker.firing_plan import (
+    BY,
+    Draft,
+    Plan,
+    ident_of,
+    inputs_given,
+    pending_record,
+    reason_of,
+    record_of,
+    settling,
+    writable,
+)
 from muster.broker.log import Log
 from muster.broker.orders import Orders, Pinned
 from muster.broker.query import Query
 from muster.broker.state.element import StoredObject
 from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.machine import State
+from muster.broker.state.standing import Pending
 from muster.broker.targets import suggestion
 from muster.mesh import records
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError
@@ -122,22 +134,50 @@ class Planning(Orders):
         """The record; or why the event does not concern the trigger."""
         if request.depth > MAX_CHAIN + 1:
             return "it was stopped: triggers set each other off"
+        if request.rejected or request.depth > MAX_CHAIN:
+            return record_of(aim, msgspec.structs.replace(request, event=writable(request.event)), ident, by)
         try:
-            if request.rejected or request.depth > MAX_CHAIN:
-                return record_of(aim, request, ident, by)
-            if aim.condition is not None and not aim.condition.holds({"event": request.event}):
-                return f"`{aim.condition.text.strip()}` does not hold"
-            items = aim.items(request.event)
-            if aim.each is not None and not items:
-                return f"{aim.each.told} gives no items"
-            return record_of(aim, request, ident, by, self._plan(aim, items))
-        except MusterError as error:
-            rejected = reason_of(error)
-        except Exception as error:  # a bug that some event brings to light may not lose the event
-            log.exception("firing.bug", trigger=request.trigger)
-            rejected = f"a bug of the broker's: {error!r}"
-        kept = msgspec.structs.replace(request, event=writable(request.event), rejected=request.rejected or rejected)
+            return self._wanted(aim, request, ident, by)
+        except Exception as error:  # noqa: BLE001 - a bug that some event brings to light may not lose the event
+            rejected = _rejection(request.trigger, error)
+        kept = msgspec.structs.replace(request, event=writable(request.event), rejected=rejected)
         return record_of(aim, kept, ident, by)
+
+    def _wanted(self, aim: Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+        """The record of an event that can become orders; or why it does not concern the trigger.
+
+        Raises:
+            MusterError: it cannot become orders.
+        """
+        if aim.condition is not None and not aim.condition.holds({"event": request.event}):
+            return f"`{aim.condition.text.strip()}` does not hold"
+        items = aim.items(request.event)
+        if not items:
+            return f"`{aim.trigger.each}` gives no items"
+        plan = self._plan(aim, items)  # also if it waits: its sender should hear at once of what is wrong
+        if aim.burst is not None:
+            return pending_record(aim, request, ident, by, plan.group)
+        return record_of(aim, request, ident, by, plan)
+
+    def settled(self, trigger: str, pending: Pending) -> records.Fired:
+        """What a firing whose burst is over makes now, by the trigger and the elements as they are now."""
+        request = FireRequest(
+            trigger=trigger,
+            event=msgspec.json.decode(pending.event),
+            key=pending.key,
+            due=pending.due,
+            depth=pending.depth,
+        )
+        bare = records.Fired(id=pending.id, trigger=trigger, version=pending.version, by=BY, depth=pending.depth)
+        try:
+            aim = self._aim(trigger)
+            items = aim.items(request.event)
+            record = settling(pending, record_of(aim, request, pending.id, BY, self._plan(aim, items)))
+        except Exception as error:  # noqa: BLE001 - as above
+            return settling(pending, msgspec.structs.replace(bare, rejected=_rejection(trigger, error)))
+        if self._log.takes(record):
+            return record
+        return settling(pending, msgspec.structs.replace(bare, rejected="its orders are more than the log takes"))
 
     def _plan(self, aim: Aim, items: Sequence[Mapping[str, Any]]) -> Plan:
         """The orders that the trigger wants, for each of its items: all of them, or none.
@@ -182,3 +222,11 @@ class Planning(Orders):
             raise RefusedError(f"its items make more than {MOST_ORDERS} orders")
         for target in targets:
             draft.add(target, self._inputs(pinned, given, target, "trigger"), group)
+
+
+def _rejection(trigger: str, error: Exception) -> str:
+    """Why there can be no orders."""
+    if isinstance(error, MusterError):
+        return reason_of(error)
+    log.error("firing.bug", trigger=trigger, exc_info=error)
+    return f"a bug of the broker's: {error!r}"

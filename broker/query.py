@@ -224,6 +224,11 @@ class Query:
             told["last_due"] = standing.last_due if standing is not None else None
             told["last_fired"] = standing.last_fired if standing is not None else None
             told["open"] = self._state.triggers.count(name)
+            told["pending"] = [
+                {"firing": pending.id, "group": pending.group, "until": pending.until}
+                for lane in self._state.triggers.standings.lanes(name)
+                for pending in self._state.triggers.standings.of(lane).pending
+            ]
         element = fleet.elements.get(name)
         if element is None or element.kind != kind:
             return told

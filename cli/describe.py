@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RECENT: Final = 5
 
 _ABOVE: Final = frozenset({"kind", "name", "summary", "created_at", "changed_at", "version"})
-_BELOW: Final = frozenset({"inputs", "tasks", "on_failure", "always", "params"})
+_BELOW: Final = frozenset({"inputs", "tasks", "on_failure", "always", "params", "pending"})
 
 
 def describe(
@@ -67,6 +67,9 @@ def _trigger(api: Api, found: dict[str, Any]) -> Callable[[], None]:
         if coming:
             explain.section("Next")
             triggers.times(coming)
+        if found.get("pending"):
+            explain.section("Pending")
+            table(found["pending"], triggers.PENDING)
         explain.listed("Recent firings", latest, triggers.FIRINGS, empty="it has not gone off yet")
 
     return tell

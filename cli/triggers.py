@@ -62,7 +62,8 @@ def _tell(trigger: str, reply: dict[str, Any]) -> None:
         say(f"trigger {trigger} ignored the event: {reply['ignored']}")
         return
     reason = f": {reply['reason']}" if reply.get("reason") else ""
-    say(f"firing {reply['firing']} ", (str(reply.get("state") or "fired"), "bold"), reason)
+    before = " (the event came before)" if reply.get("duplicate") else ""
+    say(f"firing {reply['firing']} ", (str(reply.get("state") or "fired"), "bold"), f"{reason}{before}")
     for order in reply.get("orders") or ():
         say(f"  order {order}")
 
@@ -123,6 +124,15 @@ FIRINGS: Final = (
     Column(title="REASON", value=lambda firing: firing.get("reason"), optional=2, flexible=True),
     Column(title="AGE", value=lambda firing: age(firing.get("time"))),
 )
+
+
+PENDING: Final = (
+    Column(title="FIRING", value=lambda pending: pending["firing"][:SHORT]),
+    Column(title="KEY", value=lambda pending: pending["group"]),
+    Column(title="MAKES ITS ORDERS", value=lambda pending: clock(pending["until"])),
+    Column(title="IN", value=lambda pending: until(pending["until"])),
+)
+"""What waits until a burst is over."""
 
 
 def _orders(orders: list[str]) -> str:
@@ -194,7 +204,9 @@ def _closely(firing: dict[str, Any]) -> None:
         (
             ("Time", f"{clock(firing['time'])} by {firing.get('by')}"),
             ("Due", firing.get("due") and clock(firing["due"])),
-            ("Key", firing.get("key")),
+            ("Event's key", firing.get("key")),
+            ("Group", firing.get("group")),
+            ("Makes its orders", firing.get("until") and clock(firing["until"])),
             ("Firings above", firing.get("depth")),
             ("Orders", firing.get("orders")),
         )

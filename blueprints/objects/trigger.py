@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from muster.blueprints.definition import duration
 from muster.blueprints.objects.base import Manifest, ObjectKind
 from muster.blueprints.references import EVENT_SCOPE, ITEM_SCOPE, Scope
 from muster.blueprints.trigger_checks import check_trigger
@@ -27,6 +29,24 @@ class TriggerTarget(Wire, omit_defaults=True):
     """With `where`: one order, for whichever element that matches is free first, now or later."""
     pool: str | None = None
     """The same for a pool that has a name, which may be a template over the event."""
+
+
+class Debounce(Wire, omit_defaults=True):
+    """When the last event of a burst makes its orders."""
+
+    quiet: str
+    """How long there must be no other: `10s`."""
+    at_most: str | None = None
+    """How long after the burst's first event at the latest; ten times `quiet` unless said."""
+
+    def spans(self) -> tuple[timedelta, timedelta]:
+        """Both as time spans.
+
+        Raises:
+            ValueError: one of them is not a duration.
+        """
+        quiet = duration(self.quiet)
+        return quiet, quiet * 10 if self.at_most is None else duration(self.at_most)
 
 
 class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
@@ -58,6 +78,13 @@ class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
     """What becomes of a firing beyond `max_open`: its orders wait, it makes none, or open ones are cancelled for it."""
     cooldown: str | None = None
     """How long after a firing further ones make no orders: `30s`."""
+    debounce: str | Debounce | None = None
+    """Of a burst only the last event makes orders, once it was quiet for as long as this: `10s`."""
+
+    @property
+    def burst(self) -> Debounce | None:
+        """`debounce` in its long form."""
+        return Debounce(quiet=self.debounce) if isinstance(self.debounce, str) else self.debounce
 
     @property
     def scope(self) -> Scope:

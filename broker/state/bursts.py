@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from muster.broker.state.standing import MOST_PENDING, Pending, Standing, lane_of
+from muster.broker.state.standing import MOST_PENDING, OVERHEAD, Pending, Standing, lane_of
 from muster.mesh import records
 from muster.mesh.firing import Firing, FiringState
+from muster.mesh.moment import rfc3339
 
 if TYPE_CHECKING:
     from muster.broker.state.changes import Changes
@@ -33,11 +34,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def verdict(state: State, record: records.Fired) -> Verdict:
     """It has to wait for its burst's end; unless too much waits already."""
-    pending, size = state.triggers.standings.pending_bytes, memoryview(record.event).nbytes
+    pending, size = state.triggers.standings.pending_bytes, OVERHEAD + memoryview(record.event).nbytes
     if pending + size > MOST_PENDING:
         reason = f"{pending} bytes of events are pending already; at most {MOST_PENDING} may be"
         return Verdict(FiringState.REJECTED, reason)
-    return Verdict(FiringState.PENDING, f"pending: it makes its orders once it was quiet for {record.quiet:g} s")
+    return Verdict(FiringState.PENDING, "")
 
 
 def joined(state: State, record: records.Fired, firing: Firing, changes: Changes) -> Firing:
@@ -68,7 +69,7 @@ def joined(state: State, record: records.Fired, firing: Firing, changes: Changes
         earlier = earlier[:-1]
         _superseded(record.trigger, last, firing.id, changes)
     keep(state, replace(standing, pending=(*earlier, pending)), changes)
-    return replace(firing, until=pending.until)
+    return firing_of(record.trigger, pending)
 
 
 def taken(state: State, record: records.Fired, changes: Changes) -> Pending | None:
@@ -99,6 +100,7 @@ def firing_of(trigger: str, pending: Pending) -> Firing:
         version=pending.version,
         state=FiringState.PENDING,
         time=pending.time,
+        reason=f"it makes its orders at {rfc3339(pending.until)}, unless another event of the burst comes before",
         key=pending.key,
         due=pending.due,
         until=pending.until,

@@ -96,7 +96,7 @@ def test_no_more_lanes_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatc
     for key in "abcd":
         book.fire(key, group=key)
     assert lanes(book) == ["t/c", "t/d"]
-    assert [outcome(book.fire(f"again {key}", group=key)) for key in "da"] == [SKIPPED, FIRED]
+    assert [outcome(book.fire(f"again-{key}", group=key)) for key in "da"] == [SKIPPED, FIRED]
 
 
 def test_lanes_go_with_their_trigger_and_with_its_cooldown() -> None:
