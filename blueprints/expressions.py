@@ -215,7 +215,7 @@ def text_functions() -> list[Any]:
 
 
 def environment(variables: Mapping[str, str], functions: Sequence[Any] = ()) -> Any:
-    """What an expression may read: names, and their types in CEL; and what it may call beside the standard functions."""
+    """What an expression may read: names, and their types in CEL; and what it may call beside what CEL has."""
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_optional, ext_strings
 
