@@ -30,6 +30,11 @@ def check_children(blueprint: Blueprint, catalog: Catalog) -> Iterator[Problem]:
         yield from _check_inputs(task, child, join(path, "with"))
 
 
+def child_blueprints(blueprint: Blueprint) -> set[str]:
+    """The blueprints that its child orders are made from, as far as they are written and not worked out."""
+    return {name for _, task in _child_tasks(blueprint) if (name := _child(task)) is not None}
+
+
 def _check_inputs(task: Task, child: Blueprint, path: str) -> Iterator[Problem]:
     given = task.with_.get("inputs", {})
     if not isinstance(given, dict):

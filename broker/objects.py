@@ -116,10 +116,13 @@ class Objects:
             kind=document.kind,
             name=document.name,
             action=action,
-            version=before.version + (action == "changed") if before else 1,
+            version=before.version if before and action == "unchanged" else self._next_version(document),
             before=before.manifest if before else None,
             after=document.raw,
         )
+
+    def _next_version(self, document: Loaded) -> int:
+        return self._state.fleet.next_version(document.kind, document.name)
 
     async def _publish_blueprints(self, loaded: list[Loaded]) -> None:
         """Before the record: whoever runs an order of a version must find it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,6 +13,9 @@ from muster.cli.output import Column, document, say, table
 from muster.cli.roles import Data, Server
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, data_home, setting
 from muster.mesh.tokens import API, NATS, find
+
+if TYPE_CHECKING:
+    from muster.cli.checks import Check
 
 
 def doctor(
@@ -24,10 +29,13 @@ def doctor(
 
     api, where = common.api or setting("api", DEFAULT_API), server or setting("server", DEFAULT_SERVER)
     folder = (data or data_home()).absolute()
+    token = find(API, api, folder)
+    if data is None and token is not None and token.owner is not None:
+        folder = Path(token.source).parent  # where the mesh at this address keeps its data
     found = checks.all_of(
         checks.Where(
             api=api,
-            token=find(API, api, folder),
+            token=token,
             server=where,
             nats_token=find(NATS, where, folder),
             data=folder,
@@ -50,5 +58,15 @@ def doctor(
             say("")
             say((f"{check.name}: ", "bold"), check.mend)
     say("")
-    say(("all is well", "green") if not wrong else (f"{len(wrong)} of {len(found)} checks failed", "bold red"))
+    say(_verdict(found))
     return 1 if wrong else 0
+
+
+def _verdict(found: Sequence[Check]) -> tuple[str, str]:
+    """The last line, and its style."""
+    wrong, warnings = (sum(check.result == result for check in found) for result in ("wrong", "warning"))
+    if wrong:
+        return f"{wrong} of {len(found)} checks failed", "bold red"
+    if warnings:
+        return f"nothing is wrong, but {warnings} of {len(found)} checks warn", "yellow"
+    return "all is well", "green"

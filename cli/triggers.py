@@ -51,7 +51,8 @@ def fire(
         made = reply.get("orders") or []
         if not made or not (wait or follow or limit is not None):
             show(reply, common.output, lambda: _tell(trigger, reply))
-            return 0
+            is_refused = not made and reply.get("state") != "pending"
+            return RefusedError.exit_code if is_refused else 0
         with run.named(made):
             orders = [api.get(f"/api/v1/orders/{segment(order)}") for order in made]
             return run.then(api, orders, common, follow=follow, wait=wait, limit=limit)

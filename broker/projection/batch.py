@@ -46,10 +46,10 @@ class Batch:
             self.orders.update(changes.orders)
         if changes.elements:
             self.elements.update(changes.elements)
-        for stored in changes.objects:
-            self.objects[stored.kind, stored.name] = stored
         for key in changes.deleted:
             self.objects[key] = None
+        for stored in changes.objects:
+            self.objects[stored.kind, stored.name] = stored
         if changes.firings:
             self.firings += changes.firings.values()
         if changes.standings:

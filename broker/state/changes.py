@@ -37,6 +37,7 @@ class Changes:
         self.elements: dict[str, Element | None] = {}
         """Elements as they stand now; None for one that was deleted."""
         self.objects: list[StoredObject] = []
+        """Objects as they are now; of a deleted one, what is remembered."""
         self.deleted: list[tuple[str, str]] = []
         self.assignments: set[str] = set()
         """Elements whose agents must be told something new."""

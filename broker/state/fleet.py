@@ -7,6 +7,8 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from muster.blueprints.child_orders import child_blueprints
+from muster.blueprints.definition import Blueprint
 from muster.blueprints.event_expressions import EventFilter
 from muster.blueprints.expressions import Filter
 from muster.blueprints.manifest import decode, object_kinds
@@ -36,6 +38,8 @@ class Fleet:
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], StoredObject] = {}
+        self.retired: dict[tuple[str, str], int] = {}
+        """Objects that were deleted, and their last version.  Not elements: those come and go without bound."""
         self.elements: dict[str, Element] = {}
         self.members: dict[str, set[str]] = {}
         """Pool to the elements that its filter matches."""
@@ -69,12 +73,22 @@ class Fleet:
         self.version += 1
         self._manifests[key] = manifest
         self.stored[key] = stored
+        self.retired.pop(key, None)
         if isinstance(manifest, Pool):
             self._group(stored.name, manifest.where)
         elif isinstance(manifest, Trigger):
             self._use_for(manifest)
             if isinstance(before, Trigger):
                 self._leave_for(before)
+
+    def retire(self, stored: StoredObject) -> None:
+        """Remember the version of an object that was deleted."""
+        self.retired[stored.kind, stored.name] = stored.version
+
+    def next_version(self, kind: str, name: str) -> int:
+        """The version that the object's next manifest makes."""
+        before = self.stored.get((kind, name))
+        return (before.version if before is not None else self.retired.get((kind, name), 0)) + 1
 
     def drop(self, kind: str, name: str) -> None:
         """Forget an object."""
@@ -260,13 +274,21 @@ class Fleet:
         ]
 
     def needing(self, kind: str, name: str) -> list[str]:
-        """Elements that need an object to exist: those that have a profile, clusters that have a member."""
+        """What needs an object to exist: elements with a profile, clusters, triggers, blueprints with child orders."""
         if kind == "profile":
             return self.using(name)
+        if kind == "blueprint":
+            return [f"{found.kind} {found.name}" for found in self._manifests.values() if _makes_orders_of(found, name)]
         if not is_element_kind(kind):
             return []
         clusters = [found for found in self._manifests.values() if isinstance(found, Cluster)]
         return [cluster.name for cluster in clusters if name in cluster.members]
+
+
+def _makes_orders_of(manifest: Manifest, blueprint: str) -> bool:
+    if isinstance(manifest, Trigger):
+        return manifest.blueprint == blueprint
+    return isinstance(manifest, Blueprint) and blueprint in child_blueprints(manifest)
 
 
 def is_element_kind(kind: str) -> bool:

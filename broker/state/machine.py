@@ -54,6 +54,9 @@ class State:
         for standing in kept.standings:
             self.triggers.load(standing)
         for stored in sorted(kept.objects, key=lambda it: it.kind in {"pool", "trigger"}):
+            if stored.is_deleted:
+                self.fleet.retire(stored)
+                continue
             self.fleet.put(stored)
             if stored.kind == "trigger":
                 triggers.heed(self, stored.name)
@@ -324,7 +327,7 @@ class State:
         stored = StoredObject(
             kind=kind,
             name=name,
-            version=before.version + 1 if before else 1,
+            version=self.fleet.next_version(kind, name),
             manifest=manifest,
             created_at=before.created_at if before else changes.stamp.time,
             changed_at=changes.stamp.time,
@@ -367,11 +370,15 @@ class State:
         pools = self.fleet.pools_of(name) if is_element_kind(kind) else ()
         if kind == "pool":
             changes.assignments |= self.fleet.members[name]
+        last = self.fleet.stored[kind, name]
         self.fleet.drop(kind, name)
         if is_element_kind(kind):
             changes.assignments.add(name)
             changes.elements[name] = None
-        elif kind == "trigger":
+        else:
+            self.fleet.retire(last)
+            changes.objects.append(replace(last, manifest={}, is_deleted=True))
+        if kind == "trigger":
             triggers.deleted(self, name, changes)
         for pool in pools:
             self._release(pool_shelf(pool), changes)

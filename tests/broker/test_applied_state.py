@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from muster.broker.state.changes import Changes
+from muster.broker.state.kept import Kept
+from muster.broker.state.machine import State
 from muster.mesh import records
 from tests.broker.test_firing_state import Book
 
@@ -32,3 +34,19 @@ def test_manifests_are_applied_all_or_none_if_an_elements_name_is_taken(clashing
     assert changes.refused is not None
     assert "element names are unique" in changes.refused.reason
     assert (set(book.state.fleet.stored), changes.objects) == (before, [])
+
+
+def test_an_object_that_is_made_again_continues_to_count_its_versions() -> None:
+    book = Book()
+    for color in ("red", "blue"):
+        apply(book, {"kind": "profile", "name": "p", "params": {"color": color}})
+    deleted = book.write(records.Deleted(id="y", object_kind="profile", name="p", by="test"))
+    assert book.state.fleet.get("profile", "p") is None
+    kept = Kept(seq=0, time=None, objects=deleted.objects, elements=[], orders=[], standings=[])
+    restarted = State()
+    restarted.load(kept)
+    for state in (book.state, restarted):
+        assert ("profile", "p") not in state.fleet.stored
+        assert state.fleet.next_version("profile", "p") == 3
+    (again,) = apply(book, {"kind": "profile", "name": "p"}).objects
+    assert (again.version, again.is_deleted) == (3, False)

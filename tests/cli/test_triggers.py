@@ -85,3 +85,16 @@ async def test_a_secret_that_is_not_there_is_told_to_the_operator_and_not_to_the
             assert right.status_code == 202, right.text
         assert "triggers" in (await mesh.ok("doctor"))
         assert await program.stop() == 0
+
+
+async def test_firing_by_hand_exits_3_if_no_order_was_made(mesh: Mesh) -> None:
+    once = trigger("by-hand", "webhook", target={"on": mesh.element}, with_={"auth": "none"}, cooldown="1h")
+    work = blueprint("by-hand-work", {"name": "nothing", "uses": "noop"})
+    await applied(mesh, work, {**once, "blueprint": "by-hand-work", "when": "event.body.go"})
+    ran = await mesh.muster("fire", "by-hand", "--event", "-", stdin=b'{"go": false}')
+    assert (ran.code, "ignored the event" in ran.stdout) == (3, True), ran
+    assert (await mesh.muster("fire", "by-hand", "--event", "-", stdin=b'{"go": true}')).code == 0
+    ran = await mesh.muster("fire", "by-hand", "--event", "-", stdin=b'{"go": true}')
+    assert (ran.code, "skipped" in ran.stdout, "cooldown" in ran.stdout) == (3, True, True), ran
+    await mesh.ok("delete", "trigger", "by-hand")
+    await mesh.ok("delete", "blueprint", "by-hand-work")

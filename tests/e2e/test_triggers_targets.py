@@ -82,18 +82,6 @@ async def test_an_event_that_matches_no_element_is_rejected_with_the_reason(mesh
     assert any(event["subject"] == firing["id"] for event in await mesh.events("firing.rejected"))
 
 
-async def test_a_trigger_whose_blueprint_was_deleted_rejects_until_there_is_one_again(mesh: Roles) -> None:
-    await mesh.apply(blueprint("short-lived", {"name": "nothing", "uses": "noop"}))
-    await mesh.apply(trigger("orphan", "webhook", "short-lived"))
-    deleted = await mesh.http.delete("/api/v1/blueprints/short-lived")
-    if deleted.is_success:  # else it is held by its trigger, and nothing can be rejected
-        answer = await rung(mesh, "orphan")
-        assert answer["state"] == "rejected"
-        assert "short-lived" in answer["reason"]
-        await mesh.apply(blueprint("short-lived", {"name": "nothing", "uses": "noop"}))
-    assert (await mesh.final((await rung(mesh, "orphan"))["orders"][0]))["state"] == "finished"
-
-
 async def test_a_template_that_fails_rejects_the_firing_and_keeps_the_event(mesh: Roles) -> None:
     await mesh.apply(trigger("needs", "webhook", inputs={"n": "{{ event.body.count }}"}))
     answer = await rung(mesh, "needs", {"number": 1})

@@ -133,11 +133,14 @@ async def test_an_event_as_deep_as_may_be_can_be_read_wherever_it_went(own_mesh:
     assert (await ask(own_mesh, "firings.get", {"id": reply.firing}))["event"]["body"] == body
 
 
-async def test_a_trigger_whose_blueprint_is_gone_tells_so(own_mesh: Mesh) -> None:
-    await own_mesh.apply(trigger())
-    assert (await own_mesh.http.delete("/api/v1/blueprints/hello")).status_code == 204
-    reply = await fire(own_mesh)
-    assert (reply.state, "there is no blueprint 'hello'" in reply.reason) == (FiringState.REJECTED, True)
+async def test_a_blueprint_that_a_trigger_or_a_parent_uses_is_not_deleted(own_mesh: Mesh) -> None:
+    child = {"name": "t", "uses": "order", "with": {"blueprint": "hello"}}
+    await own_mesh.apply(trigger(), {"kind": "blueprint", "name": "parent", "tasks": [child]})
+    refused = await own_mesh.http.delete("/api/v1/blueprints/hello")
+    assert refused.status_code == 409
+    assert "blueprint hello is used by trigger t, blueprint parent" in refused.json()["detail"]
+    for path in ("triggers/t", "blueprints/parent", "blueprints/hello"):
+        assert (await own_mesh.http.delete(f"/api/v1/{path}")).status_code == 204
 
 
 async def test_an_unknown_disabled_or_changed_trigger_does_not_fire(own_mesh: Mesh) -> None:

@@ -38,5 +38,5 @@ async def test_a_repeated_post_is_answered_with_what_it_made_though_more_or_less
     assert await post() == (201, made)
     for name in ("web01", "web02", "web03"):
         await own_mesh.apply({"kind": "machine", "name": name, "mode": "workflow"})
-    await own_mesh.http.delete("/api/v1/blueprints/hello")
+    assert (await own_mesh.http.delete("/api/v1/blueprints/hello")).status_code == 204
     assert await post() == (201, made)
