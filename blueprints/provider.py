@@ -20,6 +20,7 @@ import structlog
 from nats.aio.client import Client
 
 from muster.blueprints.definition import duration
+from muster.blueprints.rates import rate_of
 from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem
 from muster.mesh.firing import FireReply
@@ -116,6 +117,11 @@ MOST_SECRETS: Final = 8
 """Of one trigger."""
 
 
+VOLUMES: Final = ("256MB/1m", "16GB/1d")
+OPEN_VOLUMES: Final = ("16MB/1m", "1GB/1d")
+"""Bytes that a hook takes unless it says otherwise: a firing is kept for good, and the disk is everybody's."""
+
+
 class HookRequest(Wire):
     """What was sent to `/hooks/<trigger>`."""
 
@@ -126,6 +132,8 @@ class HookRequest(Wire):
     query: Mapping[str, str]
     body: bytes
     received_at: datetime
+    sender: str = ""
+    """Its address."""
     read: frozenset[str] = frozenset()
     """Headers that the trigger's manifest names: they are kept in the event, as those that are known are."""
 
@@ -150,6 +158,26 @@ class Hook(Provider):
     """One, or several of which any fits: the old and the new one while a secret is changed."""
     max_body: Annotated[int, msgspec.Meta(ge=1, le=4 * 1024**2)] = 1024**2
     """Bytes; a larger body is answered with 413."""
+    rate: str = "100000/1m"
+    """How many deliveries of one sender are taken; beyond, they are answered with 429."""
+    volume: str | Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] | None = None
+    """How many bytes of bodies are taken of all senders together: `64MB/1m`."""
+
+    def problems(self) -> Iterable[Problem]:
+        """Rates that are none."""
+        volumes = [("volume", text) for text in self.volumes]
+        for path, text in (("rate", self.rate), *volumes):
+            try:
+                rate_of(text)
+            except ValueError as error:
+                yield Problem(path=path, message=str(error))
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """Every bound on its bytes; unless said, a tighter one where no secret is asked for."""
+        if self.volume is None:
+            return OPEN_VOLUMES if self.secret is None else VOLUMES
+        return self.volume if isinstance(self.volume, tuple) else (self.volume,)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -95,6 +95,7 @@ class Forge(Hook):
 
     def problems(self) -> Iterator[Problem]:
         """No secret, unknown events, globs that are none."""
+        yield from super().problems()
         if self.auth == "secret" and self.secret is None:
             mend = "say secret: {env: NAME} or {file: PATH}, or auth: none to take deliveries from anybody"
             yield Problem(path="secret", message="without a secret, anybody could fire this trigger", mend=mend)

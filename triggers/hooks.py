@@ -45,6 +45,7 @@ from muster.triggers.hook_answers import (
 )
 from muster.triggers.own_account import is_own
 from muster.triggers.packing import encoding_of
+from muster.triggers.quotas import Quotas, TooManyError, sender_of
 from muster.triggers.upload import MOST_HELD, Drain, GoneError, StalledError, Uploads
 
 log = structlog.get_logger()
@@ -105,6 +106,7 @@ class Hooks:
         self._triggers, self._fire = triggers, fire
         self._settings = settings or HookSettings()
         self._uploads: Uploads | None = None
+        self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -159,6 +161,7 @@ class Hooks:
                 f"trigger {name!r} takes deliveries only from this host and the account that runs its hooks; "
                 "say `auth` in its `with`: hmac, token or standard-webhooks, or none to take them from anybody"
             )
+        self._quotas.check(trigger, hook, sender_of(scope))
         if int(headers.get("content-length") or 0) > hook.max_body:
             raise TooLargeError(f"the body is larger than this trigger takes: {hook.max_body} bytes")
         return trigger, hook
@@ -182,6 +185,10 @@ class Hooks:
             return Content(200, found.body, found.content_type.encode()), True
         if isinstance(found, Ignored):
             return Content(200, encode(Answer(ignored=found.reason))), False
+        try:
+            self._quotas.spend(trigger, _hook_of(trigger), request.sender, _size(request, found))
+        except TooManyError as error:
+            return error, True
         reply = await self._fire(
             FireRequest(
                 trigger=trigger.name,
@@ -225,6 +232,8 @@ class Hooks:
         headers = [(b"content-type", PROBLEM), *HEADERS.get(status, ())]
         if isinstance(error, MethodNotAllowedError):
             headers.append((b"allow", ", ".join(error.taken).encode()))
+        if isinstance(error, TooManyError):
+            headers.append((b"retry-after", b"%d" % error.wait))
         if unread is None:
             await respond(send, status, encode(problem), headers)
             return
@@ -248,7 +257,13 @@ def _request(scope: Scope, headers: Mapping[str, str], body: bytes, read: frozen
         body=body,
         received_at=datetime.now(UTC),
         read=read,
+        sender=sender_of(scope),
     )
+
+
+def _size(request: HookRequest, found: Happening) -> int:
+    """Bytes that are kept of it, about."""
+    return len(encode(found.event)) if "content-encoding" in request.headers else len(request.body)
 
 
 def _received(hook: Hook, request: HookRequest) -> Happening | Ignored | Answered:

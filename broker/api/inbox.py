@@ -6,6 +6,7 @@ A message is acknowledged only after its order or event, or the reason why there
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError
 
+from muster.blueprints.rates import Rates, rate_of
 from muster.broker.api.context import idempotency_key
 from muster.broker.api.decode import decode, value
 from muster.broker.commands import Commands
@@ -42,6 +44,14 @@ TRIES: Final = 5
 
 KEPT: Final = 65_536
 """Bytes of a bad message that are kept with the reason."""
+
+EVENT_VOLUME: Final = rate_of("64MB/1m")
+"""Bytes of the events of one name that are taken: each is kept for good, and who publishes them is not known."""
+
+EVENT_RATE: Final = rate_of("100000/1m")
+
+EVENT_REPORTS: Final = rate_of("1/10s")
+"""How often it is reported that some were not."""
 
 EVENTS: Final = names.INBOX_EVENTS.removesuffix(">")
 
@@ -89,6 +99,7 @@ class Inbox(Service):
         super().__init__()
         self._client, self._commands = client, commands
         self._puller: Puller | None = None
+        self._rates = Rates()
 
     def renew(self) -> None:
         """The connection is back: the server may have forgotten what was asked of it."""
@@ -126,6 +137,9 @@ class Inbox(Service):
 
     async def _deal_with(self, message: Msg) -> None:
         """Do what it asks for, or keep it with the reason; either is on the log afterwards."""
+        if message.subject.startswith(EVENTS) and self._is_too_much(message):
+            await self._refuse_for_now(message)
+            return
         try:
             await deal_with(self._commands, message)
         except (UnreachableError, nats.errors.Error, OSError):
@@ -137,6 +151,26 @@ class Inbox(Service):
                 raise
             log.exception("inbox.bug", sequence=jetstream.sequence(message))
             await self._keep(message, f"a bug of the broker's: {error!r}")
+
+    def _is_too_much(self, message: Msg) -> bool:
+        """Whether too many events of its name came lately; if not, it is counted."""
+        now = time.monotonic()
+        bounds = ((EVENT_VOLUME, len(message.data)), (EVENT_RATE, 1))
+        if any(self._rates.wait((message.subject, rate), rate, now) for rate, _ in bounds):
+            return True
+        for rate, amount in bounds:
+            self._rates.spend((message.subject, rate), rate, amount, now)
+        return False
+
+    async def _refuse_for_now(self, message: Msg) -> None:
+        """Drop it, and report so, once for many: a record for each would fill the disk as well."""
+        now, key = time.monotonic(), (message.subject, "reported")
+        if self._rates.wait(key, EVENT_REPORTS, now):
+            return
+        self._rates.spend(key, EVENT_REPORTS, 1, now)
+        reason = "more than 64 MB or 100,000 events of this name came within a minute; this one and others are dropped"
+        log.warning("inbox.flooded", subject=message.subject[:200])
+        await self._commands.reject(message.subject, reason, "")
 
     async def _keep(self, message: Msg, reason: str) -> None:
         body = message.data[:KEPT].decode(errors="backslashreplace")

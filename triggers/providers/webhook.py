@@ -90,6 +90,7 @@ class Webhook(Hook):
 
     def problems(self) -> Iterator[Problem]:
         """A secret too few or too many, and fields that say nothing."""
+        yield from super().problems()
         is_open = self.auth in {"local", "none"}
         if not is_open and self.secret is None:
             mend = "say secret: {env: NAME} or {file: PATH}"

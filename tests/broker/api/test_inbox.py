@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from nats.js.api import ConsumerConfig, ConsumerInfo
 
+from muster.blueprints.rates import Rate
 from muster.broker.api.inbox import Inbox
 from muster.mesh import names
 from muster.mesh.connection import connect
@@ -222,3 +223,15 @@ async def test_the_consumer_is_made_anew_when_it_is_gone(own_mesh: Mesh) -> None
     await own_mesh.nats.jetstream().delete_consumer(names.INBOX_STREAM, names.INBOX_CONSUMER)
     await put(own_mesh, json.dumps(BODY).encode())
     assert len(await eventually(lambda: orders(own_mesh))) == 1
+
+
+async def test_a_flood_of_events_is_dropped_and_reported_once(own_mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muster.broker.api.inbox.EVENT_RATE", Rate(3, 3600))
+    for number in range(10):
+        subject = names.INBOX_EVENTS.replace(">", "flood")
+        await own_mesh.nats.jetstream().publish(subject, b"%d" % number, headers={"Nats-Msg-Id": f"f{number}"})
+    await own_mesh.nats.jetstream().publish(names.INBOX_EVENTS.replace(">", "calm"), b"1")
+    await emptied(own_mesh)
+    assert len(await rejections(own_mesh, "inbox.event")) == 4
+    (told,) = await rejections(own_mesh)
+    assert "dropped" in told["data"]["reason"]
