@@ -69,6 +69,11 @@ class TaskContext:
         return self._attempt.values
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What of the agent's own environment is for programs of tasks."""
+        return self._attempt.shop.environment
+
+    @property
     def memo(self) -> Mapping[str, Any] | None:
         """What the task said when it suspended; None at its first call."""
         return self._job.memo

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from muster.agent.attempt import Attempt, Interrupted
+from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.context import TaskContext
 from muster.agent.plan import Step
 from muster.agent.report import tell
@@ -120,6 +120,9 @@ def _deadline(attempt: Attempt, step: Step) -> datetime | None:
 
 
 async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
+    if not job.idempotent and attempt.shop.closing.is_set():  # killed in the middle, it could not run again
+        attempt.why = Why.STOPPED
+        raise Interrupted
     attempt.note(job)
     if not job.idempotent and not await tell(attempt):  # whoever finds it lost must know that it had begun
         raise Interrupted

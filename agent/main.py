@@ -25,6 +25,7 @@ from muster.agent.spawning import Spawner
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.connection import check_asks, connect
+from muster.mesh.environment import passed
 from muster.mesh.jetstream import Publisher
 from muster.mesh.private import private_folder
 from muster.mesh.service import Stop, entered, rest_the_collector, stop_signals, until_stopped
@@ -129,6 +130,8 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         outputs=await stack.enter_async_context(Outputs(publisher, settings.output_limit)),
         spawner=spawner,
         folder=folder,
+        closing=asyncio.Event(),
+        environment=passed(os.environ, settings.pass_env),
         next_id=lambda: f"{agent}.{next(counter)}",
     )
 
@@ -174,6 +177,7 @@ async def _started(hosts: list[Host], stack: AsyncExitStack, stop: asyncio.Event
 
 
 async def _wind_up(hosts: list[Host], orders: Orders, settings: AgentSettings) -> None:
+    orders.close()
     for host in hosts:
         host.close()
     if await _none_left(orders, settings.grace.total_seconds()):

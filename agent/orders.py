@@ -140,6 +140,10 @@ class Orders:
         else:
             self._cancelled.append(order)
 
+    def close(self) -> None:
+        """This agent is to end: what may not run twice does not begin any more."""
+        self._shop.closing.set()
+
     def stop(self) -> None:
         """This agent ends: leave everything for another attempt."""
         for attempt in list(self.attempts.values()):

@@ -29,6 +29,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long running orders may go on once the agent is told to stop; then they are killed and run again."""
     kill_grace: timedelta = timedelta(seconds=10)
     """Between SIGTERM and SIGKILL to a task that is cancelled or has run out of time."""
+    pass_env: tuple[str, ...] = ()
+    """Names of variables (`*` for any end or start) that tasks get of its environment, besides plain ones."""
     cleanup: timedelta = timedelta(minutes=1)
     """How long `on_failure` and `always` of a cancelled or timed-out order may take."""
     output_limit: int = 256 * MIB

@@ -47,6 +47,10 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     spawner: Spawner
     folder: Path
     """Where working folders are made."""
+    closing: asyncio.Event
+    """Set once this agent is to end: what may not run twice does not begin any more."""
+    environment: Mapping[str, str]
+    """What of our own environment is for programs of tasks."""
     next_id: Callable[[], str]
     """A message id that nobody else uses: what is sent again keeps it, so JetStream stores it once."""
 

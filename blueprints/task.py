@@ -88,6 +88,11 @@ class Context(Protocol):
         ...
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What of the agent's own environment is for programs of tasks."""
+        ...
+
+    @property
     def memo(self) -> Mapping[str, Any] | None:
         """What the task said when it suspended; None at its first call."""
         ...

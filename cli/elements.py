@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
-from muster.cli.options import COMMON, Common
+from muster.cli.options import COMMON, Common, seconds
 from muster.cli.output import document, say
+from muster.mesh.errors import WaitTimeoutError
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
+BUSY: Final = ("running", "cancelling")
+"""States in which an order has a slot."""
+
+LOOK: Final = 0.5
+"""Seconds between two looks at what still runs."""
+
+MOST: Final = 100
+"""Orders that are looked at."""
 
 Element = Annotated[str, Parameter(help="Name of a machine, cluster or resource_broker.")]
 
@@ -23,9 +37,37 @@ def mode(
     _tell(_post(common, element, "mode", {"mode": mode}), common, f"{element} is in {mode} mode")
 
 
-def drain(element: Element, /, *, common: Common = COMMON) -> None:
+def drain(
+    element: Element,
+    /,
+    *,
+    wait: Annotated[bool, Parameter(help="Wait until nothing runs on it any more.")] = False,
+    timeout: Annotated[str | None, Parameter(help="Wait no longer than this (30s, 5m).")] = None,
+    common: Common = COMMON,
+) -> None:
     """Let an element take nothing new; what runs, runs on."""
-    _tell(_post(common, element, "drain"), common, f"{element} is drained: it takes nothing new")
+    limit = None if timeout is None else seconds(timeout)
+    answer = _post(common, element, "drain")
+    if wait or limit is not None:
+        _until_idle(element, limit, common)
+        _tell(answer, common, f"{element} is drained, and nothing runs on it")
+    else:
+        _tell(answer, common, f"{element} is drained: it takes nothing new")
+
+
+def _until_idle(element: str, limit: float | None, common: Common) -> None:
+    end = None if limit is None else time.monotonic() + limit
+    with common.connect() as api:
+        while busy := [order for state in BUSY for order in _in(api, state, element)]:
+            if end is not None and time.monotonic() > end:
+                left = ", ".join(order["id"] for order in busy)
+                raise WaitTimeoutError(f"{element} is drained, but after {limit:g} s it still runs {left}")
+            time.sleep(LOOK)
+
+
+def _in(api: Api, state: str, element: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.items("/api/v1/orders", limit=MOST, state=state, element=element)["items"]
+    return found
 
 
 def undrain(element: Element, /, *, common: Common = COMMON) -> None:

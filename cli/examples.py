@@ -96,7 +96,8 @@ Environment:
   muster mode web01 workflow
   muster mode web01 work_order""",
     "drain": """
-  muster drain web01                         finish what runs, take nothing new""",
+  muster drain web01                         finish what runs, take nothing new
+  muster drain web01 --wait --timeout 10m    and return once nothing runs there""",
     "undrain": """
   muster undrain web01""",
     "completion": """

@@ -18,8 +18,10 @@ from cyclopts.validators import Number
 
 from muster.cli.logging import set_up
 from muster.cli.options import LogLevel, seconds
+from muster.cli.task_options import NO_OPTIONS, TaskOptions
 from muster.mesh import tokens
 from muster.mesh.addresses import is_loopback
+from muster.mesh.environment import conceal
 from muster.mesh.errors import RefusedError, UsageError
 from muster.mesh.names import NAME_RULE, is_name
 from muster.mesh.private import private_folder
@@ -69,7 +71,7 @@ def server(
     from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
     from muster.mesh.service import stop_signals, until_stopped
 
-    set_up(log_level, "nats")
+    begin(log_level, "nats")
     host, port = address(nats, "--nats")
     check_open(open_, insecure, host)
     whole = spacious(folder(data))
@@ -104,7 +106,7 @@ def broker(
 ) -> None:
     """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
     span = lease_of(lease)
-    set_up(log_level, "broker")
+    begin(log_level, "broker")
     from muster.mesh.service import rest_the_collector
 
     rest_the_collector()  # what is imported stays; looking for cycles in it took a twentieth of the start
@@ -144,7 +146,7 @@ def triggers(
     log_level: Level = "info",
 ) -> None:
     """Run a trigger service alone: the clock, the hooks, and what listens.  Several share the work of one."""
-    set_up(log_level, "triggers")
+    begin(log_level, "triggers")
     from muster.triggers.main import TriggerSettings, serve
 
     host, port = address(http, "--http")
@@ -163,10 +165,11 @@ def agent(
     server: Server = None,
     data: Data = None,
     open_: OpenServer = False,
+    tasks: TaskOptions = NO_OPTIONS,
     log_level: Level = "info",
 ) -> None:
     """Run an agent: it claims work orders for its elements and runs them on this host."""
-    set_up(log_level, "agent")
+    begin(log_level, "agent")
     from muster.agent.main import serve
     from muster.agent.settings import AgentSettings
 
@@ -177,8 +180,15 @@ def agent(
         data=folder(data, "agent"),
         token=tokens.find(tokens.NATS, where, folder(data)),
         open=open_,
+        **tasks.settings(),
     )
     _run(serve(settings))
+
+
+def begin(level: LogLevel, part: str) -> None:
+    """First of all in a role: log, and keep its secrets from whatever else runs as this user."""
+    set_up(level, part)
+    conceal()
 
 
 def _run(role: Coroutine[Any, Any, None]) -> None:

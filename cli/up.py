@@ -8,7 +8,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from muster.cli.logging import set_up
 from muster.cli.options import LogLevel
 from muster.cli.roles import (
     ROLE,
@@ -17,6 +16,7 @@ from muster.cli.roles import (
     Open,
     Safety,
     address,
+    begin,
     check_open,
     checked_element,
     default_element,
@@ -24,6 +24,7 @@ from muster.cli.roles import (
     spacious,
     url,
 )
+from muster.cli.task_options import NO_OPTIONS, TaskOptions
 from muster.mesh import tokens
 from muster.mesh.errors import RefusedError
 
@@ -38,6 +39,7 @@ def up(
     durability: Safety = "safe",
     open_: Open = False,
     insecure: Insecure = False,
+    tasks: TaskOptions = NO_OPTIONS,
     log_level: Annotated[
         LogLevel, Parameter(group=ROLE, help="What to log on standard error.", show_default=True)
     ] = "info",
@@ -47,7 +49,7 @@ def up(
     Prints one line `ready api=... nats=... element=... data=...` when orders can run.  SIGINT or SIGTERM
     end it cleanly: the agent first, the NATS server last; a second signal kills.
     """
-    set_up(log_level, "up")
+    begin(log_level, "up")
     import asyncio
 
     from muster.cli.whole import Settings, run
@@ -66,6 +68,7 @@ def up(
         nats_token=tokens.own(tokens.NATS, place, f"nats://{nats_host}:{nats_port}", is_open=open_),
         open=open_,
         insecure=insecure,
+        tasks=tasks,
         data=place,
     )
     file = lock(settings.data)

@@ -17,6 +17,7 @@ from muster.cli import objects, shipped
 from muster.cli.api import Api
 from muster.cli.roles import url
 from muster.cli.supervisor import Child, Kept, Nats
+from muster.cli.task_options import NO_OPTIONS, TaskOptions
 from muster.mesh import tokens
 from muster.mesh.embedded_nats import NatsSettings, half_of_the_host
 from muster.mesh.errors import MusterError
@@ -27,8 +28,6 @@ from muster.mesh.tokens import Token
 log = structlog.get_logger()
 
 BROKER_GRACE: Final = 10.0
-AGENT_GRACE: Final = 30.0
-"""Seconds until it is killed: its orders' grace, the tasks' grace, and a little more."""
 LOOK: Final = 0.1
 KILLED: Final = 130
 
@@ -48,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     """Ask for no token."""
     insecure: bool = False
+    tasks: TaskOptions = NO_OPTIONS
+    """How the agent runs them."""
     """Not even on an address that other machines reach."""
 
 
@@ -72,7 +73,13 @@ class Whole:
         self.broker = Child(
             "broker", self._broker_options, self._broker_is_ready, env=nats_token | token, grace=BROKER_GRACE
         )
-        self.agent = Child("agent", self._agent_options, self._agent_is_ready, env=nats_token, grace=AGENT_GRACE)
+        self.agent = Child(
+            "agent",
+            self._agent_options,
+            self._agent_is_ready,
+            env=nats_token,
+            grace=settings.tasks.shutdown.total_seconds(),
+        )
         self._api_port = settings.api[1]
 
     @property
@@ -104,7 +111,7 @@ class Whole:
         return [*self._common(), *insecure, "--http", address, "--durability", self.settings.durability, "--triggers"]
 
     def _agent_options(self) -> list[str]:
-        return [*self._common(), "--element", self.settings.element or ""]
+        return [*self._common(), "--element", self.settings.element or "", *self.settings.tasks.arguments()]
 
     async def _broker_is_ready(self, line: str) -> bool:
         if not line.startswith("ready broker "):

@@ -22,6 +22,7 @@ from nats.aio.client import Client
 
 from muster.mesh import disk, disk_watch
 from muster.mesh.child import dies_with_parent, end, how_it_ended
+from muster.mesh.environment import passed
 from muster.mesh.errors import RefusedError, UnavailableError
 from muster.mesh.lock import taken_within
 from muster.mesh.service import Service
@@ -196,7 +197,7 @@ class EmbeddedNats(Service):
 
     def _environment(self) -> dict[str, str]:
         chosen = {} if self.settings.processors is None else {"GOMAXPROCS": str(self.settings.processors)}
-        return {**chosen, **os.environ}
+        return {**chosen, **passed(os.environ, ("GO*",))}
 
     def _config(self) -> str:
         settings = self.settings

@@ -12,10 +12,10 @@ from muster.blueprints.definition import Task, duration
 from muster.blueprints.kinds.fields import check_fields, read_fields
 from muster.blueprints.kinds.http_fields import HttpFields, Secret, fits, is_expectation, shown_url
 from muster.blueprints.kinds.http_reply import ACCEPTED_CODING, Reply, read_reply
-from muster.blueprints.kinds.mesh_keys import MESH_KEYS
 from muster.blueprints.paths import join
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.blueprints.templates import is_template
+from muster.mesh.environment import KEYS
 from muster.mesh.errors import Problem
 from muster.mesh.lean import without
 
@@ -83,7 +83,7 @@ class Http:
 def _check_secrets(headers: Any, path: str) -> Iterator[Problem]:
     for name, value in headers.items() if isinstance(headers, dict) else ():
         env = value.get("env") if isinstance(value, dict) else None
-        if isinstance(env, str) and env in MESH_KEYS:
+        if isinstance(env, str) and env in KEYS:
             message = f"{env} opens the mesh, and is not for tasks"
             yield Problem(path=join(path, name, "env"), message=message, mend="name a variable of your own")
 

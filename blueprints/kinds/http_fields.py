@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from muster.blueprints.kinds.fields import Fields
-from muster.blueprints.kinds.mesh_keys import MESH_KEYS
+from muster.mesh.environment import KEYS
 
 _STATUS = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 
@@ -32,7 +32,7 @@ class Secret(Fields):
         Raises:
             ValueError: there is no such variable, it opens the mesh, or it has a line break; never with the value.
         """
-        if self.env in MESH_KEYS:
+        if self.env in KEYS:
             raise ValueError(f"{self.env} opens the mesh, and is not for tasks")
         found = os.environ.get(self.env)
         if found is None:

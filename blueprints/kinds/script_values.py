@@ -13,7 +13,6 @@ import msgspec
 
 from muster.blueprints.definition import Task
 from muster.blueprints.fit import value_of
-from muster.blueprints.kinds.mesh_keys import MESH_KEYS
 from muster.blueprints.kinds.script_command import CannotRunError
 from muster.blueprints.task import Context
 
@@ -40,12 +39,12 @@ def variable(name: str) -> str:
 
 
 def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
-    """A script's whole environment: the agent's own without its keys, the order's, and the task's.
+    """A script's whole environment: what the agent passes of its own, the order's, and the task's.
 
     Raises:
         CannotRunError: an input cannot be in an environment.
     """
-    found = _inherited()
+    found = dict(context.environment)
     found["MUSTER_ORDER"] = context.order
     found["MUSTER_JOB"] = context.job
     found["MUSTER_ELEMENT"] = context.element
@@ -56,27 +55,6 @@ def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
         found.update(_variables(context.inputs))
     found.update(task.env)
     return found
-
-
-_copied: tuple[Any, dict[str, str]] | None = None
-
-
-def _inherited() -> dict[str, str]:
-    """A copy of the agent's environment without its keys.
-
-    `os.environ` decodes each value at each reading, which took a tenth of a spawn; so the decoded
-    copy is kept as long as its bytes are the same.
-    """
-    global _copied  # noqa: PLW0603 - one for the process
-    encoded = os.environ.__dict__.get("_data")
-    if _copied is None or encoded is None or _copied[0] != encoded:
-        plain = {name: value for name, value in os.environ.items() if not _is_key(name)}
-        _copied = (dict(encoded or {}), plain)
-    return dict(_copied[1])
-
-
-def _is_key(name: str) -> bool:
-    return name in MESH_KEYS or name.startswith("INPUT_")
 
 
 def _variables(inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -96,7 +74,8 @@ def _variables(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 def _write_inputs(context: Context) -> str:
     place = context.folder() / f".inputs-{context.job}"
-    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    place.unlink(missing_ok=True)  # whatever an earlier task has put there: to open a pipe would wait for its reader
+    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         data = memoryview(msgspec.json.encode(dict(context.inputs)))
         while data:

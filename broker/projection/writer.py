@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ import structlog
 
 from muster.broker.projection.frame import LENGTH
 from muster.mesh.child import gone, how_it_ended, python
+from muster.mesh.environment import passed
 from muster.mesh.errors import UnavailableError
 from muster.mesh.settings import Durability
 
@@ -106,6 +108,7 @@ class Writer:
                     *python(PROGRAM, str(self._path), self._durability),
                     stdin=PIPE,
                     stdout=PIPE,
+                    env=passed(os.environ, ("PYTHON*",)),
                     pass_fds=(self._lock,),  # so the file stays ours until this very process is gone
                     start_new_session=True,  # Ctrl-C is for us
                 )

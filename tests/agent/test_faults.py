@@ -258,6 +258,25 @@ async def test_stopping_lets_short_orders_finish_and_gives_long_ones_back(
     await eventually(lambda: broker.presence[-1].leaving)
 
 
+async def test_stopping_waits_for_what_may_not_run_twice_and_begins_no_more_of_it(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async with running_agent(agent_settings, grace=timedelta(seconds=20)) as stop:
+        once = {"idempotent": False}
+        first = {"name": "a", "run": f"echo > {tmp_path}/up; until [ -e {tmp_path}/go ]; do sleep 0.05; done", **once}
+        alone = await broker.order([first])
+        order = await broker.order([first, {"name": "b", "run": "exit 1", **once}])
+        await broker.first(order, records.Reported)
+        await broker.first(alone, records.Reported)
+        stop.set()
+        (tmp_path / "go").touch()
+        assert (await broker.done(alone)).state is OrderState.FINISHED
+    assert not broker.of(order, records.Done)
+    told = {job.name: job.state for report in broker.of(order, records.Reported) for job in report.jobs}
+    assert told == {"a": JobState.FINISHED}, "the next attempt begins with b"
+    assert await broker.unacknowledged() == 1
+
+
 async def test_a_drained_element_takes_nothing_until_it_works_again(broker: StandIn, agent: asyncio.Event) -> None:
     await broker.element("e1", takes_work=False)
     await eventually(lambda: broker.presence)

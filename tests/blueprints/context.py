@@ -16,6 +16,7 @@ from muster.blueprints.kinds import task_kinds
 from muster.blueprints.manifest import load
 from muster.blueprints.resolve import resolve, validate
 from muster.blueprints.task import Done, Failed, Outcome
+from muster.mesh.environment import passed
 from muster.mesh.errors import MusterError
 from muster.mesh.model import Child, OrderRequest
 
@@ -30,6 +31,7 @@ class FakeContext:
         self.attempt: int = given.get("attempt", 1)
         self.inputs: Mapping[str, Any] = given.get("inputs", {})
         self.values: dict[str, Any] = {"inputs": self.inputs, "tasks": {}, "element": {}, "order": {"id": self.order}}
+        self.environment = passed(os.environ)
         self.memo: Mapping[str, Any] | None = given.get("memo")
         self.children: Mapping[str, Child] = given.get("children", {})
         self.now: datetime = given.get("now", datetime(2026, 1, 1, tzinfo=UTC))

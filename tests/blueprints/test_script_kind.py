@@ -35,15 +35,15 @@ async def test_inputs_are_variables_and_a_file(tmp_path: Path) -> None:
 async def test_a_script_knows_whose_it_is_and_has_no_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSTER_TOKEN", "secret")
     monkeypatch.setenv("INPUT_STALE", "x")
-    monkeypatch.setenv("GREETING", "hi")
+    monkeypatch.setenv("LC_GREETING", "hi")
     text = (
         'echo "$MUSTER_ORDER $MUSTER_JOB $MUSTER_ELEMENT $MUSTER_ATTEMPT" '
-        '"$GREETING $MINE ${MUSTER_TOKEN-} ${INPUT_STALE-}"'
+        '"$LC_GREETING $MINE ${MUSTER_TOKEN-} ${INPUT_STALE-}"'
     )
     _, context = await run(tmp_path, text, job="j", attempt=2, env={"MINE": "own"})
     assert context.output.split() == [b"order1", b"j", b"web01", b"2", b"hi", b"own"]
-    monkeypatch.setenv("GREETING", "changed")
-    _, context = await run(tmp_path, "echo $GREETING")
+    monkeypatch.setenv("LC_GREETING", "changed")
+    _, context = await run(tmp_path, "echo $LC_GREETING")
     assert context.output == b"changed\n"
 
 

@@ -116,6 +116,18 @@ async def test_a_drained_element_takes_nothing_until_it_is_undrained(mesh: Mesh)
     assert "ok" in await mesh.ok("logs", order, "--follow")
 
 
+async def test_a_drain_waits_for_what_runs(mesh: Mesh) -> None:
+    ran = await mesh.muster("run", "obey", "--on", mesh.element, "-i", "do=hang")
+    order = ran.stdout.split()[0]
+    try:
+        waited = await mesh.muster("drain", mesh.element, "--wait", "--timeout", "1s")
+        assert (waited.code, "still runs" in waited.stderr) == (124, True), waited
+        await mesh.ok("cancel", order)
+        assert "nothing runs on it" in await mesh.ok("drain", mesh.element, "--wait")
+    finally:
+        await mesh.ok("undrain", mesh.element)
+
+
 async def test_a_mode_is_switched_there_and_back(mesh: Mesh) -> None:
     assert "workflow" in await mesh.ok("mode", mesh.element, "workflow")
     assert json.loads(await mesh.ok("mode", mesh.element, "work_order", "-o", "json"))["mode"] == "work_order"
