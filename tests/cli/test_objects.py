@@ -117,8 +117,8 @@ async def test_a_drained_element_takes_nothing_until_it_is_undrained(mesh: Mesh)
 
 
 async def test_a_drain_waits_for_what_runs(mesh: Mesh) -> None:
-    ran = await mesh.muster("run", "obey", "--on", mesh.element, "-i", "do=hang")
-    order = ran.stdout.split()[0]
+    made = json.loads(await mesh.ok("run", "obey", "--on", mesh.element, "-i", "how=hang", "-o", "json"))
+    order = made["orders"][0]["id"]
     try:
         waited = await mesh.muster("drain", mesh.element, "--wait", "--timeout", "1s")
         assert (waited.code, "still runs" in waited.stderr) == (124, True), waited
