@@ -47,9 +47,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     """Ask for no token."""
     insecure: bool = False
+    """Not even on an address that other machines reach."""
     tasks: TaskOptions = NO_OPTIONS
     """How the agent runs them."""
-    """Not even on an address that other machines reach."""
 
 
 class Whole:
