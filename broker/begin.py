@@ -28,6 +28,7 @@ from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.broker.state.order import was_begun
 from muster.broker.state.shelves import element_shelf
+from muster.broker.storage import note
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, Publisher
 from muster.mesh.model import Order
@@ -125,7 +126,7 @@ class Beginnings(Service):
         )
         for order, result in zip(due, results, strict=True):
             if isinstance(result, UnavailableError):
-                log.warning("order.unlent", order=order.id, error=str(result))
+                note("order.unlent", result, order=order.id)
                 self._young.append((now + self._after, order.id))
             elif isinstance(result, BaseException):
                 raise result

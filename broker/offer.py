@@ -27,6 +27,7 @@ from muster.broker.state.foresight import offered_next
 from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
 from muster.broker.state.shelves import element_shelf
+from muster.broker.storage import note
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
@@ -192,7 +193,7 @@ class Offers(Service):
             self._failed(offered, error)
 
     def _failed(self, offered: Sequence[Order], error: BaseException) -> None:
-        log.warning("offer.failed", orders=len(offered), error=str(error))
+        note("offer.failed", error, orders=len(offered))
         self._again.update(dict.fromkeys(order.id for order in offered))
 
     async def _publish_again(self) -> None:
@@ -213,7 +214,7 @@ class Offers(Service):
                 await self._append(record)
             except UnavailableError as error:
                 self._owed.setdefault(ident, record)
-                log.warning("order.unrecorded", order=ident, record=type(record).__name__, error=str(error))
+                note("order.unrecorded", error, order=ident, record=type(record).__name__)
                 return
 
     async def _tried(self, ident: str) -> None:
@@ -225,7 +226,7 @@ class Offers(Service):
         try:
             await self._mind(order)
         except UnavailableError as error:
-            log.warning("order.unminded", order=ident, error=str(error))
+            note("order.unminded", error, order=ident)
             self._held[ident] = None
 
     async def _mind(self, order: Order) -> None:

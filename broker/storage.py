@@ -29,6 +29,14 @@ STREAMS: Final = (
 )
 
 
+def note(event: str, error: BaseException, **about: object) -> None:
+    """Log that something could not be stored; not each time when nothing can be, which `Storage` says once."""
+    if isinstance(error, StorageError):
+        log.debug(event, error=str(error), **about)
+    else:
+        log.warning(event, error=str(error), **about)
+
+
 class Storage(Service):
     """Knows why nothing can be stored, while that is so."""
 
@@ -40,13 +48,19 @@ class Storage(Service):
         self._heard = float("-inf")
         """When it was last said that the disk is full, in the loop's time."""
         self._stuck = ""
+        self._was_full = False
+        """Whether that was so when the server was last seen."""
 
     @property
     def trouble(self) -> str:
         """Why nothing can be stored just now; empty if it can be, as far as is known."""
         if self._stuck:
             return self._stuck
-        return storing.FULL if self._loop.time() - self._heard < EVERY else ""
+        if self._loop.time() - self._heard < EVERY:
+            return storing.FULL
+        if self._client.is_connected:
+            return ""
+        return f"the NATS server is offline; when last seen, there was {storing.FULL}" if self._was_full else ""
 
     async def run(self) -> None:
         """Listen and ask until cancelled."""
@@ -54,14 +68,16 @@ class Storage(Service):
         self.ready.set()
         try:
             while True:
-                self._note(await self._asked())
+                if self._client.is_connected:
+                    self._note(await self._asked())
+                    self._was_full = bool(self.trouble)
                 await asyncio.sleep(EVERY)
         finally:
             await unsubscribe(subscription)
 
     def _hear(self, _: Msg) -> None:
         """Whoever runs the server looks at its disk; a stream only knows once it has tried to write."""
-        self._heard = self._loop.time()
+        self._heard, self._was_full = self._loop.time(), True
 
     async def _asked(self) -> str:
         for stream in STREAMS:

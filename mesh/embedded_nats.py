@@ -110,10 +110,13 @@ class EmbeddedNats(Service):
         Raises:
             RefusedError: its disk is full, and it never ran.
         """
-        store = self._store
+        store, waits = self._store, False
         while (trouble := disk.too_little(self.settings.folder)) is not None:
             if not self.ready.is_set():
                 raise RefusedError(trouble)
+            if not waits:
+                log.error("nats.waits", why=f"no space left on the disk of {self.settings.folder}")
+            waits = True
             await asyncio.sleep(disk_watch.LOOK)
         self._free = disk.space(store).free
         self._right = disk.limit(await asyncio.to_thread(disk.used, store), self._free)

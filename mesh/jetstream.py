@@ -70,6 +70,9 @@ ACK_TIMEOUT: Final = PATIENCE
 DOUBT: Final = 1.0
 """Seconds without one after which the server is asked whether the stream can store anything."""
 
+WARN_EVERY: Final = 60.0
+"""Seconds between two lines in the log about that."""
+
 
 class PubAck(msgspec.Struct):
     """JetStream's answer to a publish."""
@@ -104,6 +107,8 @@ class Publisher(Asker[PubAck]):
         super().__init__(client)
         self._doubted: set[str] = set()
         """Streams that have been asked, and did not answer yet."""
+        self._warn_after = 0.0
+        """When to log again why nothing is stored, in the loop's time."""
 
     def sweep(self, now: float) -> None:
         """Give up what is overdue, and what goes to a stream that stores nothing."""
@@ -131,6 +136,9 @@ class Publisher(Asker[PubAck]):
         self._doubted.discard(stream)
         error = None if answer.cancelled() else answer.exception()
         if isinstance(error, StorageError):
+            if (now := self._loop.time()) >= self._warn_after:
+                self._warn_after = now + WARN_EVERY
+                log.warning("stream.stuck", stream=stream, why=error.detail)
             self._give_up(
                 [reply for reply, asked in self._waiting.items() if names.stream_of(asked.subject) == stream], error
             )

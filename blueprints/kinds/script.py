@@ -13,9 +13,9 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -28,6 +28,8 @@ from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.mesh.errors import Problem
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 FULL_PAUSE: Final = 2.0
 """Seconds between two tries to write a script's files on a full disk."""
@@ -64,12 +66,13 @@ class Script:
 
     async def run(self, task: Task, context: Context) -> Outcome:
         """Spawn it, wait for it, read its outputs."""
-        folder = context.folder()
-        places = _Places(folder, _working_folder(task, folder), folder / f".outputs-{context.job}-{context.attempt}")
         try:
+            folder = await _once_there_is_space(context, context.folder)
+            outputs = folder / f".outputs-{context.job}-{context.attempt}"
+            places = _Places(folder, _working_folder(task, folder), outputs)
             if task.cwd and not places.cwd.is_dir():
                 return Failed(error=f"cwd: {places.cwd} is no folder on {context.element}", final=True)
-            argv, environment = await _prepared(task, context, places)
+            argv, environment = await _once_there_is_space(context, lambda: _prepared(task, context, places))
         except script_command.CannotRunError as error:
             return Failed(error=str(error), final=True)
         except OSError as error:
@@ -81,16 +84,18 @@ class Script:
         return _outcome(code, places.outputs)
 
 
-async def _prepared(task: Task, context: Context, places: _Places) -> tuple[list[str], dict[str, str]]:
-    """The program's arguments and environment, once its files are written.
+def _prepared(task: Task, context: Context, places: _Places) -> tuple[list[str], dict[str, str]]:
+    """Write the program's files; its arguments and environment."""
+    _write_files(task, places.folder)
+    environment = script_values.environment(task, context, places.outputs)
+    return script_command.command(task, places.cwd, places.folder, context.job), environment
 
-    No space for them is not the task's fault: nothing of it has run, so it waits, for as long as the task may take.
-    """
+
+async def _once_there_is_space(context: Context, prepare: Callable[[], T]) -> T:
+    """Prepare; no space is not the task's fault, and nothing of it has run, so wait for as long as it may take."""
     while True:
         try:
-            _write_files(task, places.folder)
-            environment = script_values.environment(task, context, places.outputs)
-            return script_command.command(task, places.cwd, places.folder, context.job), environment
+            return prepare()
         except OSError as error:
             if error.errno not in _FULL:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.blueprints.definition import Task
+from muster.blueprints.kinds import script
 from muster.blueprints.kinds.script_values import MAX_OUTPUTS, parse_outputs, variable
 from muster.blueprints.task import Done, Failed, Outcome
 from tests.blueprints.context import FakeContext, run_task
+from tests.kit.disks import small_disk
 
 
 async def run(tmp_path: Path, text: str | None = None, **given: Any) -> tuple[Outcome, FakeContext]:
@@ -51,6 +54,27 @@ async def test_without_inputs_the_inputs_file_is_an_empty_object(tmp_path: Path)
     _, context = await run(tmp_path, 'cat "$MUSTER_INPUTS"')
     assert msgspec.json.decode(context.output) == {}
     assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("files", [0, 8])
+async def test_a_script_waits_for_space_on_the_disk_instead_of_failing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    monkeypatch.setattr(script, "FULL_PAUSE", 0.01)
+    with small_disk(tmp_path / "disk", 1024 * 1024, files) as small:
+        fillers = [small.path / f"filler{number}" for number in range(files - 1)]
+        for filler in fillers:
+            filler.touch()
+        if not fillers:
+            small.fill()
+        running = asyncio.create_task(run(small.path, 'cat "$MUSTER_INPUTS"', inputs={"name": "x" * 20_000}))
+        await asyncio.wait({running}, timeout=0.3)
+        assert not running.done()
+        for filler in fillers or [small.path / "filler"]:
+            filler.unlink()
+        outcome, context = await running
+        assert outcome == Done(exit_code=0)
+        assert len(context.output) > 20_000
 
 
 @pytest.mark.parametrize("text", ["false; echo on", "false | cat; echo on", "echo $UNSET_THING; echo on"])
