@@ -18,7 +18,7 @@ from tests.kit import record
 from tests.kit.blueprints import blueprint, machine, script, trigger, witness, words
 from tests.kit.disks import small_disk
 from tests.kit.http import http_client
-from tests.kit.meshes import Mesh, parse_ready, up_options
+from tests.kit.meshes import parse_ready, up_options
 from tests.kit.processes import MUSTER, Program, clean_env, muster
 from tests.kit.roles import Client, Roles
 from tests.kit.waiting import eventually
@@ -28,11 +28,6 @@ pytestmark = [pytest.mark.asyncio(loop_scope="function"), pytest.mark.timeout(24
 BELL = trigger("bell", "webhook", with_={"auth": "none"})
 SOON = 30.0
 """Seconds within which everything continues."""
-
-
-def with_token(up: Mesh) -> str:
-    """Where its NATS server is, for clients that are not ours."""
-    return up.nats.replace("//", f"//{up.nats_token}@")
 
 
 def text(*manifests: dict[str, Any]) -> bytes:
@@ -105,7 +100,7 @@ async def test_a_mesh_on_one_small_disk_survives_that_it_is_full(tmp_path: Path)
         options, env = up_options(small.path / "data", "e1"), clean_env(tmp_path)
         async with Program.start([*MUSTER, *options], env=env) as program:
             up = parse_ready(await program.line("ready api=", 60), tmp_path, program.pid)
-            mesh, server = Client(up.api, up.env, up.api_token), with_token(up)
+            mesh, server = Client(up.api, up.env, up.api_token), up.plain_url
             async with mesh.http, http_client(up.api) as hooks:
                 ran, gate = tmp_path / "ran", tmp_path / "gate"
                 work = blueprint("work", script("work", f"echo $MUSTER_ORDER >> {ran}"))
@@ -166,7 +161,7 @@ async def one_more_order(data: Path, home: Path) -> tuple[int, int, str]:
         up = parse_ready(await program.line("ready api=", 60), home, program.pid)
         await up.ok("run", "hello", "--on", "e1", "--wait")
         listed = msgspec.json.decode(await up.ok("orders", "-o", "json"))
-        client = await nats.connect(with_token(up))
+        client = await nats.connect(up.plain_url)
         try:
             most = (await client.jetstream().stream_info(names.OUTPUT_STREAM)).config.max_bytes or 0
         finally:

@@ -33,7 +33,7 @@ async def test_a_power_cut_costs_no_order(tmp_path: Path) -> None:
             ended = await mesh.ok("logs", order, "--follow")
             assert ended == ""
             assert "finished" in await mesh.ok("get", "order", order)
-        told = await record.replay(mesh.nats)
+        told = await record.replay(mesh.plain_url)
         record.check_endings(told, orders)
         record.check_lines(record.read_lines(file), told)
 

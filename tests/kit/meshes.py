@@ -38,6 +38,11 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
         """What a plain NATS client shows."""
         return (self.data / "nats.token").read_text().strip()
 
+    @property
+    def plain_url(self) -> str:
+        """Where NATS is, with its token in it, for clients that are not ours."""
+        return self.nats.replace("//", f"//{self.nats_token}@")
+
     async def muster(self, *args: str, stdin: bytes = b"", within: float = 30.0, **env: str) -> Ran:
         """Run a command against it."""
         return await muster(*args, env=self.env | env, stdin=stdin, within=within)
