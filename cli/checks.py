@@ -21,7 +21,7 @@ import muster
 from muster.cli.api import Api
 from muster.mesh import disk, names, storing
 from muster.mesh.addresses import shown
-from muster.mesh.errors import MusterError, UnauthorizedError, UnreachableError
+from muster.mesh.errors import MusterError, RefusedError, UnreachableError
 from muster.mesh.tokens import Token
 from muster.mesh.version import OURS, PROTOCOL, SILENT, Speaker
 
@@ -127,6 +127,9 @@ def _api(where: Where) -> Iterator[Check]:
             info = api.checked(answer)
             yield Check(name="HTTP API", result="ok", found=f"answers at {shown(where.api)}")
             yield _version(info)
+            with Api(where.api) as nobody:
+                is_open = nobody.answer("GET", "/api/v1/info").is_success
+            yield _door("access to HTTP", shown(where.api), is_open=is_open)
             yield _ready(info)
             yield _clock(answer.headers.get("date"), began, time.time())
             yield _agents(info)
@@ -231,18 +234,26 @@ def _place(secret: dict[str, Any] | list[dict[str, Any]]) -> str:
     return ", ".join(f"{kind} {place}" for one in secrets for kind, place in one.items())
 
 
+def _door(name: str, place: str, *, is_open: bool) -> Check:
+    if not is_open:
+        return Check(name=name, result="ok", found="asks for a token")
+    mend = "every account that reaches it may run programs as the agents' users: start it without --open"
+    return Check(name=name, result="warning", found=f"{place} asks for no token", mend=mend)
+
+
 async def _nats(where: Where) -> list[Check]:
-    from muster.mesh.connection import connect
+    from muster.mesh.connection import connect, is_open
 
     try:
         async with connect(where.server, name="muster doctor", token=where.nats_token, patience=3) as client:
             told = client.connected_server_version
             version = f"{told.major}.{told.minor}.{told.patch}"
-            return [_of_version("NATS", version, shown(where.server)), *await _jetstream(client)]
+            door = _door("access to NATS", shown(where.server), is_open=is_open(client))
+            return [_of_version("NATS", version, shown(where.server)), door, *await _jetstream(client)]
     except UnreachableError as error:
         mend = "start `muster up` or `muster server`, or say where it is with --server or MUSTER_SERVER"
         return [Check(name="NATS", result="wrong", found=error.detail.partition(";")[0], mend=mend)]
-    except UnauthorizedError as error:
+    except RefusedError as error:
         found, _, mend = error.detail.partition("; ")
         return [Check(name="NATS", result="wrong", found=found, mend=mend)]
 

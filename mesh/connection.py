@@ -157,13 +157,18 @@ async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, na
         await asyncio.wait({dialling, refused})
 
 
+def is_open(client: Client) -> bool:
+    """Whether the server asks nobody for anything."""
+    return isinstance(client, Connection) and client.is_open
+
+
 def check_asks(client: Client, server: str) -> None:
     """Refuse a server that asks nobody for anything.
 
     Raises:
         RefusedError: it is one.
     """
-    if isinstance(client, Connection) and client.is_open:
+    if is_open(client):
         raise RefusedError(
             f"the NATS server at {shown(server)} asks for no token, so whoever reaches it could run programs here; "
             "have it ask for one (`muster server` and `muster up` do), or say --open if this is meant"

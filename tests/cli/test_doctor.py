@@ -27,7 +27,8 @@ async def test_a_healthy_mesh_is_found_healthy(mesh: Mesh) -> None:
     assert ("checks warn" in ran.stdout) is warns
     found = await results(env=mesh.env)
     assert {"Python", "nats-server", "data folder", "HTTP API", "versions", "broker", "clock", "agents"} <= set(found)
-    assert {found[name] for name in ("NATS", "JetStream", "streams")} == {"ok"}
+    doors = "access to HTTP", "access to NATS"
+    assert {found[name] for name in ("NATS", "JetStream", "streams", *doors)} == {"ok"}
 
 
 async def test_nothing_running_is_told_with_the_mend(tmp_path: Path) -> None:
@@ -41,6 +42,7 @@ async def test_nothing_running_is_told_with_the_mend(tmp_path: Path) -> None:
 async def test_a_server_that_no_broker_has_met_lacks_streams(tmp_path: Path, fresh_nats: EmbeddedNats) -> None:
     found = await results("--server", fresh_nats.url, env=clean_env(tmp_path))
     assert (found["NATS"], found["JetStream"], found["streams"]) == ("ok", "ok", "wrong")
+    assert found["access to NATS"] == "warning", "it asks for no token"
 
 
 async def test_a_token_that_nats_refuses_is_one_finding_among_all(tmp_path: Path) -> None:
