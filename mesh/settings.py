@@ -18,23 +18,31 @@ MAX_BODY: Final = 8 * 1024 * 1024
 """Largest request, manifest or message that a broker takes, in bytes."""
 
 
+def _home() -> Path:
+    """The account's home; for an account without one, as in some containers, a place where nothing is or can be."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+
+
 def data_home() -> Path:
     """`MUSTER_DATA`, the context's `data`, or `$XDG_DATA_HOME/muster` (XDG Base Directory Specification)."""
     if given := setting("data", ""):
         return Path(given)
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    base = os.environ.get("XDG_DATA_HOME") or str(_home() / ".local" / "share")
     return Path(base) / "muster"
 
 
 def state_home() -> Path:
     """Where it is noted which data folder belongs to which address: `$XDG_STATE_HOME/muster`."""
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    base = os.environ.get("XDG_STATE_HOME") or str(_home() / ".local" / "state")
     return Path(base) / "muster"
 
 
 def context_file() -> Path:
     """Where contexts are kept: `$XDG_CONFIG_HOME/muster/config.toml`."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    base = os.environ.get("XDG_CONFIG_HOME") or str(_home() / ".config")
     return Path(base) / "muster" / "config.toml"
 
 

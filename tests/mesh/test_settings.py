@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.mesh.settings import data_home
+from muster.mesh.errors import RefusedError
+from muster.mesh.private import private_folder
+from muster.mesh.settings import context, data_home, state_home
 
 
 def test_the_data_folder_is_the_environments_or_the_contexts_or_the_users(
@@ -22,3 +24,16 @@ def test_the_data_folder_is_the_environments_or_the_contexts_or_the_users(
     assert data_home() == Path("/srv/lab")
     monkeypatch.setenv("MUSTER_DATA", "/srv/mine")
     assert data_home() == Path("/srv/mine")
+
+
+def test_an_account_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MUSTER_DATA", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "MUSTER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert context() == {}
+    assert not state_home().exists()
+    with pytest.raises(RefusedError, match="--data or MUSTER_DATA"):
+        private_folder(data_home())
