@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -11,9 +12,10 @@ from hypothesis.stateful import Bundle, MultipleResults, initialize, invariant, 
 
 from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.lines import OVERLAP
+from muster.broker.state.standing import trigger_of
 from muster.mesh import names, records
 from muster.mesh.firing import Firing, FiringState
-from muster.mesh.model import OrderState
+from muster.mesh.model import Order, OrderState
 from tests.properties.test_state_machine import ELEMENTS, FLEET, POOL, Mesh, snapshot
 
 MOST = 2
@@ -117,10 +119,13 @@ class Firings(Mesh):
 
     @invariant()
     def no_more_orders_of_a_trigger_are_under_way_than_may_be(self) -> None:
-        for trigger, most in self.state.triggers.limits.items():
-            of_it = [order for order in self.state.orders.values() if order.trigger == trigger]
+        lanes: dict[tuple[str | None, str | None], list[Order]] = defaultdict(list)
+        for order in self.state.orders.values():
+            lanes[order.trigger, order.group].append(order)
+        for (trigger, _), of_it in lanes.items():
             ending = sum(order.state is OrderState.CANCELLING and order.started_at is not None for order in of_it)
-            assert sum(order.state in RELEASED for order in of_it) + ending <= most
+            under_way = sum(order.state in RELEASED for order in of_it) + ending
+            assert under_way <= self.state.triggers.limits.get(trigger or "", under_way)
 
     @invariant()
     def nobody_waits_for_others_while_there_is_room(self) -> None:
@@ -142,8 +147,9 @@ class Firings(Mesh):
     @invariant()
     def what_is_deleted_is_forgotten_with_its_last_order(self) -> None:
         for trigger in {it.name for it in self.state.triggers.standings} | set(self.state.triggers.limits):
-            stored = ("trigger", trigger) in self.state.fleet.stored
-            assert stored or self.state.triggers.count(trigger)
+            name = trigger_of(trigger)
+            stored = ("trigger", name) in self.state.fleet.stored
+            assert stored or self.state.triggers.count(name)
 
 
 def without_sequences(snapshot: bytes) -> bytes:

@@ -51,6 +51,8 @@ def snapshot(state: State) -> bytes:
             "members": {pool: sorted(members) for pool, members in state.fleet.members.items()},
             "timers": state.timers,
             "standing": {it.name: it for it in state.triggers.standings},
+            "pending": [state.triggers.standings.pending, state.triggers.standings.pending_bytes],
+            "cooling": state.triggers.standings._cooling,
             "limits": state.triggers.limits,
             "queues": {pool: state.fleet._uses[pool] for pool in state.fleet.queues()},
             "lines": {
