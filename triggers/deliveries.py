@@ -9,7 +9,10 @@ from typing import Any, Final
 
 from muster.blueprints.provider import HookRequest
 from muster.mesh import names
+from muster.mesh.canonical import canonical
+from muster.mesh.errors import MALFORMED
 from muster.mesh.moment import rfc3339
+from muster.mesh.nesting import from_json
 from muster.triggers.signatures import fingerprint
 
 LONGEST_KEY: Final = 255
@@ -79,8 +82,12 @@ def event(
 
 
 def key_of_body(request: HookRequest) -> str:
-    """A firing's key if equal bodies are one delivery, whatever id they say."""
-    return f"body:{fingerprint(request.body)}"
+    """A firing's key if equal bodies are one delivery, whatever id they say: the same JSON, or else the same bytes."""
+    try:
+        data = canonical(from_json(request.body))
+    except (*MALFORMED, ValueError):
+        data = request.body
+    return f"body:{fingerprint(data)}"
 
 
 def key(*candidates: str | None) -> str:

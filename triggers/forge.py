@@ -116,7 +116,8 @@ class Forge(Hook):
     def receive(self, request: HookRequest) -> Happening | Ignored:
         """Check who sent it, understand it, and see whether it is wanted."""
         ident = self.proven(request)
-        delivery = self.understand(unpacked(request, self.max_body))
+        request = unpacked(request, self.max_body)
+        delivery = self.understand(request)
         if isinstance(delivery, Ignored):
             return delivery
         if reason := self._unwanted(delivery):

@@ -160,6 +160,16 @@ async def test_equal_bodies_are_one_delivery_if_the_trigger_says_so(served: Serv
     assert (await served.post("any", BODY, signed | {"webhook-id": "2"})).json()["duplicate"] is True
 
 
+async def test_equal_json_is_an_equal_body_and_other_bodies_go_by_their_bytes(served: Served) -> None:
+    served.known.add("any", "webhook", dedupe="body")
+    json = {"content-type": "application/json"}
+    bodies = [b'{"a":1,"b":2}', b'{ "b": 2, "a": 1 }', b'{"a":1,"b":"2"}', b'{"a":1.0,"b":2}']
+    answers = [await served.post("any", body, json) for body in bodies]
+    assert [answer.status_code for answer in answers] == [202, 200, 202, 202]
+    texts = [await served.post("any", body, {"content-type": "text/plain"}) for body in (b"a b", b"a  b", b"a b")]
+    assert [answer.status_code for answer in texts] == [202, 202, 200]
+
+
 @pytest.mark.parametrize(
     ("settings", "right", "wrong"),
     [

@@ -145,7 +145,8 @@ class Webhook(Hook):
             return answer
         proof = self._check(request)
         headers = request.headers
-        body = parsed(unpacked(request, self.max_body).body, headers.get("content-type", ""), self.body)
+        request = unpacked(request, self.max_body)
+        body = parsed(request.body, headers.get("content-type", ""), self.body)
         zoom = proof.secret if self._scheme(headers).signed == SCHEMES["zoom"].signed else b""
         if (answer := challenges.of_delivery(self.challenge, Signed(body, zoom))) is not None:
             return answer
