@@ -48,6 +48,14 @@ class Happening(Wire):
 class Provider(Wire, rename=lambda name: name.rstrip("_")):
     """Base of all settings."""
 
+    event_fields: ClassVar[frozenset[str] | None] = None
+    """What its events have beside the common fields; None if that is not known.  Others are refused in manifests."""
+
+    @property
+    def body_fields(self) -> frozenset[str]:
+        """Fields that bodies of its events are known to have, for suggestions; empty if none is."""
+        return frozenset()
+
     def problems(self) -> Iterable[Problem]:
         """What is wrong beyond the types, told when the trigger is applied; paths count from `with`."""
         return ()
@@ -73,6 +81,8 @@ def span_problems(path: str, text: str, *, least: timedelta = timedelta(0), most
 
 class Schedule(Provider):
     """Base of what goes off by the clock."""
+
+    event_fields = frozenset({"local", "timezone"})
 
     jitter: str | None = None
     """Up to this long (`30s`) later, each time another while."""

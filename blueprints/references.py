@@ -147,6 +147,31 @@ def path_of(text: str, variables: tuple[str, ...]) -> tuple[str, ...] | None:
     return tuple(path) if after == len(tokens) else None
 
 
+class Read(NamedTuple):
+    """A variable that is read, and the fields inside it that are named."""
+
+    names: tuple[str, ...]
+    is_dotted: bool
+    """Whether the second name stands behind a dot, not in brackets."""
+    start: int
+    """Where in the text."""
+
+
+def reads_of(text: str, variable: str) -> Iterator[Read]:
+    """Each place at which a variable is read."""
+    tokens = _tokens(text)
+    for at, token in enumerate(tokens):
+        if _is_variable(tokens, at, (variable,)):
+            _, second = _member(tokens, at + 1)
+            is_dotted = second < len(tokens) and tokens[second].text == "."
+            yield Read(_path(tokens, at), is_dotted, token.start)
+
+
+def place_of(text: str, start: int) -> tuple[int, int]:
+    """Line and column."""
+    return text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+
+
 def only(value: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """A value with none but some of its fields."""
     return {
@@ -175,7 +200,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _place(text: str, token: _Token) -> tuple[int, int]:
-    return text.count("\n", 0, token.start) + 1, token.start - text.rfind("\n", 0, token.start)
+    return place_of(text, token.start)
 
 
 def _is_variable(tokens: list[_Token], place: int, variables: tuple[str, ...]) -> bool:

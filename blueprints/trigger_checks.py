@@ -11,6 +11,7 @@ import msgspec
 from muster.blueprints import provider as providers
 from muster.blueprints.definition import Blueprint, duration
 from muster.blueprints.event_expressions import check_event_filter, check_value
+from muster.blueprints.event_fields import event_field_problems
 from muster.blueprints.expressions import check_condition, check_filter, check_template
 from muster.blueprints.objects.base import Catalog
 from muster.blueprints.paths import join
@@ -65,6 +66,7 @@ def _check_provider(trigger: Trigger) -> Iterator[Problem]:
         for problem in settings.problems():
             inner = problem.path if problem.path.startswith("[") else f".{problem.path}" if problem.path else ""
             yield msgspec.structs.replace(problem, path=f"with{inner}")
+        yield from event_field_problems(trigger, settings)
 
 
 def _check_values(trigger: Trigger) -> Iterator[Problem]:

@@ -70,6 +70,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 class Forge(Hook):
     """Base of their settings.  A filter that an event has nothing for does not match it."""
 
+    event_fields = frozenset(Facts.__struct_fields__)
+
     auth: Literal["secret", "none"] = "secret"
     """`none`: deliveries from anybody are taken."""
     events: tuple[str, ...] = ()
@@ -92,6 +94,15 @@ class Forge(Hook):
     """As `provider:` says it."""
     known: ClassVar[Mapping[str, str]]
     """What `events` may say, and what it means."""
+    bodies: ClassVar[Mapping[str, frozenset[str]]]
+    """Fields of its events' bodies, as far as they are known."""
+
+    @property
+    def body_fields(self) -> frozenset[str]:
+        """Those of `events`; empty if there is one of which nothing is known, or any event may come."""
+        if not self.events or not self.bodies.keys() >= set(self.events):
+            return frozenset()
+        return frozenset().union(*(self.bodies[name] for name in self.events))
 
     def problems(self) -> Iterator[Problem]:
         """No secret, unknown events, globs that are none."""

@@ -18,6 +18,8 @@ from muster.triggers.kinds import TOLD
 class EventTrigger(Source):
     """Goes off when something of some kinds happens."""
 
+    event_fields = frozenset({"subject"})
+
     kinds: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
     """`order.failed`, `element.*` (Muster's own), or names that are told on the inbox; `*` and `?` stand for others."""
 

@@ -12,6 +12,7 @@ from muster.blueprints.provider import HookRequest, Ignored
 from muster.mesh.errors import InvalidError, UnauthorizedError
 from muster.triggers.bodies import FORM, fields, from_json
 from muster.triggers.deliveries import key
+from muster.triggers.event_bodies import GITHUB
 from muster.triggers.forge import Delivery, Forge, Understood, record
 from muster.triggers.github_events import HEADERS, KINDS, NARROWER_HEADERS, PING
 from muster.triggers.github_facts import kind_of, understood
@@ -33,6 +34,7 @@ class Github(Forge):
 
     name = "github"
     known = KINDS
+    bodies = GITHUB
 
     def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
         """The signature of the body, or of the JSON in its form: Gitea and Gogs sign that."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from muster.blueprints.provider import HookRequest, Ignored
 from muster.triggers.bodies import from_json
 from muster.triggers.deliveries import key
+from muster.triggers.event_bodies import GITLAB
 from muster.triggers.forge import Delivery, Forge, Understood, record
 from muster.triggers.gitlab_events import KINDS, NAMES, kind_of
 from muster.triggers.gitlab_facts import understood
@@ -36,6 +37,7 @@ class Gitlab(Forge):
     """
 
     name = "gitlab"
+    bodies = GITLAB
     known = MappingProxyType({**{name: f"narrower than {kind}" for name, kind in NAMES.items()}, **KINDS})
 
     def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:

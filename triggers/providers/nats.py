@@ -49,6 +49,8 @@ class NatsTrigger(Source):
 
     at_once: ClassVar[int] = 64
 
+    event_fields = frozenset({"subject"})
+
     subject: str
     """What to listen to; `*` and `>` as NATS has them."""
     stream: str | None = None

@@ -42,6 +42,8 @@ OF_HMAC: Final = ("signature", "algorithm", "encoding", "prefix", "timestamp_hea
 class Webhook(Hook):
     """Takes any JSON, form or text, from whoever shows what `auth` asks for."""
 
+    event_fields = frozenset({"query"})
+
     auth: Literal["local", "none", "hmac", "token", "standard-webhooks"] = "local"
     """Who may fire it.  `local`: this host, and the account that runs the hooks; `none`: anybody.
 
