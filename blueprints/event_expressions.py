@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from muster.blueprints.condition_cost import MAX_COST, Cost, size_of
 from muster.blueprints.expressions import (
+    CONDITION_LEAVES_OUT,
     ELEMENT_FIELDS,
     FILTER_LEAVES_OUT,
     FILTER_NAMES,
-    WRITTEN_TWICE,
     EvaluationError,
     at,
     compiled,
@@ -44,6 +45,7 @@ class _OverEvent:
 
     def __init__(self, text: str, variables: tuple[str, ...]) -> None:
         self.text = text
+        self._cost = Cost(text)
         self._variables = variables
         self._fields = {name: reads(text, name) for name in variables}
 
@@ -59,6 +61,15 @@ class _OverEvent:
     def _read(self, name: str, value: Any) -> Any:
         fields = self._fields[name]
         return value if fields is None or not isinstance(value, Mapping) else only(value, fields)
+
+    def check_cost(self, data: Mapping[str, Any]) -> None:
+        """Refuse what could block everything else.
+
+        Raises:
+            EvaluationError: it could take too long on these values.
+        """
+        if self._cost.of(size_of(data)) > MAX_COST:
+            raise EvaluationError(f"{self.told} could take too long on the values that it reads")
 
     def failed(self, why: str, values: Mapping[str, Any]) -> EvaluationError:
         """It cannot be evaluated, in words."""
@@ -79,7 +90,7 @@ class EventValue(_OverEvent):
             InvalidError: with line and column of each problem, counted in the text.
         """
         super().__init__(text, variables)
-        self._expression = compiled(text, _value_environment(variables), variables, WRITTEN_TWICE)
+        self._expression = compiled(text, _value_environment(variables), variables, CONDITION_LEAVES_OUT - {"map"})
         self._path = path_of(text, variables)
         self.type: str = self._expression.return_type().name()
         """Its type in CEL; `DYN` where only the event says."""
@@ -92,8 +103,10 @@ class EventValue(_OverEvent):
         """
         if self._path is not None:
             return self._looked_up(values, self._path)
+        data = self.given(values)
+        self.check_cost(data)
         try:
-            result = self._expression.eval(data=self.given(values))
+            result = self._expression.eval(data=data)
             error = str(result.value()) if result.type().name() == "ERROR" else ""
             value = None if error else result.plain_value()
         except (RuntimeError, ValueError, TypeError, OverflowError, RecursionError) as failure:
@@ -163,8 +176,10 @@ class EventFilter(_OverEvent):
         Raises:
             EvaluationError: that is not the element's fault: the event has no such field.
         """
+        data = {**element_data(view), **given}
+        self.check_cost(data)
         try:
-            value = self._expression.eval(data={**element_data(view), **given}).value()
+            value = self._expression.eval(data=data).value()
         except Exception:  # noqa: BLE001 - too many steps, or data that CEL has no form for
             return False
         if isinstance(value, str) and missing_in(self.text, given, missing_key(value)):

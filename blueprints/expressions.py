@@ -12,9 +12,11 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from muster.blueprints import inner_texts
+from muster.blueprints.condition_cost import MAX_COST, Cost, size_of
 from muster.blueprints.references import (
     EVENT_SCOPE,
     VARIABLES,
+    Fields,
     Scope,
     calls,
     check_references,
@@ -55,12 +57,13 @@ ELEMENT_FIELDS = {
 }
 """What a filter may read of an element, and its type in CEL."""
 
-WRITTEN_TWICE = frozenset({"optMap", "optFlatMap"})
-"""Macros that the compiler writes out twice: twenty behind each other took it half a minute and 4 GB."""
+CONDITION_LEAVES_OUT = frozenset({"format", "join", "map", "optFlatMap", "optMap", "quote"})
+"""What makes something of any size out of a few characters: filters and conditions decide, and make nothing.
 
-FILTER_LEAVES_OUT = WRITTEN_TWICE | {"format", "join", "map", "quote", "replace"}
-"""What makes something of any size out of a few characters.  A filter decides, and makes nothing: every
-broker works it out for every element."""
+The compiler writes optMap and optFlatMap out twice: twenty behind each other took it half a minute and 4 GB.
+"""
+
+FILTER_LEAVES_OUT = CONDITION_LEAVES_OUT | {"replace"}
 
 _ASK = "ask with has, exists, all, contains or matches"
 
@@ -83,9 +86,12 @@ class Filter:
         """
         self.text = text
         self._expression = compiled_condition(text, _filter_environment(), FILTER_NAMES, FILTER_LEAVES_OUT)
+        self._cost = Cost(text)
 
     def matches(self, view: Mapping[str, Any]) -> bool:
         """Whether it holds for an element; what it cannot be worked out for (a label that is not there) does not."""
+        if self._cost.of(size_of(view)) > MAX_COST:
+            return False
         try:
             return self._expression.eval(data=element_data(view)).value() is True
         except Exception:  # noqa: BLE001 - too many steps, or data that CEL has no form for
@@ -104,7 +110,9 @@ class Condition:
             InvalidError: with line and column of each problem, counted in the text.
         """
         self.text = text
-        self._expression = compiled_condition(text, self._environment(), self.variables, WRITTEN_TWICE)
+        self._expression = compiled_condition(text, self._environment(), self.variables, CONDITION_LEAVES_OUT)
+        self._cost = Cost(text)
+        self._fields = {name: reads(text, name) for name in self.variables}
 
     def _environment(self) -> Any:
         return _condition_environment()
@@ -126,30 +134,29 @@ class Condition:
         raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {told(error)}")
 
     def _evaluated(self, values: Mapping[str, Any]) -> Any:
+        data = {name: _read(values.get(name, {}), fields) for name, fields in self._fields.items()}
+        if self._cost.of(size_of(data)) > MAX_COST:
+            raise EvaluationError(
+                f"`{self.text.strip()}` could take too long on the values that it reads; read fewer or smaller ones"
+            )
         try:
-            return self._expression.eval(data={name: values.get(name, {}) for name in self.variables}).value()
+            return self._expression.eval(data=data).value()
         except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # data that CEL has no form for
             raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {error}") from None
 
 
 class EventCondition(Condition):
-    """A trigger's `when`, over `event`.
-
-    The library converts all that it is given, whether it is read or not, so it is given only what is read.
-    """
+    """A trigger's `when`, over `event`."""
 
     variables = EVENT_SCOPE.variables
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._fields = reads(text, "event")
 
     def _environment(self) -> Any:
         return _event_environment()
 
-    def _evaluated(self, values: Mapping[str, Any]) -> Any:
-        event = values["event"]
-        return super()._evaluated({"event": event if self._fields is None else only(event, self._fields)})
+
+def _read(value: Any, fields: Fields | None) -> Any:
+    """What is read of a value: the library converts all that it is given."""
+    return value if fields is None or not isinstance(value, Mapping) else only(value, fields)
 
 
 def element_data(view: Mapping[str, Any]) -> dict[str, Any]:

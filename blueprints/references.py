@@ -51,7 +51,9 @@ _SPACE = r"\s+|//[^\n]*"
 _TOKEN = re.compile(rf"(?P<string>{_STRING})|(?P<name>[A-Za-z_]\w*)|(?P<space>{_SPACE})|(?P<other>\S)", re.DOTALL)
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A part of an expression: a `string`, a `name`, or any `other` character."""
+
     kind: str
     text: str
     start: int
@@ -67,7 +69,7 @@ class Call(NamedTuple):
 
 def calls(text: str) -> Iterator[Call]:
     """Each call that stands in an expression."""
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     for token, after in pairwise(tokens):
         if token.kind == "name" and after.text == "(":
             yield Call(token.text, *_place(text, token))
@@ -75,7 +77,7 @@ def calls(text: str) -> Iterator[Call]:
 
 def check_references(text: str, scope: Scope) -> Iterator[Problem]:
     """Each `inputs.NAME` and `tasks.NAME` that `scope` does not have; line and column are counted in the text."""
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     for place, token in enumerate(tokens):
         if not _is_variable(tokens, place, scope.variables):
             continue
@@ -91,7 +93,7 @@ def check_references(text: str, scope: Scope) -> Iterator[Problem]:
 
 def missing_in(text: str, values: Mapping[str, Any], name: str) -> str | None:
     """The path that `text` reads and that ends with a `name` which `values` do not have there: `event.body.ref`."""
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     for place in range(len(tokens)):
         if not _is_variable(tokens, place, tuple(values)):
             continue
@@ -113,7 +115,7 @@ def reads(text: str, variable: str) -> Fields | None:
     """Which fields of a variable a condition reads; None if it may read all of it."""
     if "\\" in text:  # a field's name may be written with escapes, which nobody undoes here
         return None
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     fields: dict[str, Any] = {}
     for path in sorted({_path(tokens, at) for at in range(len(tokens)) if _is_variable(tokens, at, (variable,))}):
         if not path:
@@ -128,7 +130,7 @@ def reads(text: str, variable: str) -> Fields | None:
 
 def mentions(text: str, variables: tuple[str, ...]) -> bool:
     """Whether an expression reads one of some variables."""
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     return any(_is_variable(tokens, place, variables) for place in range(len(tokens)))
 
 
@@ -136,7 +138,7 @@ def path_of(text: str, variables: tuple[str, ...]) -> tuple[str, ...] | None:
     """An expression that is nothing but a path, `event.body["ref"]`, as its names; None for any other."""
     if "\\" in text or "?" in text:
         return None
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     if not tokens or not _is_variable(tokens, 0, variables):
         return None
     path = [tokens[0].text]
@@ -159,7 +161,7 @@ class Read(NamedTuple):
 
 def reads_of(text: str, variable: str) -> Iterator[Read]:
     """Each place at which a variable is read."""
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     for at, token in enumerate(tokens):
         if _is_variable(tokens, at, (variable,)):
             _, second = _member(tokens, at + 1)
@@ -181,7 +183,7 @@ def only(value: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     }
 
 
-def _path(tokens: list[_Token], at: int) -> tuple[str, ...]:
+def _path(tokens: list[Token], at: int) -> tuple[str, ...]:
     """The fields that are read one inside the other, up to a function's name."""
     path: list[str] = []
     member, after = _member(tokens, at + 1)
@@ -191,24 +193,25 @@ def _path(tokens: list[_Token], at: int) -> tuple[str, ...]:
     return tuple(path)
 
 
-def _tokens(text: str) -> list[_Token]:
+def tokens_of(text: str) -> list[Token]:
+    """All parts of an expression."""
     return [
-        _Token(str(found.lastgroup), found.group(), found.start())
+        Token(str(found.lastgroup), found.group(), found.start())
         for found in _TOKEN.finditer(text)
         if found.lastgroup != "space"
     ]
 
 
-def _place(text: str, token: _Token) -> tuple[int, int]:
+def _place(text: str, token: Token) -> tuple[int, int]:
     return place_of(text, token.start)
 
 
-def _is_variable(tokens: list[_Token], place: int, variables: tuple[str, ...]) -> bool:
+def _is_variable(tokens: list[Token], place: int, variables: tuple[str, ...]) -> bool:
     token = tokens[place]
     return token.kind == "name" and token.text in variables and (place == 0 or tokens[place - 1].text != ".")
 
 
-def _member(tokens: list[_Token], place: int) -> tuple[str | None, int]:
+def _member(tokens: list[Token], place: int) -> tuple[str | None, int]:
     """The name after `.` or in `["…"]`, and the place behind it."""
     rest = tokens[place : place + 4]
     texts = [token.text for token in rest]

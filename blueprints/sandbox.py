@@ -23,7 +23,7 @@ from muster.blueprints import limits
 from muster.blueprints.limits import must_be_there
 from muster.blueprints.paths import join
 from muster.blueprints.references import Scope, unknown
-from muster.blueprints.steps import Counting, begin, looped, spend_text, working
+from muster.blueprints.steps import Counting, begin, compared, comparing, looped, spend, spend_text, working
 from muster.blueprints.suggest import did_you_mean
 
 FAILURES = (
@@ -61,6 +61,8 @@ _FILTERS = _words(
     striptags sum title trim truncate unique upper urlencode wordcount
     """
 )
+_COMPARING_TESTS = frozenset(_words("in eq == equalto ne != lt < lessthan le <= gt > greaterthan ge >="))
+"""Tests that go through what they are given."""
 
 
 class MissingError(UndefinedError):
@@ -147,6 +149,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "+":
             if isinstance(left, str) and isinstance(right, str):
                 return limits.concat([left, right])
+            if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+                spend(len(left) + len(right))
             return super().call_binop(context, operator, left, right)
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise SecurityError(f"`{operator}` works on numbers only")
@@ -187,7 +191,9 @@ def _environment() -> Sandbox:
     made.globals = {"range": limits.number_range}
     filters = {**{name: made.filters[name] for name in (*_QUICK_FILTERS, *_FILTERS)}, **limits.FILTERS}
     made.filters = {name: run if name in _QUICK_FILTERS else working(run) for name, run in filters.items()}
-    made.filters["looped"] = looped
+    made.filters |= {"looped": looped, "compared": compared}
+    tests: dict[str, Any] = made.tests
+    made.tests = {name: comparing(test) if name in _COMPARING_TESTS else test for name, test in tests.items()}
     return made
 
 

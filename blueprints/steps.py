@@ -92,15 +92,68 @@ def looped(_: Context, value: Any, weight: int) -> Any:
     return _counted(list(value) if isinstance(value, str) else value, weight)
 
 
+def spend_all(value: Any) -> None:
+    """Count going through a value and all that is in it."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            spend_text(one)
+        elif isinstance(one, Mapping):
+            spend(len(one))
+            todo += one.values()
+        elif isinstance(one, list | tuple):
+            spend(len(one))
+            todo += one
+
+
+@pass_context
+def compared(_: Context, value: Any) -> Any:
+    """The filter that `Counting` gives what is compared with something that is not written out."""
+    spend_all(value)
+    return value
+
+
+def comparing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A test of Jinja2 (`is in`, `is eq`) whose steps are counted."""
+
+    @wraps(function)
+    def run(*values: Any) -> Any:
+        for value in values:
+            spend_all(value)
+        return function(*values)
+
+    return run
+
+
 class Counting(NodeTransformer):
-    """Makes filters of what cannot be intercepted: of each `a ~ b`, and of what each loop goes through."""
+    """Makes filters of what cannot be intercepted: `a ~ b`, what each loop goes through, what is compared."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - named by Jinja2
         self.generic_visit(node)
         return nodes.Filter(nodes.List(node.nodes), "concat", [], [], None, None, lineno=node.lineno)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 - named by Jinja2
+        self.generic_visit(node)
+        operands = [node.expr, *(operand.expr for operand in node.ops)]
+        if not any(isinstance(operand, nodes.Const) for operand in operands) or _searches(node):
+            node.expr = _compared(node.expr)
+            for operand in node.ops:
+                operand.expr = _compared(operand.expr)
+        return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - named by Jinja2
         weight = nodes.Const(1 + sum(1 for _ in node.find_all(nodes.Node)))
         self.generic_visit(node)
         node.iter = nodes.Filter(node.iter, "looped", [weight], [], None, None, lineno=node.lineno)
         return node
+
+
+def _searches(node: nodes.Compare) -> bool:
+    return any(operand.op in {"in", "notin"} for operand in node.ops)
+
+
+def _compared(node: nodes.Expr) -> nodes.Expr:
+    if isinstance(node, nodes.Const):
+        return node
+    return nodes.Filter(node, "compared", [], [], None, None, lineno=node.lineno)
