@@ -45,11 +45,13 @@ class Attempt:
     __slots__ = (
         "_values",
         "assignment",
+        "cgroup",
         "changed_at",
         "delivery",
         "folder",
         "has_slot",
         "hurry",
+        "isolation",
         "jobs",
         "kept",
         "outputs",
@@ -87,6 +89,10 @@ class Attempt:
         """A report under way."""
         self.outputs: list[Output] = []
         self.folder: Path | None = None
+        self.isolation = shop.isolation
+        """How its programs run, once its blueprint is known."""
+        self.cgroup: Path | None = None
+        """The control group that they run in, from the first one on."""
         self._values: dict[str, Any] | None = None
 
     @property

@@ -17,6 +17,7 @@ import msgspec
 import nats.errors
 
 from muster.agent.attempt import Attempt
+from muster.agent.isolation import working_folder
 from muster.agent.output import Output
 from muster.agent.workshop import HEADERS
 from muster.mesh import names
@@ -71,7 +72,14 @@ class TaskContext:
     @property
     def environment(self) -> Mapping[str, str]:
         """What of the agent's own environment is for programs of tasks."""
-        return self._attempt.shop.environment
+        user = self._attempt.isolation.user
+        return self._attempt.shop.environment if user is None else user.environment(self._attempt.shop.environment)
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """User and group that programs run as, and whose the folder is; None: the agent's own."""
+        user = self._attempt.isolation.user
+        return None if user is None else user.owner
 
     @property
     def memo(self) -> Mapping[str, Any] | None:
@@ -91,8 +99,12 @@ class TaskContext:
     def folder(self) -> Path:
         """A private working folder, made at the first call and removed when the order ends."""
         if self._attempt.folder is None:
-            idle = _idle.get(self._attempt.shop.folder)
-            self._attempt.folder = idle.pop() if idle else Path(tempfile.mkdtemp(dir=self._attempt.shop.folder))
+            shop, user = self._attempt.shop, self._attempt.isolation.user
+            if user is not None:
+                self._attempt.folder = working_folder(shop.agent, user)
+            else:
+                idle = _idle.get(shop.folder)
+                self._attempt.folder = idle.pop() if idle else Path(tempfile.mkdtemp(dir=shop.folder))
         return self._attempt.folder
 
     def _out(self) -> Output:
@@ -126,7 +138,17 @@ class TaskContext:
         from muster.agent.spawning import CutOffError, Program
 
         attempt = self._attempt
-        program = Program(argv=argv, env=env, cwd=cwd, is_local=cwd == attempt.folder)
+        user, wants_cgroup = attempt.isolation.user, attempt.isolation.cgroup
+        if wants_cgroup and attempt.cgroup is None:
+            attempt.cgroup = attempt.shop.cgroups.make(self.order, attempt.isolation)
+        program = Program(
+            argv=argv,
+            env=env,
+            cwd=cwd,
+            is_local=cwd == attempt.folder,
+            user=None if user is None else (user.number, user.group, user.groups),
+            cgroup=None if attempt.cgroup is None else str(attempt.cgroup),
+        )
         try:
             return await run_process(program, output=self._out(), spawner=attempt.shop.spawner, grace=attempt.grace)
         except CutOffError:
@@ -185,8 +207,8 @@ Making and removing one costs more than the spawn on a busy disk (ext4: 1 ms and
 MOST_IDLE = 64
 
 
-async def remove(folder: Path) -> None:
-    """Keep an empty working folder for the next order; remove any other.
+async def remove(folder: Path, *, is_shared: bool) -> None:
+    """Keep an empty working folder for the next order, if it may have it; remove any other.
 
     A large one is removed in a thread, so that nobody waits for the disk.
     """
@@ -198,7 +220,7 @@ async def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     idle = _idle.setdefault(folder.parent, [])
-    if not found and len(idle) < MOST_IDLE and status.st_mode == stat.S_IFDIR | stat.S_IRWXU:
+    if is_shared and not found and len(idle) < MOST_IDLE and status.st_mode == stat.S_IFDIR | stat.S_IRWXU:
         idle.append(folder)
         return
     few = 32

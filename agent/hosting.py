@@ -211,6 +211,7 @@ class Host(Service):
             time=self._shop.clock.wall(),
             protocol=OURS.protocol,
             version=OURS.version,
+            is_unconfined=self._shop.is_unconfined,
         )
         with suppress(UnavailableError):
             post(self._shop.client, names.presence(self.element), msgspec.json.encode(presence))

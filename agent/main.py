@@ -11,8 +11,10 @@ from pathlib import Path
 import structlog
 from nats.aio.client import Client
 
+from muster.agent.cgroups import Cgroups, sweep
 from muster.agent.clock import Clock
 from muster.agent.hosting import Host
+from muster.agent.isolation import of_settings, outside
 from muster.agent.lease import Lease
 from muster.agent.leftovers import end_leftovers, open_ledger
 from muster.agent.orders import Orders
@@ -113,8 +115,15 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
     folder = private_folder(settings.data, "work") / agent
     folder.mkdir(mode=0o700)
     stack.callback(_remove, folder)
+    stack.callback(_remove, outside(agent))
     await asyncio.to_thread(_sweep, settings.data)
     publisher = await stack.enter_async_context(Publisher(client))
+    isolation, cgroups = of_settings(settings), Cgroups(agent)
+    stack.callback(cgroups.close)
+    cgroups.prepare(isolation)
+    is_unconfined = isolation.is_none and os.geteuid() == 0
+    if is_unconfined:
+        log.warning("agent.unconfined", hint="tasks run as root; --run-as USER gives them a user of their own")
     counter = itertools.count()
     lease = await stack.enter_async_context(Lease(client))
     spawner.allowance, lease.on_look = lease.allowance, spawner.beat
@@ -130,6 +139,9 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         outputs=await stack.enter_async_context(Outputs(publisher, settings.output_limit)),
         spawner=spawner,
         folder=folder,
+        isolation=isolation,
+        is_unconfined=is_unconfined,
+        cgroups=cgroups,
         closing=asyncio.Event(),
         environment=passed(os.environ, settings.pass_env),
         next_id=lambda: f"{agent}.{next(counter)}",
@@ -150,6 +162,8 @@ def _sweep(data: Path) -> None:
     """Remove the working folders of agents that are gone; those that live have a ledger."""
     for folder in (data / "work").iterdir():
         if not (data / "sessions" / folder.name).exists():
+            sweep(folder.name)
+            _remove(outside(folder.name))
             _remove(folder)
 
 

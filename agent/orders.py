@@ -13,10 +13,12 @@ from muster.agent import report
 from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.claim import Claim, Drop, Wait, claim, give_up, read
 from muster.agent.context import remove
+from muster.agent.isolation import of_order
 from muster.agent.lease import Delivery
 from muster.agent.run import End, Way, run, stop_jobs
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
+from muster.mesh.errors import RefusedError
 from muster.mesh.jetstream import sequence
 from muster.mesh.model import JobState, OrderState, Packet
 
@@ -154,6 +156,7 @@ class Orders:
             await self._from_claim_to_end(attempt, slots)
         except Interrupted:
             log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
+            await _end_cgroup(attempt)
             if attempt.why is Why.STOPPED:
                 await report.flushed_in(attempt, LAST_WORDS)
             if attempt.untold:  # what has ended need not be done again; a later attempt's record before it refuses this
@@ -164,6 +167,7 @@ class Orders:
                 attempt.delivery.give_back()
         except Exception:
             log.exception("order.bug", order=attempt.packet.order)
+            await _end_cgroup(attempt)
             attempt.delivery.give_back(BUG_PAUSE)
             await give_up(self._shop, attempt.packet, attempt.assignment.element)
         finally:
@@ -174,7 +178,7 @@ class Orders:
                     output.give_up()
             try:
                 if attempt.folder is not None:
-                    await remove(attempt.folder)
+                    await remove(attempt.folder, is_shared=attempt.isolation.is_none)
             finally:
                 _leave_slot(attempt, slots)
                 if not self.attempts:
@@ -190,8 +194,7 @@ class Orders:
             attempt.delivery.acknowledge()
             return
         self._take(attempt, answer, packet)
-        if answer.problems:
-            reason = "; ".join(str(problem) for problem in answer.problems)
+        if reason := self._obstacle(attempt, answer):
             is_told = await _tell(attempt, slots, End(OrderState.FAILED, reason))
         else:
             is_told = await self._run_or_fail(attempt, slots)
@@ -199,6 +202,17 @@ class Orders:
             attempt.delivery.acknowledge()
             return
         raise Interrupted
+
+    def _obstacle(self, attempt: Attempt, answer: Claim) -> str:
+        """Why the order cannot run here; empty if it can."""
+        if answer.problems:
+            return "; ".join(str(problem) for problem in answer.problems)
+        try:
+            attempt.isolation = of_order(self._shop.isolation, attempt.plan.blueprint)
+            self._shop.cgroups.prepare(attempt.isolation)
+        except RefusedError as error:
+            return error.detail
+        return ""
 
     def _take(self, attempt: Attempt, answer: Claim, before: Packet) -> None:
         attempt.plan = answer.plan
@@ -224,12 +238,20 @@ class Orders:
 
 async def _tell(attempt: Attempt, slots: Slots, way: Way) -> bool:
     """Tell how the attempt leaves off, and make room: what comes next is claimed in one write with that."""
+    await _end_cgroup(attempt)
     if attempt.outputs:
         await report.flushed(attempt)
     _leave_slot(attempt, slots)
     if isinstance(way, End):
         return await report.done(attempt, way.state, way.reason)
     return await report.suspended(attempt, way)
+
+
+async def _end_cgroup(attempt: Attempt) -> None:
+    """What the order has left behind dies with it, before anybody else may begin."""
+    if attempt.cgroup is not None:
+        cgroup, attempt.cgroup = attempt.cgroup, None
+        await attempt.shop.spawner.close(cgroup)
 
 
 def _leave_slot(attempt: Attempt, slots: Slots) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,13 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Between SIGTERM and SIGKILL to a task that is cancelled or has run out of time."""
     pass_env: tuple[str, ...] = ()
     """Names of variables (`*` for any end or start) that tasks get of its environment, besides plain ones."""
+    run_as: str | None = None
+    """The user that programs of tasks run as; None: the agent's own."""
+    isolation: Literal["none", "cgroup"] = "none"
+    memory: int | None = None
+    """Bytes that an order may use at most."""
+    processes: int | None = None
+    """How many an order may have at a time."""
     cleanup: timedelta = timedelta(minutes=1)
     """How long `on_failure` and `always` of a cancelled or timed-out order may take."""
     output_limit: int = 256 * MIB

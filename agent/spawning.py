@@ -91,6 +91,8 @@ class Spawner(Service):
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._running: dict[int, Running] = {}
+        self._closing: dict[str, asyncio.Future[None]] = {}
+        """Control groups that are being removed."""
         self._count = 0
         self._gone = asyncio.Event()
         self.allowance: Callable[[], float | None] = lambda: None
@@ -184,6 +186,15 @@ class Spawner(Service):
         )
         return running
 
+    async def close(self, cgroup: Path) -> None:
+        """Kill all that is in a control group, and remove it; what the kernel does not end is left after a while."""
+        closed = self._closing[str(cgroup)] = asyncio.get_running_loop().create_future()
+        self.tell({"do": "close", "cgroup": str(cgroup)})
+        await asyncio.wait((closed,), timeout=LEAVE)
+        if not closed.done():
+            log.error("cgroup.left", cgroup=str(cgroup))
+        self._closing.pop(str(cgroup), None)
+
     def beat(self) -> None:
         """Say that we move."""
         if self._running:
@@ -219,7 +230,11 @@ class Spawner(Service):
             asyncio.get_running_loop().remove_reader(self._channel.fileno())
             self._gone.set()
 
-    def _heard(self, verb: str, number: int, code: int, why: str = "") -> None:
+    def _heard(self, verb: str, number: int | str, code: int, why: str = "") -> None:
+        if isinstance(number, str):
+            if (closed := self._closing.get(number)) is not None and not closed.done():
+                closed.set_result(None)
+            return
         running = self._running.pop(number, None)
         if running is None or running.ended.done():
             return

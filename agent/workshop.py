@@ -11,7 +11,9 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
+from muster.agent.cgroups import Cgroups
 from muster.agent.clock import Clock
+from muster.agent.isolation import Isolation
 from muster.agent.lease import Lease
 from muster.agent.output import Outputs
 from muster.agent.plan import Shelf
@@ -47,6 +49,11 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     spawner: Spawner
     folder: Path
     """Where working folders are made."""
+    isolation: Isolation
+    """What every order has."""
+    is_unconfined: bool
+    """Whether tasks run as root, without isolation."""
+    cgroups: Cgroups
     closing: asyncio.Event
     """Set once this agent is to end: what may not run twice does not begin any more."""
     environment: Mapping[str, str]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from muster.blueprints.child_orders import check_children
-from muster.blueprints.definition import Blueprint, Retry, Task, duration
+from muster.blueprints.definition import Blueprint, Retry, Task, duration, size
 from muster.blueprints.expressions import check_condition, check_template
 from muster.blueprints.kinds import task_kinds
 from muster.blueprints.kinds.script_values import variable
@@ -20,6 +20,8 @@ from muster.mesh import names
 from muster.mesh.errors import Problem
 
 _INPUT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+_LEAST_MEMORY = 1024**2
 _MAX_ATTEMPTS = 1000
 _MAX_TASKS = 1000
 
@@ -28,6 +30,7 @@ def check_blueprint(blueprint: Blueprint, catalog: Catalog) -> Iterator[Problem]
     """Everything beyond types."""
     yield from _check_inputs(blueprint)
     yield from _check_duration(blueprint.timeout, "timeout")
+    yield from _check_isolation(blueprint)
     if not blueprint.tasks:
         yield Problem(path="tasks" if blueprint.on_failure or blueprint.always else "", message="there are no tasks")
     if sum(1 for _ in blueprint.every_task()) > _MAX_TASKS:
@@ -38,6 +41,21 @@ def check_blueprint(blueprint: Blueprint, catalog: Catalog) -> Iterator[Problem]
             yield Problem(path=join(path, "name"), message=message)
         yield from _check_task(task, path, scope)
     yield from check_children(blueprint, catalog)
+
+
+def _check_isolation(blueprint: Blueprint) -> Iterator[Problem]:
+    if blueprint.memory is not None:
+        try:
+            too_little = size(blueprint.memory) < _LEAST_MEMORY
+        except ValueError as error:
+            yield Problem(path="memory", message=str(error))
+        else:
+            if too_little:
+                yield Problem(path="memory", message="no shell starts with less than 1MB")
+    if blueprint.processes is not None and blueprint.processes < 1:
+        yield Problem(path="processes", message="an order has at least one process")
+    if blueprint.run_as is not None and not _USER.fullmatch(blueprint.run_as):
+        yield Problem(path="run_as", message=f"{blueprint.run_as!r} is not a user's name")
 
 
 def _tasks(blueprint: Blueprint) -> Iterator[tuple[str, Task, Scope, bool]]:

@@ -17,6 +17,9 @@ from muster.mesh.moment import in_utc
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 
+_SIZE = re.compile(r"(\d{1,9})\s*(KB|MB|GB|)")
+_UNITS = {"": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+
 
 def duration(text: str) -> timedelta:
     """`1h30m`, `90s`, `1.5s`, `250ms`, `2d` as a time span.
@@ -32,6 +35,18 @@ def duration(text: str) -> timedelta:
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
     except OverflowError:
         raise ValueError(f"{text!r} is longer than {timedelta.max.days:,} days") from None
+
+
+def size(text: str) -> int:
+    """`512MB`, `2GB`, `64KB` in bytes.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is not a size; write 64MB or 2GB")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def moment(text: str) -> datetime:
@@ -99,6 +114,14 @@ class Blueprint(Manifest, omit_defaults=True):
     """Run at the end, whatever happened."""
     timeout: str | None = None
     """For the whole order's run."""
+    run_as: str | None = None
+    """The user of the host that its programs run as."""
+    isolation: Literal["none", "cgroup"] | None = None
+    """`cgroup`: a control group for each order, killed whole at its end."""
+    memory: str | None = None
+    """The most that an order may use, as `512MB`; with a control group."""
+    processes: int | None = None
+    """How many it may have at a time; with a control group."""
 
     def every_task(self) -> Iterator[Task]:
         """All tasks of the three lists."""

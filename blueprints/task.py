@@ -93,6 +93,11 @@ class Context(Protocol):
         ...
 
     @property
+    def owner(self) -> tuple[int, int] | None:
+        """User and group that programs run as, and whose the folder is; None: the agent's own."""
+        ...
+
+    @property
     def memo(self) -> Mapping[str, Any] | None:
         """What the task said when it suspended; None at its first call."""
         ...

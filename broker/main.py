@@ -273,6 +273,7 @@ class Broker:
             ignored=self.commands.ignored,
             duplicates=self.commands.duplicates,
             troubles=self.presences.troubles(MOST_TROUBLES),
+            unconfined=self.presences.unconfined(MOST_TROUBLES),
         )
 
 

@@ -29,6 +29,7 @@ class _Sign(NamedTuple):
     beat: float
     ahead: float
     """Seconds by which the agent's own clock is ahead of ours."""
+    is_unconfined: bool
 
 
 class _Misfit(NamedTuple):
@@ -73,7 +74,7 @@ class Presences:
         else:
             now = self._agents[presence.agent] = self._clock()
             ahead = presence.time - self._wall() if presence.time else 0.0
-            self._elements[element] = _Sign(presence.agent, now, presence.at, ahead)
+            self._elements[element] = _Sign(presence.agent, now, presence.at, ahead, presence.is_unconfined)
             self._misfits.pop(element, None)
 
     def misfits(self, element: str, agent: str, speaker: Speaker) -> bool:
@@ -128,6 +129,11 @@ class Presences:
                 if len(found) == most:
                     break
         return found
+
+    def unconfined(self, most: int) -> tuple[str, ...]:
+        """Elements on which tasks run as root, without isolation; at most so many."""
+        found = sorted(element for element, sign in self._elements.items() if sign.is_unconfined)
+        return tuple(element for element in found[:most] if self.serves(element))
 
     def said_goodbye(self, element: str, agent: str) -> bool:
         """Whether an agent gave an element up; told once."""

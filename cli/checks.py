@@ -32,6 +32,7 @@ LITTLE_OUTPUT: Final = disk.MOST_OUTPUT // 16
 MOST_SKEW: Final = 2.0
 """Seconds; the HTTP date has whole ones only."""
 MOST_ASKED: Final = 20
+MOST_SHOWN: Final = 5
 HTTP_NOT_FOUND: Final = 404
 HTTP_UNAVAILABLE: Final = 503
 STREAMS: Final = (names.LOG_STREAM, names.WORK_STREAM, names.OUTPUT_STREAM, names.INBOX_STREAM)
@@ -134,6 +135,7 @@ def _api(where: Where) -> Iterator[Check]:
             yield _clock(answer.headers.get("date"), began, time.time())
             yield _agents(info)
             yield from _troubles(info)
+            yield from _isolation(info)
             yield _triggers(api)
     except UnreachableError as error:
         mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
@@ -149,6 +151,15 @@ def _troubles(info: dict[str, Any]) -> Iterator[Check]:
         is_clock = "clock" in why
         mend = "run a time service (chrony, systemd-timesyncd) on its host" if is_clock else why.rpartition("; ")[2]
         yield Check(name="agents", result="warning" if is_clock else "wrong", found=f"{element}: {why}", mend=mend)
+
+
+def _isolation(info: dict[str, Any]) -> Iterator[Check]:
+    """Agents whose tasks run as root."""
+    if unconfined := info.get("unconfined"):
+        shown = ", ".join(unconfined[:MOST_SHOWN]) + (", …" if len(unconfined) > MOST_SHOWN else "")
+        found = f"tasks run as root, without isolation, on {shown}"
+        mend = "start the agent with --run-as USER, or as another user; with --isolation cgroup if it has to be root"
+        yield Check(name="isolation", result="warning", found=found, mend=mend)
 
 
 def _version(info: dict[str, Any]) -> Check:

@@ -205,4 +205,8 @@ def main() -> NoReturn:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us (`>&-`)
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    if os.getpid() == 1:
+        from muster.cli.init import as_a_child_of_process_one
+
+        as_a_child_of_process_one()
     sys.exit(run(sys.argv[1:]))

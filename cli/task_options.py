@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Group, Parameter
 
+from muster.blueprints.definition import size
 from muster.cli.options import seconds
+from muster.mesh.errors import UsageError
 from muster.mesh.settings import setting
 
 TASKS: Final = Group("How tasks run", sort_key=60)
@@ -43,6 +45,26 @@ class TaskOptions:
         ),
     ] = ()
 
+    run_as: Annotated[
+        str | None,
+        Parameter(group=TASKS, help="The user that they run as; takes root's agent. [env: MUSTER_RUN_AS]"),
+    ] = None
+    isolation: Annotated[
+        Literal["none", "cgroup"] | None,
+        Parameter(
+            group=TASKS,
+            help="cgroup: a control group for each order, killed whole at its end. [env: MUSTER_ISOLATION] "
+            "[default: none]",
+        ),
+    ] = None
+    memory: Annotated[
+        str | None, Parameter(group=TASKS, help="The most that an order may use (512MB). [env: MUSTER_MEMORY]")
+    ] = None
+    processes: Annotated[
+        int | None,
+        Parameter(group=TASKS, help="How many an order may have at a time. [env: MUSTER_PROCESSES]"),
+    ] = None
+
     @property
     def shutdown(self) -> timedelta:
         """The longest time in which an agent with these options stops."""
@@ -55,13 +77,36 @@ class TaskOptions:
         return {
             "grace": timedelta(seconds=seconds(self.grace or setting("grace", "10s"))),
             "kill_grace": timedelta(seconds=seconds(self.kill_grace or setting("kill_grace", "10s"))),
+            **self._walls(),
             "pass_env": self.pass_env or tuple(filter(None, setting("pass_env", "").replace(" ", "").split(","))),
         }
 
+    def _walls(self) -> dict[str, Any]:
+        isolation = self.isolation or setting("isolation", "none")
+        if isolation not in {"none", "cgroup"}:
+            raise UsageError(f"isolation is none or cgroup, not {isolation!r}")
+        memory, processes = self.memory or setting("memory", ""), self.processes or setting("processes", "")
+        try:
+            return {
+                "run_as": self.run_as or setting("run_as", "") or None,
+                "isolation": isolation,
+                "memory": size(memory) if memory else None,
+                "processes": int(processes) if processes else None,
+            }
+        except ValueError as error:
+            raise UsageError(f"--memory and --processes: {error}") from error
+
     def arguments(self) -> list[str]:
         """The options as a command line has them."""
-        given = {"--grace": self.grace, "--kill-grace": self.kill_grace}
-        found = [part for name, value in given.items() if value is not None for part in (name, value)]
+        given = {
+            "--grace": self.grace,
+            "--kill-grace": self.kill_grace,
+            "--run-as": self.run_as,
+            "--isolation": self.isolation,
+            "--memory": self.memory,
+            "--processes": self.processes,
+        }
+        found = [part for name, value in given.items() if value is not None for part in (name, str(value))]
         return [*found, *(part for name in self.pass_env for part in ("--pass-env", name))]
 
 

@@ -317,3 +317,5 @@ class Presence(Wire, omit_defaults=True):
     protocol: int = 1
     version: str = ""
     """Of the daemon, as in `mesh/version.py`."""
+    is_unconfined: bool = False
+    """Whether tasks run as root there, without isolation."""

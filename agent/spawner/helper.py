@@ -63,6 +63,8 @@ class Helper:
         self._ledger = ledger
         self._running: dict[int, Running] = {}
         self._pids: dict[int, Running] = {}
+        self._cgroups: dict[str, bool] = {}
+        """Control groups in which something was started, and whether they are being removed."""
         self._is_alone = False
         """The agent is gone."""
         self._silent_at: float | None = None
@@ -83,8 +85,9 @@ class Helper:
         while not self._is_alone:
             self._turn()
         self._kill(*self._running.values())
+        self._cgroups = dict.fromkeys(self._cgroups, True)
         end = time.monotonic() + KILL_PATIENCE
-        while self._running and time.monotonic() < end:
+        while (self._running or self._cgroups) and time.monotonic() < end:
             self._turn()
 
     def _turn(self) -> None:
@@ -97,6 +100,7 @@ class Helper:
             self._listen()
         if self._is_due() or self._wake in ready:
             self._look()
+        self._remove_cgroups()
 
     def _listen(self) -> None:
         try:
@@ -112,12 +116,16 @@ class Helper:
         times = [each for running in self._running.values() for each in (running.kill_at, running.look_at) if each]
         if self._silent_at is not None and self._running:
             times.append(self._silent_at)
+        if any(self._cgroups.values()):
+            times.append(time.monotonic() + AGAIN)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def do_start(self, id: int, seconds: float | None, **program: Any) -> None:  # noqa: A002 - the message's word
         """Start a program; without another word of the agent it runs so many seconds."""
         self.do_beat(seconds)
         output = self._channel.files.popleft()
+        if program["cgroup"] is not None:
+            self._cgroups.setdefault(program["cgroup"], False)
         try:
             pid = self._starter.start(Program(**program), output)
         except (OSError, ValueError) as error:
@@ -145,6 +153,24 @@ class Helper:
     def do_beat(self, seconds: float | None) -> None:
         """The agent moves; without another word of its, what runs may run for so many seconds."""
         self._silent_at = None if seconds is None else time.monotonic() + seconds
+
+    def do_close(self, cgroup: str) -> None:
+        """Kill all that is in a control group, and remove it."""
+        self._cgroups[cgroup] = True
+        self._remove_cgroups()
+
+    def _remove_cgroups(self) -> None:
+        for cgroup in [name for name, is_closing in self._cgroups.items() if is_closing]:
+            try:
+                with open(f"{cgroup}/cgroup.kill", "w") as file:  # noqa: PTH123 - no pathlib here
+                    file.write("1")
+                os.rmdir(cgroup)  # noqa: PTH106 - the same
+            except FileNotFoundError:
+                pass
+            except OSError:
+                continue  # what was killed has not ended yet
+            del self._cgroups[cgroup]
+            self._tell(["closed", cgroup, 0])
 
     def _kill(self, *doomed: Running) -> None:
         end_sessions(running.pid for running in doomed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import structlog
 
 from muster.blueprints.definition import Task
 from muster.blueprints.kinds import script_command, script_values
+from muster.blueprints.kinds.script_files import Owner, write_file
 from muster.blueprints.paths import join
 from muster.blueprints.references import VARIABLES
 from muster.blueprints.task import Context, Done, Failed, Outcome
@@ -69,7 +69,7 @@ class Script:
         try:
             folder = await _once_there_is_space(context, context.folder)
             outputs = folder / f".outputs-{context.job}-{context.attempt}"
-            places = _Places(folder, _working_folder(task, folder), outputs)
+            places = _Places(folder, _working_folder(task, folder, context), outputs)
             if task.cwd and not places.cwd.is_dir():
                 return Failed(error=f"cwd: {places.cwd} is no folder on {context.element}", final=True)
             argv, environment = await _once_there_is_space(context, lambda: _prepared(task, context, places))
@@ -86,9 +86,9 @@ class Script:
 
 def _prepared(task: Task, context: Context, places: _Places) -> tuple[list[str], dict[str, str]]:
     """Write the program's files; its arguments and environment."""
-    _write_files(task, places.folder)
+    _write_files(task, places.folder, context.owner)
     environment = script_values.environment(task, context, places.outputs)
-    return script_command.command(task, places.cwd, places.folder, context.job), environment
+    return script_command.command(task, places.cwd, places.folder, context), environment
 
 
 async def _once_there_is_space(context: Context, prepare: Callable[[], T]) -> T:
@@ -130,23 +130,21 @@ def bad_file_name(name: str) -> str:
     return ""
 
 
-def _working_folder(task: Task, folder: Path) -> Path:
-    return folder / Path(task.cwd).expanduser() if task.cwd else folder
+def _working_folder(task: Task, folder: Path, context: Context) -> Path:
+    return folder / script_command.expanded(task.cwd, context) if task.cwd else folder
 
 
-def _write_files(task: Task, folder: Path) -> None:
+def _write_files(task: Task, folder: Path, owner: Owner) -> None:
     """The task's `files:`, made afresh; their folders too."""
     for name, text in task.files.items():
         if why := bad_file_name(name):
             raise script_command.CannotRunError(f"files: {why}")
-        place = folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.parent.resolve().is_relative_to(folder.resolve()):
-            raise script_command.CannotRunError(f"files: {name!r} leads out of the working folder")
-        place.unlink(missing_ok=True)
-        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o700)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(_as_text(text))
+        try:
+            write_file(folder, name, _as_text(text).encode(), 0o700, owner)
+        except OSError as error:
+            if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+                raise
+            raise script_command.CannotRunError(f"files: {name!r} leads out of the working folder") from None
 
 
 def _as_text(value: Any) -> str:

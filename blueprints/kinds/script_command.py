@@ -13,6 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from muster.blueprints.definition import Task
+from muster.blueprints.kinds.script_files import write_file
+from muster.blueprints.task import Context
 
 _LONGEST_ARGUMENT = 100_000
 """Bytes; Linux takes 128 KB for one argument (MAX_ARG_STRLEN)."""
@@ -24,20 +26,20 @@ class CannotRunError(Exception):
     """The script cannot be started, and another try would not help."""
 
 
-def command(task: Task, cwd: Path, folder: Path, job: str) -> list[str]:
+def command(task: Task, cwd: Path, folder: Path, context: Context) -> list[str]:
     """The arguments to start the task's script with.
 
     Raises:
         CannotRunError: no such file, not executable, no interpreter.
     """
     if task.run is None:
-        return _file_command(cwd / Path(task.file or "").expanduser())
+        return _file_command(cwd / expanded(task.file or "", context))
     text = task.run
     if not text.startswith("#!"):
         if len(text) <= _LONGEST_ARGUMENT // 4 or len(text.encode()) <= _LONGEST_ARGUMENT:
             return [program("bash"), *_BASH, "-c", text, "muster"]
-        return [program("bash"), *_BASH, str(_written(text, folder, job))]
-    return [*interpreter(text.split("\n", 1)[0]), str(_written(text, folder, job))]
+        return [program("bash"), *_BASH, str(_written(text, folder, context))]
+    return [*interpreter(text.split("\n", 1)[0]), str(_written(text, folder, context))]
 
 
 def interpreter(line: str) -> list[str]:
@@ -80,10 +82,11 @@ def _file_command(place: Path) -> list[str]:
     return [str(place)]
 
 
-def _written(text: str, folder: Path, job: str) -> Path:
-    place = folder / f".script-{job}"
-    place.unlink(missing_ok=True)
-    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text.encode())
-    return place
+def expanded(path: str, context: Context) -> Path:
+    """A path, `~` being the home of whoever runs the program."""
+    home = context.environment.get("HOME")
+    return Path(home, path[2:]) if home and path[:2] in {"~", "~/"} else Path(path).expanduser()
+
+
+def _written(text: str, folder: Path, context: Context) -> Path:
+    return write_file(folder, f".script-{context.job}", text.encode(), 0o700, context.owner)

@@ -14,6 +14,7 @@ import msgspec
 from muster.blueprints.definition import Task
 from muster.blueprints.fit import value_of
 from muster.blueprints.kinds.script_command import CannotRunError
+from muster.blueprints.kinds.script_files import write_file
 from muster.blueprints.task import Context
 
 MAX_OUTPUTS = 1024 * 1024
@@ -50,7 +51,7 @@ def environment(task: Task, context: Context, outputs: Path) -> dict[str, str]:
     found["MUSTER_ELEMENT"] = context.element
     found["MUSTER_ATTEMPT"] = str(context.attempt)
     found["MUSTER_OUTPUTS"] = str(outputs)
-    found["MUSTER_INPUTS"] = _write_inputs(context) if context.inputs else _NO_INPUTS
+    found["MUSTER_INPUTS"] = _write_inputs(context) if context.inputs or context.owner else _NO_INPUTS
     if context.inputs:
         found.update(_variables(context.inputs))
     found.update(task.env)
@@ -73,16 +74,8 @@ def _variables(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write_inputs(context: Context) -> str:
-    place = context.folder() / f".inputs-{context.job}"
-    place.unlink(missing_ok=True)  # whatever an earlier task has put there: to open a pipe would wait for its reader
-    handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        data = memoryview(msgspec.json.encode(dict(context.inputs)))
-        while data:
-            data = data[os.write(handle, data) :]
-    finally:
-        os.close(handle)
-    return str(place)
+    data = msgspec.json.encode(dict(context.inputs))
+    return str(write_file(context.folder(), f".inputs-{context.job}", data, 0o600, context.owner))
 
 
 def read_outputs(place: Path) -> dict[str, Any]:
@@ -97,7 +90,8 @@ def read_outputs(place: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise ValueError(f"cannot read $MUSTER_OUTPUTS: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a second name could be of another's file
         os.close(handle)
         raise ValueError("$MUSTER_OUTPUTS is no file any more")
     with os.fdopen(handle, "rb") as file:

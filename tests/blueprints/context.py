@@ -32,6 +32,7 @@ class FakeContext:
         self.inputs: Mapping[str, Any] = given.get("inputs", {})
         self.values: dict[str, Any] = {"inputs": self.inputs, "tasks": {}, "element": {}, "order": {"id": self.order}}
         self.environment = passed(os.environ)
+        self.owner: tuple[int, int] | None = None
         self.memo: Mapping[str, Any] | None = given.get("memo")
         self.children: Mapping[str, Child] = given.get("children", {})
         self.now: datetime = given.get("now", datetime(2026, 1, 1, tzinfo=UTC))
