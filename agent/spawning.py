@@ -31,6 +31,9 @@ PYTHON: Final = ("-I", "-S", "-X", "utf8", "-c", PROGRAM)
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+PAUSE: Final = 0.1
+"""Seconds before another spawner is started: one that dies at once must not keep this host busy."""
+
 LEAVE: Final = 8.0
 """Seconds for a spawner to end what runs when we close the line."""
 
@@ -103,6 +106,8 @@ class Spawner(Service):
         try:
             while True:
                 self._start()
+                for cgroup in self._closing:
+                    self.tell({"do": "close", "cgroup": cgroup})
                 self.ready.set()
                 await self._gone.wait()
                 log.warning("spawner.died", running=len(self._running))
@@ -110,6 +115,7 @@ class Spawner(Service):
                 await self._reaped()
                 end_noted(self._ledger, self._agent)
                 self._fail()
+                await asyncio.sleep(PAUSE)
         finally:
             self._close()
             await asyncio.shield(self._reaped())

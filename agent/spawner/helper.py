@@ -105,12 +105,14 @@ class Helper:
     def _listen(self) -> None:
         try:
             self._flush(self._channel.flush())
-            for message in self._channel.receive():
-                getattr(self, "do_" + message.pop("do"))(**message)
+            messages = list(self._channel.receive())
         except (EOFError, OSError):
             self._poll.unregister(self._channel.fileno())
             self._is_alone = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # whoever reads what the agent says need not wait for us
+            return
+        for message in messages:
+            getattr(self, "do_" + message.pop("do"))(**message)
 
     def _pause(self) -> float | None:
         times = [each for running in self._running.values() for each in (running.kill_at, running.look_at) if each]
