@@ -125,7 +125,7 @@ async def run_process(program: Program, *, output: Output, spawner: Spawner, gra
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        running = spawner.start(program, writing)
+        running = await spawner.start(program, writing)
     except BaseException:
         os.close(reading)
         raise

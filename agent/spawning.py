@@ -98,6 +98,8 @@ class Spawner(Service):
         """Control groups that are being removed."""
         self._count = 0
         self._gone = asyncio.Event()
+        self._up = asyncio.Event()
+        """Set while there is one that takes programs."""
         self.allowance: Callable[[], float | None] = lambda: None
         """Seconds for which what runs may run on should this agent stand still from now on; None: there is no limit."""
 
@@ -138,10 +140,12 @@ class Spawner(Service):
         )
         its.close()
         self._gone.clear()
+        self._up.set()
         self._channel = Channel(ours)
         asyncio.get_running_loop().add_reader(ours, self._listen)
 
     def _close(self) -> None:
+        self._up.clear()
         if self._channel is not None:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._channel.fileno())
@@ -166,13 +170,9 @@ class Spawner(Service):
             if not each.ended.done():
                 each.ended.set_exception(CutOffError(KILLED))
 
-    @property
-    def is_up(self) -> bool:
-        """Whether there is one that takes programs."""
-        return self._channel is not None
-
-    def start(self, program: Program, output: int) -> Running:
-        """Start a program with an open file for its output."""
+    async def start(self, program: Program, output: int) -> Running:
+        """Start a program with an open file for its output, as soon as there is a spawner."""
+        await self._up.wait()
         self._count += 1
         running = Running(self, self._count)
         self._running[running.number] = running

@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from muster.mesh.environment import conceal
+
 PASSED_ON: Final = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -37,6 +39,7 @@ def as_a_child_of_process_one() -> None:
             signal.signal(number, handler)
         _take_the_terminal()
         return
+    conceal()
     while True:
         ended, status = os.wait()
         if ended == child:

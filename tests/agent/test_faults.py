@@ -118,6 +118,16 @@ async def test_a_killed_spawners_tasks_end_and_its_place_is_taken(
         assert (await broker.done(await broker.order([{"name": "a", "run": "true"}]))).state is OrderState.FINISHED
 
 
+async def test_an_order_that_kills_its_spawner_is_lost_each_time_and_never_hangs(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    broker.on_resume = broker.lose
+    async with running_agent(agent_settings):
+        order = await broker.order([{"name": "a", "run": f"echo >> {tmp_path}/times; kill -9 $PPID; sleep 300"}])
+        await broker.first(order, records.Claimed, within=20, nth=5)
+        await eventually(lambda: len((tmp_path / "times").read_text().splitlines()) >= 5)
+
+
 async def test_a_spawner_that_stands_still_does_not_keep_an_order_from_its_end(
     broker: StandIn, agent_settings: AgentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,7 @@ async def test_a_program_that_does_not_exist_says_so(spawner: Spawner, tmp_path:
         argv = ["/usr/bin/true" if cwd.name == "none" else "/usr/bin/nothing"]
         program = Program(argv=argv, env={}, cwd=cwd, is_local=is_local)
         with Path(os.devnull).open("wb") as output, pytest.raises(FileNotFoundError):
-            await spawner.start(program, output.fileno()).ended
+            await (await spawner.start(program, output.fileno())).ended
 
 
 async def test_the_environment_passes_bytes_that_are_no_utf_8_and_much_of_it(spawner: Spawner, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_the_environment_passes_bytes_that_are_no_utf_8_and_much_of_it(spa
     environment = {"ODD": odd, **{f"LONG{n}": long for n in range(5)}}
     with (tmp_path / "out").open("wb") as output:
         program = Program(argv=["/usr/bin/env", "-0"], env=environment, cwd=tmp_path, is_local=True)
-        runs = [spawner.start(program, output.fileno()) for _ in range(20)]
+        runs = [await spawner.start(program, output.fileno()) for _ in range(20)]
         assert await asyncio.gather(*(run.ended for run in runs)) == [0] * 20
     assert (tmp_path / "out").read_bytes().count(b"ODD=\xff\n\xe4\0") == 20
 
@@ -186,12 +186,11 @@ def test_a_ledger_holds_what_runs_and_uses_its_places_again(tmp_path: Path) -> N
 async def test_what_is_started_while_a_spawner_dies_ends_too(spawner: Spawner, tmp_path: Path) -> None:
     program = Program(argv=["/bin/sh", "-c", "echo $$; exec sleep 300"], env={}, cwd=tmp_path, is_local=True)
     with (tmp_path / "out").open("wb") as output:
-        runs = [spawner.start(program, output.fileno()) for _ in range(8)]
+        runs = [await spawner.start(program, output.fileno()) for _ in range(8)]
         spawner.kill()
         for run in runs:
             with pytest.raises(Exception, match="spawner was killed"):
                 await run.ended
         again = Program(argv=["/usr/bin/true"], env={}, cwd=tmp_path)
-        await eventually(lambda: spawner.is_up)
-        assert await spawner.start(again, output.fileno()).ended == 0
+        assert await (await spawner.start(again, output.fileno())).ended == 0
     assert not any(is_running(int(pid)) for pid in (tmp_path / "out").read_text().split())
