@@ -41,7 +41,9 @@ async def test_templates_and_conditions_see_earlier_tasks(broker: StandIn) -> No
         ]
     )
     done = await broker.done(order)
-    assert [job.state for job in done.jobs] == [JobState.FINISHED, JobState.FINISHED, JobState.SKIPPED], done
+    reports = [*broker.of(order, records.Reported), done]  # on a busy machine the first job is reported before the end
+    states = {job.name: job.state for report in reports for job in report.jobs}
+    assert states == {"a": JobState.FINISHED, "b": JobState.FINISHED, "c": JobState.SKIPPED}, done
     assert broker.output[f"{order}.b"] == b"n is 3"
 
 
