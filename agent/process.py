@@ -86,6 +86,11 @@ class Tap:
 
     async def drain(self) -> None:
         """Read what is left after the program's end: to the end of file, or for a while."""
+        for _ in range(2):  # what was printed, if it is not too much, and the end
+            if not self.ended.done() and not self.is_paused:
+                self._readable()
+        if not self.ended.done():
+            self.open()
         before, start = self.count, self._loop.time()
         while not self.ended.done() and self.count - before < LINGER_BYTES:
             if self.is_paused:
