@@ -13,6 +13,7 @@ from muster.blueprints.fit import convert
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.resolve import Resolved
 from muster.broker.aims import Aim
+from muster.broker.ids import Ids
 from muster.broker.orders import Pinned
 from muster.broker.state.standing import Pending
 from muster.broker.targets import Target
@@ -78,12 +79,9 @@ class Draft:
         return Plan(aim, version, pinned, inputs, sources, tuple(self.orders), group)
 
 
-def ident_of(request: FireRequest, attempt: int = 0) -> str:
+def ident_of(ids: Ids, request: FireRequest, attempt: int = 0) -> str:
     """The id of a firing: the same for the same event, and the same attempt at it."""
-    if not request.key:
-        return names.new_id()
-    again = (f"#{attempt}",) if attempt else ()  # no trigger's name begins so
-    return names.digest_id(*again, request.trigger, request.key)
+    return ids.firing(request.trigger, request.key, attempt) if request.key else names.new_id()
 
 
 def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | None = None) -> records.Fired:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from nats.aio.client import Client
 
 from muster.blueprints import provider as providers
 from muster.blueprints.objects.trigger import Trigger
@@ -17,17 +16,18 @@ from muster.blueprints.provider import Provider, Schedule
 from muster.broker.aims import Aim
 from muster.broker.definitions import definition_of
 from muster.broker.firing_plan import BY, ident_of, without_event
-from muster.broker.log import Log
+from muster.broker.means import Means
 from muster.broker.planning import Planning
-from muster.broker.query import Query
-from muster.broker.state.machine import State
 from muster.mesh import names
 from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError, UnavailableError
-from muster.mesh.firing import MADE_NOTHING, Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
+from muster.mesh.firing import MADE_NOTHING, Definition, DueQuery, DueReply, FireReply, FireRequest, Firing, FiringState
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.moment import rfc3339
 
 log = structlog.get_logger()
+
+TAKEN: Final = "something else stands on the log where its firing would"
+"""Why a firing is made with its next id: what was written there was none, and must not hold the trigger up."""
 
 MOST_ATTEMPTS: Final = 100
 """Firings that one event may make if those before made no orders; from then on it is a duplicate of the last."""
@@ -36,8 +36,8 @@ MOST_ATTEMPTS: Final = 100
 class Firings(Planning):
     """The write path of triggers."""
 
-    def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
-        super().__init__(client, state, log, query)
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
         self.ignored = 0
         """Events that did not concern their trigger."""
         self.duplicates = 0
@@ -56,9 +56,9 @@ class Firings(Planning):
         request = self._identified(aim, request)
         attempt = 0
         while True:
-            reply = await self._fired(aim, request, ident_of(request, attempt), by)
+            reply = await self._fired(aim, request, ident_of(self._ids, request, attempt), by)
             attempt += 1
-            may_again = request.try_again and reply.duplicate and reply.state in MADE_NOTHING
+            may_again = reply.reason == TAKEN or (request.try_again and reply.duplicate and reply.state in MADE_NOTHING)
             if not may_again or attempt >= MOST_ATTEMPTS:
                 return reply
 
@@ -140,10 +140,13 @@ class Firings(Planning):
         try:
             firing = await self._query.firing(ident)
         except NotFoundError:
-            await self._read_up_to(names.order_of(ident, 0))
+            has_read = await self._read_up_to(names.order_of(ident, 0))
             try:
                 firing = await self._query.firing(ident)
             except NotFoundError:
+                if has_read:
+                    log.warning("firing.taken", firing=ident)
+                    return FireReply(firing=ident, state=FiringState.REJECTED, reason=TAKEN)
                 raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
         return msgspec.structs.replace(_reply(firing), duplicate=True)
 

@@ -14,7 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from muster.broker import streams
+from muster.broker import ids, streams
 from muster.broker.api.context import ApiSettings, Status
 from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
@@ -28,6 +28,7 @@ from muster.broker.duties.wake import Wake
 from muster.broker.feed import Feed
 from muster.broker.leader import Leader
 from muster.broker.log import Log
+from muster.broker.means import Means
 from muster.broker.offer import Offers
 from muster.broker.orders import First
 from muster.broker.presence import Presences
@@ -132,6 +133,7 @@ class Broker:
         self.client = client
         stream_settings = streams.StreamSettings(replicas=settings.replicas, lease=settings.lease)
         await streams.ensure(client.jetstream(), stream_settings)
+        self.ids = await ids.load(client.jetstream())
         file = settings.data / "projection.sqlite"
         lock = await stack.enter_async_context(database.held(file))
         writer = await stack.enter_async_context(Writer(file, settings.durability, lock))
@@ -148,7 +150,8 @@ class Broker:
         self.query = Query(file, self.state, self.projector, self.log, self._trouble)
         self.query.trouble_of = self.presences.trouble
         stack.callback(self.query.close)
-        commands = self.commands = Commands(client, self.state, self.log, self.query, stream_settings, self.presences)
+        means = Means(client, self.state, self.log, self.query, self.ids)
+        commands = self.commands = Commands(means, stream_settings, self.presences)
         self._wire()
         await self._start_services(stack)
         companion = self.companion = self._beside(client, commands.fire, commands.make_ready) if self._beside else None

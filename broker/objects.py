@@ -5,14 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Literal
 
-from nats.aio.client import Client
-
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.manifest import Loaded, check_all
-from muster.broker.log import Log
+from muster.broker.means import Means
 from muster.broker.presence import Presences
-from muster.broker.query import Query
-from muster.broker.state.machine import State
 from muster.broker.streams import StreamSettings
 from muster.broker.targets import suggestion
 from muster.mesh import names, records
@@ -36,13 +32,8 @@ class ObjectChange(Wire):
 class Objects:
     """The write path of everything that has a manifest."""
 
-    def __init__(
-        self, client: Client, state: State, log: Log, query: Query, settings: StreamSettings, presences: Presences
-    ) -> None:
-        self._client = client
-        self._state = state
-        self._log = log
-        self._query = query
+    def __init__(self, means: Means, settings: StreamSettings, presences: Presences) -> None:
+        self._client, self._state, self._log, self._query, self._ids = means
         self._settings = settings
         self._presences = presences
 
@@ -103,7 +94,7 @@ class Objects:
 
     async def announce(self, name: str, body: Any, *, key: str) -> None:
         """Put an event that somebody told of on the log, once for each key of its name."""
-        record = records.Announced(id=names.digest_id("announced", name, key), name=name, body=body)
+        record = records.Announced(id=self._ids.announced(name, key), name=name, body=body)
         with suppress(LostRaceError):  # it is there already
             await self._log.append(record, expect=0)
 

@@ -10,15 +10,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from msgspec.structs import replace
-from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError
 
 from muster.blueprints.definition import Blueprint, decode_blueprint
 from muster.blueprints.resolve import Resolved, given, resolve, validate
-from muster.broker.log import MOST_AT_ONCE, Log
-from muster.broker.query import Query
+from muster.broker.log import MOST_AT_ONCE
+from muster.broker.means import Means
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
 from muster.broker.state.order import as_child, is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.broker.targets import Target, chosen, suggestion
@@ -76,11 +74,8 @@ class Pinned(msgspec.Struct, frozen=True):
 class Orders:
     """The write path of orders: check against the state, append, answer what the state machine decided."""
 
-    def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
-        self._client = client
-        self._state = state
-        self._log = log
-        self._query = query
+    def __init__(self, means: Means) -> None:
+        self._client, self._state, self._log, self._query, self._ids = means
         self.begun: Begun = _as_it_is
         """Names the agent in the first record of an order that can begin at once; must not block."""
         self._pinned: dict[str, Pinned] = {}
@@ -140,9 +135,11 @@ class Orders:
         try:
             return await self._create_all([self.begun(each) for each in self._prepare(request, by, key)], expect=0)
         except LostRaceError:
-            await self._read_up_to(names.order_asked_for(key, 0))
+            has_read = await self._read_up_to(self._ids.order(key, 0))
             if made := await self._made(key):
                 return made
+            if has_read:
+                raise RefusedError("something else stands on the log where its orders would; use another key") from None
             raise UnavailableError("its orders are on the log, but this broker has not read so far") from None
         except MusterError:
             if made := await self._made(key):
@@ -154,7 +151,7 @@ class Orders:
         made: list[Order] = []
         while True:
             try:
-                made.append(await self._query.order(names.order_asked_for(key, len(made))))
+                made.append(await self._query.order(self._ids.order(key, len(made))))
             except NotFoundError:
                 return made
 
@@ -266,13 +263,14 @@ class Orders:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    async def _read_up_to(self, order: str) -> None:
+    async def _read_up_to(self, order: str) -> bool:
         """Wait, for a while, until what the log has of an order is here too: another broker may be ahead of us."""
         last = await self._log.last_of(order)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
                     await asyncio.sleep(LOOK)
+        return self._state.seq >= last
 
     def _prepare(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
         pinned = self._pin(request.blueprint)
@@ -290,7 +288,7 @@ class Orders:
             inputs = self._inputs(pinned, inputs_given, target)
             prepared.append(
                 records.Created(
-                    order=names.new_id() if key is None else names.order_asked_for(key, place),
+                    order=names.new_id() if key is None else self._ids.order(key, place),
                     blueprint=request.blueprint,
                     version=pinned.version,
                     digest=pinned.digest,

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from nats.aio.client import Client
 
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.aims import Aim, aim_of
@@ -24,12 +23,10 @@ from muster.broker.firing_plan import (
     settling,
     writable,
 )
-from muster.broker.log import Log
+from muster.broker.means import Means
 from muster.broker.orders import Orders, Pinned
-from muster.broker.query import Query
 from muster.broker.state.element import StoredObject
 from muster.broker.state.firing import MAX_CHAIN
-from muster.broker.state.machine import State
 from muster.broker.state.standing import Pending
 from muster.broker.targets import suggestion
 from muster.mesh import records
@@ -61,8 +58,8 @@ class _Ready(msgspec.Struct, frozen=True):
 class Planning(Orders):
     """What triggers make of events."""
 
-    def __init__(self, client: Client, state: State, log: Log, query: Query) -> None:
-        super().__init__(client, state, log, query)
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
         self._aims: dict[str, Aim] = {}
         self._plans: dict[str, Plan] = {}
         """Those of triggers whose orders are the same for every event."""
@@ -77,7 +74,7 @@ class Planning(Orders):
             return
         if not aim.is_constant or request.version != aim.version:
             return
-        planned = self._planned(aim, request, ident_of(request), BY)
+        planned = self._planned(aim, request, ident_of(self._ids, request), BY)
         if isinstance(planned, records.Fired):
             self._ready[request.trigger] = _Ready(request, aim, self._state.fleet.version, planned)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -32,6 +32,15 @@ MANY_CONSUMERS = 1_000_000
 
 TOO_FEW_SERVERS = {10005, 10074}
 """JetStream's err_code for more replicas than a cluster has servers, and for any on a server alone."""
+
+
+BUCKETS: Final = (
+    names.BLUEPRINT_BUCKET,
+    names.ASSIGNMENT_BUCKET,
+    names.TRIGGER_BUCKET,
+    names.CURSOR_BUCKET,
+    names.ID_BUCKET,
+)
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +110,7 @@ async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
 async def _ensure(js: JetStreamContext, settings: StreamSettings) -> None:
     for config in stream_configs(settings):
         await _stream(js, config)
-    for bucket in (names.BLUEPRINT_BUCKET, names.ASSIGNMENT_BUCKET, names.TRIGGER_BUCKET, names.CURSOR_BUCKET):
+    for bucket in BUCKETS:
         await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
     for stale in await consumers(js, names.INBOX_STREAM):
         if stale != names.INBOX_CONSUMER:  # an earlier version's: a work queue has no two consumers of one message

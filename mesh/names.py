@@ -38,6 +38,9 @@ LEADER_BUCKET: Final = "MUSTER_LEADER"
 TRIGGER_BUCKET: Final = "MUSTER_TRIGGERS"
 """One key a trigger: its definition; trigger services watch them."""
 
+ID_BUCKET: Final = "MUSTER_IDS"
+"""What brokers share and nobody else reads: the secret that ids are keyed with."""
+
 CURSOR_BUCKET: Final = "MUSTER_CURSORS"
 """How far trigger services have read what they read: one key a reader."""
 
@@ -175,14 +178,13 @@ def order_of(firing: str, place: int) -> str:
     return digest_id(firing, str(place))
 
 
-def order_asked_for(key: str, place: int) -> str:
-    """The id of one of the orders that a request with an idempotency key makes; the key may be a firing's id."""
-    return digest_id("request", key, str(place))
-
-
 def digest_id(*parts: str) -> str:
     """An id that is the same for the same parts: 80 bits of their SHA-256, as `new_id` writes them."""
-    digest = hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).digest()
+    return written_id(hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).digest())
+
+
+def written_id(digest: bytes) -> str:
+    """The first 80 bits of a digest, as `new_id` writes them."""
     high, low = int.from_bytes(digest[:5]), int.from_bytes(digest[5:10])
     two = _TWO_LETTERS
     return (

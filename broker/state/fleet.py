@@ -156,6 +156,13 @@ class Fleet:
             chosen = self._filters[pool] = Filter(where)
             self.members[pool] = {name for name in self.elements if chosen.matches(self.view(name))}
 
+    def may_serve(self, pool: str, element: str) -> bool:
+        """Whether an element is in a pool, or is but for the time that it takes to see that it is online."""
+        if element in self.members.get(pool, ()):
+            return True
+        chosen = self._filters.get(pool)
+        return chosen is not None and chosen.matches({**self.view(element), "online": True})
+
     def regroup(self, element: str) -> set[str]:
         """Work out anew which pools an element is in; the pools it joined or left."""
         self.version += 1

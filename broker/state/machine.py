@@ -136,10 +136,27 @@ class State:
     def _next(self, before: Order | None, record: records.OrderRecord, stamp: Stamp) -> Order | Refused:
         transition = TRANSITIONS.get(type(record))
         if transition is not None:
-            return transition(before, record, stamp) if before is not None else Refused("there is no such open order")
+            if before is None:
+                return Refused("there is no such open order")
+            if isinstance(record, records.Claimed) and (reason := self._may_not_claim(before, record)):
+                return Refused(reason)
+            return transition(before, record, stamp)
         if before is not None:
             return Refused("there is such an order already, and it is open")
         return BEGINNINGS[type(record)](record, stamp)
+
+    def _may_not_claim(self, order: Order, record: records.Claimed) -> str:
+        """Why a pool's order is not for who claims it; empty if it is.
+
+        The compare-and-set lets anybody claim who writes one.  An agent that was silent for a while counts as it was:
+        it claims what was offered to it, and would run that until it hears of a refusal.
+        """
+        if order.element is not None or order.pool is None:
+            return ""  # whom it is for is checked with the rest
+        element = self.fleet.elements.get(record.element)
+        if element is None or not self.fleet.may_serve(order.pool, record.element):
+            return f"{record.element} is not in pool {order.pool}"
+        return "" if record.agent in {element.agent, element.last} else f"its agent does not act for {record.element}"
 
     def touch(self, changes: Changes, ident: str) -> None:
         """Anything on an order's subjects moves what a claim is compared with, even if it was refused."""
@@ -396,6 +413,8 @@ class State:
             count = sum(order.pool == name for order in self.orders.values())
         if count:
             return f"{kind} {name} has {count} open orders; wait for them or cancel them"
+        if is_element_kind(kind) and self.fleet.elements[name].agent is not None:
+            return f"an agent acts for {kind} {name}, and would make it anew; stop that agent, then delete {name}"
         needing = self.fleet.needing(kind, name)
         return f"{kind} {name} is used by {', '.join(needing[:5])}" if needing else ""
 

@@ -21,6 +21,7 @@ from muster.broker.projection.batch import Batch
 from muster.broker.projection.frame import decode
 from muster.broker.projection.tables import Tables
 from muster.broker.state.changes import Changes
+from muster.broker.state.loss import MOST_LOST
 from muster.broker.state.machine import State
 from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE
@@ -141,12 +142,24 @@ class Mesh(RuleBasedStateMachine):
             assert self.write(records.Joined(element=element, agent="agent")).refused is None
         return multiple(self.made("a"), self.made(None))
 
-    @rule(target=orders, element=st.none() | elements, delay=st.booleans(), parent=st.none() | orders)
-    def create(self, element: str | None, delay: bool, parent: str | None) -> str:
-        return self.made(element, delay=delay, parent=parent)
+    @rule(
+        target=orders,
+        element=st.none() | elements,
+        delay=st.booleans(),
+        parent=st.none() | orders,
+        cleans=st.booleans(),
+    )
+    def create(self, element: str | None, delay: bool, parent: str | None, *, cleans: bool) -> str:
+        return self.made(element, delay=delay, parent=parent, cleans=cleans)
 
     def made(
-        self, element: str | None, *, delay: bool = False, parent: str | None = None, agent: str | None = None
+        self,
+        element: str | None,
+        *,
+        delay: bool = False,
+        parent: str | None = None,
+        agent: str | None = None,
+        cleans: bool = False,
     ) -> str:
         self.count += 1
         ident = f"order{self.count}"
@@ -162,6 +175,7 @@ class Mesh(RuleBasedStateMachine):
                 not_before=EPOCH if delay else None,
                 parent=parent,
                 agent=agent,
+                has_always=cleans,
             )
         )
         return ident
@@ -190,6 +204,7 @@ class Mesh(RuleBasedStateMachine):
             assert before.state is OrderState.OFFERED
             assert attempt == before.attempt + 1
             assert (self.known[order].state is OrderState.CANCELLING) == bool(before.cancelled)
+            assert before.element == element or self.state.fleet.elements[element].last == "agent"
 
     @rule(order=orders, element=elements)
     def claim_rightly(self, order: str, element: str) -> None:
@@ -197,7 +212,8 @@ class Mesh(RuleBasedStateMachine):
         if known is not None and known.state is OrderState.OFFERED:
             actor = known.element or element
             attempt = known.attempt + 1
-            record = records.Claimed(order=order, attempt=attempt, element=actor, agent="agent")
+            agent = self.state.fleet.elements[actor].last or ""
+            record = records.Claimed(order=order, attempt=attempt, element=actor, agent=agent)
             assert self.write(record, actor).refused is None
 
     @rule(order=orders, element=elements, attempt=attempts, name=st.sampled_from("xyz"), state=job_states)
@@ -271,7 +287,12 @@ class Mesh(RuleBasedStateMachine):
         changes = self.write(records.Lost(order=order, attempt=attempt, reason="killed"))
         if changes.refused is None and known is not None and known.state is OrderState.RUNNING:
             unsafe = any(job.state is JobState.RUNNING and not job.idempotent for job in known.jobs)
-            assert (self.known[order].state is OrderState.FAILED) == unsafe
+            ends = unsafe or known.lost_in_row + 1 >= MOST_LOST
+            now = self.known[order]
+            assert (now.state is OrderState.FAILED) == (bool(known.failing) or (ends and not known.cleans_up))
+            if ends and not known.failing and known.cleans_up:
+                assert now.failing
+                assert now.element == known.element, "only its host can be cleaned up"
 
     @rule(order=orders, idempotent=st.booleans())
     def lose_in_the_middle_of_a_task(self, order: str, idempotent: bool) -> None:
@@ -286,7 +307,7 @@ class Mesh(RuleBasedStateMachine):
     def cancel(self, order: str) -> None:
         before = self.known[order]
         changes = self.write(records.CancelRequested(order=order, by="test"))
-        if changes.refused is None and before.cleans_up and not before.cancelled:
+        if changes.refused is None and before.cleans_up and not before.cancelled and not before.failing:
             assert not self.known[order].is_final, "it has not cleaned up"
         if before.cancelled and before.state in {OrderState.QUEUED, OrderState.OFFERED}:
             assert self.known[order].state not in {OrderState.QUEUED, OrderState.OFFERED}, "asked twice: at once"
@@ -297,7 +318,7 @@ class Mesh(RuleBasedStateMachine):
         if self.write(records.GivenUp(order=order, reason="too large")).refused is None:
             assert before is not None
             assert before.state in {OrderState.QUEUED, OrderState.OFFERED}
-            assert self.known[order].state is OrderState.FAILED
+            assert self.known[order].state is (OrderState.CANCELLED if before.cancelled else OrderState.FAILED)
 
     @rule(order=orders)
     def come_due(self, order: str) -> None:
