@@ -18,7 +18,7 @@ import nats.errors
 
 from muster.agent.attempt import Attempt
 from muster.agent.isolation import working_folder
-from muster.agent.output import Output
+from muster.agent.output import Output, Place
 from muster.agent.workshop import HEADERS
 from muster.mesh import names
 from muster.mesh.errors import RefusedError, TooLargeError, from_problem
@@ -115,8 +115,7 @@ class TaskContext:
                 others[-1].finish()
             self._output = Output(
                 self._attempt.shop.outputs,
-                packet.order,
-                self.job,
+                Place(packet.order, self.element, self.job),
                 claim=packet.attempt,
                 attempt=self.attempt,
                 behind=others[-1] if others else None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -96,6 +96,14 @@ class Outputs(Service):
                 output.resend()
 
 
+class Place(NamedTuple):
+    """Where an output is of."""
+
+    order: str
+    element: str
+    job: str
+
+
 class Output:
     """One try of one job."""
 
@@ -120,12 +128,13 @@ class Output:
     )
 
     def __init__(
-        self, outputs: Outputs, order: str, job: str, *, claim: int, attempt: int, behind: Output | None = None
+        self, outputs: Outputs, place: Place, *, claim: int, attempt: int, behind: Output | None = None
     ) -> None:
         self._outputs = outputs
         self._behind = behind
         """What the job before has printed: readers take an order's output in the stream's order."""
-        self._subject = names.output(order, job)
+        order, element, job = place
+        self._subject = names.output(order, element, job)
         self._claim, self._attempt = claim, attempt
         # The claim is part of the id: a lost attempt may have sent output of a try that it never reported.
         self._headers_id = f"{order}.{claim}.{names.token(job)}.{attempt}"

@@ -140,7 +140,7 @@ class Firings(Planning):
         try:
             firing = await self._query.firing(ident)
         except NotFoundError:
-            has_read = await self._read_up_to(names.order_of(ident, 0))
+            has_read = await self._query.read_up_to(names.order_of(ident, 0))
             try:
                 firing = await self._query.firing(ident)
             except NotFoundError:

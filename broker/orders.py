@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -36,12 +35,6 @@ from muster.mesh.moment import in_utc
 
 MAX_DEPTH: Final = 16
 """Orders above one another; a blueprint that orders itself in a roundabout way ends here."""
-
-PATIENCE: Final = 5.0
-"""Seconds to wait until what is on the log is here too."""
-
-LOOK: Final = 0.002
-"""Seconds between two looks for it."""
 
 T = TypeVar("T")
 First = TypeVar("First", records.Created, records.Fired)
@@ -112,7 +105,7 @@ class Orders:
         """
         parent = request.parent or ""
         if not self._runs(element, parent):  # it may have claimed it before we have read of that
-            await self._read_up_to(parent)
+            await self._query.read_up_to(parent)
             if not self._runs(element, parent):
                 raise ForbiddenError(f"{element} does not run order {parent or 'that it names no parent of'}")
         return await self.create_orders(request, by=by, key=key)
@@ -125,7 +118,7 @@ class Orders:
         self, request: OrderRequest, parent: str, by: str, key: str | None
     ) -> list[Order]:
         """Offers run ahead of their records: an order may run, and make others, before we have read of it."""
-        await self._read_up_to(parent)
+        await self._query.read_up_to(parent)
         if key is not None:
             return await self._create_once(request, by, key)
         return await self._create_all([self.begun(record) for record in self._prepare(request, by, key)])
@@ -135,7 +128,7 @@ class Orders:
         try:
             return await self._create_all([self.begun(each) for each in self._prepare(request, by, key)], expect=0)
         except LostRaceError:
-            has_read = await self._read_up_to(self._ids.order(key, 0))
+            has_read = await self._query.read_up_to(self._ids.order(key, 0))
             if made := await self._made(key):
                 return made
             if has_read:
@@ -262,15 +255,6 @@ class Orders:
         }
 
     # -- inside ---------------------------------------------------------------------------------
-
-    async def _read_up_to(self, order: str) -> bool:
-        """Wait, for a while, until what the log has of an order is here too: another broker may be ahead of us."""
-        last = await self._log.last_of(order)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
-                while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
-                    await asyncio.sleep(LOOK)
-        return self._state.seq >= last
 
     def _prepare(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
         pinned = self._pin(request.blueprint)

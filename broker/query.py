@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,6 +30,12 @@ from muster.mesh.names import order_of
 
 PATIENCE: Final = 10.0
 """Seconds that a question waits for the tables to catch up."""
+
+READ_TIMEOUT: Final = 5.0
+"""Seconds to wait until what is on the log is here too."""
+
+LOOK: Final = 0.002
+"""Seconds between two looks for it."""
 
 CANDIDATES: Final = 5
 """Ids shown when a prefix fits several."""
@@ -100,6 +107,26 @@ class Query:
         if found is None:
             found = _order.decode(await self._only("orders", "order", prefix))
         return self._explained(found)
+
+    async def runner_of(self, order: str, attempt: int) -> str | None:
+        """The element that an attempt at an order ran on, as the log has it; None if there was no such attempt.
+
+        Whoever writes output has claimed before: what is on the log now decides about an attempt that is not known.
+        """
+        found = await self.order(order)
+        if attempt > found.attempt:
+            await self.read_up_to(order)
+            found = await self.order(order)
+        return found.runner_of(attempt)
+
+    async def read_up_to(self, order: str) -> bool:
+        """Wait, for a while, until what the log has of an order is here too: another broker may be ahead of us."""
+        last = await self._log.last_of(order)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_TIMEOUT):
+                while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
+                    await asyncio.sleep(LOOK)
+        return self._state.seq >= last
 
     def _explained(self, order: Order) -> Order:
         """The order, with why nobody has started it if it is offered."""

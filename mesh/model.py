@@ -114,6 +114,13 @@ class Loss(Wire):
     reason: str
 
 
+class Runner(Wire):
+    """Who has run an order from an attempt on."""
+
+    attempt: int
+    element: Name
+
+
 class Order(Wire):
     """One run of a blueprint, for one element or for a pool."""
 
@@ -139,6 +146,8 @@ class Order(Wire):
     """How many times it was claimed; reports of an older attempt are refused."""
     agent: Name | None = None
     """The daemon that claimed it last."""
+    runners: tuple[Runner, ...] = ()
+    """The elements that have run it, each from the attempt on with which it followed another one."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None
@@ -186,6 +195,12 @@ class Order(Wire):
     def is_final(self) -> bool:
         """Whether nothing more will happen to it, unless somebody retries it."""
         return self.state in FINAL_STATES
+
+    def runner_of(self, attempt: int) -> str | None:
+        """The element that an attempt ran on; None if there was no such attempt."""
+        if attempt > self.attempt:
+            return None
+        return next((it.element for it in reversed(self.runners) if it.attempt <= attempt), None)
 
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]

@@ -193,9 +193,20 @@ def written_id(digest: bytes) -> str:
     )
 
 
-def output(order: str, job: str) -> str:
-    """What one job prints."""
-    return f"muster.output.{order}.{token(job)}"
+def output(order: str, element: str, job: str) -> str:
+    """What one job prints on an element, which NATS permissions hold to it."""
+    return f"muster.output.{order}.{token(element)}.{token(job)}"
+
+
+def output_of_job(order: str, job: str) -> str:
+    """What one job prints, on whichever element."""
+    return f"muster.output.{order}.*.{token(job)}"
+
+
+def output_parts(subject: str) -> tuple[str, str]:
+    """Who writes on a subject, and the output of which job."""
+    element, job = subject.split(".")[-2:]
+    return untoken(element), untoken(job)
 
 
 def output_of(order: str) -> str:

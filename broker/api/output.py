@@ -20,6 +20,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError as NoConsumerError
 
 from muster.broker.api.wait import Finals
+from muster.broker.query import Query
 from muster.mesh import jetstream, names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Puller
@@ -70,8 +71,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 class Output:
     """The output stream, for readers."""
 
-    def __init__(self, client: Client, finals: Finals) -> None:
-        self._client, self._finals = client, finals
+    def __init__(self, client: Client, finals: Finals, query: Query) -> None:
+        self._client, self._finals, self._query = client, finals, query
         self._pullers: set[Puller] = set()
 
     def renew(self) -> None:
@@ -85,16 +86,17 @@ class Output:
         Raises:
             UnavailableError: NATS is away for longer than a request's time.
         """
-        subject = names.output(order, job) if job else names.output_of(order)
+        subject = names.output_of_job(order, job) if job else names.output_of(order)
         ended = asyncio.ensure_future(self._finals.final(order)) if follow else None
         seen: dict[str, tuple[Try, int]] = {}
+        writers = _Writers(self._query, order)
         last = 0
         try:
             while True:
                 async with _tail(self._client, subject, last, self._pullers) as tail:
                     async for message in tail.messages(ended):
                         last = jetstream.sequence(message)
-                        if (chunk := _fresh(message, seen)) is not None:
+                        if await writers.wrote(message) and (chunk := _fresh(message, seen)) is not None:
                             yield chunk
                     if tail.through:
                         return
@@ -103,10 +105,32 @@ class Output:
                 ended.cancel()
 
 
+class _Writers:
+    """Tells an order's output from what somebody else wrote: who claimed an attempt prints for it, and nobody else.
+
+    The subject says who wrote, for NATS permissions hold an agent to its own; the log says who had claimed.
+    """
+
+    def __init__(self, query: Query, order: str) -> None:
+        self._query, self._order = query, order
+        self._known: dict[int, str] = {}
+
+    async def wrote(self, message: Msg) -> bool:
+        """Whether it is of the attempt that it says."""
+        element, _ = names.output_parts(message.subject)
+        try:
+            claim = int((message.headers or {}).get(CLAIM_HEADER, "0"))
+        except ValueError:
+            return False
+        if claim not in self._known and (runner := await self._query.runner_of(self._order, claim)) is not None:
+            self._known[claim] = runner
+        return self._known.get(claim) == element
+
+
 def _fresh(message: Msg, seen: dict[str, tuple[Try, int]]) -> Chunk | None:
     """The part of a chunk that was not there before; an agent that got no answer sends a chunk twice."""
     headers = message.headers or {}
-    job = names.untoken(message.subject.rpartition(".")[2])
+    _, job = names.output_parts(message.subject)
     try:
         this = int(headers.get(CLAIM_HEADER, "0")), int(headers.get(ATTEMPT_HEADER, "1"))
         offset = int(headers.get(OFFSET_HEADER, "-1"))

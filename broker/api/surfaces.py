@@ -66,7 +66,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
         RefusedError: the HTTP address is taken.
     """
     finals, meter = Finals(parts.query, parts.feed), Meter(parts.feed, parts.expositions)
-    output = Output(parts.client, finals)
+    output = Output(parts.client, finals, parts.query)
     api = Api(
         commands=parts.commands,
         query=parts.query,

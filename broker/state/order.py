@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from muster.mesh import records
-from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Child, Job, Order, OrderState
+from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Child, Job, Order, OrderState, Runner
 
 
 class Stamp(msgspec.Struct, frozen=True):
@@ -65,8 +65,16 @@ def begun(order: Order, agent: str, stamp: Stamp) -> Order:
         attempt=order.attempt + 1,
         agent=agent,
         started_at=stamp.time,
+        runners=with_runner(order, order.element or "", order.attempt + 1),
         cleans_up=order.has_on_failure or order.has_always,
     )
+
+
+def with_runner(order: Order, element: str, attempt: int) -> tuple[Runner, ...]:
+    """The elements that have run it, with one that does from now on."""
+    if order.runners and order.runners[-1].element == element:
+        return order.runners
+    return (*order.runners, Runner(attempt=attempt, element=element))
 
 
 def was_begun(order: Order) -> bool:
@@ -98,6 +106,7 @@ def claimed(order: Order, record: records.Claimed, stamp: Stamp) -> Order | Refu
         element=record.element,
         attempt=record.attempt,
         agent=record.agent,
+        runners=with_runner(order, record.element, record.attempt),
         cleans_up=order.cleans_up or order.has_on_failure or order.has_always,
         started_at=order.started_at or stamp.time,
         inputs=order.inputs if record.inputs is None else record.inputs,

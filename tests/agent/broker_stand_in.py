@@ -244,7 +244,7 @@ class StandIn:
         self.sequences.append(message.metadata.sequence.stream)
 
     async def _chunk(self, message: Msg) -> None:
-        _, _, order, job = message.subject.split(".")
+        _, _, order, _, job = message.subject.split(".")
         place = f"{order}.{job}"
         self.output[place] += message.data
         self.output_headers.append(dict(message.headers or {}))

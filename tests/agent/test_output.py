@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.agent.output import AGENT_WINDOW, CHUNK, DELAY, JOB_WINDOW, TAIL, Output, Outputs
+from muster.agent.output import AGENT_WINDOW, CHUNK, DELAY, JOB_WINDOW, TAIL, Output, Outputs, Place
 from muster.agent.settings import AgentSettings
 from muster.mesh import records
 from muster.mesh.jetstream import PubAck
@@ -65,8 +65,8 @@ class Slow:
 async def test_a_tasks_output_comes_behind_that_of_the_task_before() -> None:
     slow = Slow()
     outputs = Outputs(slow, CHUNK * 100)  # type: ignore[arg-type]  # as much of a publisher as they need
-    first = Output(outputs, "order", "first", claim=1, attempt=1)
-    second = Output(outputs, "order", "second", claim=1, attempt=1, behind=first)
+    first = Output(outputs, Place("order", "e1", "first"), claim=1, attempt=1)
+    second = Output(outputs, Place("order", "e1", "second"), claim=1, attempt=1, behind=first)
     first.feed(b"x" * (CHUNK * JOB_WINDOW + 1))
     second.feed(b"word")
     asyncio.get_running_loop().call_later(3 * DELAY, slow.answer)  # by then it would have been sent
@@ -111,7 +111,7 @@ async def test_a_flood_is_cut_at_the_limit_and_the_task_goes_on(broker: StandIn,
 async def test_the_beginning_and_the_end_are_kept_of_any_output(parts: list[bytes], limit: int) -> None:
     outputs = Outputs(Slow(), limit)  # type: ignore[arg-type]
     outputs.unacknowledged = AGENT_WINDOW  # nothing is sent, so all of it stays in the buffer
-    output = Output(outputs, "o", "j", claim=1, attempt=1)
+    output = Output(outputs, Place("o", "e1", "j"), claim=1, attempt=1)
     whole = b"".join(parts)
     for part in parts:
         output.feed(part)

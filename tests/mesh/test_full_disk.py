@@ -111,7 +111,7 @@ async def test_output_gets_the_share_of_the_disk_that_there_is(tmp_path: Path, m
             await js.add_stream(OUTPUT)
             await is_about(6.4)
             for _ in range(40):
-                await publisher.publish(names.output("o", "j"), bytes(100_000))
+                await publisher.publish(names.output("o", "e", "j"), bytes(100_000))
             small.resize(32 * disk.MIB)
             await is_about(4.0)  # what it holds, while there is space
             small.fill(leave=disk.MIB // 3)

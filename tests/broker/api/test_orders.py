@@ -21,15 +21,15 @@ FIELDS = {
 }
 
 
-async def finish(mesh: Mesh, order: dict[str, Any], state: OrderState = OrderState.FINISHED) -> None:
+async def finish(mesh: Mesh, order: dict[str, Any], state: OrderState = OrderState.FINISHED, attempt: int = 1) -> None:
     """Do what an agent does: claim the order and report its end."""
     element, ident = order["element"], order["id"]
     async with Publisher(mesh.nats) as publisher:
         for record in (
-            records.Claimed(order=ident, attempt=1, element=element, agent="test"),
+            records.Claimed(order=ident, attempt=attempt, element=element, agent="test"),
             records.Done(
                 order=ident,
-                attempt=1,
+                attempt=attempt,
                 state=state,
                 outputs={"said": "hello"},
                 jobs=(Job(name="greet", state=JobState.FINISHED, exit_code=0),),

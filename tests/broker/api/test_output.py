@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from muster.mesh import names
+from muster.mesh import names, records
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.jetstream import Publisher
 from muster.mesh.model import OrderState
@@ -25,17 +25,33 @@ from tests.kit.waiting import deadline, eventually
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MIB = 1024 * 1024
+MOST_CLAIMS = 2
+"""Attempts that the printer makes here; a chunk that says it is of a later one lies."""
 
 
 class Printer:
-    """An agent's side of the output stream."""
+    """An agent's side of the output stream; it claims the order for as many attempts as it prints of."""
 
-    def __init__(self, publisher: Publisher, order: str, job: str = "greet") -> None:
-        self._publisher, self._subject = publisher, names.output(order, job)
+    def __init__(self, publisher: Publisher, order: str, job: str = "greet", element: str = "web01") -> None:
+        self._publisher, self._subject = publisher, names.output(order, element, job)
+        self._order = order
+        self._claims = 0
         self.offset = 0
 
-    async def say(self, data: bytes, *, claim: int = 0, attempt: int = 1, offset: int | None = None) -> None:
+    async def _claim(self) -> None:
+        if self._claims:
+            await self._write(records.Lost(order=self._order, attempt=self._claims, reason="test"), names.BROKER)
+        self._claims += 1
+        claimed = records.Claimed(order=self._order, attempt=self._claims, element="web01", agent="test")
+        await self._write(claimed, "web01")
+
+    async def _write(self, record: records.Record, actor: str) -> None:
+        await self._publisher.publish(records.subject(record, actor), records.encode(record))
+
+    async def say(self, data: bytes, *, claim: int = 1, attempt: int = 1, offset: int | None = None) -> None:
         """Send one chunk, and wait until it is stored."""
+        while self._claims < claim <= MOST_CLAIMS:
+            await self._claim()
         at = self.offset if offset is None else offset
         headers = {"Muster-Claim": str(claim), "Muster-Attempt": str(attempt), "Muster-Offset": str(at)}
         await self._publisher.publish(self._subject, data, headers)
@@ -83,6 +99,28 @@ async def test_an_order_that_was_retried_or_lost_tells_what_its_next_attempt_pri
     assert (await mesh.http.get(f"/api/v1/orders/{order['id']}/output")).content == b"one two three"
 
 
+@pytest.mark.parametrize("follow", ["true", "false"])
+async def test_what_somebody_else_wrote_is_no_output(mesh: Mesh, follow: str) -> None:
+    """An element writes on its own subjects only, and claims of itself what it likes."""
+    order = await mesh.order()
+    async with Publisher(mesh.nats) as publisher:
+        forger = Printer(publisher, order["id"], element="web03")
+        printer = Printer(publisher, order["id"])
+        forger._claims = MOST_CLAIMS  # it has none
+        for claim in (999, 2, 1, 0, -1):
+            await forger.say(b"FORGED", claim=claim, offset=0)
+        await printer.say(b"one ", claim=1, offset=0)
+        await printer.say(b"of a claim that it never made", claim=999, offset=0)
+        await printer.say(b"two", claim=2, offset=0)
+        await forger.say(b"FORGED", claim=2, offset=3)
+    await finish(mesh, order, attempt=2)
+    path, params = f"/api/v1/orders/{order['id']}/output", {"follow": follow}
+    assert (await mesh.http.get(path)).content == b"one two"
+    if follow == "true":
+        async with deadline(), events(mesh.http, path, params=params) as stream:
+            assert "".join([event.data.get("data", "") async for event in stream]) == "one two"
+
+
 async def test_one_jobs_output_is_read_alone(mesh: Mesh) -> None:
     order = await mesh.order()
     async with Publisher(mesh.nats) as publisher:
@@ -102,7 +140,7 @@ async def test_a_follower_sees_everything_and_then_the_end(mesh: Mesh) -> None:
         await printer.say(b"before\n")
         async with events(mesh.http, f"/api/v1/orders/{order['id']}/output", params=params) as stream:
             first = (await anext(stream)).data
-            assert first == {"job": "greet", "claim": 0, "attempt": 1, "offset": 0, "data": "before\n"}
+            assert first == {"job": "greet", "claim": 1, "attempt": 1, "offset": 0, "data": "before\n"}
             await printer.say("naïve\n".encode())
             assert (await anext(stream)).data["data"] == "naïve\n"
             await printer.say(b"\xc3")
