@@ -245,6 +245,10 @@ class Mesh(Protocol):
         """Muster's own events of some kinds, none lost and in order."""
         ...
 
+    def listening(self) -> None:
+        """Say that it listens: what kept it from that before is no longer shown (else it is for ten seconds more)."""
+        ...
+
 
 class Source(Provider):
     """Base of what listens somewhere itself."""

@@ -186,7 +186,11 @@ class Broker:
                 return
             self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence)
 
+        async def reported(message: Msg) -> None:
+            self.query.reported.heard(message.subject, message.data)
+
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
+        await self.client.subscribe(names.TROUBLE_SUBJECTS, cb=reported)
         for service in (
             self.log,
             self.storage,

@@ -22,6 +22,7 @@ from muster.broker.state.fleet import is_element_kind
 from muster.broker.state.machine import State
 from muster.broker.state.waiting import reason_of
 from muster.broker.targets import suggestion
+from muster.broker.troubles import Reported
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
 from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
 from muster.mesh.firing import Firing
@@ -83,6 +84,7 @@ class Query:
         self._log = log
         self._trouble = trouble
         """Why the tables may be behind."""
+        self.reported = Reported()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="query")
         self._connection: sqlite3.Connection | None = None
         self.trouble_of: Callable[[str], str] = lambda _: ""
@@ -256,6 +258,7 @@ class Query:
                 for lane in self._state.triggers.standings.lanes(name)
                 for pending in self._state.triggers.standings.of(lane).pending
             ]
+            told["trouble"] = self.reported.of(name)
         element = fleet.elements.get(name)
         if element is None or element.kind != kind:
             return told

@@ -136,7 +136,9 @@ def _api(where: Where) -> Iterator[Check]:
             yield _agents(info)
             yield from _troubles(info)
             yield from _isolation(info)
-            yield _triggers(api)
+            triggers = [it for it in api.items("/api/v1/triggers")["items"] if it.get("enabled", True)]
+            yield from _listening(triggers)
+            yield _triggers(api, triggers)
     except UnreachableError as error:
         mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
         yield Check(name="HTTP API", result="wrong", found=error.detail.partition(";")[0], mend=mend)
@@ -223,10 +225,19 @@ def _agents(info: dict[str, Any]) -> Check:
     return Check(name="agents", result="ok", found=found)
 
 
-def _triggers(api: Api) -> Check:
+def _listening(triggers: list[dict[str, Any]]) -> Iterator[Check]:
+    """Triggers that cannot work, as trigger services report; nothing if all can."""
+    failing = [trigger for trigger in triggers if trigger.get("trouble")]
+    if failing:
+        found = "; ".join(f"{it['name']}: {it['trouble']}" for it in failing[:MOST_SHOWN])
+        more = f"; and {len(failing) - MOST_SHOWN} more" if len(failing) > MOST_SHOWN else ""
+        mend = "fix what is said there, or the trigger's `with`; it is tried again every half minute at the latest"
+        yield Check(name="listening", result="wrong", found=f"{found}{more}", mend=mend)
+
+
+def _triggers(api: Api, found: list[dict[str, Any]]) -> Check:
     """Whether those that check a secret find it.  A delivery without a signature tells: it is refused either way."""
     name = "triggers"
-    found = [trigger for trigger in api.items("/api/v1/triggers")["items"] if trigger.get("enabled", True)]
     secretive = [trigger for trigger in found if isinstance((trigger.get("with") or {}).get("secret"), dict | list)]
     asked = {str(it["name"]): api.answer("POST", f"/hooks/{it['name']}").status_code for it in secretive[:MOST_ASKED]}
     without = [it for it in secretive if asked.get(it["name"]) == HTTP_UNAVAILABLE]

@@ -53,6 +53,14 @@ _ELEMENT: Final = (
 TROUBLE: Final = Column(title="TROUBLE", value=lambda item: item.get("trouble"), flexible=True)
 """What is wrong with an element's agent; shown where there is any."""
 
+
+def _trigger_state(trigger: dict[str, Any]) -> str:
+    """Whether a trigger may fire, and whether it can."""
+    if trigger.get("enabled") is False:
+        return "disabled"
+    return "failing" if trigger.get("trouble") else "enabled"
+
+
 _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "machine": _ELEMENT,
     "resource_broker": _ELEMENT,
@@ -73,7 +81,7 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "trigger": (
         _NAME,
         Column(title="PROVIDER", value=lambda item: item.get("provider")),
-        Column(title="STATE", value=lambda item: "disabled" if item.get("enabled") is False else "enabled"),
+        Column(title="STATE", value=_trigger_state),
         Column(title="BLUEPRINT", value=lambda item: item.get("blueprint")),
         Column(title="TARGET", value=lambda item: item.get("target"), optional=1, flexible=True),
         Column(title="FIRED", value=lambda item: age(item.get("last_fired")), optional=2),

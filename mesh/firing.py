@@ -136,3 +136,18 @@ class DueReply(Wire):
 
     last: dict[str, datetime]
     next: str | None = None
+
+
+MOST_TROUBLES: Final = 500
+"""Triggers in one report."""
+
+TROUBLES_EVERY: Final = 5.0
+"""Seconds after which a report is repeated."""
+
+
+class Troubles(Wire):
+    """What a trigger service reports on `muster.trouble.<service>`."""
+
+    host: str
+    reasons: dict[str, str]
+    """By trigger: why it cannot work there just now."""

@@ -49,6 +49,7 @@ WORK_SUBJECTS: Final = "muster.work.>"
 OUTPUT_SUBJECTS: Final = "muster.output.>"
 INBOX_SUBJECTS: Final = "muster.inbox.>"
 PRESENCE_SUBJECTS: Final = "muster.presence.*"
+TROUBLE_SUBJECTS: Final = "muster.trouble.*"
 
 DISK_FULL: Final = "muster.disk.full"
 """Whoever runs the NATS server says here, each second, that its disk is full."""
@@ -250,6 +251,11 @@ def control(element: str) -> str:
 def begin(element: str) -> str:
     """Server to agent: an order of the element's that runs from now on, in its first record."""
     return f"muster.begin.{token(element)}"
+
+
+def trouble(service: str) -> str:
+    """Which triggers cannot work in a trigger service, and why."""
+    return f"muster.trouble.{token(service)}"
 
 
 def presence(element: str) -> str:

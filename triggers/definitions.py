@@ -110,6 +110,8 @@ class Definitions(Service):
         self._client = client
         self._requests = requests
         self._known: dict[str, Trigger] = {}
+        self.unusable: dict[str, str] = {}
+        """Why enabled triggers cannot run here."""
         self._bucket: Reader | None = None
 
     def __len__(self) -> int:
@@ -218,7 +220,9 @@ class Definitions(Service):
         if before is not None and not before.is_older(trigger):
             return
         self._known[trigger.name] = trigger
+        self.unusable.pop(trigger.name, None)
         if trigger.trouble and trigger.enabled:
+            self.unusable[trigger.name] = trigger.trouble
             log.warning("trigger.unusable", trigger=trigger.name, why=trigger.trouble)
         if trigger.is_active:
             self._tell(trigger.name, trigger)
@@ -227,6 +231,7 @@ class Definitions(Service):
 
     def _drop(self, name: str) -> None:
         known = self._known.pop(name, None)
+        self.unusable.pop(name, None)
         if known is not None and known.is_active:
             self._tell(name, None)
 

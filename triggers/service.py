@@ -21,6 +21,7 @@ from muster.triggers.events import Events
 from muster.triggers.fire import by_request
 from muster.triggers.hooks import PREFIX, Hooks
 from muster.triggers.metrics import Meter
+from muster.triggers.reports import Reports
 from muster.triggers.source_mesh import Desk
 from muster.triggers.sources import Sources
 from muster.triggers.ticks import Ticks
@@ -54,6 +55,7 @@ class Triggers(Companion):
         self._events = Events(client, self._requests)
         self.sources = Sources(Desk(client=client, definitions=self.definitions, events=self._events, fire=counted))
         self.hooks = Hooks(self.definitions, counted)
+        self._reports = Reports(client, lambda: {**self.definitions.unusable, **self.sources.trouble})
         self.clock = Clock(counted, self._dues, ticks=Ticks(counted, prepare))
         self._entering: Service = self._requests
         self.definitions.listeners += [self.sources.changed, self.clock.hear]
@@ -65,7 +67,7 @@ class Triggers(Companion):
 
     async def run(self) -> None:
         """Run until cancelled; ready once every trigger is known."""
-        services = (self._requests, self._events, self.sources, self.definitions, self.clock)
+        services = (self._requests, self._events, self.sources, self.definitions, self.clock, self._reports)
         patience = asyncio.get_running_loop().call_later(PATIENCE, self._tell_what_lacks)
         async with AsyncExitStack() as stack:
             stack.callback(patience.cancel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -48,6 +48,7 @@ class SourceMesh:
         self._room = asyncio.Semaphore(at_once)
         self._readers: dict[tuple[str, ...], Reader] = {}
         self._closed = False
+        self.on_listening: Callable[[], None] | None = None
 
     @property
     def client(self) -> Client:
@@ -70,6 +71,7 @@ class SourceMesh:
         Raises:
             NotFoundError: the trigger is gone, or is not this source's any more.
         """
+        self.listening()
         request = FireRequest(
             trigger=self.trigger,
             event=happening.event,
@@ -116,6 +118,11 @@ class SourceMesh:
             reader = self._readers[kinds] = Reader(on_record(kinds), matcher(kinds), self.changed_at)
             self._desk.events.open(reader)
         return aiter(self._readers[kinds])
+
+    def listening(self) -> None:
+        """It listens now."""
+        if self.on_listening is not None:
+            self.on_listening()
 
     def close(self) -> None:
         """The trigger does not run here any more."""

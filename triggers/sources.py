@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -22,6 +23,9 @@ log = structlog.get_logger()
 
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
+SETTLED: Final = 10.0
+"""Seconds after which a source that has not failed is taken for one that listens, whether or not it says so."""
+
 HEALTHY: Final = 60.0
 """Seconds after which a source that fails is taken for one that worked: it is started again soon."""
 
@@ -40,7 +44,7 @@ class Sources(Service):
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self.trouble: dict[str, str] = {}
-        """Why a trigger's source does not run just now."""
+        """Why a trigger's source does not listen just now."""
         self._desk = desk
         self._leftovers = Leftovers(desk.client)
         self._runs: dict[str, _Run] = {}
@@ -79,19 +83,26 @@ class Sources(Service):
         if before is not None:
             await asyncio.wait({before.task})
         name, loop, delay = mesh.trigger, asyncio.get_running_loop(), FIRST_DELAY
+        mesh.on_listening = partial(self._listens, name)
         try:
             while True:
                 began = loop.time()
-                why = await self._once(mesh, source)
+                settled = loop.call_later(SETTLED, mesh.listening)
+                try:
+                    why = await self._once(mesh, source)
+                finally:
+                    settled.cancel()
                 if loop.time() - began > HEALTHY:
                     delay = FIRST_DELAY
                 self.trouble[name] = why
                 log.warning("source.failed", trigger=name, why=why, again_in=delay)
                 await asyncio.sleep(delay)
-                self.trouble.pop(name, None)
                 delay = min(2 * delay, LONGEST_DELAY)
         finally:
             self.trouble.pop(name, None)
+
+    def _listens(self, name: str) -> None:
+        self.trouble.pop(name, None)
 
     async def _once(self, mesh: SourceMesh, source: Source) -> str:
         """Let it listen until it ends; why it did."""

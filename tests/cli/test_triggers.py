@@ -6,8 +6,13 @@ import hashlib
 import hmac
 import json
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
+from nats.js.api import StreamConfig
+
+from muster.mesh.connection import connect
+from muster.mesh.tokens import Token
 from tests.kit.blueprints import blueprint, trigger
 from tests.kit.http import http_client
 from tests.kit.meshes import Mesh, mesh_of_its_own
@@ -98,3 +103,38 @@ async def test_firing_by_hand_exits_3_if_no_order_was_made(mesh: Mesh) -> None:
     assert (ran.code, "skipped" in ran.stdout, "cooldown" in ran.stdout) == (3, True, True), ran
     await mesh.ok("delete", "trigger", "by-hand")
     await mesh.ok("delete", "blueprint", "by-hand-work")
+
+
+async def test_a_trigger_that_cannot_listen_says_why_until_it_can(tmp_path: Path) -> None:
+    async with mesh_of_its_own(tmp_path) as (program, mesh):
+        settings = {"subject": "no.>", "stream": "NOPE"}
+        await applied(
+            mesh,
+            blueprint("work", {"name": "nothing", "uses": "noop"}),
+            trigger("deaf", "nats", with_=settings, target={"on": mesh.element}),
+            trigger("well", "nats", with_={"subject": "yes.>"}, target={"on": mesh.element}),
+        )
+        why = "there is no stream 'NOPE'"
+
+        async def trouble() -> str | None:
+            found: str | None = json.loads(await mesh.ok("get", "trigger", "deaf", "-o", "json"))["trouble"]
+            return found
+
+        told = await eventually(trouble, what="the reason")
+        assert told is not None
+        assert why in told
+        assert f"(on {gethostname()})" in told
+        assert why in await mesh.ok("describe", "trigger", "deaf")
+        rows = {row.split()[0]: row for row in (await mesh.ok("get", "triggers")).splitlines()}
+        assert ("failing" in rows["deaf"], "enabled" in rows["well"]) == (True, True)
+        found = await mesh.muster("doctor", "-o", "json")
+        assert (found.code, f"deaf: {why}" in found.stdout) == (1, True), found
+        async with connect(mesh.nats, name="test", token=Token(mesh.nats_token, "here")) as client:
+            await client.jetstream().add_stream(StreamConfig(name="NOPE", subjects=["no.>"]))
+
+        async def well() -> bool:
+            return await trouble() is None
+
+        await eventually(well, within=40, what="it listens")
+        assert why not in await mesh.ok("doctor")
+        assert await program.stop() == 0

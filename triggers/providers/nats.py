@@ -100,6 +100,7 @@ class NatsTrigger(Source):
             pending_msgs_limit=WAITING,
             pending_bytes_limit=WAITING_BYTES,
         )
+        mesh.listening()
         room = asyncio.Semaphore(self.at_once)
         try:
             async with asyncio.TaskGroup() as group:
@@ -117,6 +118,7 @@ class NatsTrigger(Source):
         while True:
             await self._ensure(mesh.client.jetstream(timeout=5), stream, consumer, mesh.changed_at)
             async with Puller(mesh.client, stream, consumer, limit=self.at_once) as puller:
+                mesh.listening()
                 await self._read(mesh, puller)
             await asyncio.sleep(AGAIN)
 
