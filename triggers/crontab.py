@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from apscheduler.triggers.cron import CronTrigger
 
 from muster.mesh.errors import Problem
-from muster.triggers.crontab_fields import FIELDS, WEEKDAYS, Choice, Wrong, choice
-from muster.triggers.day_times import DayTimes
+from muster.triggers.crontab_fields import FIELDS, WEEKDAYS, Choice, MonthDay, Wrong, choice
+from muster.triggers.day_times import DayTimes, Numbers
 from muster.triggers.zones import END
 
 NICKNAMES: Final = {
@@ -38,10 +38,11 @@ _WORDS: Final = re.compile(rf"(?:(?:1st|2nd|3rd|4th|5th|last)\s+(?:{'|'.join(WEE
 class Days:
     """The days that a line allows.  Many lines allow the same ones, so they share this, and what was found last."""
 
-    __slots__ = ("_from", "_to", "_triggers")
+    __slots__ = ("_from", "_month_days", "_to", "_triggers")
 
-    def __init__(self, triggers: Iterable[CronTrigger]) -> None:
+    def __init__(self, triggers: Iterable[CronTrigger], month_days: MonthDays | None = None) -> None:
         self._triggers = tuple(triggers)
+        self._month_days = month_days
         self._from: datetime | None = None
         self._to: datetime | None = None
 
@@ -51,8 +52,29 @@ class Days:
             return self._to
         now = midnight.replace(tzinfo=UTC)
         found = [each for trigger in self._triggers if (each := trigger.get_next_fire_time(None, now)) is not None]
-        self._from, self._to = midnight, min(found).replace(tzinfo=None) if found else None
+        days = [each.replace(tzinfo=None) for each in found]
+        if self._month_days is not None and (day := self._month_days.first(midnight)) is not None:
+            days.append(day)
+        self._from, self._to = midnight, min(days, default=None)
         return self._to
+
+
+class MonthDays(NamedTuple):
+    """`L-3`, `15W` and the like, in some months."""
+
+    days: tuple[MonthDay, ...]
+    months: Numbers
+
+    def first(self, midnight: datetime) -> datetime | None:
+        """The midnight of the first of them from this one on."""
+        for year in range(midnight.year, END.year):
+            for month in self.months:
+                if (year, month) >= (midnight.year, midnight.month):
+                    found = [day.date(year, month) for day in self.days]
+                    later = [each for each in found if each is not None and each >= midnight.date()]
+                    if later:
+                        return datetime.combine(min(later), time())
+        return None
 
 
 class Crontab:
@@ -113,7 +135,9 @@ def _problem(wrong: Wrong, start: int = 0) -> Problem:
 
 
 def _compiled(choices: dict[str, Choice]) -> Crontab:
-    days = _shared(choices["month"].text(), tuple(_days(choices)))
+    month_days, months = choices["day"].month_days, choices["month"].numbers
+    own = MonthDays(month_days, months) if month_days else None
+    days = _shared(choices["month"].text(), tuple(_days(choices)), own)
     return Crontab(days, DayTimes(choices["hour"].numbers, choices["minute"].numbers, choices["second"].numbers))
 
 
@@ -124,12 +148,16 @@ def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:
     """
     day, weekday = choices["day"], choices["weekday"]
     if not day.is_star and not weekday.is_star:
-        yield ",".join((day.text(), *weekday.special)), "*"
+        if named := ",".join(part for part in (day.text(), *weekday.special) if part):
+            yield named, "*"
         if weekday.numbers:
             yield "*", weekday.plain
     elif weekday.is_all:
-        yield day.text(), "*"
+        if day.text():
+            yield day.text(), "*"
     else:
+        if day.month_days:
+            raise Wrong(0, "this cannot be limited to days of the month like L-3 and 15W", "write * for the weekday")
         if weekday.numbers:
             yield day.text(), weekday.plain
         if weekday.special:
@@ -139,8 +167,9 @@ def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=4096)
-def _shared(month: str, pairs: tuple[tuple[str, str], ...]) -> Days:
+def _shared(month: str, pairs: tuple[tuple[str, str], ...], own: MonthDays | None) -> Days:
     end = END.replace(tzinfo=UTC)
-    return Days(
+    triggers = (
         CronTrigger(month=month, day=day, day_of_week=weekday, timezone=UTC, end_date=end) for day, weekday in pairs
     )
+    return Days(triggers, own)

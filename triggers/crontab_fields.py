@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from calendar import FRIDAY, monthrange
 from collections.abc import Iterator
+from datetime import date, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from muster.blueprints.suggest import did_you_mean
 from muster.triggers.day_times import Numbers
 
+DAY: Final = timedelta(days=1)
 WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 NTH: Final = ("1st", "2nd", "3rd", "4th", "5th", "last")
@@ -55,6 +58,30 @@ class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a probl
         self.place, self.message, self.mend = place, message, mend
 
 
+class MonthDay(NamedTuple):
+    """A day that is another one in each month."""
+
+    number: int
+    """The day; or how many before the last one."""
+    is_last: bool
+    is_near: bool
+    """Whether the nearest weekday (Monday to Friday) of the month is meant."""
+
+    def date(self, year: int, month: int) -> date | None:
+        """The day in a month, if that has it."""
+        most = monthrange(year, month)[1]
+        number = most - self.number if self.is_last else self.number
+        if not 1 <= number <= most:
+            return None
+        found = date(year, month, number)
+        weekend = found.weekday() - FRIDAY
+        if not self.is_near or weekend <= 0:
+            return found
+        if weekend == 1:  # Saturday
+            return found - DAY if number > 1 else found + 2 * DAY
+        return found + DAY if number < most else found - 2 * DAY
+
+
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """What a field chooses."""
 
@@ -62,6 +89,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Weekdays are counted from Monday = 0 here, as Python and APScheduler do."""
     special: tuple[str, ...]
     """`last`, `2nd fri`: APScheduler's words for days that no number says."""
+    month_days: tuple[MonthDay, ...] = ()
+    """`L-3`, `15W`: for these it has none."""
     is_star: bool
     """Whether it starts with `*`: then it does not restrict the day by itself (crontab(5))."""
     plain: str
@@ -87,12 +116,15 @@ def choice(name: str, text: str) -> Choice:
     field = FIELDS[name]
     numbers: set[int] = set()
     special: list[str] = []
+    month_days: list[MonthDay] = []
     plain: list[str] = []
     start = 0
     for item in text.lower().split(","):
         word = _special(field, item, start)
         if word:
             special.append(word)
+        elif field.name == "day" and (day := _month_day(item, start)):
+            month_days.append(day)
         else:
             found, written = _numbers(field, item, start)
             numbers |= found
@@ -104,6 +136,7 @@ def choice(name: str, text: str) -> Choice:
     return Choice(
         numbers=tuple(sorted(numbers)),
         special=tuple(special),
+        month_days=tuple(month_days),
         is_star=text.startswith(("*", "?")),
         plain="*" if "*" in plain else ",".join(plain),
     )
@@ -113,6 +146,7 @@ _ITEM: Final = re.compile(r"(?:(?P<star>\*|\?)|(?P<first>\w+)(?:-(?P<last>\w+))?
 _DAY: Final = "|".join((*WEEKDAYS, "[0-7]"))
 _NTH_DAY: Final = re.compile(rf"(?P<nth>{'|'.join(NTH)})\s+(?P<day>{_DAY})")
 _HASH_DAY: Final = re.compile(rf"(?P<day>{_DAY})#(?P<nth>\w+)")
+_MONTH_DAY: Final = re.compile(r"(?:(?P<last>l)(?:-(?P<before>\d{1,2}))?|(?P<day>\d{1,2}))(?P<near>w)?")
 _LAST_DAY: Final = re.compile(rf"(?P<day>{_DAY})l")
 
 
@@ -129,6 +163,19 @@ def _special(field: Field, item: str, place: int) -> str:
     if field.name == "weekday" and (found := _LAST_DAY.fullmatch(item)):
         return f"last {_weekday(found['day'])}"
     return ""
+
+
+def _month_day(item: str, place: int) -> MonthDay | None:
+    """`L-3`, `15W` or `LW`; None if it is none of them."""
+    found = _MONTH_DAY.fullmatch(item)
+    if found is None:
+        return None
+    number = int(found["before"] or found["day"] or 0)
+    if not (found["before"] or found["last"] or 1 <= number <= FIELDS["day"].high) or number > FIELDS["day"].high:
+        raise Wrong(place, f"no month has a day {item}", "write L-1 to L-30, or 1W to 31W")
+    if found["before"] and not 1 <= number < FIELDS["day"].high:
+        raise Wrong(place, f"no month has a day {item}", "write L-1 to L-30, or 1W to 31W")
+    return MonthDay(number, is_last=bool(found["last"]), is_near=bool(found["near"]))
 
 
 def _weekday(text: str) -> str:
@@ -199,6 +246,6 @@ def _unknown(field: Field, item: str, place: int) -> Wrong:
 def _examples(field: Field) -> Iterator[str]:
     yield f"write *, {field.low}, {field.low}-{field.high}, or */2"
     if field.name == "day":
-        yield "L for the last day of the month, or 2nd fri"
+        yield "L for the last day of the month, L-3, 15W for the weekday nearest to the 15th, LW, or 2nd fri"
     if field.name == "weekday":
         yield "fri, fri#2 for the second Friday, or friL for the last one"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muster.triggers.providers.calendar import Calendar
 from muster.triggers.providers.cron import Cron
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -54,6 +55,16 @@ def days(line: str, begin: str = "2030-01-01", count: int = 4) -> list[str]:
         ("0 9 * * friL", "Fri 25 Jan"),
         ("0 9 * * last fri", "Fri 25 Jan"),
         ("0 9 ? * 3", "Wed 02 Jan"),
+        ("0 9 L-3 * *", "Mon 28 Jan"),
+        ("0 9 LW * *", "Thu 31 Jan"),
+        ("0 9 15W feb *", "Fri 15 Feb"),
+        ("0 9 12W * *", "Fri 11 Jan"),  # a Saturday
+        ("0 9 13w * *", "Mon 14 Jan"),  # a Sunday
+        ("0 9 1W jun *", "Mon 03 Jun"),  # a Saturday, and none before it
+        ("0 9 31W mar *", "Fri 29 Mar"),  # a Sunday, and none after it
+        ("0 9 L-1W 3 *", "Fri 29 Mar"),
+        ("0 9 15W,L-3 * mon", "Mon 07 Jan"),
+        ("0 9 15W,L-3,5 * ?", "Sat 05 Jan"),
     ],
 )
 def test_a_day_is_the_one_that_the_standard_means(line: str, expected: str) -> None:
@@ -69,6 +80,32 @@ def test_weekdays_may_go_over_the_end_of_the_week() -> None:
 def test_a_day_of_the_month_or_a_weekday_will_do_where_both_are_given() -> None:
     assert days("0 9 13 * fri") == ["Fri 04 Jan", "Fri 11 Jan", "Sun 13 Jan", "Fri 18 Jan"]
     assert days("0 9 1 * mon,wed#2") == ["Tue 01 Jan", "Mon 07 Jan", "Wed 09 Jan", "Mon 14 Jan"]
+
+
+def test_days_that_are_others_in_each_month_are_those_of_calendar_rules() -> None:
+    assert days("0 9 L-3 * *") == ["Mon 28 Jan", "Mon 25 Feb", "Thu 28 Mar", "Sat 27 Apr"]
+    assert days("0 9 LW * *") == ["Thu 31 Jan", "Thu 28 Feb", "Fri 29 Mar", "Tue 30 Apr"]
+    assert days("0 9 31W * *") == ["Thu 31 Jan", "Fri 29 Mar", "Fri 31 May", "Wed 31 Jul"]
+    for line, rule in (("L-3", "BYMONTHDAY=-4"), ("LW", "BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1")):
+        calendar = Calendar(rrule=f"FREQ=MONTHLY;{rule};BYHOUR=0;BYMINUTE=0;BYSECOND=0", since="2030-01-01")
+        cron, after = Cron(cron=f"0 0 {line} * *"), START
+        for _ in range(60):
+            due = cron.following(after, START)
+            assert due is not None
+            assert due == calendar.following(after, START)
+            after = due
+
+
+@pytest.mark.parametrize("line", ["L-0", "L-31", "0W", "32W", "W", "L-"])
+def test_a_day_that_no_month_has_is_refused(line: str) -> None:
+    (problem,) = Cron(cron=f"0 0 {line} * *").problems()
+    assert problem.column == 5
+    assert "day" in problem.message
+
+
+def test_a_day_that_never_comes_is_told() -> None:
+    (problem,) = Cron(cron="0 0 31W 2 *").problems()
+    assert "never" in problem.message
 
 
 @pytest.mark.parametrize("weekdays", ["0-6", "1-7", "mon-sun", "0,1,2,3,4,5,6", "0-6,fri#2"])
