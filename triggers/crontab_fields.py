@@ -146,7 +146,7 @@ _ITEM: Final = re.compile(r"(?:(?P<star>\*|\?)|(?P<first>\w+)(?:-(?P<last>\w+))?
 _DAY: Final = "|".join((*WEEKDAYS, "[0-7]"))
 _NTH_DAY: Final = re.compile(rf"(?P<nth>{'|'.join(NTH)})\s+(?P<day>{_DAY})")
 _HASH_DAY: Final = re.compile(rf"(?P<day>{_DAY})#(?P<nth>\w+)")
-_MONTH_DAY: Final = re.compile(r"(?:(?P<last>l)(?:-(?P<before>\d{1,2}))?|(?P<day>\d{1,2}))(?P<near>w)?")
+_MONTH_DAY: Final = re.compile(r"(?P<last>l)(?:-(?P<before>\d{1,2}))?(?P<near>w)?|(?P<day>\d{1,2})w")
 _LAST_DAY: Final = re.compile(rf"(?P<day>{_DAY})l")
 
 
@@ -170,12 +170,14 @@ def _month_day(item: str, place: int) -> MonthDay | None:
     found = _MONTH_DAY.fullmatch(item)
     if found is None:
         return None
-    number = int(found["before"] or found["day"] or 0)
-    if not (found["before"] or found["last"] or 1 <= number <= FIELDS["day"].high) or number > FIELDS["day"].high:
+    most = FIELDS["day"].high
+    if (found["before"] and not 1 <= int(found["before"]) < most) or (
+        found["day"] and not 1 <= int(found["day"]) <= most
+    ):
         raise Wrong(place, f"no month has a day {item}", "write L-1 to L-30, or 1W to 31W")
-    if found["before"] and not 1 <= number < FIELDS["day"].high:
-        raise Wrong(place, f"no month has a day {item}", "write L-1 to L-30, or 1W to 31W")
-    return MonthDay(number, is_last=bool(found["last"]), is_near=bool(found["near"]))
+    if found["last"]:
+        return MonthDay(int(found["before"] or 0), is_last=True, is_near=bool(found["near"]))
+    return MonthDay(int(found["day"]), is_last=False, is_near=True)
 
 
 def _weekday(text: str) -> str:
