@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from muster.cli import checks
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
@@ -29,6 +32,15 @@ async def test_a_healthy_mesh_is_found_healthy(mesh: Mesh) -> None:
     assert {"Python", "nats-server", "data folder", "HTTP API", "versions", "broker", "clock", "agents"} <= set(found)
     doors = "access to HTTP", "access to NATS"
     assert {found[name] for name in ("NATS", "JetStream", "streams", *doors)} == {"ok"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an agent of another user does not run tasks as root")
+async def test_tasks_that_run_as_root_are_a_warning(mesh: Mesh) -> None:
+    told = json.loads((await mesh.muster("doctor", "-o", "json")).stdout)
+    (found,) = [check for check in told["checks"] if check["name"] == "isolation"]
+    assert found["result"] == "warning"
+    assert mesh.element in found["found"]
+    assert "--run-as" in found["mend"]
 
 
 async def test_nothing_running_is_told_with_the_mend(tmp_path: Path) -> None:
