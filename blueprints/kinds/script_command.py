@@ -34,7 +34,7 @@ def command(task: Task, cwd: Path, folder: Path, context: Context) -> list[str]:
     """
     if task.run is None:
         return _file_command(cwd / expanded(task.file or "", context))
-    text = task.run
+    text = task.run.replace("\r\n", "\n")  # YAML has done so already; JSON has the text as its editor left it
     if not text.startswith("#!"):
         if len(text) <= _LONGEST_ARGUMENT // 4 or len(text.encode()) <= _LONGEST_ARGUMENT:
             return [program("bash"), *_BASH, "-c", text, "muster"]

@@ -175,6 +175,31 @@ async def test_a_long_script_is_a_file(tmp_path: Path) -> None:
     assert context.output == b"end\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "case x in\n  x) echo one ;;\nesac\n",
+        "cat <<END\none\nEND\nexit 0\n",
+        "echo \\\n  one",
+        "#!/bin/bash\necho one\nexit 0\n",
+        "#!/usr/bin/env python3\nprint('one',\\\n end='')\n",
+        "#!/usr/bin/env -S python3 -u\nprint('one')",
+        "#" * 150_000 + "\necho one\nexit 0\n",
+    ],
+)
+async def test_lines_of_a_script_may_end_as_on_windows(tmp_path: Path, text: str) -> None:
+    outcome, context = await run(tmp_path, text.replace("\n", "\r\n"))
+    assert outcome == Done(exit_code=0)
+    assert context.output.removesuffix(b"\n") == b"one"
+
+
+async def test_other_carriage_returns_of_a_script_and_all_of_its_files_stay(tmp_path: Path) -> None:
+    text = "printf '%s' 'a\rb' | od -An -c\r\nod -An -c data\r\n"
+    outcome, context = await run(tmp_path, text, files={"data": "c\r\n"})
+    assert outcome == Done(exit_code=0)
+    assert context.output.split() == [b"a", rb"\r", b"b", b"c", rb"\r", rb"\n"]
+
+
 async def test_a_script_file_runs_by_its_path(tmp_path: Path) -> None:
     place = tmp_path / "deploy.sh"
     outcome, _ = await run(tmp_path, file=str(place))
