@@ -77,8 +77,8 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What `#…` may name on a page, as GitHub makes it of headings."""
-    found = set()
+    """What `#…` may name on a page: what GitHub makes of headings, and names that stand in the text."""
+    found = set(re.findall(r'<a id="([\w-]+)">', prose(page)))
     for heading in _HEADING.findall(prose(page)):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         found.add(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))
