@@ -32,9 +32,10 @@ def why_no_cgroups(isolation: Isolation) -> str:
     groups = Cgroups("probe")
     try:
         groups.prepare(isolation)
-        groups.close()
     except RefusedError as error:
         return error.detail
+    finally:
+        groups.close()
     return ""
 
 
