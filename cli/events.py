@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from muster.cli.options import COMMON, Common
-from muster.cli.output import cell, clock, console, item, plain
+from muster.cli.output import STYLES, clock, item, plain, say
+from muster.cli.terminal import note, one_line
 from muster.mesh.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> Non
         try:
             with api.stream("/api/v1/events", after=after, kind=kind) as messages:
                 if misses:
-                    _note("connected again")
+                    note("connected again")
                 elif not reached and common.output == "table":
-                    _note(f"watching {api.url}; Ctrl-C ends it")
+                    note(f"watching {api.url}; Ctrl-C ends it")
                 misses, reached = 0, True
                 for message in messages:
                     after = message.ident or after
@@ -52,7 +52,7 @@ def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> Non
             if not reached:
                 raise
             if not misses:
-                _note(f"{error.detail}; trying again")
+                note(f"{error.detail}; trying again")
         time.sleep(BACKOFF[min(misses, len(BACKOFF) - 1)])
         misses += 1
 
@@ -61,17 +61,11 @@ def _print(event: dict[str, Any], common: Common) -> None:
     if common.output != "table":
         item(event, common.output)
         return
-    from rich.text import Text
-
-    noun, _, action = str(event["kind"]).partition(".")
-    words = Text.assemble(
-        (clock(event.get("time")), "dim"), " ", f"{noun}.", cell(action), f"{'':<{18 - len(event['kind'])}} "
+    noun, _, action = one_line(str(event["kind"])).partition(".")
+    say(
+        (clock(event.get("time")), "dim"),
+        f" {noun}.",
+        (action, STYLES.get(action, "")),
+        f"{' ' * (18 - len(event['kind']))} {one_line(plain(event.get('subject')))}",
+        (f" {one_line(plain(event['data']))}" if event.get("data") else "", "dim"),
     )
-    words.append_text(cell(event.get("subject")))
-    if event.get("data"):
-        words.append_text(Text.assemble(" ", (plain(event["data"]), "dim")))
-    console().print(words, soft_wrap=True)
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"muster: {text}\n")

@@ -14,6 +14,7 @@ import msgspec
 
 from muster.cli.options import Format
 from muster.cli.output import item
+from muster.cli.terminal import PlainOutput, note, one_line
 from muster.mesh.errors import MusterError, UnavailableError, UnreachableError, UsageError, WaitTimeoutError
 
 if TYPE_CHECKING:
@@ -121,9 +122,12 @@ def as_json(name: str, data: bytes) -> dict[str, str]:
 class Printer:
     """Prints pieces of one order under job headings, of several with the element in front of each line."""
 
-    def __init__(self, output: Format, labels: Mapping[str, str]) -> None:
+    def __init__(self, output: Format, labels: Mapping[str, str], *, plain: bool = False) -> None:
         self._output = output
-        self._labels = labels
+        self._labels = {order: one_line(label) for order, label in labels.items()}
+        self._plain = plain
+        self._strippers: dict[str, tuple[tuple[str, int, int], PlainOutput]] = {}
+        """Of each order, what strips the output of its present job."""
         self._several = len(labels) > 1
         self._width = max((len(label) for label in labels.values()), default=0)
         self._last: tuple[str, str, int, int] | None = None
@@ -136,7 +140,10 @@ class Printer:
         if self._output != "table":
             place = {"order": piece.order, "job": piece.job, "attempt": piece.attempt}
             item(place | as_json("data", piece.data), self._output)
-        elif self._several:
+            return
+        if self._plain:
+            piece = msgspec.structs.replace(piece, data=self._stripped(piece))
+        if self._several:
             self._whole_lines(piece)
         else:
             self._heading((piece.order, piece.job, piece.attempt, piece.claim))
@@ -147,19 +154,27 @@ class Printer:
         self._heading(("", job, 1, 1))
 
     def text(self, data: bytes) -> None:
-        """Print plain output."""
-        self._write(data)
+        """Print all of a job's output."""
+        self._write(PlainOutput().strip(data) if self._plain else data)
+
+    def _stripped(self, piece: Piece) -> bytes:
+        job = (piece.job, piece.claim, piece.attempt)
+        before, stripper = self._strippers.get(piece.order, (None, PlainOutput()))
+        if before != job:
+            stripper = PlainOutput()
+        self._strippers[piece.order] = job, stripper
+        return stripper.strip(piece.data)
 
     def _heading(self, place: tuple[str, str, int, int]) -> None:
         if place == self._last:
             return
         self._last = place
-        attempt = f" (attempt {place[2]})" if place[2] > 1 else ""
+        title = one_line(place[1]) + (f" (attempt {place[2]})" if place[2] > 1 else "")
         self.end_line()
         if _coloured():
-            self._write(f"\033[1;36m▶ {place[1]}{attempt}\033[0m\n".encode())
+            self._write(f"\033[1;36m▶ {title}\033[0m\n".encode())
         else:
-            self._write(f"▶ {place[1]}{attempt}\n".encode())
+            self._write(f"▶ {title}\n".encode())
 
     def _whole_lines(self, piece: Piece) -> None:
         job = (piece.job, piece.claim, piece.attempt)
@@ -176,7 +191,7 @@ class Printer:
         self._write(self._prefix(order) + text + b"\n")
 
     def _prefix(self, order: str) -> bytes:
-        label = self._labels.get(order, order).ljust(self._width)
+        label = self._labels.get(order, one_line(order)).ljust(self._width)
         return (f"\033[36m{label}\033[0m │ " if _coloured() else f"{label} │ ").encode()
 
     def ended(self, order: str) -> None:
@@ -204,7 +219,7 @@ def _coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, limit: Limit) -> None:
+def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, limit: Limit, *, plain: bool = False) -> None:
     """Print the output of all these orders until the last one has ended.
 
     Raises:
@@ -214,7 +229,7 @@ def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, limit:
     if len(orders) > MOST:
         raise UsageError(f"{len(orders)} orders are too many to follow (at most {MOST}); use --wait")
     names = {order["id"]: order.get("element") or order["id"][:10] for order in orders}
-    printer = Printer(output, names)
+    printer = Printer(output, names, plain=plain)
     arrived: queue.Queue[Piece | End | MusterError] = queue.Queue(1000)
     for order in names:
         threading.Thread(target=_listen, args=(api, order, arrived), daemon=True).start()
@@ -266,9 +281,9 @@ class _Watch:
     def tell(self, found: Mapping[str, Any]) -> None:
         """Say how an order is, if that is news and it does not run."""
         order = str(found["id"])
-        words = f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else "")
+        words = one_line(f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else ""))
         if not self._quiet and found["state"] != "running" and self._told.get(order) != words:
-            sys.stderr.write(f"muster: order {order[:10]} is {words}\n")
+            note(f"order {order[:10]} is {words}")
         self._told[order] = words
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any, Final
+from io import StringIO
+from typing import Any, Final, TextIO
 
 from muster.cli.options import LogLevel
+from muster.cli.terminal import clean, one_line
 from muster.mesh.lean import without
 
 LEVELS: Final = {
@@ -28,10 +30,12 @@ def set_up(level: LogLevel, part: str) -> None:
         colors=_coloured(),
         pad_event_to=0,
         pad_level=False,
-        exception_formatter=structlog.dev.plain_traceback,  # the other kind prints variables, secrets among them
+        exception_formatter=_traceback,
     )
     render: list[Any] = (
-        [_part_first, people] if human else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [_part_first, _without_controls, people]
+        if human
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
@@ -51,6 +55,19 @@ def _part_first(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     """For people: `broker: leader.elected` says more in less room."""
     part = event.pop("part", None)
     return {**event, "event": f"{part}: {event['event']}"} if part else event
+
+
+def _without_controls(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """For people: what others sent may not steer the terminal; JSON escapes it."""
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _traceback(out: TextIO, exc_info: Any) -> None:
+    """The kind that prints no variables: secrets are among them."""
+    import structlog
+
+    structlog.dev.plain_traceback(written := StringIO(), exc_info)
+    out.write(clean(written.getvalue()))
 
 
 def _coloured() -> bool:

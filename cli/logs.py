@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from muster.cli.options import COMMON, AnyOrder, Common
+from muster.cli.options import COMMON, PLAIN, AnyOrder, Common
 from muster.cli.output import document
 from muster.mesh.errors import NotFoundError
 
@@ -21,6 +21,7 @@ def logs(
     *,
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), help="Print what comes, until the order ends.")] = False,
     job: Annotated[str | None, Parameter(help="Only this job's output.")] = None,
+    plain: Annotated[bool, Parameter(help=PLAIN)] = False,
     common: Common = COMMON,
 ) -> None:
     """Print what an order's tasks printed."""
@@ -31,9 +32,9 @@ def logs(
         if job is not None:
             _check_job(api, found, job)
         if follow:
-            _follow(api, found, job, common)
+            _follow(api, found, job, common, plain=plain)
         else:
-            _so_far(api, found, job, common)
+            _so_far(api, found, job, common, plain=plain)
 
 
 def _check_job(api: Api, order: dict[str, Any], job: str) -> None:
@@ -54,10 +55,10 @@ def _check_job(api: Api, order: dict[str, Any], job: str) -> None:
         raise NotFoundError(f"order {order['id']} has no job {job!r}; it has {jobs}")
 
 
-def _follow(api: Api, order: dict[str, Any], job: str | None, common: Common) -> None:
+def _follow(api: Api, order: dict[str, Any], job: str | None, common: Common, *, plain: bool) -> None:
     from muster.cli.follow import End, Printer, pieces
 
-    printer = Printer(common.output, {order["id"]: order.get("element") or ""})
+    printer = Printer(common.output, {order["id"]: order.get("element") or ""}, plain=plain)
     for piece in pieces(api, order["id"], job):
         if isinstance(piece, End):
             printer.ended(piece.order)
@@ -65,7 +66,7 @@ def _follow(api: Api, order: dict[str, Any], job: str | None, common: Common) ->
             printer.piece(piece)
 
 
-def _so_far(api: Api, order: dict[str, Any], job: str | None, common: Common) -> None:
+def _so_far(api: Api, order: dict[str, Any], job: str | None, common: Common, *, plain: bool) -> None:
     from muster.cli.follow import Printer, as_json
 
     known = [one["name"] for one in order["jobs"]]
@@ -75,7 +76,7 @@ def _so_far(api: Api, order: dict[str, Any], job: str | None, common: Common) ->
         jobs = [{"job": name} | as_json("output", text) for name, text in texts]
         document({"order": order["id"], "jobs": jobs}, common.output)
         return
-    printer = Printer("table", {order["id"]: ""})
+    printer = Printer("table", {order["id"]: ""}, plain=plain)
     for name, text in texts:
         if text and len(wanted) > 1 and sys.stdout.isatty():  # a pipe gets the output and nothing else
             printer.heading(name)

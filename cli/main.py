@@ -20,6 +20,7 @@ import muster
 from muster.cli.command_line import hide_passwords
 from muster.cli.examples import EXAMPLES
 from muster.cli.output import page
+from muster.cli.terminal import note
 from muster.mesh.errors import MusterError, UsageError
 from muster.mesh.private import keep_private
 
@@ -149,7 +150,7 @@ def complain(text: str, code: int) -> int:
     prefix = "\033[1;31mmuster:\033[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "muster:"
     with suppress(OSError):  # what was wrong matters more
         sys.stdout.flush()
-    sys.stderr.write(f"{prefix} {text}\n")
+    note(text, prefix=prefix)
     return code
 
 

@@ -23,6 +23,8 @@ HOW: Final = Group("Where and how", sort_key=90)
 AnyOrder = Annotated[str, Parameter(help="The order's id, or the start of it if no other begins so.")]
 AnyKind = Annotated[str, Parameter(help="A kind of object: machine, blueprint, pool ... (the plural serves as well).")]
 
+PLAIN: Final = "Print job output without its escape sequences and control characters; -o json has all of it."
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from muster.cli.options import Format
+from muster.cli.terminal import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,8 @@ GAP: Final = 2
 WIDE: Final = 100_000
 """Columns where nobody looks: a pipe gets whole lines."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNESCAPED: Final = re.compile(r"[\x7f-\x9f]")
+"""Control characters that JSON lets stand as they are."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,19 +100,35 @@ def show(value: Any, output: Format, as_table: Callable[[], None]) -> None:
 def document(value: Any, output: Format) -> None:
     """Print one document."""
     if output == "yaml":
-        import yaml
-
-        text = yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True, width=100)
-        sys.stdout.write(text)
+        sys.stdout.write(_yaml(msgspec.to_builtins(value)))
     else:
-        sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json(value, indent=2) + "\n")
     sys.stdout.flush()
 
 
 def line(value: Any) -> None:
     """Print one object on a line of its own (JSON Lines)."""
-    sys.stdout.write(json.dumps(msgspec.to_builtins(value), ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.write(_json(value, separators=(",", ":")) + "\n")
     sys.stdout.flush()
+
+
+def _json(value: Any, **form: Any) -> str:
+    text = json.dumps(msgspec.to_builtins(value), ensure_ascii=False, **form)
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _yaml(value: Any) -> str:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes text with control characters: in quotes all of them are escaped, U+0085 too."""
+
+    def quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if clean(text) == text else '"')
+
+    Dumper.add_representer(str, quoted)
+    written: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return written
 
 
 def item(value: Any, output: Format) -> None:
@@ -123,10 +141,11 @@ def item(value: Any, output: Format) -> None:
 
 
 def say(*parts: str | tuple[str, str], errors: bool = False) -> None:
-    """Print a line; a part may be `(text, style)`."""
+    """Print a line; a part may be `(text, style)`.  Control characters are taken out."""
     from rich.text import Text
 
-    console(errors=errors).print(Text.assemble(*parts), soft_wrap=True)
+    cleaned = (clean(part) if isinstance(part, str) else (clean(part[0]), part[1]) for part in parts)
+    console(errors=errors).print(Text.assemble(*cleaned), soft_wrap=True)
 
 
 def table(rows: Sequence[Any], columns: Sequence[Column], *, empty: str = "nothing") -> None:
@@ -178,7 +197,7 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         if value not in (None, "", {}, [], ()):
-            grid.add_row(name, cell(value))
+            grid.add_row(clean(name), cell(value))
     _print(grid)
 
 
@@ -197,7 +216,7 @@ def cell(value: Any) -> Text:
     if isinstance(value, Text):
         return value
     text = plain(value)
-    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), style=STYLES.get(text, ""))
+    return Text(clean(text), style=STYLES.get(text, ""))
 
 
 def plain(value: Any) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from cyclopts import Group, Parameter
 
 from muster.cli import files
-from muster.cli.options import COMMON, Common, key_value, seconds
+from muster.cli.options import COMMON, PLAIN, Common, key_value, seconds
 from muster.cli.orders import COLUMNS, target
-from muster.cli.output import Column, brief, document, fields, item, plain, say, table, took
+from muster.cli.output import Column, brief, document, fields, item, say, table, took
+from muster.cli.output import plain as in_one_line
+from muster.cli.terminal import note
 from muster.mesh.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def run(
     wait: Annotated[bool, Parameter(group=AFTER, help="Wait until all have ended.")] = False,
     follow: Annotated[bool, Parameter(group=AFTER, help="Show their output until all have ended.")] = False,
     timeout: Annotated[str | None, Parameter(group=AFTER, help="Wait no longer than this (30s, 5m).")] = None,
+    plain: Annotated[bool, Parameter(group=AFTER, help=PLAIN)] = False,
     dry_run: Annotated[bool, Parameter(help="Only show which orders would be made, with which inputs.")] = False,
     common: Common = COMMON,
 ) -> int:
@@ -49,6 +51,7 @@ def run(
 
     Without --wait, --follow or --timeout the command ends as soon as the orders are on the record.
     """
+    check_plain(plain=plain, follow=follow)
     body = request(blueprint, on=on, pool=pool, where=where, count=count, all_=all_)
     body["inputs"], body["texts"] = _file(inputs), dict(key_value(pair) for pair in pairs)
     limit = None if timeout is None else seconds(timeout)
@@ -58,7 +61,7 @@ def run(
             return 0
         made = _create(api, body)
         with named([order["id"] for order in made]):
-            return then(api, made, common, follow=follow, wait=wait, limit=limit)
+            return then(api, made, common, Then(follow=follow, wait=wait, limit=limit, plain=plain))
 
 
 def request(
@@ -100,21 +103,40 @@ def _create(api: Api, body: dict[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def then(api: Api, made: list[dict[str, Any]], common: Common, *, follow: bool, wait: bool, limit: float | None) -> int:
+def check_plain(*, plain: bool, follow: bool) -> None:
+    """Refuse what would do nothing.
+
+    Raises:
+        UsageError: output that is not shown cannot be plain.
+    """
+    if plain and not follow:
+        raise UsageError("--plain goes with --follow")
+
+
+class Then(NamedTuple):
+    """What to do once the orders are made."""
+
+    follow: bool
+    wait: bool
+    limit: float | None
+    plain: bool
+
+
+def then(api: Api, made: list[dict[str, Any]], common: Common, wanted: Then) -> int:
     """Wait for the orders or watch them, if wanted; the exit code."""
     from muster.cli import follow as watching
 
-    if not (follow or wait or limit is not None):
+    if not (wanted.follow or wanted.wait or wanted.limit is not None):
         if common.output == "table":
             table(made, COLUMNS, empty="no element matches: no orders were made")
         else:
             document({"orders": made}, common.output)
         return 0
-    left = watching.Limit(limit)
-    if follow:
-        watching.follow(api, made, common.output, left)
+    left = watching.Limit(wanted.limit)
+    if wanted.follow:
+        watching.follow(api, made, common.output, left, plain=wanted.plain)
     ended = watching.wait(api, made, left, common.output)
-    _tell(ended, common, follow=follow)
+    _tell(ended, common, follow=wanted.follow)
     return 0 if all(order["state"] == "finished" for order in ended) else 1
 
 
@@ -158,7 +180,7 @@ def _preview(answer: dict[str, Any], common: Common) -> None:
             Column(
                 title="INPUTS",
                 value=lambda order: "\n".join(
-                    f"{name} = {plain(value)}  ({order.get('sources', {}).get(name, 'order')})"
+                    f"{name} = {in_one_line(value)}  ({order.get('sources', {}).get(name, 'order')})"
                     for name, value in order.get("inputs", {}).items()
                 ),
                 flexible=True,
@@ -183,5 +205,5 @@ def named(orders: Sequence[str]) -> Iterator[None]:
     except UnreachableError as error:
         raise UnreachableError(f"{error.detail}; {goes_on(orders)}") from error
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nmuster: interrupted; {goes_on(orders)}\n")
+        note(f"interrupted; {goes_on(orders)}", prefix="\nmuster:")
         raise

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from cyclopts import Parameter
 
 from muster.cli import files
-from muster.cli.options import COMMON, Common, seconds
+from muster.cli.options import COMMON, PLAIN, Common, seconds
 from muster.cli.orders import SHORT
-from muster.cli.output import Column, age, clock, document, fields, plain, say, show, table, until
+from muster.cli.output import Column, age, clock, document, fields, say, show, table, until
+from muster.cli.output import plain as in_one_line
 from muster.mesh.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def fire(
     wait: Annotated[bool, Parameter(help="Wait until all its orders have ended.")] = False,
     follow: Annotated[bool, Parameter(help="Show their output until all have ended.")] = False,
     timeout: Annotated[str | None, Parameter(help="Wait no longer than this (30s, 5m).")] = None,
+    plain: Annotated[bool, Parameter(help=PLAIN)] = False,
     common: Common = COMMON,
 ) -> int:
     """Let a trigger go off now, as if its event had come.
@@ -42,6 +44,7 @@ def fire(
     from muster.cli.api import segment
     from muster.mesh.names import new_id
 
+    run.check_plain(plain=plain, follow=follow)
     body = files.value(event) if event is not None else None
     limit = None if timeout is None else seconds(timeout)
     with common.connect() as api:
@@ -55,7 +58,7 @@ def fire(
             return RefusedError.exit_code if is_refused else 0
         with run.named(made):
             orders = [api.get(f"/api/v1/orders/{segment(order)}") for order in made]
-            return run.then(api, orders, common, follow=follow, wait=wait, limit=limit)
+            return run.then(api, orders, common, run.Then(follow=follow, wait=wait, limit=limit, plain=plain))
 
 
 def _tell(trigger: str, reply: dict[str, Any]) -> None:
@@ -213,4 +216,4 @@ def _closely(firing: dict[str, Any]) -> None:
         )
     )
     section("Event")
-    fields((name, plain(value)) for name, value in (firing.get("event") or {}).items())
+    fields((name, in_one_line(value)) for name, value in (firing.get("event") or {}).items())
