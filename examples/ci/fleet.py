@@ -75,7 +75,7 @@ class Fleet:
     def runner(self, name: str) -> None:
         """Start an agent for a machine: on a real site, one on each host."""
         tokens = {name: self._secrets[name] for name in ("GITLAB_TOKEN", "ARTIFACT_TOKEN")}
-        self._start(name, ["agent", "--element", name], tokens)
+        self._start(name, ["agent", "--element", name, "--pass-env", *tokens], tokens)
 
     def stop(self) -> dict[str, int]:
         """Runners first, the mesh last, each with a signal; the exit codes."""

@@ -40,7 +40,7 @@ async def test_a_build_goes_on_at_another_runner_when_one_dies(tmp_path: Path) -
         inputs = {"project": 15, "repository": gitlab.git_url, "commit": commit, "ref": "refs/heads/main"}
         places = {"gitlab": gitlab.url, "artifacts": kept.url}
         async with Roles.started(tmp_path / "mesh") as mesh:
-            mesh.env |= {"GITLAB_TOKEN": "t", "ARTIFACT_TOKEN": "a"}
+            mesh.env |= {"GITLAB_TOKEN": "t", "ARTIFACT_TOKEN": "a", "MUSTER_PASS_ENV": "GITLAB_TOKEN,ARTIFACT_TOKEN"}
             await mesh.apply(*yaml.safe_load_all((CI / "manifests" / "build.yaml").read_text()))
             for name in ("r1", "r2"):
                 await mesh.agent(name)
