@@ -15,7 +15,7 @@ from muster.blueprints.kinds.noop import NoopFields
 from muster.blueprints.kinds.order import OrderFields
 from muster.blueprints.kinds.wait import WaitFields
 from muster.blueprints.manifest import object_kinds
-from muster.blueprints.provider import Schedule, provider_kinds
+from muster.blueprints.provider import Hook, Schedule, provider_kinds
 from tests.docs.generated import PAGES, diagram
 from tests.kit.processes import ROOT
 
@@ -23,6 +23,7 @@ BLUEPRINTS = ROOT / "docs" / "reference" / "blueprints.md"
 MANIFESTS = ROOT / "docs" / "reference" / "manifests.md"
 
 TRIGGERS = ROOT / "docs" / "triggers.md"
+WEBHOOKS = ROOT / "docs" / "webhooks.md"
 
 TABLES: list[tuple[str, type[msgspec.Struct]]] = [
     ("A blueprint", Blueprint),
@@ -78,11 +79,12 @@ def test_every_field_of_a_manifest_is_told(kind: str) -> None:
 @pytest.mark.parametrize("name", sorted(provider_kinds()))
 def test_every_field_of_a_provider_is_told(name: str) -> None:
     title = "gitlab" if name == "github" else name  # "the same fields", it says there
-    fields = told(section(TRIGGERS, f"`provider: {title}`"))
+    page = WEBHOOKS if issubclass(provider_kinds()[name], Hook) else TRIGGERS
+    fields = told(section(page, f"`provider: {title}`"))
     if issubclass(provider_kinds()[name], Schedule):
         fields |= told(section(TRIGGERS, "By the clock"))
     assert fields == set(provider_kinds()[name].__struct_encode_fields__)
-    assert f"`provider: {name}`" in TRIGGERS.read_text()
+    assert f"`provider: {name}`" in page.read_text()
 
 
 def test_every_kind_of_task_is_told() -> None:
