@@ -41,6 +41,22 @@ async def test_eventually_takes_assertions_as_not_yet_and_tells_the_last_one() -
         await eventually(lambda: False, within=0.05, what="never")
 
 
+async def test_eventually_shows_the_last_complete_answer_of_a_check_that_the_deadline_interrupts() -> None:
+    looks = 0
+
+    async def slower() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            await asyncio.Event().wait()
+        return False
+
+    with pytest.raises(AssertionError, match=r"not within 0\.1 s: never; last answer: False"):
+        await eventually(slower, within=0.1, what="never")
+    with pytest.raises(AssertionError, match="the first check was interrupted"):
+        await eventually(slower, within=0.1, what="never")
+
+
 async def test_a_tree_is_killed_with_those_who_left_the_session() -> None:
     script = "setsid sleep 1000 & echo started; wait"
     async with Program.start(["bash", "-c", script]) as program:

@@ -32,22 +32,24 @@ async def eventually(check: Callable[[], T], within: float = ..., what: str = ..
 async def eventually(check: Callable[[], Any], within: float = 10.0, what: str = "") -> Any:
     """The first true answer of `check` (plain or async); an AssertionError in it means: not yet.
 
-    Use it where there is no event to wait for: a page, a table, another process.
+    Use it where there is no event to wait for: a page, a table, another process.  A failure shows the last complete
+    answer: the deadline nearly always interrupts a check, and that says nothing about what was wrong.
     """
-    last: object = None
+    last: object = "none, the first check was interrupted"
     loop = asyncio.get_running_loop()
     end = loop.time() + within
     while True:
+        limit = asyncio.timeout_at(end)
         try:
             answer = check()
             if inspect.isawaitable(answer):
-                async with asyncio.timeout_at(end):
+                async with limit:
                     answer = await answer
             if answer:
                 return answer
             last = answer
         except (AssertionError, TimeoutError) as error:
-            last = error
+            last = last if isinstance(error, TimeoutError) and limit.expired() else error
         if loop.time() >= end:
             said = what or inspect.getsource(check).strip() if inspect.isfunction(check) else what
             raise AssertionError(f"not within {within:g} s: {said}; last answer: {last!r}")
