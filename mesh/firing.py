@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from muster.mesh.model import Moment, Wire
+
+MOST_DUE: Final = 5000
+"""The longest page of last due times."""
 
 
 class FiringState(StrEnum):
@@ -61,7 +66,7 @@ class FireRequest(Wire, omit_defaults=True):
     """The definition's version that it was matched with; if that is not the present one, nothing happens."""
     due: Moment | None = None
     """For a schedule: the time it was due."""
-    depth: int = 0
+    depth: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many firings stand above it, each having caused the next."""
     rejected: str = ""
     """Why it can make no orders, if the trigger service knows that already: it is put on the log with this reason."""
@@ -128,7 +133,7 @@ class DueQuery(Wire, omit_defaults=True):
     """Which schedules' last due times to tell: `muster.api.triggers.due`, in pages by name."""
 
     after: str = ""
-    limit: int = 5000
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_DUE)] = MOST_DUE
 
 
 class DueReply(Wire):

@@ -298,7 +298,7 @@ class ResumeRequest(Wire, omit_defaults=True):
     """An agent whose claim was refused asks what to do: `muster.agent.<element>.resume`."""
 
     order: Name
-    attempt: int
+    attempt: Annotated[int, msgspec.Meta(ge=0)]
     """The one that its message was for, or that it had: only that can be given up."""
     element: Name
     agent: Name
