@@ -20,6 +20,7 @@ from muster.agent.attempt import Attempt
 from muster.agent.isolation import working_folder
 from muster.agent.output import Output, Place
 from muster.agent.workshop import HEADERS
+from muster.blueprints.reach import Reach
 from muster.mesh import names
 from muster.mesh.errors import RefusedError, TooLargeError, from_problem
 from muster.mesh.jetstream import MSG_ID
@@ -80,6 +81,11 @@ class TaskContext:
         """User and group that programs run as, and whose the folder is; None: the agent's own."""
         user = self._attempt.isolation.user
         return None if user is None else user.owner
+
+    @property
+    def reach(self) -> Reach:
+        """Where the agent itself may connect to for tasks."""
+        return self._attempt.shop.reach
 
     @property
     def memo(self) -> Mapping[str, Any] | None:

@@ -25,6 +25,7 @@ from muster.agent.report import Teller
 from muster.agent.settings import AgentSettings
 from muster.agent.spawning import Spawner
 from muster.agent.workshop import Workshop
+from muster.blueprints.reach import Reach
 from muster.mesh import names
 from muster.mesh.connection import check_asks, connect
 from muster.mesh.environment import passed
@@ -144,6 +145,7 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         cgroups=cgroups,
         closing=asyncio.Event(),
         environment=passed(os.environ, settings.pass_env),
+        reach=Reach.of(settings.http_allow, settings.http_deny),
         next_id=lambda: f"{agent}.{next(counter)}",
     )
 

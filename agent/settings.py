@@ -32,6 +32,10 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Between SIGTERM and SIGKILL to a task that is cancelled or has run out of time."""
     pass_env: tuple[str, ...] = ()
     """Names of variables (`*` for any end or start) that tasks get of its environment, besides plain ones."""
+    http_allow: tuple[str, ...] = ()
+    """Networks, addresses and host names to which HTTP tasks may connect although a less specific rule denies it."""
+    http_deny: tuple[str, ...] = ()
+    """Those to which they must not, besides link-local addresses and cloud metadata."""
     run_as: str | None = None
     """The user that programs of tasks run as; None: the agent's own."""
     isolation: Literal["none", "cgroup"] = "none"

@@ -19,6 +19,7 @@ from muster.agent.output import Outputs
 from muster.agent.plan import Shelf
 from muster.agent.settings import AgentSettings
 from muster.agent.spawning import Spawner
+from muster.blueprints.reach import Reach
 from muster.mesh import records
 from muster.mesh.errors import TooLargeError, UnavailableError
 from muster.mesh.jetstream import MSG_ID, PubAck, Publisher
@@ -58,6 +59,8 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     """Set once this agent is to end: what may not run twice does not begin any more."""
     environment: Mapping[str, str]
     """What of our own environment is for programs of tasks."""
+    reach: Reach
+    """Where we may connect to for tasks."""
     next_id: Callable[[], str]
     """A message id that nobody else uses: what is sent again keeps it, so JetStream stores it once."""
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import msgspec
 
 from muster.blueprints.definition import Task
+from muster.blueprints.reach import Reach
 from muster.mesh.errors import Problem
 from muster.mesh.model import Child, OrderRequest
 
@@ -95,6 +96,11 @@ class Context(Protocol):
     @property
     def owner(self) -> tuple[int, int] | None:
         """User and group that programs run as, and whose the folder is; None: the agent's own."""
+        ...
+
+    @property
+    def reach(self) -> Reach:
+        """Where the agent itself may connect to for tasks."""
         ...
 
     @property

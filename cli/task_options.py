@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from cyclopts import Group, Parameter
 
 from muster.blueprints.definition import size
+from muster.blueprints.reach import Reach
 from muster.cli.options import seconds
 from muster.mesh.errors import UsageError
 from muster.mesh.settings import setting
@@ -45,6 +46,24 @@ class TaskOptions:
         ),
     ] = ()
 
+    http_allow: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=TASKS,
+            consume_multiple=True,
+            help="Where `uses: http` may connect to although a less specific rule denies it: networks (10.0.0.0/8), "
+            "addresses, host names, *.SUFFIX. [env: MUSTER_HTTP_ALLOW, with commas]",
+        ),
+    ] = ()
+    http_deny: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=TASKS,
+            consume_multiple=True,
+            help="Where it must not, besides link-local addresses and cloud metadata; * for everywhere. "
+            "[env: MUSTER_HTTP_DENY, with commas]",
+        ),
+    ] = ()
     run_as: Annotated[
         str | None,
         Parameter(group=TASKS, help="The user that they run as; takes root's agent. [env: MUSTER_RUN_AS]"),
@@ -78,7 +97,9 @@ class TaskOptions:
             "grace": timedelta(seconds=seconds(self.grace or setting("grace", "10s"))),
             "kill_grace": timedelta(seconds=seconds(self.kill_grace or setting("kill_grace", "10s"))),
             **self._walls(),
-            "pass_env": self.pass_env or tuple(filter(None, setting("pass_env", "").replace(" ", "").split(","))),
+            "pass_env": self.pass_env or _listed("pass_env"),
+            "http_allow": _rules("--http-allow", self.http_allow or _listed("http_allow")),
+            "http_deny": _rules("--http-deny", self.http_deny or _listed("http_deny")),
         }
 
     def _walls(self) -> dict[str, Any]:
@@ -107,7 +128,21 @@ class TaskOptions:
             "--processes": self.processes,
         }
         found = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-        return [*found, *(part for name in self.pass_env for part in ("--pass-env", name))]
+        lists = {"--pass-env": self.pass_env, "--http-allow": self.http_allow, "--http-deny": self.http_deny}
+        return [*found, *(part for option, values in lists.items() for value in values for part in (option, value))]
+
+
+def _rules(option: str, texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        Reach.of(deny=texts)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from error
+    return texts
+
+
+def _listed(name: str) -> tuple[str, ...]:
+    """A setting that is a list with commas."""
+    return tuple(filter(None, setting(name, "").replace(" ", "").split(",")))
 
 
 NO_OPTIONS: Final = TaskOptions()

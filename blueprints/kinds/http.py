@@ -13,6 +13,7 @@ from muster.blueprints.kinds.fields import check_fields, read_fields
 from muster.blueprints.kinds.http_fields import HttpFields, Secret, fits, is_expectation, shown_url
 from muster.blueprints.kinds.http_reply import ACCEPTED_CODING, Reply, read_reply
 from muster.blueprints.paths import join
+from muster.blueprints.reach import Reach
 from muster.blueprints.task import Context, Done, Failed, Outcome
 from muster.blueprints.templates import is_template
 from muster.mesh.environment import KEYS
@@ -64,7 +65,7 @@ class Http:
             return Failed(error=str(error), final=True)
         told = f"{fields.method.upper()} {shown_url(fields.url)}"
         started = time.monotonic()
-        reply = await _exchange(fields, headers, limit, secrets)
+        reply = await _exchange(fields, headers, limit, secrets, context.reach)
         if isinstance(reply, Failed):
             await context.write(f"{told}: {reply.error}\n".encode())
             return Failed(error=f"{told}: {reply.error}", final=reply.final)
@@ -113,13 +114,14 @@ def _headers(fields: HttpFields) -> tuple[dict[str, str], list[str]]:
 
 
 async def _exchange(
-    fields: HttpFields, headers: dict[str, str], limit: timedelta, secrets: Sequence[str]
+    fields: HttpFields, headers: dict[str, str], limit: timedelta, secrets: Sequence[str], reach: Reach
 ) -> Reply | Failed:
     with without("click"):  # else its command line comes along, with rich and pygments: memory for nothing
         import httpx
+    from muster.blueprints.kinds.http_connect import DeniedError
 
     try:
-        async with asyncio.timeout(limit.total_seconds()), _client(fields) as client:
+        async with asyncio.timeout(limit.total_seconds()), _client(fields, reach) as client:
             request = client.build_request(
                 fields.method.upper(), fields.url, headers=headers, params=fields.query or None, **_body(fields)
             )
@@ -130,7 +132,7 @@ async def _exchange(
                 await response.aclose()
     except TimeoutError:
         return Failed(error=f"no answer within {fields.timeout}")
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+    except (DeniedError, httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
         return Failed(error=str(error), final=True)
     except httpx.LocalProtocolError:
         return Failed(error="the request cannot be sent: a header or its name is not valid", final=True)
@@ -161,15 +163,13 @@ def _server(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _client(fields: HttpFields) -> httpx.AsyncClient:
-    import httpx
+def _client(fields: HttpFields, reach: Reach) -> httpx.AsyncClient:
+    from muster.blueprints.kinds import http_connect
 
     # Only https needs the certificates, and reading them takes longer than most requests.
     is_plain = fields.url.startswith("http://") and not fields.redirects
-    verify = False if is_plain else _certificates()
-    # The whole exchange has a limit; of its own accord httpx waits five seconds for each step of it.
-    headers = {"accept-encoding": ACCEPTED_CODING}
-    return httpx.AsyncClient(verify=verify, timeout=None, headers=headers)  # noqa: S113
+    certificates = None if is_plain else _certificates()
+    return http_connect.client(reach, certificates, {"accept-encoding": ACCEPTED_CODING})
 
 
 def _certificates() -> Any:

@@ -49,6 +49,13 @@ async def test_a_task_has_what_is_passed_and_its_order(
     assert not names & SECRETS.keys()
 
 
+async def test_an_http_task_connects_where_its_agent_may(broker: StandIn, agent_settings: AgentSettings) -> None:
+    task = {"name": "a", "uses": "http", "with": {"url": "http://127.0.0.1:1/"}}
+    async with running_agent(agent_settings, http_deny=("127.0.0.0/8",)):
+        await broker.done(order := await broker.order([task]))
+    assert b"the agent has --http-deny 127.0.0.0/8" in bytes(broker.output[f"{order}.a"])
+
+
 async def test_no_process_above_a_task_shows_a_secret(
     broker: StandIn, agent_settings: AgentSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

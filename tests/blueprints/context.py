@@ -14,6 +14,7 @@ from muster.blueprints.definition import Blueprint, Task
 from muster.blueprints.expressions import Condition, render
 from muster.blueprints.kinds import task_kinds
 from muster.blueprints.manifest import load
+from muster.blueprints.reach import Reach
 from muster.blueprints.resolve import resolve, validate
 from muster.blueprints.task import Done, Failed, Outcome
 from muster.mesh.environment import passed
@@ -33,6 +34,7 @@ class FakeContext:
         self.values: dict[str, Any] = {"inputs": self.inputs, "tasks": {}, "element": {}, "order": {"id": self.order}}
         self.environment = passed(os.environ)
         self.owner: tuple[int, int] | None = None
+        self.reach: Reach = given.get("reach", Reach())
         self.memo: Mapping[str, Any] | None = given.get("memo")
         self.children: Mapping[str, Child] = given.get("children", {})
         self.now: datetime = given.get("now", datetime(2026, 1, 1, tzinfo=UTC))
