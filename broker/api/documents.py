@@ -41,6 +41,15 @@ _MEANINGS: Final = {
     "503": "The mesh cannot take this just now; try again.",
 }
 
+_SUCCESSES: Final = {
+    200: "There is no new firing: the event had come before, or does not concern the trigger.",
+    201: "It was created.",
+}
+"""What a route's other success (`also`) means."""
+
+_BY_WORDS: Final = frozenset({"cursor", "where", "Idempotency-Key"})
+"""Parameters that are understood or not (400): they have no schema to fit (422)."""
+
 
 def config() -> OpenAPIConfig:
     """How the document is made and where it is served."""
@@ -128,8 +137,13 @@ def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("400", None)  # Litestar's own form of error, which never leaves this house
     statuses = {*map(str, opt.get("problems", ())), *([] if opt.get("public") else ["401", "403"])}
+    if also := opt.get("also"):
+        (first,) = responses.values()
+        responses[str(also)] = {**first, "description": _SUCCESSES[also]}
     if parameters := operation.get("parameters"):
         statuses.add("422")
+        if not _BY_WORDS.isdisjoint(each["name"] for each in parameters):
+            statuses.add("400")
         # OpenAPI 3.1 §4.8.12.1 has clients ignore a parameter of this name
         operation["parameters"] = [_present(each) for each in parameters if each["name"] != "Accept"]
     for status in sorted(statuses):

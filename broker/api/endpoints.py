@@ -16,7 +16,7 @@ from muster.broker.api.context import MOST_ITEMS, Api, idempotency_key, moment
 from muster.broker.api.decode import decode
 from muster.broker.api.endpoint import BY, endpoint
 from muster.broker.api.health import info as info_of
-from muster.broker.api.views import Listing, OrderListing, OrdersView
+from muster.broker.api.views import Listing, OrderListing, OrdersView, Preview
 from muster.broker.query import OrderFilter
 from muster.mesh.errors import InvalidError, Problem
 from muster.mesh.jetstream import MSG_ID
@@ -99,9 +99,9 @@ def orders_view(orders: list[Order]) -> OrdersView:
     return OrdersView(orders=orders)
 
 
-async def preview_orders(api: Api, request: Msg) -> dict[str, Any]:
+async def preview_orders(api: Api, request: Msg) -> Preview:
     """What `create` would make."""
-    return {"orders": await api.commands.preview(decode(OrderRequest, request.data)), "dry_run": True}
+    return Preview(orders=await api.commands.preview(decode(OrderRequest, request.data)))
 
 
 async def get_order(api: Api, request: Msg) -> Order:

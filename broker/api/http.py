@@ -44,7 +44,7 @@ def create_app(api: Api) -> Litestar:
         ],
         dependencies={"api": Provide(lambda: api, sync_to_thread=False)},
         exception_handlers=problems.HANDLERS,
-        before_request=problems.refuse_unknown_parameters,
+        before_request=problems.before_request,
         guards=[TokenGuard(settings.token) if settings.token else OriginGuard(settings.host)],
         request_max_body_size=settings.max_body,
         openapi_config=documents.config(),

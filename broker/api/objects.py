@@ -11,6 +11,7 @@ from litestar.params import Parameter
 from muster.blueprints.manifest import Loaded, object_kinds
 from muster.broker.api import manifests
 from muster.broker.api.context import PREFIX, AnyRequest, ApiDependency, Cursor, DryRun, Limit, Name
+from muster.broker.api.decode import check_keys
 from muster.broker.api.orders import BY
 from muster.broker.api.views import Listing
 from muster.mesh.errors import MALFORMED, InvalidError, Problem
@@ -76,7 +77,7 @@ def _put(kind: str) -> Any:
         operation_id=f"put_{kind}",
         summary=f"Create or change a {kind}",
         description="The body is its manifest, as YAML or JSON; `kind` and `name` may be left out.",
-        opt={"body": "Manifest", "problems": (400, 409, 413, 422, 503)},
+        opt={"body": "Manifest", "also": 201, "problems": (400, 409, 413, 422, 503)},
     )
     async def put_object(name: Name, request: AnyRequest, api: ApiDependency) -> Response[dict[str, Any]]:
         loaded = await _load_one(await request.body(), kind, name)
@@ -116,11 +117,16 @@ async def _load_one(body: bytes, kind: str, name: str) -> Loaded:
 
 
 def _named(body: bytes, kind: str, name: str) -> bytes:
-    """A JSON body with the kind and name of its address, where it leaves them out."""
+    """A JSON body with the kind and name of its address, where it leaves them out.
+
+    Raises:
+        InvalidError: it has a key twice in one object.
+    """
     try:
         raw = msgspec.json.decode(body)
     except MALFORMED:
         return body
     if not isinstance(raw, dict) or ("kind" in raw and "name" in raw):
         return body
+    check_keys(body, raw)
     return msgspec.json.encode({"kind": kind, "name": name, **raw})

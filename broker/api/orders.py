@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from litestar import Response, Router, get, post
+from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 
 from muster.broker.api.context import (
@@ -21,7 +22,7 @@ from muster.broker.api.context import (
     moment,
 )
 from muster.broker.api.decode import decode
-from muster.broker.api.views import JobListing, Listing, OrderListing, OrdersView
+from muster.broker.api.views import JobListing, Listing, OrderListing, OrdersView, Preview
 from muster.broker.query import OrderFilter
 from muster.mesh.model import Order, OrderRequest, OrderState
 
@@ -42,6 +43,7 @@ LONGEST_WAIT = 300.0
     summary="Make work orders",
     description="From a blueprint, for one element (`on`), for whichever member of a pool is free (`pool`), or for "
     "the elements that a CEL filter matches (`where`, with `count` or `all`).",
+    responses={200: ResponseSpec(Preview, generate_examples=False, description="What would be made (`dry_run`).")},
     opt={"body": "OrderRequest", "problems": (400, 404, 409, 413, 422, 503)},
 )
 async def create_orders(
@@ -49,11 +51,12 @@ async def create_orders(
     api: ApiDependency,
     key: IdempotencyKey = None,
     dry_run: DryRun = False,
-) -> Response[OrdersView | dict[str, Any]]:
+) -> Response[OrdersView]:
     """Make work orders."""
     wanted = decode(OrderRequest, await request.body())
     if dry_run:
-        return Response({"orders": await api.commands.preview(wanted), "dry_run": True}, status_code=200)
+        preview: Response[Any] = Response(Preview(orders=await api.commands.preview(wanted)), status_code=200)
+        return preview
     orders = await api.commands.create_orders(wanted, by=BY, key=idempotency_key(key))
     return Response(OrdersView(orders=orders), status_code=201)
 

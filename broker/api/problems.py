@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from functools import cache
 from typing import Any
 
 import msgspec
 import nats.errors
 import structlog
-from litestar import Request, Response
+from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.status_codes import (
+    HTTP_204_NO_CONTENT,
     HTTP_404_NOT_FOUND,
     HTTP_405_METHOD_NOT_ALLOWED,
     HTTP_413_REQUEST_ENTITY_TOO_LARGE,
@@ -105,14 +108,33 @@ def _parameter_problems(error: ValidationException) -> list[Problem]:
     return found or [Problem(message=error.detail)]
 
 
-async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """Refuse query parameters that the route does not have: a mistyped filter would list everything.
+async def before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Answer OPTIONS; refuse parameters that the route does not have: a mistyped filter would list everything.
+
+    Litestar's own answer to OPTIONS names the methods of the first of a path's handlers only.
 
     Raises:
-        InvalidError: there is one; all are told.
+        InvalidError: there is an unknown parameter; all are named.
     """
-    if not request.query_params:
-        return
+    if request.method == "OPTIONS":
+        allowed = ", ".join(_methods(request.app)[request.scope["path_template"]])
+        return Response(None, status_code=HTTP_204_NO_CONTENT, headers={"Allow": allowed})
+    if request.query_params:
+        _refuse_unknown_parameters(request)
+    return None
+
+
+@cache
+def _methods(app: Litestar) -> dict[str, list[str]]:
+    """The methods of each path."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            found[route.path_format] |= handler.http_methods
+    return {path: sorted(methods) for path, methods in found.items()}
+
+
+def _refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     fields = request.route_handler.parsed_fn_signature.parameters
     known = {getattr(field.kwarg_definition, "query", None) or name for name, field in fields.items()}
     known -= {"api", "request"} | set(request.path_params)

@@ -33,7 +33,7 @@ FiringId = Annotated[str, Parameter(description="The firing's id, or as much of 
     summary="Let a trigger go off",
     description="The body, any JSON, is the body of the event; it may be empty. The answer is 202 once the firing is "
     "on the log, and 200 if there is no new one: the event had come before, or does not concern the trigger.",
-    opt={"body": ANYTHING, "problems": (400, 404, 413, 503)},
+    opt={"body": ANYTHING, "also": 200, "problems": (400, 404, 413, 503)},
 )
 async def fire(
     name: Name,

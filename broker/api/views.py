@@ -20,6 +20,13 @@ class OrdersView(View):
     orders: list[Order]
 
 
+class Preview(View):
+    """The orders that a request would make."""
+
+    orders: list[dict[str, Any]]
+    dry_run: bool = True
+
+
 class Listing(View):
     """One page of a list."""
 

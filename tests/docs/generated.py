@@ -151,8 +151,9 @@ being null on the last page. How to ask over NATS: [Orders over NATS](../how-to/
 
 ## HTTP
 
-The broker serves its own OpenAPI 3.1 document at `/schema/openapi.json`. Every route but `/healthz`, `/readyz` and the
-OpenAPI document asks for `Authorization: Bearer …` ([Tokens](../how-to/secure.md#tokens)). An `Idempotency-Key` header
+The broker serves its own OpenAPI 3.1 document at `/schema/openapi.json`. Every route but `/healthz` and `/readyz`, the
+document too, asks for `Authorization: Bearer …` ([Tokens](../how-to/secure.md#tokens)). A JSON body with a key twice in
+one object is refused with 422. An `Idempotency-Key` header
 makes `POST /api/v1/orders` safe to repeat.
 
 {table(["route", "what it does"], routes)}

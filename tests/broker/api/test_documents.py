@@ -115,3 +115,54 @@ async def test_parameters_have_a_description(mesh: Mesh) -> None:
 async def test_it_needs_nothing_from_elsewhere(mesh: Mesh) -> None:
     assert "jsdelivr" not in (await mesh.http.get("/schema/openapi.json")).text
     assert (await mesh.http.get("/schema")).status_code in {200, 404}
+
+
+async def test_the_methods_of_a_path_are_those_that_options_names(mesh: Mesh) -> None:
+    document = await served(mesh)
+    for path, item in document["paths"].items():
+        if path == "/hooks/{trigger}":
+            continue  # a trigger service's, not the broker's
+        answer = await mesh.http.options(path.replace("{", "").replace("}", ""))
+        allowed = {method.strip() for method in answer.headers["allow"].split(",")}
+        documented = {method.upper() for method in item if method != "parameters"}
+        probe = {"HEAD"} if path in {"/healthz", "/readyz"} else set()  # as GET: the document does not repeat it
+        assert allowed == documented | {"OPTIONS"} | probe, path
+        refused = await mesh.http.request("PATCH", path.replace("{", "").replace("}", ""))
+        assert refused.status_code == 405, path
+        assert {method.strip() for method in refused.headers["allow"].split(",")} == allowed, path
+
+
+async def test_every_operation_has_the_answers_that_its_parameters_can_bring_about(mesh: Mesh) -> None:
+    document = await served(mesh)
+    tried = 0
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            names = {each["name"]: each for each in operation.get("parameters", ())}
+            bad = {"cursor": "x", "where": "true"}.keys() & names.keys()
+            for name in bad:
+                answer = await mesh.http.request(method, path.replace("{name}", "web01"), params={name: "x y"})
+                assert str(answer.status_code) in operation["responses"], (method, path, name, answer.text)
+                tried += 1
+            if "Idempotency-Key" in names:
+                order = (await mesh.order())["id"]
+                place = path.replace("{order}", order).replace("{name}", "web01")
+                body = b'{"blueprint":"hello","on":"web01"}'
+                answer = await mesh.http.request(method, place, headers={"Idempotency-Key": "x" * 999}, content=body)
+                assert answer.status_code == 400, (place, answer.text)
+                assert "400" in operation["responses"], (method, path)
+                tried += 1
+    assert tried > 10
+
+
+async def test_exactly_one_schema_fits_each_success(mesh: Mesh) -> None:
+    document = await served(mesh)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for status, answer in operation["responses"].items():
+                for content in answer.get("content", {}).values():
+                    assert "oneOf" not in content["schema"], (method, path, status)
+    created = document["paths"]["/api/v1/orders"]["post"]["responses"]
+    schemas = {status: created[status]["content"]["application/json"]["schema"]["$ref"] for status in ("200", "201")}
+    assert schemas == {"200": "#/components/schemas/Preview", "201": "#/components/schemas/OrdersView"}
+    for path, methods in (("/api/v1/machines/{name}", "put"), ("/api/v1/triggers/{name}/fire", "post")):
+        assert len([status for status in document["paths"][path][methods]["responses"] if status < "3"]) == 2
