@@ -22,6 +22,7 @@ MOST_PROBLEMS = 50
 LONGEST_SHOWN = 80
 """Characters of a key."""
 
+_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,7 +36,7 @@ def decode(kind: type[T], data: bytes, deepest: int = DEEPEST) -> T:
     try:
         decoded: T = _decoder(kind).decode(data)
         check_levels(data, deepest)
-        check_keys(data, msgspec.json.decode(data))
+        check_keys(data, _decode(data))
     except msgspec.ValidationError as error:
         raise _explained(kind, data, error) from None
     except MALFORMED as error:
@@ -61,15 +62,15 @@ def value(data: bytes) -> Any:
 def check_keys(data: bytes, found: Any) -> None:
     """See that no object of a JSON text has a key twice: the later one would hide the earlier (RFC 8259 §4).
 
-    What was found in the text is written again, which takes a microsecond for an order. A hidden field took its
+    What was found in the text is written again: two or three microseconds for an order. A hidden field took its
     colon with it; a colon that was written as an escape comes back as itself. Only where the numbers of colons
     differ are the keys looked at.
 
     Raises:
         InvalidError: there is one; all are named.
     """
-    colons = data.count(b":") + data.count(rb"\u003a") + data.count(rb"\u003A")
-    if colons != _encode(found).count(b":") and (twice := _twice(data)):
+    escaped = data.count(rb"\u003a") + data.count(rb"\u003A") if rb"\u003" in data else 0
+    if data.count(b":") + escaped != _encode(found).count(b":") and (twice := _twice(data)):
         problems = [Problem(message=f"the key {key!r} stands twice in one object", path=key) for key in twice]
         raise InvalidError("the later of two equal keys would hide the earlier", *problems[:MOST_PROBLEMS])
 
