@@ -23,8 +23,9 @@ from muster.blueprints.expressions import (
     element_data,
     environment,
     missing_key,
+    reason,
     text_functions,
-    told,
+    words_of,
 )
 from muster.blueprints.paths import join
 from muster.blueprints.references import EVENT_SCOPE, missing_in, only, path_of, reads
@@ -73,11 +74,8 @@ class _OverEvent:
 
     def failed(self, why: str, values: Mapping[str, Any]) -> EvaluationError:
         """It cannot be evaluated, in words."""
-        missing = missing_key(why)
-        if missing:
-            missing = missing_in(self.text, {name: values[name] for name in self._variables}, missing) or missing
-        reason = f"there is no `{missing}`" if missing else told(why)
-        return EvaluationError(f"{self.told} cannot be worked out: {reason}")
+        seen = {name: values[name] for name in self._variables}
+        return EvaluationError(f"{self.told} cannot be worked out: {reason(why, self.text, seen)}")
 
 
 class EventValue(_OverEvent):
@@ -120,11 +118,11 @@ class EventValue(_OverEvent):
     def _looked_up(self, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
         value: Any = values
         for place, name in enumerate(path):
-            if not isinstance(value, Mapping) or name not in value:
-                missing = ""
-                for part in path[: place + 1]:
-                    missing = join(missing, part)
-                raise EvaluationError(f"{self.told} cannot be worked out: there is no `{missing}`")
+            if not isinstance(value, Mapping):
+                why = f"`{join('', *path[:place])}` is {words_of(value)}, which has no fields"
+                raise EvaluationError(f"{self.told} cannot be worked out: {why}")
+            if name not in value:
+                raise EvaluationError(f"{self.told} cannot be worked out: there is no `{join('', *path[: place + 1])}`")
             value = value[name]
         return value
 
@@ -138,7 +136,7 @@ class EventValue(_OverEvent):
         if isinstance(value, bool | int | float):
             value = canonical(value).decode()
         if not isinstance(value, str):
-            raise EvaluationError(f"{self.told} must give text, but gives {_words(value)}")
+            raise EvaluationError(f"{self.told} must give text, but gives {words_of(value)}")
         if len(value) > LONGEST_KEY:
             raise EvaluationError(f"{self.told} gives {len(value)} characters; the most are {LONGEST_KEY}")
         return value
@@ -151,7 +149,7 @@ class EventValue(_OverEvent):
         """
         value = self.of(values)
         if not isinstance(value, list):
-            raise EvaluationError(f"{self.told} must give a list, but gives {_words(value)}")
+            raise EvaluationError(f"{self.told} must give a list, but gives {words_of(value)}")
         if len(value) > MOST_ITEMS:
             raise EvaluationError(f"{self.told} gives {len(value)} items; the most are {MOST_ITEMS}")
         return value
@@ -214,14 +212,6 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(name, str) and _is_json(inner) for name, inner in value.items())
     return value is None or isinstance(value, str | bool | int | float)
-
-
-def _words(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        return "text"
-    return "a map" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else "a number"
 
 
 @lru_cache(maxsize=8)

@@ -20,6 +20,7 @@ from muster.blueprints.references import (
     Scope,
     calls,
     check_references,
+    fieldless_in,
     missing_in,
     only,
     reads,
@@ -124,14 +125,15 @@ class Condition:
             EvaluationError: it reads something that is not there, or compares what cannot be compared.
         """
         inner_texts.begin()
-        value = self._evaluated(values)
+        result = self._evaluated(values)
+        value = result.value()
         if isinstance(value, bool):
             return value
-        error = str(value)
-        if missing := missing_key(error):
-            path = missing_in(self.text, values, missing) or missing
-            raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: there is no `{path}`")
-        raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {told(error)}")
+        if result.type().name() == "ERROR":
+            raise EvaluationError(
+                f"`{self.text.strip()}` cannot be worked out: {reason(str(value), self.text, values)}"
+            )
+        raise EvaluationError(f"`{self.text.strip()}` must be true or false, but gives {words_of(value)}")
 
     def _evaluated(self, values: Mapping[str, Any]) -> Any:
         data = {name: _read(values.get(name, {}), fields) for name, fields in self._fields.items()}
@@ -140,7 +142,7 @@ class Condition:
                 f"`{self.text.strip()}` could take too long on the values that it reads; read fewer or smaller ones"
             )
         try:
-            return self._expression.eval(data=data).value()
+            return self._expression.eval(data=data)
         except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # data that CEL has no form for
             raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {error}") from None
 
@@ -292,11 +294,40 @@ def missing_key(error: str) -> str:
     return found[1] if found else ""
 
 
+def reason(error: str, text: str, values: Mapping[str, Any]) -> str:
+    """Why an expression cannot be worked out on these values, in words."""
+    if missing := missing_key(error):
+        return f"there is no `{missing_in(text, values, missing) or missing}`"
+    if _FIELDLESS.search(error) and (found := fieldless_in(text, values)):
+        return f"`{found[0]}` is {words_of(found[1])}, which has no fields"
+    return told(error)
+
+
+def words_of(value: Any) -> str:
+    """What kind of JSON a value is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    kinds = {Mapping: "a map", list | tuple: "a list", str: "text", bytes: "bytes", int | float: "a number"}
+    return next((words for kind, words in kinds.items() if isinstance(value, kind)), "nothing")
+
+
 _MISSING = re.compile(r'Key not found in map : "(.*)"')
+_FIELDLESS = re.compile(r"Applying SELECT to non-message type|Invalid container type: ")
 _ERROR = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
 _OVERLOAD = re.compile(
     r"(?:found no matching overload for '|No matching overloads found : )([^'(]*)(?:' applied to ')?(\(.*\))"
+)
+_IN_WORDS = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Applying SELECT to non-message type", "it reads a field of something that has none"),
+        (r"No matching overloads found : <iter_range>", "it goes through something that is neither a list nor a map"),
+        (r"No matching overloads found : @in", "`in` searches something that is neither a list nor a map"),
+        (r"No matching overloads found : (\(.*\))\.(\w+)\(.*\)", r"`\2` cannot be used on \1"),
+        (r"Index error: index=(-?\d+) size=(\d+)", r"a list of \2 has no item \1"),
+        (r"Key not found in map : (.*)", r"a map has no key \1"),
+    )
 )
 
 
@@ -331,6 +362,9 @@ _OPERATORS = re.compile(r"^_?([^_]+)_?$")
 def told(message: str) -> str:
     """The library's message in words."""
     message = re.sub(r"^[A-Z_]+: ", "", message)
+    for pattern, words in _IN_WORDS:
+        if known := pattern.fullmatch(message):
+            return known.expand(words)
     if overload := _OVERLOAD.match(message):
         operator = _OPERATORS.sub(r"\1", overload[1])
         return f"`{operator}` cannot be used on {overload[2]}"

@@ -93,22 +93,31 @@ def check_references(text: str, scope: Scope) -> Iterator[Problem]:
 
 def missing_in(text: str, values: Mapping[str, Any], name: str) -> str | None:
     """The path that `text` reads and that ends with a `name` which `values` do not have there: `event.body.ref`."""
+    ends = _ends(text, values)
+    return next(
+        (join(path, member) for path, value, member in ends if isinstance(value, Mapping) and member == name), None
+    )
+
+
+def fieldless_in(text: str, values: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """The first path of which `text` reads a field though its value is no map, and the value."""
+    return next(((path, value) for path, value, _ in _ends(text, values) if not isinstance(value, Mapping)), None)
+
+
+def _ends(text: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """How far each path of `text` leads in `values`: the path, its value, and the member that it does not have."""
     tokens = tokens_of(text)
     for place in range(len(tokens)):
         if not _is_variable(tokens, place, tuple(values)):
             continue
-        path, value, after = tokens[place].text, values[tokens[place].text], place + 1
-        while isinstance(value, Mapping):
+        path, value = tokens[place].text, values[tokens[place].text]
+        member, after = _member(tokens, place + 1)
+        while member is not None and isinstance(value, Mapping) and member in value:
+            path, value = join(path, member), value[member]
             member, after = _member(tokens, after)
-            if member is None:
-                break
-            path = join(path, member)
-            if member not in value:
-                if member == name:
-                    return path
-                break
-            value = value[member]
-    return None
+        is_call = after < len(tokens) and tokens[after].text == "("
+        if member is not None and not is_call:
+            yield path, value, member
 
 
 def reads(text: str, variable: str) -> Fields | None:

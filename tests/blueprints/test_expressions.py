@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster.blueprints.event_expressions import EventValue
 from muster.blueprints.expressions import Condition, EvaluationError, EventCondition, Filter
 from muster.blueprints.references import reads
 from muster.mesh.errors import InvalidError
@@ -160,7 +162,7 @@ def test_a_condition_holds(text: str) -> None:
         ("tasks.disk.outputs.nope > 1", "there is no `tasks.disk.outputs.nope`"),
         ("tasks.nope.outputs.x > 1", "there is no `tasks.nope`"),
         ("inputs.limit > 'a'", "`>` cannot be used on"),
-        ("inputs.limit", "cannot be worked out"),
+        ("inputs.limit", "must be true or false, but gives a number"),
         ("inputs.limit / 0 == 1", "divide by zero"),
     ],
 )
@@ -194,6 +196,34 @@ def test_a_condition_is_only_given_what_it_reads() -> None:
     for text in ("event.body.huge == 1", 'event.body.bad == ""', "event.body.size() > 1"):
         with pytest.raises(EvaluationError, match="cannot be worked out"):
             EventCondition(text).holds({"event": event})
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "message"),
+    [
+        ('event.body.ref == "x"', "hello", "`event.body` is text, which has no fields"),
+        ("has(event.body.ref)", None, "`event.body` is nothing, which has no fields"),
+        ("event.body.a.b.c == 1", {"a": {"b": [5]}}, "`event.body.a.b` is a list, which has no fields"),
+        ('event.body["a"]["b"] == 1', {"a": 5}, "`event.body.a` is a number, which has no fields"),
+        ("from_json(event.body.text).x == 1", {"text": "[1]"}, "it reads a field of something that has none"),
+        ("event.body.exists(c, c.x == 1)", [1], "it reads a field of something that has none"),
+        ("event.body.exists(c, c == 1)", 5, "it goes through something that is neither a list nor a map"),
+        ("1 in event.body", 5, "`in` searches something that is neither a list nor a map"),
+        ("event.body[3] == 1", [1], "a list of 1 has no item 3"),
+        ("event.body[0] == 1", {"a": 1}, "a map has no key 0"),
+        ('event.body.a.startsWith("x")', {"a": 5}, "`startsWith` cannot be used on (int64)"),
+        ("event.body", "hello", "must be true or false, but gives text"),
+    ],
+)
+def test_an_event_of_another_shape_is_described(text: str, body: object, message: str) -> None:
+    with pytest.raises(EvaluationError, match=re.escape(message)):
+        EventCondition(text).holds({"event": {"body": body}})
+
+
+def test_a_field_of_a_text_is_described_in_each_and_key_too() -> None:
+    for text in ("event.body.ref", "size(event.body.ref) > 1"):
+        with pytest.raises(EvaluationError, match=re.escape("`event.body` is text, which has no fields")):
+            EventValue(text).of({"event": {"body": "hello"}})
 
 
 def test_what_is_missing_in_an_event_is_told_with_its_path() -> None:
