@@ -47,7 +47,7 @@ def _asker(request: Msg, element: str) -> str:
 
 
 async def join(api: Api, request: Msg) -> Welcome:
-    """An agent takes up its element."""
+    """An agent acts for its element from now on."""
     _must_fit(api, request)
     wanted = decode(JoinRequest, request.data)
     _asker(request, wanted.element)
@@ -55,7 +55,7 @@ async def join(api: Api, request: Msg) -> Welcome:
 
 
 async def join_of_before(api: Api, request: Msg) -> Welcome:
-    """Refused: agents of before asked here."""
+    """Refused: where agents of protocol 1 ask."""
     _must_fit(api, request)
     raise InvalidError(f"an agent joins by `{names.agent('NAME', 'join')}`")
 
@@ -70,7 +70,7 @@ def _must_fit(api: Api, request: Msg) -> None:
 
 
 async def leave(api: Api, request: Msg) -> Gone:
-    """An agent lets go of its element."""
+    """An agent does not act for its element any more."""
     wanted = decode(JoinRequest, request.data)
     _asker(request, wanted.element)
     await api.commands.leave(wanted)

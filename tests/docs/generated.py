@@ -76,7 +76,7 @@ def states() -> str:
 ## Records
 
 Everything that changes state is one of these, in the stream `{names.LOG_STREAM}`. A message that is no such record, or
-whose writer may not write it, changes nothing and is told as the event `record.refused`.
+whose writer may not write it, changes nothing and is reported as the event `record.refused`.
 
 {table(["record", "about", "written by", "it says"], _records())}
 """
@@ -109,12 +109,12 @@ def events() -> str:
 # Events
 
 {NOTE.format(source="mesh/events.py")}
-An event tells what happened. It is derived from a record, so its `id` (log sequence, and its place among the record's
+An event says what happened. It is derived from a record, so its `id` (log sequence, and its place among the record's
 events) is the same on every broker and after every replay.
 
 {table(["kind", "it means", "counter in `/metrics`"], rows)}
 
-A job that starts and ends within a quarter of a second is told of with its order's end: it makes one `job.…` event, of
+A job that starts and ends within a quarter of a second is reported with its order's end: it makes one `job.…` event, of
 its own end, and no `job.running`.
 
 ## Where to hear them
@@ -175,7 +175,7 @@ column where it has one. The command line ends with the exit code.
 
 
 def _service(endpoint: Endpoint) -> str:
-    return names.api(endpoint.noun, endpoint.verb) if endpoint.verb else f"muster.api.{endpoint.noun}"
+    return endpoint.subject.replace("*", "<element>")
 
 
 def _errors() -> list[tuple[str, type[MusterError]]]:
