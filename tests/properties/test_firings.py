@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, initialize, invariant, multiple, rule
@@ -17,6 +18,8 @@ from muster.mesh import names, records
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import Order, OrderState
 from tests.properties.test_state_machine import ELEMENTS, FLEET, POOL, Mesh, snapshot
+
+pytestmark = pytest.mark.timeout(300)  # some 10 s of a processor, which a busy host takes minutes for
 
 MOST = 2
 WHERE = "element.online && element.name != 'a'"

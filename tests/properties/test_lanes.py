@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import MultipleResults, initialize, invariant, multiple, precondition, rule
@@ -15,6 +16,8 @@ from muster.mesh import records
 from muster.mesh.firing import Firing, FiringState
 from tests.properties.test_firings import Firings, planned
 from tests.properties.test_state_machine import ELEMENTS, EPOCH, POOL, Mesh
+
+pytestmark = pytest.mark.timeout(300)  # some 10 s of a processor, which a busy host takes minutes for
 
 COOLDOWN = timedelta(seconds=10)
 KEYED: tuple[dict[str, Any], ...] = (

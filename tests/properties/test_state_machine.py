@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
@@ -27,6 +28,8 @@ from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE
 from muster.mesh import names, records
 from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
+
+pytestmark = pytest.mark.timeout(300)  # some 10 s of a processor, which a busy host takes minutes for
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 ELEMENTS = ("a", "b", "c.d")
