@@ -20,6 +20,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from muster.broker.state.loss import MOST_LOST
 from tests.kit import record
 from tests.kit.blueprints import WITNESS, blueprint, machine, script
 from tests.kit.roles import ENDS, Roles
@@ -43,6 +44,13 @@ FAULTS: Final = (
 
 RECOVERY: Final = 60.0
 """Seconds after the last fault in which every order must have ended."""
+
+REASONS: Final = {
+    "fails": ("task 'bad' failed", "lost:"),
+    "once": ("may not run twice",),
+    "family": ("cancelled by order",),  # a child that was cancelled with its parent, which was then retried
+}
+"""Why an order of a blueprint may fail, besides the loss of agents as often as any order may lose them."""
 
 INPUTS: Final = {"file": {"type": "string"}, "pause": {"type": "number", "default": 0.1}}
 
@@ -85,6 +93,8 @@ class Report(msgspec.Struct, kw_only=True):
     seed: int
     faults: list[str] = []
     states: dict[str, int] = {}
+    failures: dict[str, int] = {}
+    """Blueprint and reason of what failed, and how often."""
     orders: int = 0
 
 
@@ -213,6 +223,16 @@ class Driver:
         states = Counter(row[2] for row in before["orders"])
         assert set(states) <= ENDS
         self.report.states = dict(states)
+        orders = [msgspec.json.decode(row[-1]) for row in before["orders"]]
+        failed = [order for order in orders if order["state"] == "failed"]
+        self.report.failures = dict(Counter(f"{order['blueprint']}: {order['reason']}" for order in failed))
+        unexplained = [order for order in failed if not _may_fail(order)]
+        assert not unexplained, f"failed without a fault that explains it: {unexplained[:3]}"
+
+
+def _may_fail(order: dict[str, Any]) -> bool:
+    reasons = (*REASONS.get(order["blueprint"], ()), f"its agent was gone {MOST_LOST} times while it ran")
+    return any(reason in order["reason"] for reason in reasons)
 
 
 async def chaos(folder: Path, seed: int, seconds: float) -> Report:
@@ -237,6 +257,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="muster-chaos-") as folder:
         report = asyncio.run(chaos(Path(folder), seed, given.seconds))
     sys.stdout.write("\n".join(report.faults) + f"\n{report.orders} orders made, in the end {report.states}\n")
+    sys.stdout.writelines(f"{count} failed: {reason}\n" for reason, count in report.failures.items())
 
 
 if __name__ == "__main__":
