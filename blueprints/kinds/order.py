@@ -83,8 +83,8 @@ class ChildOrder:
 async def _orders(fields: OrderFields, context: Context) -> list[str]:
     """Ids of the child orders.
 
-    At a new try of the task, orders that failed are made again under another key: their old key
-    would only find the failed ones.
+    When the task starts anew, because of its `retry` or since its order was retried, orders that failed before are
+    made again under another key: their old key would only find the failed ones.
     """
     if context.memo is not None:
         return [str(order) for order in context.memo["orders"]]
@@ -100,9 +100,9 @@ async def _orders(fields: OrderFields, context: Context) -> list[str]:
         parent=context.order,
     )
     orders = await context.create_orders(request, key=context.job)
-    for again in range(2, context.attempt + 1):
-        if not any(_failed(context.children.get(order)) for order in orders):
-            break
+    again = 1
+    while any(_failed(context.children.get(order)) for order in orders):  # new ones are not among the children yet
+        again += 1
         orders = await context.create_orders(request, key=f"{context.job}#{again}")
     return orders
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,8 @@ async def blueprints(mesh: Roles) -> None:
         blueprint("grandparent", child("down", "parent")),
         blueprint("of-failure", child("down", "fails"), script("never", "true")),
         blueprint("of-failure-twice", child("down", "fails") | {"retry": {"attempts": 2, "delay": "10ms"}}),
+        blueprint("needs-file", script("test", 'test -e "$INPUT_FILE"'), inputs={"file": {}}),
+        blueprint("of-file", child("down", "needs-file", inputs={"file": "{{ inputs.file }}"}), inputs={"file": {}}),
         blueprint("of-long", child("down", "long")),
         blueprint("impatient", child("down", "long") | {"timeout": "300ms", "retry": {"attempts": 2, "delay": "10ms"}}),
         blueprint("short-pause", {"name": "pause", "uses": "wait", "with": {"for": "1h"}, "timeout": "300ms"}),
@@ -65,6 +68,20 @@ async def test_a_failed_child_fails_its_parent_and_says_why(mesh: Roles) -> None
     assert "1 of 1 child orders did not finish" in order["reason"]
     assert "exit code 4" in order["reason"]
     assert [job["name"] for job in order["jobs"]] == ["down"]
+
+
+async def test_a_retried_order_makes_its_failed_children_again(mesh: Roles, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    order = await mesh.run("of-file", "e2", inputs={"file": str(file)})
+    assert order["state"] == "failed"
+    for _ in range(2):  # the second time, two that failed are there
+        await mesh.post(f"orders/{order['id']}/retry")
+        assert (await mesh.final(order["id"]))["state"] == "failed"
+    file.touch()
+    await mesh.post(f"orders/{order['id']}/retry")
+    assert (await mesh.final(order["id"]))["state"] == "finished"
+    made = (await mesh.get("orders", parent=order["id"]))["items"]
+    assert sorted(found["state"] for found in made) == ["failed", "failed", "failed", "finished"]
 
 
 async def test_a_child_order_is_retried_as_often_as_its_task_says(mesh: Roles) -> None:
