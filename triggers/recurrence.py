@@ -19,7 +19,7 @@ import msgspec
 from dateutil import rrule
 
 from muster.triggers.day_times import DayTimes
-from muster.triggers.weeks import in_weeks
+from muster.triggers.weeks import in_weeks, year_of
 from muster.triggers.zones import END, MOMENT
 
 DAY: Final = timedelta(days=1)
@@ -86,16 +86,38 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
                 parts["bymonthday"] = start.day
                 if self.freq == rrule.YEARLY:
                     parts.setdefault("bymonth", start.month)
-        begin = self._near(start, after)
-        if begin >= END:
-            return
-        rule = rrule.rrule(self.freq, dtstart=begin + FAR, interval=self.interval, wkst=self.week_start, **parts)
         times = self._day_times(start)
-        every: Iterator[datetime] = takewhile(lambda day: day < END, (day - FAR for day in rule))
-        if weeks:
-            every = (day for day in every if in_weeks(day, weeks, self.week_start))
-        for _, days in groupby(every, self._period):
-            yield from self._chosen(list(days), times, after)
+        periods = self._weeks(weeks, parts, start, after) if weeks else self._calendar_periods(parts, start, after)
+        for days in periods:
+            yield from self._chosen(days, times, after)
+
+    def _calendar_periods(self, parts: Mapping[str, Any], start: datetime, after: datetime) -> Iterator[list[datetime]]:
+        """The days of each of the rule's years, months or weeks, from that of `after` on."""
+        begin = self._near(start, after)
+        if begin < END:
+            every = self._allowed(begin + FAR, self.interval, parts)
+            yield from (list(days) for _, days in groupby(every, self._period))
+
+    def _weeks(
+        self, weeks: tuple[int, ...], parts: Mapping[str, Any], start: datetime, after: datetime
+    ) -> Iterator[list[datetime]]:
+        """The days of each of the rule's years that are in its weeks, from a year before `after` on.
+
+        Years begin and end with their weeks, and are counted from that of the start: of its week, if the rule has that.
+        """
+        if after >= END:
+            return
+        first = year_of(start, self.week_start) if in_weeks(start, weeks, self.week_start) else start.year
+        begin = datetime(max(1, after.year - 1), 1, 1) + FAR - 7 * DAY  # noqa: DTZ001
+        every = (day for day in self._allowed(begin, 1, parts) if in_weeks(day, weeks, self.week_start))
+        for year, days in groupby(every, lambda day: year_of(day, self.week_start)):
+            if (year - first) % self.interval == 0:
+                yield list(days)
+
+    def _allowed(self, begin: datetime, interval: int, parts: Mapping[str, Any]) -> Iterator[datetime]:
+        """The days that the parts allow, from `begin` on, which is `FAR` ahead."""
+        rule = rrule.rrule(self.freq, dtstart=begin, interval=interval, wkst=self.week_start, **parts)
+        return takewhile(lambda day: day < END, (day - FAR for day in rule))
 
     def _period(self, day: datetime) -> int:
         """A number of the day's year, month or week."""

@@ -13,12 +13,21 @@ def in_weeks(day: date, numbers: Collection[int], week_start: int) -> bool:
 
     A week belongs to the year of its fourth day, also with the days that lie in the year before or after.
     """
-    fourth = day + timedelta(days=3 - (day.weekday() - week_start) % WEEK)
+    fourth = _fourth(day, week_start)
     number = (_ordinal(fourth) - 1) // WEEK + 1
     if number in numbers:
         return True
     left = (_ordinal(date(fourth.year, 12, 31)) - _ordinal(fourth)) // WEEK
     return -1 - left in numbers
+
+
+def year_of(day: date, week_start: int) -> int:
+    """The year that a day's week belongs to."""
+    return _fourth(day, week_start).year
+
+
+def _fourth(day: date, week_start: int) -> date:
+    return day + timedelta(days=3 - (day.weekday() - week_start) % WEEK)
 
 
 def _ordinal(day: date) -> int:

@@ -45,6 +45,16 @@ def test_a_week_without_a_day_means_that_of_its_begin() -> None:
         ("FREQ=YEARLY;BYWEEKNO=-1;BYDAY=SU", "1997-09-02", ["1997-12-28", "1999-01-03", "2000-01-02"]),
         ("FREQ=YEARLY;BYWEEKNO=1,53;BYDAY=SA;BYMONTH=1", "2026-06-01", ["2027-01-02", "2027-01-09", "2028-01-08"]),
         ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=20", "2027-05-18", ["2027-05-18", "2029-05-15"]),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=20", "2027-01-01", ["2027-05-21", "2029-05-18"]),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=1;BYDAY=MO", "2027-01-04", ["2027-01-04", "2029-01-01", "2030-12-30"]),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=53;BYDAY=SA", "2026-06-01", ["2027-01-02", "2033-01-01", "2049-01-02"]),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=1", "2029-12-31", ["2029-12-31", "2031-12-29"]),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=53", "2027-01-01", ["2027-01-01", "2032-12-31"]),
+        (
+            "FREQ=YEARLY;BYWEEKNO=1;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=1",
+            "2028-06-01",
+            ["2029-01-01", "2029-12-31", "2030-12-30", "2031-12-29"],
+        ),
     ],
 )
 def test_weeks_over_new_year(rrule: str, since: str, expected: list[str]) -> None:
