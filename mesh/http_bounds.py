@@ -1,4 +1,4 @@
-"""What a caller of an HTTP server may cost: bytes and seconds for a request's head, seconds for its body, connections.
+"""What a caller of an HTTP server may cost: bytes and seconds for a head, seconds for a body, requests, connections.
 
 All of it counts before anything is known of the caller, so before tokens and signatures.
 """
@@ -32,6 +32,9 @@ BODY_TIMEOUT: Final = 60.0
 
 REST_TIMEOUT: Final = 10.0
 """Seconds for the rest of a body that nobody reads any more, because the request was answered."""
+
+MAX_QUEUED: Final = 64
+"""Requests of one connection that wait until the one before them is answered."""
 
 MAX_CONNECTIONS: Final = 4096
 MAX_FOR_ONE: Final = 1024
@@ -184,6 +187,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if len(self.pipeline) >= MAX_QUEUED and not self.transport.is_closing():
+            self.crowd.complain("http.queued_too_many", address=self._address, limit=MAX_QUEUED)
+            self.transport.close()
+        if self.transport.is_closing():  # the parser still has what came with it
+            return
         self._moves += 1
         self._awaits_head = self._has_begun = False
         self._unlimit()
@@ -196,11 +204,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        if self.transport.is_closing():
+            return
         self._moves += 1
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self.transport.is_closing():
+            return
         self._moves += 1
         self._awaits_head, self._has_begun = True, False
         self._unlimit()

@@ -145,6 +145,24 @@ async def test_too_large_a_head_is_answered(server: HttpServer) -> None:
             assert await client.is_closed()
 
 
+async def test_a_few_requests_in_a_row_are_answered_in_order(server: HttpServer) -> None:
+    async with deadline(10), caller(server) as client:
+        await client.says(b"".join(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number for number in range(50)))
+        assert [await client.answer() for _ in range(50)] == [(200, b"/%d" % number) for number in range(50)]
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /hang HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["answered", "one hangs"])
+async def test_endless_requests_in_a_row_are_cut_before_they_cost_memory(server: HttpServer, start: bytes) -> None:
+    before = psutil.Process().memory_info().rss
+    with capture_logs() as logs:
+        async with deadline(20), caller(server) as mallory:
+            await mallory.says(*endless(start, GOOD, size=10_000_000))
+            with suppress(ConnectionError):
+                await mallory.reader.read()
+    assert psutil.Process().memory_info().rss - before < 40 * 2**20
+    assert [line["event"] for line in logs] == ["http.queued_too_many"]
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000, 70_000])
 async def test_large_heads_and_bodies_within_the_bounds_are_taken(server: HttpServer, size: int) -> None:
     headers = b"".join(b"x-%d: %s\r\n" % (number, b"a" * 200) for number in range(200))
