@@ -43,13 +43,22 @@ def convert(schema: Mapping[str, Any], value: Any) -> Any:
 def with_whole_numbers(schema: Mapping[str, Any], value: Any) -> Any:
     """The value with `3.0` as 3 where the schema says `integer`: they are one to JSON Schema, but not to a script."""
     if isinstance(value, float):
-        return int(value) if schema.get("type") == "integer" and value.is_integer() and fits(int(value)) else value
+        return int(value) if _wants_integer(schema) and value.is_integer() and fits(int(value)) else value
     if isinstance(value, dict):
         return {name: with_whole_numbers(_field(schema, name), inner) for name, inner in value.items()}
     if isinstance(value, list):
         items = _schema(schema.get("items"))
         return [with_whole_numbers(items, inner) for inner in value] if items else value
     return value
+
+
+def _wants_integer(schema: Mapping[str, Any]) -> bool:
+    """Whether the schema, or one that it is composed of, says `integer` and not `number`."""
+    types = schema.get("type", ())
+    if types:
+        return types == "integer" or (not isinstance(types, str) and "integer" in types and "number" not in types)
+    parts = [_schema(part) for word in ("allOf", "anyOf", "oneOf") for part in schema.get(word, ())]
+    return any(map(_wants_integer, parts)) and not any(part.get("type") == "number" for part in parts)
 
 
 def _field(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -105,3 +105,20 @@ def test_whole_numbers_are_integers_wherever_the_schema_says_so() -> None:
     value = {"a": 3.0, "b": [1.0, 2], "c": 3.0, "d": 4.0}
     assert canonical(with_whole_numbers(schema, value)) == b'{"a":3,"b":[1,2],"c":3.0,"d":4}'
     assert with_whole_numbers({"type": "integer"}, 1e300) == 1e300
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": ["integer", "null"]}, b"3"),
+        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, b"3"),
+        ({"oneOf": [{"type": "null"}, {"type": "integer"}]}, b"3"),
+        ({"allOf": [{"type": "integer"}, {"minimum": 1}]}, b"3"),
+        ({"type": ["integer", "number"]}, b"3.0"),
+        ({"anyOf": [{"type": "integer"}, {"type": "number"}]}, b"3.0"),
+        ({"type": "number"}, b"3.0"),
+        ({"minimum": 1}, b"3.0"),
+    ],
+)
+def test_composed_schemas_say_integer_too(schema: dict[str, Any], expected: bytes) -> None:
+    assert canonical(with_whole_numbers(schema, 3.0)) == expected
