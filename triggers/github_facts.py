@@ -28,6 +28,12 @@ Body = Mapping[str, Any]
 MOST_COMMITS: Final = 2048
 """GitHub lists no more of a push; Gitea and Forgejo list five unless set otherwise, and say how many there are."""
 
+MOST_COMMITS_OF_GOGS: Final = 5
+"""Gogs lists no more unless set otherwise, and does not say how many there are."""
+
+_SAYS_HOW_MANY: Final = ("head_commit", "total_commits", "size")
+"""Fields of a push by GitHub, which lists all, and by Gitea and Forgejo; Gogs sends none of them."""
+
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -72,7 +78,8 @@ def _push(body: Body) -> Understood:
         files=changed_files(commits),
         action="deleted" if not sha else "updated" if before else "created",
     )
-    has_all = len(commits) < MOST_COMMITS and lists_all(body, commits, "total_commits", "size")
+    most = MOST_COMMITS if any(field in body for field in _SAYS_HOW_MANY) else MOST_COMMITS_OF_GOGS
+    has_all = len(commits) < most and lists_all(body, commits, "total_commits", "size")
     return found._replace(all_files=has_all)
 
 

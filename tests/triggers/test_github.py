@@ -187,6 +187,16 @@ async def test_a_push_whose_files_are_not_all_listed_may_have_changed_any(
     assert answer.status_code == status, answer.text
 
 
+@pytest.mark.parametrize(("commits", "status"), [(4, 200), (5, 202)])
+async def test_gogs_lists_five_commits_and_does_not_say_whether_these_are_all(
+    served: Served, commits: int, status: int
+) -> None:
+    hub(served, paths=["src/**"])
+    body = {name: value for name, value in push(commits=[DOCS] * commits).items() if name != "head_commit"}
+    answer = await deliver(served, "push", body)
+    assert answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize("name", ["approved", "rejected", "comment"])
 async def test_reviews_of_gitea_are_known(served: Served, name: str) -> None:
     hub(served, events=[f"pull_request_{name}"], branches=["main"])
