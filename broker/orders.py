@@ -107,7 +107,8 @@ class Orders:
         if not self._runs(element, parent):  # it may have claimed it before we have read of that
             await self._query.read_up_to(parent)
             if not self._runs(element, parent):
-                raise ForbiddenError(f"{element} does not run order {parent or 'that it names no parent of'}")
+                which = f"the parent order {parent}" if parent else "any order: the request names no parent"
+                raise ForbiddenError(f"{element} does not run {which}")
         return await self.create_orders(request, by=by, key=key)
 
     def _runs(self, element: str, ident: str) -> bool:

@@ -12,7 +12,7 @@ from muster.cli.options import COMMON, Common
 from muster.cli.output import Column, document, say, table
 from muster.cli.roles import Data, Server
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, data_home, setting
-from muster.mesh.tokens import API, NATS, find
+from muster.mesh.tokens import API, NATS, find, kept_address
 
 if TYPE_CHECKING:
     from muster.cli.checks import Check
@@ -27,11 +27,12 @@ def doctor(
     """Check this installation, and say what is wrong and what to do about it."""
     from muster.cli import checks
 
-    api, where = common.api or setting("api", DEFAULT_API), server or setting("server", DEFAULT_SERVER)
+    api = common.api or setting("api", DEFAULT_API)
     folder = (data or data_home()).absolute()
     token = find(API, api, folder)
     if data is None and token is not None and token.owner is not None:
         folder = Path(token.source).parent  # where the mesh at this address keeps its data
+    where = server or setting("server", "") or kept_address(NATS, folder) or DEFAULT_SERVER
     found = checks.all_of(
         checks.Where(
             api=api,

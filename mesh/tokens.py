@@ -99,6 +99,13 @@ def find(door: Door, addresses: str, folder: Path) -> Token | None:
     return found.pop() if len(found) == 1 else None
 
 
+def kept_address(door: Door, folder: Path) -> str | None:
+    """Where the mesh of a data folder has a door open; None if it has not, or the folder is another's."""
+    with suppress(OSError, UnicodeDecodeError):
+        return _text(_address_file(door, folder)) or None
+    return None
+
+
 def refused(door: Door, who: str, token: Token | None) -> str:
     """What to say when a door does not take what it was shown."""
     way = (
