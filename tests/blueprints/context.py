@@ -45,7 +45,7 @@ class FakeContext:
         self._folder = folder
 
     def folder(self) -> Path:
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
     async def write(self, data: bytes) -> None:

@@ -85,7 +85,7 @@ async def test_disk_clean_check_counts_what_could_go(tmp_path: Path) -> None:
     assert outcomes["look"].outputs == {"count": 0, "bytes": 0}  # -mtime +0: changed more than a day ago
     for file in place.iterdir():
         os.utime(file, (0, 0))
-    outcomes, _ = await run_blueprint(blueprint("disk-clean-check"), tmp_path / "work", **inputs)
+    outcomes, _ = await run_blueprint(blueprint("disk-clean-check"), tmp_path / "again", **inputs)
     assert isinstance(outcomes["look"], Done)
     assert outcomes["look"].outputs == {"count": 2, "bytes": 500_000}
 

@@ -47,8 +47,8 @@ async def test_it_appends_its_start_and_end(tmp_path: Path) -> None:
 
 
 async def test_it_fails_its_first_tries(tmp_path: Path) -> None:
-    assert isinstance((await obey(tmp_path, "retry", tries=1))[0], Failed)
-    assert isinstance((await obey(tmp_path, "retry", tries=0))[0], Done)
+    assert isinstance((await obey(tmp_path / "one", "retry", tries=1))[0], Failed)
+    assert isinstance((await obey(tmp_path / "two", "retry", tries=0))[0], Done)
 
 
 async def test_it_says_the_outputs_it_is_given(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def story(orders: int) -> list[tuple[str, bytes]]:
         ]
     said += [(records.CancelRequested(order=f"firing{orders - 1}.{n}", by="test"), names.BROKER) for n in range(3)]
     said += [(records.CancelRequested(order=f"firing{orders - 2}.{n}", by="test"), names.BROKER) for n in range(3)]
+    said.append((records.Left(element="web01", agent="one", reason="it ends"), names.BROKER))
     said.append((records.Deleted(id="y", object_kind="machine", name="web01", by="test"), names.BROKER))
     return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
 

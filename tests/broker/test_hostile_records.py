@@ -66,6 +66,7 @@ async def test_no_record_costs_the_broker_its_connection(
             data=tmp_path / "other",
             api=ApiSettings(port=0),
             durability="fast",
+            open=True,
             ready_line=False,
         )
         async with AsyncExitStack() as stack:

@@ -83,7 +83,7 @@ def test_pages_are_put_together_up_to_the_limit() -> None:
 
 def test_event_streams_are_read_as_the_standard_says() -> None:
     content = (
-        b': pulse\n\nretry: 1000\n\nid: 1.0\ndata: {"a":\ndata: 1}\n\nevent: end\ndata: plain\n\n'
+        b': pulse\n\nretry: 1000\n\nid: 1.0\ndata: {"a":\ndata: 1}\n\nevent: end\ndata: "plain"\n\n'
         b'event: error\ndata: {"type": "urn:muster:problem:refused", "detail": "enough"}\n\n'
     )
     with answering(lambda _: (200, "text/event-stream; charset=utf-8", content)) as server, Api(server.url) as api:

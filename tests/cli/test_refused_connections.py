@@ -62,7 +62,7 @@ async def between(server: str) -> AsyncIterator[tuple[Between, str]]:
 
 
 async def test_a_role_whose_connection_is_closed_for_good_ends_and_says_why(tmp_path: Path) -> None:
-    env = clean_env(tmp_path, MUSTER_DATA=str(tmp_path / "data"))
+    env = clean_env(tmp_path, MUSTER_DATA=str(tmp_path / "data"), MUSTER_NATS_TOKEN="of-the-proxy-too")
     roles = {
         "broker": ("--http", "127.0.0.1:0"),
         "triggers": ("--http", "127.0.0.1:0"),
