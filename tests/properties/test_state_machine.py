@@ -214,6 +214,8 @@ class Mesh(RuleBasedStateMachine):
         known = self.state.orders.get(order)
         if known is not None and known.state is OrderState.OFFERED:
             actor = known.element or element
+            if known.element is None and known.pool and not self.state.fleet.may_serve(known.pool, actor):
+                return
             attempt = known.attempt + 1
             agent = self.state.fleet.elements[actor].last or ""
             record = records.Claimed(order=order, attempt=attempt, element=actor, agent=agent)
