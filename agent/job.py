@@ -171,20 +171,15 @@ async def _timed(running: Awaitable[Outcome], step: Step, context: TaskContext, 
 
 
 def _filled_in(step: Step, values: dict[str, Any]) -> Task:
-    from muster.blueprints.expressions import render
+    from muster.blueprints.templates import as_text, render
 
     task = step.task
     return replace(
         task,
         with_=render(task.with_, values),
         files=render(task.files, values),
-        env={name: _as_text(render(text, values, f"env.{name}")) for name, text in task.env.items()},
+        env={name: as_text(render(text, values, f"env.{name}")) for name, text in task.env.items()},
     )
-
-
-def _as_text(value: Any) -> str:
-    """A template that is one expression keeps its value's type; an environment holds text."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _fitting(attempt: Attempt, job: Job, outcome: Outcome) -> Outcome:

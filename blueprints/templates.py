@@ -63,6 +63,11 @@ def render(value: Any, values: Mapping[str, Any], path: str = "") -> Any:
     return value
 
 
+def as_text(value: Any) -> str:
+    """A rendered value where only text can be, in a file or an environment: what is not text is JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 def check_template(value: Any, path: str, scope: Scope | None = None) -> list[Problem]:
     """What is wrong with the templates in a value that stands at `path`.
 

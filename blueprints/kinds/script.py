@@ -14,7 +14,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -25,6 +25,7 @@ from muster.blueprints.kinds.script_files import Owner, write_file
 from muster.blueprints.paths import join
 from muster.blueprints.references import VARIABLES
 from muster.blueprints.task import Context, Done, Failed, Outcome
+from muster.blueprints.templates import as_text
 from muster.mesh.errors import Problem
 
 log = structlog.get_logger()
@@ -140,16 +141,11 @@ def _write_files(task: Task, folder: Path, owner: Owner) -> None:
         if why := bad_file_name(name):
             raise script_command.CannotRunError(f"files: {why}")
         try:
-            write_file(folder, name, _as_text(text).encode(), 0o700, owner)
+            write_file(folder, name, as_text(text).encode(), 0o700, owner)
         except OSError as error:
             if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
                 raise
             raise script_command.CannotRunError(f"files: {name!r} leads out of the working folder") from None
-
-
-def _as_text(value: Any) -> str:
-    """A template that is one expression keeps the value's type; in a file it is JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _outcome(code: int, outputs: Path) -> Outcome:
