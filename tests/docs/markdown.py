@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from tests.kit.processes import ROOT
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<info>.*)$")
+FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<info>.*)$")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -41,7 +42,7 @@ def blocks(page: Path) -> Iterator[Block]:
     opened: re.Match[str] | None = None
     start, lines = 0, list[str]()
     for number, line in enumerate(page.read_text().splitlines(), 1):
-        fence = _FENCE.match(line)
+        fence = FENCE.match(line)
         if opened is None:
             if fence is not None:
                 opened, start, lines = fence, number, []
@@ -64,7 +65,7 @@ def prose(page: Path) -> str:
     """A page without its blocks."""
     kept, inside = [], False
     for line in page.read_text().splitlines():
-        if _FENCE.match(line):
+        if FENCE.match(line):
             inside = not inside
         elif not inside:
             kept.append(line)

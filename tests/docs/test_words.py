@@ -1,0 +1,99 @@
+"""Docs, messages and comments are written in the words of the glossary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docs.words import Hit, in_page, in_python, in_text
+from tests.kit.processes import ROOT
+
+STILL_ALLOWED: Final[dict[str, int]] = {
+    "agent": 145,
+    "bench": 60,
+    "blueprints": 165,
+    "broker": 310,
+    "cli": 135,
+    "docs": 90,
+    "examples": 26,
+    "mesh": 160,
+    "tests": 530,
+    "triggers": 250,
+}
+"""How many refused words a room may still have.  A number may only shrink, and a line without hits must go."""
+
+ROOMS: Final = (
+    *("mesh", "blueprints", "broker", "agent", "triggers", "cli"),
+    *("bench", "examples", "deploy", "docs", "tests"),
+)
+
+
+@cache
+def hits() -> dict[str, list[Hit]]:
+    """Returns what is refused, by room; the pages at the top are the room `docs`."""
+    found: dict[str, list[Hit]] = {room: [] for room in ROOMS}
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*")):
+            found[room] += in_file(path)
+    for path in sorted(ROOT.glob("*.md")):
+        found["docs"] += in_file(path)
+    return found
+
+
+def in_file(path: Path) -> list[Hit]:
+    name = str(path.relative_to(ROOT))
+    match path.suffix:
+        case ".md":
+            return list(in_page(path, name))
+        case ".py" if name not in {"tests/docs/words.py", "tests/docs/test_words.py"}:
+            return list(in_python(path, name))
+    return []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_uses_the_words_of_the_glossary(room: str) -> None:
+    found = hits()[room]
+    allowed = STILL_ALLOWED.get(room, 0)
+    assert len(found) <= allowed, f"{len(found)} refused words, {allowed} allowed:\n" + "\n".join(map(str, found))
+    assert found or room not in STILL_ALLOWED, f"no word of {room} is refused any more: remove its line"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the broker tells the agent",
+        "Tell it what to do",
+        "as many as\n    may be",
+        "`auth` is no duration",
+        "# it goes\n# on where it was",
+        "what it is for, and for whom",
+        "must not begin",
+    ],
+)
+def test_a_refused_word_is_found(text: str) -> None:
+    assert list(in_text(text, "page"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "as soon as there is no leader",
+        "this is no longer true",
+        "`BEGIN IMMEDIATE`, and BEGIN",
+        "a stand-in for a standard",
+        "the field `mend` has a hint",
+        "[a page](tell.md)",
+        "it may take a while",
+    ],
+)
+def test_other_words_are_not_refused(text: str) -> None:
+    assert not list(in_text(text, "page"))
+
+
+if __name__ == "__main__":
+    for room, found in hits().items():
+        print(f"{room:12} {len(found):5}  {Counter(hit.word for hit in found).most_common(12)}")  # noqa: T201
