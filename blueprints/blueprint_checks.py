@@ -34,7 +34,7 @@ def check_blueprint(blueprint: Blueprint, catalog: Catalog) -> Iterator[Problem]
     if not blueprint.tasks:
         yield Problem(path="tasks" if blueprint.on_failure or blueprint.always else "", message="there are no tasks")
     if sum(1 for _ in blueprint.every_task()) > _MAX_TASKS:
-        yield Problem(path="tasks", message=f"more than {_MAX_TASKS} tasks", mend="split it with `uses: order`")
+        yield Problem(path="tasks", message=f"more than {_MAX_TASKS} tasks", hint="split it with `uses: order`")
     for path, task, scope, is_repeated in _tasks(blueprint):
         if is_repeated:
             message = f"there are two tasks named {task.name!r}; names are unique over all three lists"
@@ -74,7 +74,7 @@ def _check_inputs(blueprint: Blueprint) -> Iterator[Problem]:
     for name, schema in blueprint.inputs.items():
         path = join("inputs", name)
         if not _INPUT.fullmatch(name):
-            yield Problem(path=path, message=f"{name!r} is no name for an input", mend="letters, digits, '_' and '-'")
+            yield Problem(path=path, message=f"{name!r} is no name for an input", hint="letters, digits, '_' and '-'")
         other = variables.setdefault(variable(name), name)
         if other != name:
             message = f"a script could not tell it from input {other!r}: both are {variable(name)}"
@@ -87,7 +87,7 @@ def _check_inputs(blueprint: Blueprint) -> Iterator[Problem]:
 
 def _check_task(task: Task, path: str, scope: Scope) -> Iterator[Problem]:
     if not names.is_name(task.name):
-        yield Problem(path=join(path, "name"), message=f"{task.name[:80]!r} is no name", mend=names.NAME_RULE)
+        yield Problem(path=join(path, "name"), message=f"{task.name[:80]!r} is no name", hint=names.NAME_RULE)
     yield from _check_duration(task.timeout, join(path, "timeout"))
     if task.retry is not None:
         yield from _check_retry(task.retry, join(path, "retry"))
@@ -99,7 +99,7 @@ def _check_task(task: Task, path: str, scope: Scope) -> Iterator[Problem]:
     kinds = task_kinds()
     if task.uses not in kinds:
         message = f"there is no kind of task {task.uses!r}"
-        yield Problem(path=join(path, "uses"), message=message, mend=did_you_mean(task.uses, kinds))
+        yield Problem(path=join(path, "uses"), message=message, hint=did_you_mean(task.uses, kinds))
     else:
         yield from kinds[task.uses].check(task, path)
 

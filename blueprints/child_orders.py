@@ -22,7 +22,7 @@ def check_children(blueprint: Blueprint, catalog: Catalog) -> Iterator[Problem]:
         child = blueprint if name == blueprint.name else catalog.get("blueprint", name)
         if not isinstance(child, Blueprint):
             known = [other.name for other in catalog.all("blueprint")]
-            yield Problem(path=place, message=f"there is no blueprint {name!r}", mend=did_you_mean(name, known))
+            yield Problem(path=place, message=f"there is no blueprint {name!r}", hint=did_you_mean(name, known))
             continue
         cycle = _way_back(blueprint, child, catalog)
         if cycle:
@@ -42,7 +42,7 @@ def _check_inputs(task: Task, child: Blueprint, path: str) -> Iterator[Problem]:
     for name in given:
         if name not in child.inputs:
             message = f"blueprint {child.name!r} has no input {name!r}"
-            yield Problem(path=join(path, "inputs", name), message=message, mend=did_you_mean(name, child.inputs))
+            yield Problem(path=join(path, "inputs", name), message=message, hint=did_you_mean(name, child.inputs))
 
 
 def _child_tasks(blueprint: Blueprint) -> Iterator[tuple[str, Task]]:

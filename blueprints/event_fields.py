@@ -74,16 +74,16 @@ def _problem(read: Read, known: Collection[str] | None, body: Collection[str]) -
         return None
     first = read.names[0]
     if known is not None and first not in COMMON and first not in known:
-        mend = did_you_mean(first, [*COMMON, *known])
-        return Problem(message=f"no event of this provider has `{join('event', first)}`", mend=mend)
+        hint = did_you_mean(first, [*COMMON, *known])
+        return Problem(message=f"no event of this provider has `{join('event', first)}`", hint=hint)
     if first != "body" or len(read.names) == 1 or not read.is_dotted or read.names[1] in body:
         return None
     second = read.names[1]
     if near := get_close_matches(second, body, n=1, cutoff=CLOSE):
-        mend = (
+        hint = (
             f"did you mean {near[0]!r}? If your sender has it, write event.body[{msgspec.json.encode(second).decode()}]"
         )
-        return Problem(message=f"no event of these has `event.body.{second}`", mend=mend)
+        return Problem(message=f"no event of these has `event.body.{second}`", hint=hint)
     return None
 
 

@@ -186,7 +186,7 @@ def check_condition(text: str, path: str, scope: Scope) -> list[Problem]:
 
 def at(problem: Problem, path: str) -> Problem:
     """The problem of an expression that stands at `path`."""
-    return Problem(message=problem.message, path=path, line=problem.line, column=problem.column, mend=problem.mend)
+    return Problem(message=problem.message, path=path, line=problem.line, column=problem.column, hint=problem.hint)
 
 
 FILTER_NAMES = tuple(f"element.{name}" for name in ELEMENT_FIELDS)
@@ -258,7 +258,7 @@ def compiled(text: str, environment: Any, known: tuple[str, ...], left_out: froz
     if not text.strip():
         raise InvalidError("the expression is empty", Problem(message="the expression is empty", line=1, column=1))
     if refused := [
-        Problem(message=f"`{call.name}` is not available here", line=call.line, column=call.column, mend=_ASK)
+        Problem(message=f"`{call.name}` is not available here", line=call.line, column=call.column, hint=_ASK)
         for call in calls(text)
         if call.name in left_out
     ]:
@@ -283,7 +283,7 @@ def compiled_condition(text: str, environment: Any, known: tuple[str, ...], left
         message = f"it must be true or false, but is {_type_words(result)}"
         raise InvalidError(
             f"`{text.strip()}` is no condition",
-            Problem(message=message, line=1, column=1, mend="compare it with something: == != < > in"),
+            Problem(message=message, line=1, column=1, hint="compare it with something: == != < > in"),
         )
     return expression
 
@@ -343,14 +343,14 @@ def _problems(text: str, error: str, known: tuple[str, ...]) -> Iterator[Problem
         if name := _UNDECLARED.match(message):
             reference = name[1]
             start = lines[line - 1].rfind(reference.partition(".")[0], 0, column) if line <= len(lines) else -1
-            mend = _mend(reference, known)
+            hint = _hint(reference, known)
             at = start + 1 or column
-            yield Problem(message=f"there is no `{reference}`", line=line, column=at, mend=mend)
+            yield Problem(message=f"there is no `{reference}`", line=line, column=at, hint=hint)
         else:
             yield Problem(message=told(message), line=line, column=column)
 
 
-def _mend(reference: str, known: tuple[str, ...]) -> str:
+def _hint(reference: str, known: tuple[str, ...]) -> str:
     if reference == "element":
         return "read one of its fields: " + ", ".join(known)
     return did_you_mean(reference if "." in known[0] else reference.partition(".")[0], known)

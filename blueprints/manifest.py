@@ -183,7 +183,7 @@ class _Source:
             file=self.file,
             line=mark.line if mark else 0,
             column=mark.column if mark else 0,
-            mend=fault.mend,
+            hint=fault.hint,
         )
 
 

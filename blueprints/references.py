@@ -88,7 +88,7 @@ def check_references(text: str, scope: Scope) -> Iterator[Problem]:
         problem = unknown(scope, token.text, member, field)
         if problem is not None:
             line, column = _place(text, token)
-            yield Problem(message=problem[0], mend=problem[1], line=line, column=column)
+            yield Problem(message=problem[0], hint=problem[1], line=line, column=column)
 
 
 def missing_in(text: str, values: Mapping[str, Any], name: str) -> str | None:
@@ -236,7 +236,7 @@ def _member(tokens: list[Token], place: int) -> tuple[str | None, int]:
 
 
 def unknown(scope: Scope, variable: str, member: str, field: str | None) -> tuple[str, str] | None:
-    """What is wrong with `variable.member.field`, and the mend; None if it may be there."""
+    """What is wrong with `variable.member.field`, and the hint; None if it may be there."""
     if variable in ITEM_SCOPE.variables:
         return None
     if variable == "inputs":

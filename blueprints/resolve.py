@@ -75,9 +75,9 @@ def validate(blueprint: Blueprint, inputs: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
     for name in inputs:
         if name not in blueprint.inputs:
-            mend = did_you_mean(name, blueprint.inputs) or "the blueprint declares no inputs"
+            hint = did_you_mean(name, blueprint.inputs) or "the blueprint declares no inputs"
             message = f"blueprint {blueprint.name!r} has no input {name!r}"
-            problems.append(Problem(path=f"inputs.{name}", message=message, mend=mend))
+            problems.append(Problem(path=f"inputs.{name}", message=message, hint=hint))
     for name, schema in blueprint.inputs.items():
         if name in inputs:
             problems += schema_problems(schema, inputs[name], f"inputs.{name}")

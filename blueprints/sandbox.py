@@ -218,7 +218,7 @@ def evaluate(text: str, values: dict[str, Any], limit: int) -> Any:
 
 
 def faults(text: str, scope: Scope | None) -> list[tuple[str, int, str]]:
-    """What is wrong with a template: message, line (0 if unknown), mend."""
+    """What is wrong with a template: message, line (0 if unknown), hint."""
     try:
         _compiled(text)
     except TemplateSyntaxError as error:

@@ -50,5 +50,5 @@ def unknown_keywords(schema: Any, path: str) -> Iterator[Problem]:
             for key, inner in value.items():
                 yield from unknown_keywords(inner, join(path, name, key))
         elif name not in KEYWORDS and not name.startswith("x-"):
-            mend = did_you_mean(name, KEYWORDS) or "leave it out, or name it `x-…` if a tool of yours reads it"
-            yield Problem(path=join(path, name), message=f"JSON Schema has no keyword {name!r}", mend=mend)
+            hint = did_you_mean(name, KEYWORDS) or "leave it out, or name it `x-…` if a tool of yours reads it"
+            yield Problem(path=join(path, name), message=f"JSON Schema has no keyword {name!r}", hint=hint)

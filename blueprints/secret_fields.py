@@ -12,7 +12,7 @@ from muster.blueprints.paths import join
 from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem
 
-MEND = "write {env: NAME} or {file: PATH}, where the process finds it"
+HINT = "write {env: NAME} or {file: PATH}, where the process finds it"
 
 
 _LISTS = inspect.ListType | inspect.VarTupleType
@@ -48,8 +48,8 @@ def _parts(value: Any, kind: inspect.Type) -> Iterator[tuple[Any, inspect.Type, 
 
 def _check(value: Any, path: str) -> Iterator[Problem]:
     if not isinstance(value, dict):
-        yield Problem(path=path, message="a secret never stands in clear in a manifest", mend=MEND)
+        yield Problem(path=path, message="a secret never stands in clear in a manifest", hint=HINT)
     elif sum(isinstance(value.get(place), str) and bool(value[place]) for place in ("env", "file")) != 1:
-        yield Problem(path=path, message="a secret is found in exactly one place", mend=MEND)
+        yield Problem(path=path, message="a secret is found in exactly one place", hint=HINT)
     elif unknown := [name for name in value if name not in {"env", "file"}]:
-        yield Problem(path=path, message=f"there is no field {unknown[0]!r} in a secret", mend=MEND)
+        yield Problem(path=path, message=f"there is no field {unknown[0]!r} in a secret", hint=HINT)

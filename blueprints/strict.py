@@ -23,7 +23,7 @@ class Fault(NamedTuple):
 
     path: Path
     message: str
-    mend: str = ""
+    hint: str = ""
     at_key: bool = False
     """The field's name is wrong, not its value."""
 
@@ -78,8 +78,8 @@ def _walk_struct(value: Any, kind: inspect.StructType, path: Path) -> Iterator[F
         if key in fields:
             yield from _walk(inner, fields[key].type, (*path, key))
         else:
-            mend = did_you_mean(key, fields)
-            yield Fault((*path, key), f"there is no field {key!r} here", mend, at_key=True)
+            hint = did_you_mean(key, fields)
+            yield Fault((*path, key), f"there is no field {key!r} here", hint, at_key=True)
     for name, field in fields.items():
         if field.required and name not in value:
             yield Fault(path, f"the field {name!r} is missing")
@@ -112,8 +112,8 @@ def _walk_leaf(value: Any, kind: inspect.Type, path: Path) -> Iterator[Fault]:
             return
     choices = _choices(kind)
     if choices and value not in choices:
-        mend = did_you_mean(value, choices) if isinstance(value, str) else f"it may be {' or '.join(choices)}"
-        yield Fault(path, f"{_told(value)} is not possible here", mend)
+        hint = did_you_mean(value, choices) if isinstance(value, str) else f"it may be {' or '.join(choices)}"
+        yield Fault(path, f"{_told(value)} is not possible here", hint)
 
 
 def _choices(kind: inspect.Type) -> list[str]:
@@ -136,10 +136,10 @@ def _walk_bounds(value: Any, kind: inspect.Type, path: Path) -> Iterator[Fault]:
 
 
 def _mismatch(value: Any, wanted: str, path: Path) -> Fault:
-    mend = ""
+    hint = ""
     if wanted == "text" and isinstance(value, bool | int | float):
-        mend = f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
-    return Fault(path, f"expected {wanted}, got {_told(value)}", mend)
+        hint = f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+    return Fault(path, f"expected {wanted}, got {_told(value)}", hint)
 
 
 def _told(value: Any) -> str:

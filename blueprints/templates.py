@@ -81,8 +81,8 @@ def check_template(value: Any, path: str, scope: Scope | None = None) -> list[Pr
         from muster.blueprints import sandbox
 
         return [
-            Problem(message=message, path=path, line=line, column=1 if line else 0, mend=mend)
-            for message, line, mend in sandbox.faults(value, scope)
+            Problem(message=message, path=path, line=line, column=1 if line else 0, hint=hint)
+            for message, line, hint in sandbox.faults(value, scope)
         ]
     if isinstance(value, Mapping):
         return [problem for key, inner in value.items() for problem in check_template(inner, join(path, key), scope)]

@@ -42,7 +42,7 @@ def check_trigger(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
     yield from check_template(trigger.inputs, "inputs", trigger.scope)
     yield from _check_blueprint(trigger, catalog)
     if trigger.on_overlap != "queue" and trigger.max_open is None:
-        yield Problem(path="on_overlap", message="it says nothing without max_open", mend="say max_open too")
+        yield Problem(path="on_overlap", message="it says nothing without max_open", hint="say max_open too")
     yield from _check_cooldown(trigger.cooldown)
     yield from _check_debounce(trigger)
 
@@ -52,7 +52,7 @@ def _check_provider(trigger: Trigger) -> Iterator[Problem]:
     kind = kinds.get(trigger.provider)
     if kind is None:
         message = f"there is no provider {trigger.provider!r}"
-        yield Problem(path="provider", message=message, mend=did_you_mean(trigger.provider, kinds))
+        yield Problem(path="provider", message=message, hint=did_you_mean(trigger.provider, kinds))
         return
     in_clear = list(secret_problems(kind, trigger.with_))
     yield from in_clear
@@ -61,7 +61,7 @@ def _check_provider(trigger: Trigger) -> Iterator[Problem]:
     for fault in faults:
         path = join("with", *fault.path)
         if not any(path.startswith(place) for place in told):  # its message would show the secret
-            yield Problem(path=path, message=fault.message, mend=fault.mend)
+            yield Problem(path=path, message=fault.message, hint=fault.hint)
     if settings is not None:
         for problem in settings.problems():
             inner = problem.path if problem.path.startswith("[") else f".{problem.path}" if problem.path else ""
@@ -76,14 +76,14 @@ def _check_values(trigger: Trigger) -> Iterator[Problem]:
         yield from check_value(trigger.id, "id", event, "text")
         kind = providers.provider_kinds().get(trigger.provider)
         if kind is not None and issubclass(kind, providers.Schedule):
-            yield Problem(path="id", message="a time that is due is told by the time itself", mend="leave it out")
+            yield Problem(path="id", message="a time that is due is told by the time itself", hint="leave it out")
     if trigger.each is not None:
         yield from check_value(trigger.each, "each", event, "a list")
     if trigger.key is not None:
         yield from check_value(trigger.key, "key", trigger.scope.variables, "text")
         if trigger.cooldown is None and trigger.max_open is None and trigger.debounce is None:
-            mend = "set cooldown, max_open or debounce too"
-            yield Problem(path="key", message="nothing counts by it", mend=mend)
+            hint = "set cooldown, max_open or debounce too"
+            yield Problem(path="key", message="nothing counts by it", hint=hint)
 
 
 def _check_target(target: TriggerTarget, catalog: Catalog, scope: Scope) -> Iterator[Problem]:
@@ -108,11 +108,11 @@ def _check_target(target: TriggerTarget, catalog: Catalog, scope: Scope) -> Iter
     ):
         known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
         message = f"there is no element {target.on!r}"
-        yield Problem(path="target.on", message=message, mend=did_you_mean(target.on, known))
+        yield Problem(path="target.on", message=message, hint=did_you_mean(target.on, known))
     if target.pool is not None and not is_template(target.pool) and catalog.get("pool", target.pool) is None:
         known = [pool.name for pool in catalog.all("pool")]
         message = f"there is no pool {target.pool!r}"
-        yield Problem(path="target.pool", message=message, mend=did_you_mean(target.pool, known))
+        yield Problem(path="target.pool", message=message, hint=did_you_mean(target.pool, known))
 
 
 def _check_where(target: TriggerTarget, where: str, scope: Scope) -> Iterator[Problem]:
@@ -122,8 +122,8 @@ def _check_where(target: TriggerTarget, where: str, scope: Scope) -> Iterator[Pr
     yield from check_event_filter(where, "target.where", scope.variables)
     if target.queue:  # brokers ask such a filter again for each element that joins, long after the event
         message = "with queue, the filter cannot read the event: it is asked again when elements join or change"
-        mend = 'let the event choose a pool by its name: pool: "{{ event.body.pool }}"'
-        yield Problem(path="target.where", message=message, mend=mend)
+        hint = 'let the event choose a pool by its name: pool: "{{ event.body.pool }}"'
+        yield Problem(path="target.where", message=message, hint=hint)
 
 
 def _check_blueprint(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
@@ -131,13 +131,13 @@ def _check_blueprint(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
     if not isinstance(blueprint, Blueprint):
         known = [other.name for other in catalog.all("blueprint")]
         message = f"there is no blueprint {trigger.blueprint!r}"
-        yield Problem(path="blueprint", message=message, mend=did_you_mean(trigger.blueprint, known))
+        yield Problem(path="blueprint", message=message, hint=did_you_mean(trigger.blueprint, known))
         return
     for name, value in trigger.inputs.items():
         path = join("inputs", name)
         if name not in blueprint.inputs:
-            mend = did_you_mean(name, blueprint.inputs) or "the blueprint declares no inputs"
-            yield Problem(path=path, message=f"blueprint {blueprint.name!r} has no input {name!r}", mend=mend)
+            hint = did_you_mean(name, blueprint.inputs) or "the blueprint declares no inputs"
+            yield Problem(path=path, message=f"blueprint {blueprint.name!r} has no input {name!r}", hint=hint)
         elif not has_template(value):
             yield from schema_problems(blueprint.inputs[name], value, path)
 
@@ -166,8 +166,8 @@ def _check_debounce(trigger: Trigger) -> Iterable[Problem]:
     if not SHORTEST_QUIET <= quiet <= LONGEST_BURST:
         yield Problem(path="debounce", message="the quiet must last between 100ms and 1d")
     elif not quiet <= at_most <= LONGEST_BURST:
-        mend = f"set at_most between {burst.quiet} and 1d" if burst.at_most is not None else "set at_most too: 1d"
-        yield Problem(path="debounce", message="at_most must be between quiet and 1d", mend=mend)
+        hint = f"set at_most between {burst.quiet} and 1d" if burst.at_most is not None else "set at_most too: 1d"
+        yield Problem(path="debounce", message="at_most must be between quiet and 1d", hint=hint)
     if trigger.key is not None and mentions(trigger.key, ("item", "index")):
         message = "with debounce, the key must not read the item: an event waits as a whole"
-        yield Problem(path="key", message=message, mend="take the key from event")
+        yield Problem(path="key", message=message, hint="take the key from event")

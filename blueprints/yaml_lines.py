@@ -91,10 +91,10 @@ def _beyond_limits(value: Any, marks: Mapping[Path, Mark]) -> Iterator[Problem]:
             yield _at(_TOO_LARGE, path, marks, _QUOTE)
 
 
-def _at(message: str, path: Path, marks: Mapping[Path, Mark], mend: str = "") -> Problem:
+def _at(message: str, path: Path, marks: Mapping[Path, Mark], hint: str = "") -> Problem:
     mark = mark_of(marks, path)
     line, column = (mark.line, mark.column) if mark else (0, 0)
-    return Problem(message=message, path=join("", *path), line=line, column=column, mend=mend)
+    return Problem(message=message, path=join("", *path), line=line, column=column, hint=hint)
 
 
 _TOO_DEEP = f"more than {MAX_DEPTH} levels deep"
@@ -282,10 +282,10 @@ class _Reader:
             self._problem(event, path, f"the tag {event.tag} means nothing here", "leave it out")
         return name
 
-    def _problem(self, event: Any, path: Path, message: str, mend: str = "") -> None:
+    def _problem(self, event: Any, path: Path, message: str, hint: str = "") -> None:
         mark = event.start_mark
         self.problems.append(
-            Problem(message=message, path=join("", *path), line=mark.line + 1, column=mark.column + 1, mend=mend)
+            Problem(message=message, path=join("", *path), line=mark.line + 1, column=mark.column + 1, hint=hint)
         )
 
 

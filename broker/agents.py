@@ -42,7 +42,7 @@ class Agents(Objects):
     async def _joined(self, request: JoinRequest) -> Assignment:
         element = request.element
         if not names.is_name(element):
-            problem = Problem(message=f"{element!r} is no name", path="element", mend=names.NAME_RULE)
+            problem = Problem(message=f"{element!r} is no name", path="element", hint=names.NAME_RULE)
             raise InvalidError("the element's name is not valid", problem)
         if element not in self._state.fleet.elements:
             await self.apply(load(msgspec.json.encode({"kind": "machine", "name": element}).decode()), "agent")

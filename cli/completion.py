@@ -31,8 +31,8 @@ def completion(
     try:
         path = app.install_completion(shell=chosen)
     except OSError as error:
-        mend = f"print it with `muster completion {chosen}`, and put it where your shell looks"
-        raise RefusedError(f"cannot write {error.filename}: {error.strerror}; {mend}") from error
+        hint = f"print it with `muster completion {chosen}`, and put it where your shell looks"
+        raise RefusedError(f"cannot write {error.filename}: {error.strerror}; {hint}") from error
     sys.stdout.write(f"completion for {chosen} is in {path}; start a new shell to use it\n")
 
 

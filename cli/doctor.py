@@ -55,9 +55,9 @@ def doctor(
         ),
     )
     for check in found:
-        if check.mend:
+        if check.hint:
             say("")
-            say((f"{check.name}: ", "bold"), check.mend)
+            say((f"{check.name}: ", "bold"), check.hint)
     say("")
     say(_verdict(found))
     return 1 if wrong else 0

@@ -253,7 +253,7 @@ def check_open(is_open: bool, is_insecure: bool, *hosts: str) -> None:
     structlog.get_logger().warning(
         "access.open",
         addresses=list(hosts),
-        mend="no token is asked for: whoever reaches these may run programs as the agents' users; leave --open out",
+        hint="no token is asked for: whoever reaches these may run programs as the agents' users; leave --open out",
     )
 
 

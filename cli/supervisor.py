@@ -32,7 +32,7 @@ class Kept(Service):
     """A part of the mesh that is started again when it ends by itself, later and later if it ends soon.
 
     Before it was ready for the first time, its end is the end of all: something is wrong that
-    starting again does not mend.
+    starting again does not fix.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """All errors that a user can meet, in one hierarchy.
 
 The class docstring is the first half of the message, the fields the second: what, where, and the
-mend.  Exit code and HTTP status stand on the class, so each is decided in one place.
+hint.  Exit code and HTTP status stand on the class, so each is decided in one place.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     file: str = ""
     line: int = 0
     column: int = 0
-    mend: str = ""
+    hint: str = ""
     """What to do about it, a sentence."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.file and self.line else f"{self.file}: " if self.file else ""
         path = f"{self.path}: " if self.path else ""
-        mend = f" ({self.mend})" if self.mend else ""
-        return f"{place}{path}{self.message}{mend}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}{path}{self.message}{hint}"
 
 
 class MusterError(Exception):

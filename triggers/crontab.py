@@ -108,13 +108,13 @@ def read(text: str) -> Crontab | list[Problem]:
     line = text.strip().lower()
     if line.startswith("@"):
         if line not in NICKNAMES:
-            mend = f"there are {', '.join(NICKNAMES)}; for other spans take the provider interval"
-            return [_problem(Wrong(text.index("@"), f"there is no {line[:40]!r}", mend))]
+            hint = f"there are {', '.join(NICKNAMES)}; for other spans take the provider interval"
+            return [_problem(Wrong(text.index("@"), f"there is no {line[:40]!r}", hint))]
         return read(NICKNAMES[line])
     words = list(_WORDS.finditer(text))
     if len(words) not in {5, 6}:
-        mend = "write minute hour day month weekday, with seconds before them if you like"
-        return [_problem(Wrong(0, f"a cron line has 5 or 6 fields, this has {len(words)}", mend))]
+        hint = "write minute hour day month weekday, with seconds before them if you like"
+        return [_problem(Wrong(0, f"a cron line has 5 or 6 fields, this has {len(words)}", hint))]
     choices: dict[str, Choice] = {"second": choice("second", "0")}
     problems: list[Problem] = []
     for name, word in zip(list(FIELDS)[-len(words) :], words, strict=True):
@@ -131,7 +131,7 @@ def read(text: str) -> Crontab | list[Problem]:
 
 
 def _problem(wrong: Wrong, start: int = 0) -> Problem:
-    return Problem(path="cron", message=wrong.message, line=1, column=start + wrong.place + 1, mend=wrong.mend)
+    return Problem(path="cron", message=wrong.message, line=1, column=start + wrong.place + 1, hint=wrong.hint)
 
 
 def _compiled(choices: dict[str, Choice]) -> Crontab:

@@ -53,9 +53,9 @@ FIELDS: Final = {
 class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a problem
     """Something in the line, and its place there."""
 
-    def __init__(self, place: int, message: str, mend: str = "") -> None:
+    def __init__(self, place: int, message: str, hint: str = "") -> None:
         super().__init__(message)
-        self.place, self.message, self.mend = place, message, mend
+        self.place, self.message, self.hint = place, message, hint
 
 
 class MonthDay(NamedTuple):
@@ -197,8 +197,8 @@ def _numbers(field: Field, item: str, place: int) -> tuple[set[int], str]:
     last = _last(field, found, first, place)
     if last < first:
         if field.name != "weekday":
-            mend = f"write {found['last']}-{found['first']}, or two parts with a comma"
-            raise Wrong(place, f"{found['first']}-{found['last']} ends before it begins", mend)
+            hint = f"write {found['last']}-{found['first']}, or two parts with a comma"
+            raise Wrong(place, f"{found['first']}-{found['last']} ends before it begins", hint)
         last += 7
     chosen = list(range(first, last + 1, step))
     numbers = {number % 7 for number in chosen} if field.name == "weekday" else set(chosen)
@@ -223,8 +223,8 @@ def _step(field: Field, found: re.Match[str], place: int) -> int:
         raise Wrong(at, f"{found['step']!r} is no step", "write a whole number from 1 on")
     step = int(found["step"])
     if step > field.high - field.low:
-        mend = "a step starts anew with each turn of its field; for a longer span take the provider interval"
-        raise Wrong(at, f"a step of {step} leaves the {field.name} ({field.low}-{field.high})", mend)
+        hint = "a step starts anew with each turn of its field; for a longer span take the provider interval"
+        raise Wrong(at, f"a step of {step} leaves the {field.name} ({field.low}-{field.high})", hint)
     return step
 
 
@@ -241,8 +241,8 @@ def _number(field: Field, word: str, place: int) -> int:
 def _unknown(field: Field, item: str, place: int) -> Wrong:
     if not item:
         return Wrong(place, f"a part of the {field.name} is empty", "take the comma away")
-    mend = did_you_mean(item, field.names) if field.names and item.isalpha() else "; ".join(_examples(field))
-    return Wrong(place, f"{item[:40]!r} is no {field.name}", mend)
+    hint = did_you_mean(item, field.names) if field.names and item.isalpha() else "; ".join(_examples(field))
+    return Wrong(place, f"{item[:40]!r} is no {field.name}", hint)
 
 
 def _examples(field: Field) -> Iterator[str]:

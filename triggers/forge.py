@@ -108,21 +108,21 @@ class Forge(Hook):
         """No secret, unknown events, globs that are none."""
         yield from super().problems()
         if self.auth == "secret" and self.secret is None:
-            mend = "say secret: {env: NAME} or {file: PATH}, or auth: none to take deliveries from anybody"
-            yield Problem(path="secret", message="without a secret, anybody could fire this trigger", mend=mend)
+            hint = "say secret: {env: NAME} or {file: PATH}, or auth: none to take deliveries from anybody"
+            yield Problem(path="secret", message="without a secret, anybody could fire this trigger", hint=hint)
         if self.auth == "none" and self.secret is not None:
             yield Problem(path="auth", message="nothing checks the secret: auth is 'none'")
         for place, name in enumerate(self.events):
             if name not in self.known:
-                mend = did_you_mean(name, self.known)
-                yield Problem(path=f"events[{place}]", message=f"{self.name} has no event {name!r}", mend=mend)
+                hint = did_you_mean(name, self.known)
+                yield Problem(path=f"events[{place}]", message=f"{self.name} has no event {name!r}", hint=hint)
         for field in ("branches", "paths", "labels", "users", "projects"):
             for place, text in enumerate(getattr(self, field)):
                 if fault := glob_fault(text):
                     yield Problem(path=f"{field}[{place}]", message=f"{text!r}: {fault}")
                 elif field == "labels" and text.startswith("!"):
-                    mend = "say in `when` which label may not be there"
-                    yield Problem(path=f"{field}[{place}]", message=f"{text!r}: labels take no '!'", mend=mend)
+                    hint = "say in `when` which label may not be there"
+                    yield Problem(path=f"{field}[{place}]", message=f"{text!r}: labels take no '!'", hint=hint)
 
     def receive(self, request: HookRequest) -> Happening | Ignored:
         """Check who sent it, understand it, and see whether it is wanted."""

@@ -24,7 +24,7 @@ def problems(kinds: Iterable[str]) -> Iterator[Problem]:
     """What is wrong with them; paths count from `with`."""
     for place, kind in enumerate(kinds):
         if problem := _problem(kind):
-            yield Problem(path=f"kinds[{place}]", message=problem[0], mend=problem[1])
+            yield Problem(path=f"kinds[{place}]", message=problem[0], hint=problem[1])
 
 
 def _problem(kind: str) -> tuple[str, str] | None:

@@ -58,8 +58,8 @@ def read(text: str) -> Read | list[Problem]:
             except ValueError as error:
                 problems.append(_wrong(part, f"{part.value[:40]!r} is no {part.name}", str(error)))
     if "FREQ" not in text.upper():
-        mend = "write FREQ=WEEKLY;BYDAY=MO and the like"
-        problems.append(Problem(path="rrule", message="FREQ is missing", line=1, column=1, mend=mend))
+        hint = "write FREQ=WEEKLY;BYDAY=MO and the like"
+        problems.append(Problem(path="rrule", message="FREQ is missing", line=1, column=1, hint=hint))
     if not problems:
         problems += _misfits(parts, values)
     if problems:
@@ -84,8 +84,8 @@ def _parts(text: str) -> Iterator[Part]:
         place += len(item) + 1
 
 
-def _wrong(part: Part, message: str, mend: str = "") -> Problem:
-    return Problem(path="rrule", message=message, line=1, column=part.place + 1, mend=mend)
+def _wrong(part: Part, message: str, hint: str = "") -> Problem:
+    return Problem(path="rrule", message=message, line=1, column=part.place + 1, hint=hint)
 
 
 def _others(text: str) -> Iterator[Problem]:
@@ -97,9 +97,9 @@ def _others(text: str) -> Iterator[Problem]:
         rules += name == "RRULE"
         if not name or (name == "RRULE" and rules == 1):
             continue
-        message, mend = PROPERTIES.get(name, (f"{name[:40]} has no place in a rule", "write only the rule"))
+        message, hint = PROPERTIES.get(name, (f"{name[:40]} has no place in a rule", "write only the rule"))
         column = found.start("name") + 1 if found else 1
-        yield Problem(path="rrule", message=message, line=number, column=column, mend=mend)
+        yield Problem(path="rrule", message=message, line=number, column=column, hint=hint)
 
 
 _PROPERTY: Final = re.compile(r"\s*(?P<name>[A-Za-z-]+)(?:;[^:]*)?:")
@@ -119,11 +119,11 @@ PROPERTIES: Final = {
 
 def _unknown(part: Part) -> Problem:
     if part.name in {"SKIP", "RSCALE"}:
-        mend = (
+        hint = (
             "the last day of a month is BYMONTHDAY=-1; the 31st, or else the last, BYMONTHDAY=28,29,30,31;BYSETPOS=-1"
         )
         return _wrong(
-            part, f"{part.name} (RFC 7529) is not supported: a day that a month does not have is left out", mend
+            part, f"{part.name} (RFC 7529) is not supported: a day that a month does not have is left out", hint
         )
     return _wrong(part, f"there is no {part.name[:40] or 'part without a name'}", did_you_mean(part.name, READERS))
 
@@ -140,8 +140,8 @@ def _misfits(parts: dict[str, Part], values: dict[str, Any]) -> Iterator[Problem
         if name in parts and freq not in allowed:
             yield _wrong(parts[name], f"{name} does not go with FREQ={freq}", f"it goes with {', '.join(allowed)}")
     if "BYDAY" in parts and freq not in {"YEARLY", "MONTHLY"} and re.search(r"\d", parts["BYDAY"].value):
-        mend = "write FREQ=MONTHLY or YEARLY, or days without numbers"
-        yield _wrong(parts["BYDAY"], f"a day's number in its month does not go with FREQ={freq}", mend)
+        hint = "write FREQ=MONTHLY or YEARLY, or days without numbers"
+        yield _wrong(parts["BYDAY"], f"a day's number in its month does not go with FREQ={freq}", hint)
     if "BYDAY" in parts and "BYWEEKNO" in parts and re.search(r"\d", parts["BYDAY"].value):
         yield _wrong(parts["BYDAY"], "a day's number does not go with BYWEEKNO", "write days without numbers")
     if "BYSETPOS" in parts and not any(name.startswith("BY") and name != "BYSETPOS" for name in parts):

@@ -80,7 +80,7 @@ class Triggers(Companion):
 
     def _tell_what_lacks(self) -> None:
         waits = type(self._entering).__name__.lower()
-        log.warning("triggers.wait", waits_for=waits, mend="is a broker running on this NATS server?")
+        log.warning("triggers.wait", waits_for=waits, hint="is a broker running on this NATS server?")
 
     async def _dues(self, after: str) -> DueReply:
         return await self._requests.ask("triggers", "due", DueQuery(after=after), DueReply)

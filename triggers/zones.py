@@ -121,8 +121,8 @@ def find(name: str) -> Zone:
     try:
         return Zone(name, ZoneInfo(name))
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        mend = did_you_mean(name, available_timezones()) or "write one like Europe/Berlin"
-        raise ValueError(f"there is no time zone {name[:80]!r}: {mend}") from None
+        hint = did_you_mean(name, available_timezones()) or "write one like Europe/Berlin"
+        raise ValueError(f"there is no time zone {name[:80]!r}: {hint}") from None
 
 
 def _within(span: Span, walls: Walls, after: datetime, every_hour: bool) -> tuple[datetime | None, bool]:

@@ -33,7 +33,7 @@ def check_fields(kind: type[Fields], task: Task, path: str) -> Iterator[Problem]
         value = _value_at(task.with_, fault.path)
         if fault.at_key or not (isinstance(value, str) and is_template(value)):
             place = join(join(path, "with"), *fault.path)
-            yield Problem(path=place, message=fault.message, mend=fault.mend)
+            yield Problem(path=place, message=fault.message, hint=fault.hint)
     for name in SCRIPT_ONLY:
         if getattr(task, name):
             yield Problem(

@@ -50,7 +50,7 @@ class Http:
         for place, wanted in enumerate(expect if isinstance(expect, list) else [expect]):
             if isinstance(wanted, int | str) and not is_template(str(wanted)) and not is_expectation(wanted):
                 at = join(inside, "expect", place) if isinstance(expect, list) else join(inside, "expect")
-                yield Problem(path=at, message=f"{wanted!r} is no status", mend="write 200, 2xx or a list of them")
+                yield Problem(path=at, message=f"{wanted!r} is no status", hint="write 200, 2xx or a list of them")
         yield from _check_secrets(task.with_.get("headers"), join(inside, "headers"))
 
     async def run(self, task: Task, context: Context) -> Outcome:
@@ -86,7 +86,7 @@ def _check_secrets(headers: Any, path: str) -> Iterator[Problem]:
         env = value.get("env") if isinstance(value, dict) else None
         if isinstance(env, str) and env in KEYS:
             message = f"{env} opens the mesh, and is not for tasks"
-            yield Problem(path=join(path, name, "env"), message=message, mend="name a variable of your own")
+            yield Problem(path=join(path, name, "env"), message=message, hint="name a variable of your own")
 
 
 def _expected(fields: HttpFields) -> Sequence[int | str]:

@@ -58,7 +58,7 @@ class ChildOrder:
         if isinstance(where, str) and is_template(where):
             message = "a filter can be no template: what is filled in would become a part of the filter"
             yield Problem(
-                path=join(inside, "where"), message=message, mend="target `on` or `pool`; these may be templates"
+                path=join(inside, "where"), message=message, hint="target `on` or `pool`; these may be templates"
             )
         elif isinstance(where, str):
             yield from check_filter(where, join(inside, "where"))

@@ -54,8 +54,8 @@ class Script:
         if (task.run is None) == (task.file is None):
             yield Problem(path=path, message="a script needs either `run:` (its text) or `file:` (its path)")
         for name in task.with_:
-            mend = "a script reads the order's inputs: declare them under `inputs`"
-            yield Problem(path=join(path, "with", name), message="a script has no `with:` fields", mend=mend)
+            hint = "a script reads the order's inputs: declare them under `inputs`"
+            yield Problem(path=join(path, "with", name), message="a script has no `with:` fields", hint=hint)
         if task.run is not None:
             yield from _check_text(task.run, join(path, "run"))
         for name, value in task.env.items():
@@ -115,7 +115,7 @@ def _check_text(text: str, path: str) -> Iterator[Problem]:
         yield Problem(
             path=path,
             message=f"a script is not a template, so `{found[0]}` would stay as it is: data never becomes code",
-            mend='read an input as "$INPUT_NAME", or put the template under `env:` and read that variable',
+            hint='read an input as "$INPUT_NAME", or put the template under `env:` and read that variable',
         )
 
 

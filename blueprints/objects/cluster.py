@@ -32,7 +32,7 @@ def check(manifest: Cluster, catalog: Catalog) -> Iterator[Problem]:
             yield Problem(path=path, message=f"member {member!r} is listed twice")
         elif all(catalog.get(kind, member) is None for kind in ELEMENT_KINDS):
             known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
-            yield Problem(path=path, message=f"there is no element {member!r}", mend=did_you_mean(member, known))
+            yield Problem(path=path, message=f"there is no element {member!r}", hint=did_you_mean(member, known))
 
 
 CLUSTER = ObjectKind(kind="cluster", manifest=Cluster, check=check, is_element=True)

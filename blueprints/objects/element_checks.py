@@ -17,7 +17,7 @@ def check_element(manifest: ElementManifest, catalog: Catalog) -> Iterable[Probl
         path = f"profiles[{place}]"
         if catalog.get("profile", profile) is None:
             known = [other.name for other in catalog.all("profile")]
-            yield Problem(path=path, message=f"there is no profile {profile!r}", mend=did_you_mean(profile, known))
+            yield Problem(path=path, message=f"there is no profile {profile!r}", hint=did_you_mean(profile, known))
         elif profile in manifest.profiles[:place]:
             yield Problem(path=path, message=f"profile {profile!r} is listed twice")
     yield from check_params(manifest.params, catalog)

@@ -116,7 +116,7 @@ def _explained(kind: type[T], data: bytes, error: msgspec.ValidationError) -> In
     except MALFORMED as broken:
         return not_json(data, broken)
     problems = [
-        Problem(message=fault.message, path=join("", *fault.path), mend=fault.mend) for fault in faults[:MOST_PROBLEMS]
+        Problem(message=fault.message, path=join("", *fault.path), hint=fault.hint) for fault in faults[:MOST_PROBLEMS]
     ] or [Problem(message=str(error))]
     count = f"{len(problems)} things are" if len(problems) > 1 else "something is"
     return InvalidError(f"{count} wrong with the request", *problems)

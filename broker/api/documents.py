@@ -76,7 +76,7 @@ def config() -> OpenAPIConfig:
 
 
 class _Renderer(JsonRenderPlugin):
-    """Serves the mended document, made once."""
+    """Serves the completed document, made once."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path=path, media_type=MediaType.JSON)
@@ -84,11 +84,11 @@ class _Renderer(JsonRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         if self._made is None:
-            self._made = msgspec.json.encode(mended(openapi_schema, request.app))
+            self._made = msgspec.json.encode(completed(openapi_schema, request.app))
         return self._made
 
 
-def mended(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
+def completed(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
     """The document with what Litestar cannot know of."""
     document.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
     document["paths"]["/hooks/{trigger}"] = {"post": _delivery()}
@@ -99,7 +99,7 @@ def mended(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
             for handler in getattr(route, "route_handlers", ()):
                 for method in handler.http_methods:
                     if operation := item.get(method.lower()):
-                        _mend(operation, handler.opt)
+                        _complete(operation, handler.opt)
     return document
 
 
@@ -125,7 +125,7 @@ def _delivery() -> dict[str, Any]:
             "202": {"description": "The firing is on the log: its id, and those of its orders."},
         },
     }
-    _mend(operation, {"body": ANYTHING, "public": True, "problems": (400, 401, 404, 413, 503)})
+    _complete(operation, {"body": ANYTHING, "public": True, "problems": (400, 401, 404, 413, 503)})
     return operation
 
 
@@ -133,7 +133,7 @@ def _plain(path: str) -> str:
     return path.rstrip("/") or "/"
 
 
-def _mend(operation: dict[str, Any], opt: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     responses = operation["responses"]
     responses.pop("400", None)  # Litestar's own form of error, which never leaves this house
     statuses = {*map(str, opt.get("problems", ())), *([] if opt.get("public") else ["401", "403"])}

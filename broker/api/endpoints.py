@@ -167,7 +167,7 @@ def _known(kind: str) -> str:
     kinds = object_kinds()
     if kind in kinds:
         return kind
-    problem = Problem(message=f"there is no kind {kind!r}", path="kind", mend=did_you_mean(kind, kinds))
+    problem = Problem(message=f"there is no kind {kind!r}", path="kind", hint=did_you_mean(kind, kinds))
     raise InvalidError("something is wrong with the request", problem)
 
 

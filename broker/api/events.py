@@ -74,7 +74,7 @@ def place(text: str | None) -> Place:
 def _check_kind(kind: str | None) -> None:
     nouns = {known.partition(".")[0] for known in KINDS}
     if kind is not None and kind not in KINDS and kind not in nouns:
-        problem = Problem(message=f"there is no event {kind!r}", path="kind", mend=did_you_mean(kind, [*KINDS, *nouns]))
+        problem = Problem(message=f"there is no event {kind!r}", path="kind", hint=did_you_mean(kind, [*KINDS, *nouns]))
         raise InvalidError("the request's parameters are not valid", problem)
 
 

@@ -139,7 +139,7 @@ def _refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     known = {getattr(field.kwarg_definition, "query", None) or name for name, field in fields.items()}
     known -= {"api", "request"} | set(request.path_params)
     problems = [
-        Problem(message=f"there is no parameter {name!r}", path=name, mend=did_you_mean(name, known))
+        Problem(message=f"there is no parameter {name!r}", path=name, hint=did_you_mean(name, known))
         for name in request.query_params
         if name not in known
     ]

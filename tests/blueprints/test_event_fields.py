@@ -48,7 +48,7 @@ FORGE: dict[str, Any] = {"auth": "none"}
 
 
 @pytest.mark.parametrize(
-    ("provider", "settings", "when", "mend"),
+    ("provider", "settings", "when", "hint"),
     [
         ("github", FORGE, 'event.brnch == "main"', "'branch'"),
         ("github", FORGE, 'event["brnch"] == "main"', "'branch'"),
@@ -64,14 +64,14 @@ FORGE: dict[str, Any] = {"auth": "none"}
     ],
 )
 def test_a_misspelt_field_is_reported_with_a_suggestion(
-    provider: str, settings: dict[str, Any], when: str, mend: str
+    provider: str, settings: dict[str, Any], when: str, hint: str
 ) -> None:
     (problem,) = problems(settings, provider, when)
     assert (problem.path, problem.line) == ("when", 1)
-    assert mend in problem.mend
+    assert hint in problem.hint
     (problem,) = problems(settings, provider, text=f"a\n{{{{ {when.replace('has(', '(')} }}}}")
     assert (problem.path, problem.line) == ("inputs.v[0]", 2)
-    assert mend in problem.mend
+    assert hint in problem.hint
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Manifests: everything that is wrong is told at once, with its place and how to mend it."""
+"""Manifests: everything that is wrong is told at once, with its place and how to fix it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_problem_of_every_document_is_told_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mend"),
+    ("text", "hint"),
     [
         ("kind: machine\nname: a\nlabel: {}\n", "did you mean 'labels'?"),
         ("kind: blueprnt\nname: a\n", "did you mean 'blueprint'?"),
@@ -83,8 +83,8 @@ def test_every_problem_of_every_document_is_told_with_its_place() -> None:
         ("kind: machine\nname: a\nlabels: {on: true}\n", 'put it in quotes: "true"'),
     ],
 )
-def test_a_slip_is_mended(text: str, mend: str) -> None:
-    assert [problem.mend for problem in wrong(text)] == [mend]
+def test_a_slip_is_mended(text: str, hint: str) -> None:
+    assert [problem.hint for problem in wrong(text)] == [hint]
 
 
 def test_an_empty_text_and_a_huge_one_are_refused() -> None:

@@ -40,10 +40,10 @@ async def test_tasks_that_run_as_root_are_a_warning(mesh: Mesh) -> None:
     (found,) = [check for check in told["checks"] if check["name"] == "isolation"]
     assert found["result"] == "warning"
     assert mesh.element in found["found"]
-    assert "--run-as" in found["mend"]
+    assert "--run-as" in found["hint"]
 
 
-async def test_nothing_running_is_told_with_the_mend(tmp_path: Path) -> None:
+async def test_nothing_running_is_told_with_the_hint(tmp_path: Path) -> None:
     nowhere = {"MUSTER_API": f"http://127.0.0.1:{free_port()}", "MUSTER_SERVER": f"nats://127.0.0.1:{free_port()}"}
     ran = await muster("doctor", env=clean_env(tmp_path, **nowhere))
     assert ran.code == 1
@@ -80,14 +80,14 @@ def test_agents_whose_version_or_clock_does_not_fit_are_named() -> None:
         ("warning", f"web01: {clock}"),
         ("wrong", f"web02: {version}"),
     ]
-    assert found[1].mend == "upgrade the agent"
+    assert found[1].hint == "upgrade the agent"
 
 
 def test_a_broker_of_another_protocol_is_wrong_though_its_version_is_ours() -> None:
     found = checks._version({"version": OURS.version})
     assert found.result == "wrong"
     assert f"{OURS.version} (protocol {SILENT})" in found.found
-    assert found.mend == "upgrade the broker"
+    assert found.hint == "upgrade the broker"
     assert checks._version({"version": OURS.version, "protocol": OURS.protocol}).result == "ok"
 
 

@@ -72,7 +72,7 @@ def test_rules_and_dates_come_together_each_time_once() -> None:
 
 def test_what_an_icalendar_file_has_beside_the_rule_is_told_with_its_place_here() -> None:
     text = "RRULE:FREQ=DAILY\nEXRULE:FREQ=WEEKLY;BYDAY=SA\nRDATE:20300102T000000\nRRULE:FREQ=WEEKLY"
-    found = [(it.line, it.message.split()[0], it.mend) for it in Calendar(rrule=text).problems()]
+    found = [(it.line, it.message.split()[0], it.hint) for it in Calendar(rrule=text).problems()]
     assert [(line, word) for line, word, _ in found] == [(2, "EXRULE"), (3, "RDATE"), (4, "there")]
     assert ["except" in found[0][2], "dates" in found[1][2], "list of rules" in found[2][2]] == [True] * 3
 

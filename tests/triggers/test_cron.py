@@ -161,7 +161,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     problems = list(Cron(cron="61 25 * * mond", timezone="Europe/Berln", jitter="soon").problems())
     assert [problem.path for problem in problems] == ["jitter", "timezone", "cron", "cron", "cron"]
     assert "Europe/Berlin" in problems[1].message
-    assert "'mon'" in problems[4].mend
+    assert "'mon'" in problems[4].hint
 
 
 @pytest.mark.parametrize("zone", ["../../etc/passwd", "", "Europe", "europe/berlin", "UTC+1"])

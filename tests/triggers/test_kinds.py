@@ -46,7 +46,7 @@ def test_what_is_of_another_kind_is_left_alone(kind: str, other: Event) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mend"),
+    ("kind", "hint"),
     [
         ("order.fialed", "order.failed"),
         ("order.none*", "order."),
@@ -57,9 +57,9 @@ def test_what_is_of_another_kind_is_left_alone(kind: str, other: Event) -> None:
         ("order.", "order.failed"),
     ],
 )
-def test_a_misspelt_kind_is_told_with_what_was_meant(kind: str, mend: str) -> None:
+def test_a_misspelt_kind_is_told_with_what_was_meant(kind: str, hint: str) -> None:
     (problem,) = problems([kind])
-    assert mend in problem.mend
+    assert hint in problem.hint
     assert problem.path == "kinds[0]"
 
 
@@ -75,10 +75,10 @@ def test_a_subject_of_somebodys_own_may_be_listened_to(subject: str) -> None:
         *("a..b", ".a", "a.", "a b", "a.>.b", "a.b*", "a.>x", "a\n.b"),
     ],
 )
-def test_a_subject_that_is_none_or_not_theirs_is_refused_with_a_mend(subject: str) -> None:
+def test_a_subject_that_is_none_or_not_theirs_is_refused_with_a_hint(subject: str) -> None:
     problem = subject_problem(subject)
     assert problem is not None
-    assert problem.mend
+    assert problem.hint
 
 
 @pytest.mark.parametrize("stream", ["MUSTER_LOG", "", "a b", "a.b", "a*"])

@@ -52,9 +52,9 @@ class Calendar(Schedule, kw_only=True):
         found = list(self._problems())
         yield from found
         if not found and Times(self, datetime.now(UTC)).is_empty:
-            mend = "look at until and except" if self.until or self.except_ else "look at its days and its end"
+            hint = "look at until and except" if self.until or self.except_ else "look at its days and its end"
             path = "rrule" if self.rrule else "dates"
-            yield Problem(path=path, message="it never goes off", line=1, column=1, mend=mend)
+            yield Problem(path=path, message="it never goes off", line=1, column=1, hint=hint)
 
     def _problems(self) -> Iterator[Problem]:
         try:
@@ -71,7 +71,7 @@ class Calendar(Schedule, kw_only=True):
             except ValueError as error:
                 yield Problem(path=path, message=str(error))
         if not self.rules and not self.dates:
-            yield Problem(path="rrule", message="missing", mend="say rrule, dates or both")
+            yield Problem(path="rrule", message="missing", hint="say rrule, dates or both")
         for place, text in enumerate(self.rules):
             path = "rrule" if isinstance(self.rrule, str) else f"rrule[{place}]"
             yield from self._rule_problems(text, path, zone)
@@ -226,8 +226,8 @@ def _point(text: str, zone: Zone) -> Point:
             wall = found.astimezone(zone.info).replace(tzinfo=None, fold=0)
             moment = found.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
-        mend = "write 2030-01-31, 2030-01-31T12:00 or 2030-01-31T12:00:00Z"
-        raise ValueError(f"{text!r} is no date or time; {mend}") from None
+        hint = "write 2030-01-31, 2030-01-31T12:00 or 2030-01-31T12:00:00Z"
+        raise ValueError(f"{text!r} is no date or time; {hint}") from None
     if wall.year < FIRST_YEAR:
         raise ValueError(f"{text!r} is before {FIRST_YEAR}")
     return Point(wall, moment, is_day)

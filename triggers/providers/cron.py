@@ -39,7 +39,7 @@ class Cron(Schedule, kw_only=True):
             yield from read
         elif read.following(datetime.now(UTC).replace(tzinfo=None)) is None:
             message = "it never goes off: there is no such day"
-            yield Problem(path="cron", message=message, line=1, column=1, mend="look at its day and month")
+            yield Problem(path="cron", message=message, line=1, column=1, hint="look at its day and month")
 
     def zone(self) -> tzinfo:
         """The line's."""

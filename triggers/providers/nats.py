@@ -66,7 +66,7 @@ class NatsTrigger(Source):
             yield Problem(path="stream", message=f"{self.stream!r} is no name of a stream")
         elif self.stream is not None and self.stream.startswith("MUSTER_"):
             message = f"{self.stream} is Muster's own"
-            yield Problem(path="stream", message=message, mend="what happens in the mesh is heard by provider event")
+            yield Problem(path="stream", message=message, hint="what happens in the mesh is heard by provider event")
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
         """No message came; the subject is the one that is listened to."""
@@ -231,17 +231,17 @@ def subject_problem(subject: str) -> Problem | None:
     if len(subject.encode(errors="replace")) > LONGEST_SUBJECT:
         return Problem(path="subject", message=f"the subject is longer than {LONGEST_SUBJECT} bytes")
     if not all(tokens) or wild or any(char.isspace() or not char.isprintable() for char in subject):
-        mend = "tokens with dots between, `*` for one of them and `>` for all that follow: shop.orders.>"
-        return Problem(path="subject", message=f"{subject!r} is no subject", mend=mend)
+        hint = "tokens with dots between, `*` for one of them and `>` for all that follow: shop.orders.>"
+        return Problem(path="subject", message=f"{subject!r} is no subject", hint=hint)
     first = tokens[0]
     if first in {"*", ">"}:
         message = f"{subject!r} would hear Muster's and NATS's own messages too"
-        return Problem(path="subject", message=message, mend="begin with a word of your own: shop.>")
+        return Problem(path="subject", message=message, hint="begin with a word of your own: shop.>")
     if first == "muster":
-        mend = "what happens in the mesh, and what is told on muster.inbox.events.<name>, is heard by provider event"
-        return Problem(path="subject", message=f"{subject!r} is Muster's own", mend=mend)
+        hint = "what happens in the mesh, and what is told on muster.inbox.events.<name>, is heard by provider event"
+        return Problem(path="subject", message=f"{subject!r} is Muster's own", hint=hint)
     if first.startswith(("$", "_INBOX")):
-        return Problem(path="subject", message=f"{subject!r} is NATS's own", mend="listen to a subject of yours")
+        return Problem(path="subject", message=f"{subject!r} is NATS's own", hint="listen to a subject of yours")
     return None
 
 

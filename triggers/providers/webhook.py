@@ -95,11 +95,11 @@ class Webhook(Hook):
         yield from super().problems()
         is_open = self.auth in {"local", "none"}
         if not is_open and self.secret is None:
-            mend = "say secret: {env: NAME} or {file: PATH}"
-            yield Problem(path="secret", message=f"auth {self.auth!r} needs a secret", mend=mend)
+            hint = "say secret: {env: NAME} or {file: PATH}"
+            yield Problem(path="secret", message=f"auth {self.auth!r} needs a secret", hint=hint)
         if is_open and self.secret is not None:
             message = f"nothing checks the secret: auth is {self.auth!r}"
-            yield Problem(path="auth", message=message, mend="say auth: hmac, token or standard-webhooks")
+            yield Problem(path="auth", message=message, hint="say auth: hmac, token or standard-webhooks")
         if (is_open or self.auth == "standard-webhooks") and self.header is not None:
             yield Problem(path="header", message=f"auth {self.auth!r} looks at no header of your choice")
         yield from self._token_problems()
@@ -113,7 +113,7 @@ class Webhook(Hook):
         if self.query is None:
             return
         if self.auth != "token":
-            yield Problem(path="query", message=f"it says nothing with auth {self.auth!r}", mend="say auth: token")
+            yield Problem(path="query", message=f"it says nothing with auth {self.auth!r}", hint="say auth: token")
         if self.header is not None:
             yield Problem(path="query", message="the token stands in the header or in the query, not in both")
 
@@ -121,21 +121,21 @@ class Webhook(Hook):
         if self.auth != "hmac":
             for name in OF_HMAC:
                 if getattr(self, name) is not None:
-                    yield Problem(path=name, message=f"it says nothing with auth {self.auth!r}", mend="say auth: hmac")
+                    yield Problem(path=name, message=f"it says nothing with auth {self.auth!r}", hint="say auth: hmac")
             return
         if self.signature is not None and self.signature not in SCHEMES:
-            mend = _ELSEWHERE.get(self.signature) or did_you_mean(self.signature, SCHEMES)
-            yield Problem(path="signature", message=f"no way to sign is known as {self.signature!r}", mend=mend)
+            hint = _ELSEWHERE.get(self.signature) or did_you_mean(self.signature, SCHEMES)
+            yield Problem(path="signature", message=f"no way to sign is known as {self.signature!r}", hint=hint)
             return
         scheme = self._scheme({})
         if self.signed is not None and (fault := content_fault(self.signed)):
-            yield Problem(path="signed", message=fault, mend="as in '{time}.{body}'")
+            yield Problem(path="signed", message=fault, hint="as in '{time}.{body}'")
         has_time = bool(scheme.timestamp_header or scheme.timestamp_prefix)
         if scheme.is_timed and not has_time:
-            mend = "say timestamp_header, or timestamp_prefix if it stands in the signature's header"
-            yield Problem(path="signed", message="it does not say where the signed time stands", mend=mend)
+            hint = "say timestamp_header, or timestamp_prefix if it stands in the signature's header"
+            yield Problem(path="signed", message="it does not say where the signed time stands", hint=hint)
         if has_time and not scheme.is_timed:
-            yield Problem(path="signed", message="the time is not part of what is signed", mend="as in '{time}.{body}'")
+            yield Problem(path="signed", message="the time is not part of what is signed", hint="as in '{time}.{body}'")
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
         """Nobody asked with a query."""

@@ -89,7 +89,7 @@ async def test_events_are_chosen_by_noun_or_kind(mesh: Mesh) -> None:
         assert items
         assert all(item["kind"].startswith(kind) for item in items)
     wrong = await mesh.http.get("/api/v1/events", params={"kind": "order.creatd"})
-    assert "order.created" in problem(wrong, 422)["errors"][0]["mend"]
+    assert "order.created" in problem(wrong, 422)["errors"][0]["hint"]
 
 
 async def test_past_events_come_in_pages(mesh: Mesh) -> None:

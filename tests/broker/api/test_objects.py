@@ -71,7 +71,7 @@ async def test_problems_carry_file_line_and_path(mesh: Mesh) -> None:
     answer = await mesh.http.post("/api/v1/apply", params={"file": "fleet.yaml"}, content=BAD)
     errors = problem(answer, 422)["errors"]
     assert {(error["file"], error["line"]) for error in errors} >= {("fleet.yaml", 6), ("fleet.yaml", 7)}
-    assert any("labels" in error.get("mend", "") for error in errors)
+    assert any("labels" in error.get("hint", "") for error in errors)
     problem(await mesh.http.get("/api/v1/machines/good"), 404)
 
 
@@ -125,5 +125,5 @@ async def test_an_element_is_drained_and_its_mode_is_switched(mesh: Mesh) -> Non
     assert (await mesh.http.post(f"{base}/undrain")).json()["drained"] is False
     assert (await mesh.http.post(f"{base}/mode", json={"mode": "workflow"})).json()["mode"] == "workflow"
     (error,) = problem(await mesh.http.post(f"{base}/mode", json={"mode": "workflo"}), 422)["errors"]
-    assert "workflow" in error["mend"]
+    assert "workflow" in error["hint"]
     problem(await mesh.http.post("/api/v1/elements/nobody/drain"), 404)

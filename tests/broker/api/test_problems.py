@@ -75,7 +75,7 @@ async def test_all_errors_are_told_at_once(mesh: Mesh) -> None:
     body = {"blueprnt": "hello", "on": 7, "count": "many", "labels": {"a": 1}, "not_before": "soon"}
     errors = problem(await mesh.http.post("/api/v1/orders", json=body), 422)["errors"]
     assert {error.get("path", "") for error in errors} >= {"blueprnt", "on", "count", "labels.a"}
-    assert "blueprint" in next(error["mend"] for error in errors if error.get("path") == "blueprnt")
+    assert "blueprint" in next(error["hint"] for error in errors if error.get("path") == "blueprnt")
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"7", b'"text"', b"true"])
@@ -99,7 +99,7 @@ async def test_a_time_before_all_time_is_told(mesh: Mesh, since: str) -> None:
 async def test_an_unknown_parameter_is_refused_with_the_one_that_was_meant(mesh: Mesh) -> None:
     answer = await mesh.http.get("/api/v1/orders", params={"sate": "failed"})
     (error,) = problem(answer, 422)["errors"]
-    assert error == {"message": "there is no parameter 'sate'", "path": "sate", "mend": "did you mean 'state'?"}
+    assert error == {"message": "there is no parameter 'sate'", "path": "sate", "hint": "did you mean 'state'?"}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "1e9", ""])
