@@ -60,7 +60,7 @@ class Assignments(Service):
     def look(self, applied: Sequence[Changes]) -> None:
         """Take note of what some records changed."""
         for changes in applied:
-            for kind, name in [(it.kind, it.name) for it in changes.objects] + changes.deleted:
+            for kind, _, name in (ident.partition("/") for ident in changes.ids("object")):
                 if kind == "blueprint":
                     self._blueprints[name] = None
                 elif kind == "pool":

@@ -7,7 +7,7 @@ came back in the log's total order, so all brokers agree and nothing is half app
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -48,9 +48,6 @@ SWEEP: Final = 0.5
 HEADERS: Final = 1024
 """Bytes of a message that a record leaves for its headers."""
 
-CALM: Final = 0.005
-"""Seconds without a record after which the next one is likely to be ours."""
-
 MOST_AT_ONCE: Final = 1000
 """Records in one atomic batch: nats-server takes no more (ADR-50)."""
 
@@ -82,10 +79,6 @@ class Log(Service):
         self._waiting: dict[tuple[str, bytes], list[_Appender]] = {}
         self._turn: list[_Appender] = []
         self._loop = asyncio.get_running_loop()
-        self.on_alone: Callable[[records.Record], None] | None = None
-        """Called with a record that was just sent, if it is the only one under way; must not block."""
-        self.moved = 0.0
-        """When the log last moved, as far as this broker has read it; in the loop's time."""
 
     async def run(self) -> None:
         """Give up appends that were not seen in time: one timer for all."""
@@ -165,8 +158,6 @@ class Log(Service):
         acknowledged.add_done_callback(lambda ack: self._acknowledged(appenders, ack))
         if len(self._waiting) == 1:
             flush(self._client)  # somebody waits for this one alone, and nothing comes that could go with it
-            if self.on_alone is not None:
-                self.on_alone(appenders[0].record)
 
     def _acknowledged(self, appenders: Sequence[_Appender], ack: asyncio.Future[PubAck]) -> None:
         """A refused append will not be seen in the log; a duplicate was seen before."""
@@ -218,11 +209,6 @@ class Log(Service):
             self._waiting[subject, data] = row
         if not outcome.done():
             outcome.set_result(changes)
-
-    @property
-    def rests(self) -> bool:
-        """Whether nothing seems to be going on in the mesh."""
-        return self._loop.time() - self.moved >= CALM
 
     @property
     def has_appenders(self) -> bool:

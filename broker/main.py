@@ -47,7 +47,6 @@ from muster.mesh.errors import MALFORMED, MusterError, UnavailableError
 from muster.mesh.events import nats_subject
 from muster.mesh.jetstream import Publisher, post
 from muster.mesh.model import Presence
-from muster.mesh.records import Record
 from muster.mesh.service import Service, rest_the_collector, stop_signals, unless_stopped, until_stopped
 from muster.mesh.tokens import Token
 
@@ -215,17 +214,12 @@ class Broker:
         def begun(record: First) -> First:
             return self.beginnings.begun(record) if self.leader.leads else record
 
-        def run_ahead(record: Record) -> None:
-            if self.leader.leads:
-                self.offers.run_ahead(record)
-
         def tell(batch: Batch) -> None:
             self.feed.publish(batch.events)
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
         self.commands.begun = begun
-        self.log.on_alone = run_ahead
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
         self.leader.on_elected += [

@@ -3,10 +3,6 @@
 Everything here is derived from state.  `Changes` only say where to look; after a crash, an election
 or a reconnect, it looks everywhere.  A copy published twice does no harm: the message id drops it
 for two minutes, and the claim's compare-and-set for ever.
-
-On an idle mesh an offer runs ahead: it is published together with the record that makes it, for the
-sequence that the record will have.  If anything else came first, the claim finds another sequence and
-is refused, as that of any stale copy; so a claim that is taken proves that the order is on the log.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -23,18 +18,14 @@ from nats.aio.client import Client
 
 from muster.broker.log import HEADERS, Log
 from muster.broker.state.changes import Changes
-from muster.broker.state.foresight import offered_next
 from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
-from muster.broker.state.shelves import element_shelf
 from muster.broker.storage import note
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
 from muster.mesh.model import FINAL_STATES, Control, Order, OrderState, Packet
-from muster.mesh.records import Record
 from muster.mesh.service import Service
-from muster.mesh.wire import flush
 
 log = structlog.get_logger()
 
@@ -83,38 +74,19 @@ class Offers(Service):
         self._cancelling: dict[str, None] = {}
         self._owed: dict[str, records.OrderRecord] = {}
         """What is to be put on the log, by order."""
-        self._ahead: Order | None = None
-        """What was offered before its record was seen."""
-
-    def run_ahead(self, record: Record) -> None:
-        """Offer what a record that was just sent will make, if nothing else seems to be going on."""
-        if not self._log.rests:
-            return
-        ahead = offered_next(self._state, record, datetime.now(UTC))
-        self._ahead = None if ahead is None or self._is_busy(ahead.element) else ahead
-        if self._ahead is not None:
-            self._post([self._ahead])
-            flush(self._client)
-
-    def _is_busy(self, element: str | None) -> bool:
-        """Whether orders of it are open: should the end of one come first, whoever is offered later goes before."""
-        return element is not None and self._state.shelves.count(element_shelf(element)) > 0
 
     def look(self, applied: Sequence[Changes]) -> None:
         """Publish what some records released, at once; note what needs more than that."""
-        ahead, self._ahead = self._ahead, None
         released: dict[str, None] = {}
         for changes in applied:
             for order in changes.orders.values():
                 if order.state is OrderState.OFFERED:
-                    if ahead is not None and order.id == ahead.id and order.rev == ahead.rev:
-                        continue
                     released[order.id] = None
                 elif order.state is OrderState.CANCELLING:
                     self._held[order.id] = None
             if changes.revoked or changes.unclaimed:
                 self._revoke(changes)
-            for name in changes.elements:
+            for name in changes.ids("element"):
                 self._held.update(dict.fromkeys(self._state.shelves.held(name)))
         if released:
             self._publish(released)

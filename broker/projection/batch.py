@@ -8,9 +8,7 @@ import msgspec
 
 from muster.broker.projection.frame import Doc, EventRow, FiringRow, Frame, encode
 from muster.broker.state.changes import Changes
-from muster.broker.state.element import Element, StoredObject
 from muster.broker.state.order import Stamp
-from muster.broker.state.standing import Standing
 from muster.mesh.events import Event, cloud_event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Order
@@ -21,16 +19,15 @@ _doc = msgspec.json.Encoder().encode
 class Batch:
     """What one transaction will write.  Things are made JSON once, however often they change within it."""
 
-    __slots__ = ("elements", "event_rows", "events", "firings", "objects", "orders", "stamp", "standings")
+    __slots__ = ("event_rows", "events", "firings", "orders", "stamp", "things")
 
     def __init__(self) -> None:
         self.stamp = Stamp(0, datetime.min.replace(tzinfo=UTC), "")
         """Of the last record."""
         self.orders: dict[str, Order] = {}
-        self.elements: dict[str, Element | None] = {}
-        self.objects: dict[tuple[str, str], StoredObject | None] = {}
+        self.things: dict[tuple[str, str], tuple[int, msgspec.Struct | None]] = {}
+        """By kind and id, each with the sequence of the record that changed it."""
         self.firings: list[Firing] = []
-        self.standings: dict[str, Standing | None] = {}
         self.events: list[Event] = []
         self.event_rows: list[EventRow] = []
 
@@ -44,16 +41,10 @@ class Batch:
         self.stamp = changes.stamp
         if changes.orders:
             self.orders.update(changes.orders)
-        if changes.elements:
-            self.elements.update(changes.elements)
-        for key in changes.deleted:
-            self.objects[key] = None
-        for stored in changes.objects:
-            self.objects[stored.kind, stored.name] = stored
+        if changes.things:
+            self.things |= {key: (self.seq, thing) for key, thing in changes.things.items()}
         if changes.firings:
             self.firings += changes.firings.values()
-        if changes.standings:
-            self.standings.update(changes.standings)
         for place, event in enumerate(changes.events):
             self.events.append(event)
             self.event_rows.append((self.seq, place, event.kind, event.subject, cloud_event(event)))
@@ -65,9 +56,7 @@ class Batch:
                 seq=self.stamp.seq,
                 time=self.stamp.time,
                 orders=[_doc(order) for order in self.orders.values()],
-                objects=[(*key, _doc_of(stored)) for key, stored in self.objects.items()],
-                elements=[(name, _doc_of(element)) for name, element in self.elements.items()],
-                standings=[(name, _doc_of(standing)) for name, standing in self.standings.items()],
+                things=[(*key, seq, _doc_of(thing)) for key, (seq, thing) in self.things.items()],
                 firings=[_firing_row(firing) for firing in self.firings],
                 events=self.event_rows,
             )

@@ -15,9 +15,7 @@ import msgspec
 import structlog
 
 from muster.broker.projection.tables import connect
-from muster.broker.state.element import Element, StoredObject
 from muster.broker.state.kept import Kept
-from muster.broker.state.standing import Standing
 from muster.mesh.errors import UnavailableError
 from muster.mesh.lock import taken_within
 from muster.mesh.model import Order
@@ -25,7 +23,7 @@ from muster.mesh.settings import Durability
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 """A file of another version is set aside and rebuilt from the log; one more as well if records mean something else."""
 
 PATIENCE: Final = 5.0
@@ -70,7 +68,7 @@ def kept(path: Path, durability: Durability) -> Kept:
     if is_there:
         log.warning("projection.rebuilt", file=str(path), why=found)
     _make(path, durability)
-    return Kept(seq=0, time=None, objects=[], elements=[], orders=[], standings=[])
+    return Kept(seq=0, time=None)
 
 
 def _read(path: Path, durability: Durability) -> Kept | str:
@@ -84,10 +82,8 @@ def _read(path: Path, durability: Durability) -> Kept | str:
             return Kept(
                 seq=int(meta["seq"]),
                 time=msgspec.convert(meta["time"], datetime | None),
-                objects=_docs(rows("SELECT doc FROM objects ORDER BY kind, name"), StoredObject),
-                elements=_docs(rows("SELECT doc FROM elements ORDER BY name"), Element),
                 orders=_docs(rows("SELECT doc FROM orders WHERE finished IS NULL ORDER BY n"), Order),
-                standings=_docs(rows("SELECT doc FROM standings ORDER BY name"), Standing),
+                things=[_checked(row) for row in rows("SELECT kind, id, doc FROM things ORDER BY kind, id")],
             )
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY in _NOT_OURS:
@@ -100,6 +96,12 @@ def _read(path: Path, durability: Durability) -> Kept | str:
 def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:
     decoder = msgspec.json.Decoder(kind)
     return [decoder.decode(row[0]) for row in rows]
+
+
+def _checked(row: tuple[str, str, bytes]) -> tuple[str, str, bytes]:
+    """A thing whose document is a JSON object, as we write them."""
+    msgspec.json.decode(row[2], type=dict)
+    return row
 
 
 def _make(path: Path, durability: Durability) -> None:

@@ -29,10 +29,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """When the record there was stored."""
     orders: list[Doc]
     """Their columns are taken from them by whoever writes them."""
-    objects: list[tuple[str, str, Doc | None]]
-    """Kind, name, and the object."""
-    elements: list[tuple[str, Doc | None]]
-    standings: list[tuple[str, Doc | None]]
+    things: list[tuple[str, str, int, Doc | None]]
+    """Kind, id, the sequence of the record that changed it, and the thing."""
     firings: list[FiringRow]
     events: list[EventRow]
 

@@ -136,7 +136,6 @@ class Projector(Service):
 
     def _apply(self, messages: list[Msg]) -> None:
         state, batch, appended = self._state, self._batch, self._log
-        appended.moved = asyncio.get_running_loop().time()
         applied = []
         for message in messages:
             seq, time = stamp(message)

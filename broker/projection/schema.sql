@@ -19,8 +19,8 @@ CREATE INDEX orders_of_parent ON orders (parent) WHERE parent IS NOT NULL;
 CREATE INDEX orders_open ON orders (n) WHERE finished IS NULL;
 CREATE INDEX orders_ended_badly ON orders (state, n) WHERE state IN ('failed', 'cancelled');
 
-CREATE TABLE elements (name TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE objects (kind TEXT, name TEXT, doc BLOB NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+-- Everything that is alive beside the orders; seq is that of the record that changed it last, doc is JSON.
+CREATE TABLE things (kind TEXT, id TEXT, seq INTEGER NOT NULL, doc BLOB NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 
 -- seq is the log's; the whole firing, with its event and its orders' ids, is in doc (JSON).
 CREATE TABLE firings (
@@ -31,7 +31,6 @@ CREATE TABLE firings (
   doc BLOB NOT NULL
 );
 CREATE INDEX firings_of_trigger ON firings (trigger_name, seq);
-CREATE TABLE standings (name TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE events (
   seq INTEGER, place INTEGER, kind TEXT NOT NULL, subject TEXT NOT NULL, doc BLOB NOT NULL,

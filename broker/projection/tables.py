@@ -7,10 +7,9 @@ may be written again by whoever does not know whether it was.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -28,12 +27,8 @@ ON CONFLICT (id) DO UPDATE SET
 """
 _PUT_FIRING: Final = "INSERT OR REPLACE INTO firings (seq, id, trigger_name, state, doc) VALUES (?, ?, ?, ?, ?)"
 _PUT_EVENT: Final = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"
-_PUT_OBJECT: Final = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)"
-_DELETE_OBJECT: Final = "DELETE FROM objects WHERE kind = ? AND name = ?"
-_PUT_ELEMENT: Final = "INSERT OR REPLACE INTO elements VALUES (?, ?)"
-_DELETE_ELEMENT: Final = "DELETE FROM elements WHERE name = ?"
-_PUT_STANDING: Final = "INSERT OR REPLACE INTO standings VALUES (?, ?)"
-_DELETE_STANDING: Final = "DELETE FROM standings WHERE name = ?"
+_PUT_THING: Final = "INSERT OR REPLACE INTO things (kind, id, seq, doc) VALUES (?, ?, ?, ?)"
+_DELETE_THING: Final = "DELETE FROM things WHERE kind = ? AND id = ?"
 _DELETE_OLD_EVENTS: Final = "DELETE FROM events WHERE seq <= ?"
 _REACH: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
@@ -97,9 +92,8 @@ class Tables:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.executemany(_PUT_ORDER, map(_order_row, frame.orders))
-            self._keep(_PUT_OBJECT, _DELETE_OBJECT, frame.objects)
-            self._keep(_PUT_ELEMENT, _DELETE_ELEMENT, frame.elements)
-            self._keep(_PUT_STANDING, _DELETE_STANDING, frame.standings)
+            connection.executemany(_PUT_THING, [row for row in frame.things if row[-1] is not None])
+            connection.executemany(_DELETE_THING, [row[:2] for row in frame.things if row[-1] is None])
             connection.executemany(_PUT_FIRING, frame.firings)
             connection.executemany(_PUT_EVENT, frame.events)
             connection.execute(_DELETE_OLD_EVENTS, (frame.seq - EVENTS_KEPT,))
@@ -109,11 +103,6 @@ class Tables:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-
-    def _keep(self, put: str, delete: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            self._connection.executemany(put, [row for row in rows if row[-1] is not None])
-            self._connection.executemany(delete, [row[:-1] for row in rows if row[-1] is None])
 
 
 def _order_row(doc: Doc) -> tuple[object, ...]:

@@ -132,13 +132,13 @@ def lane_in(record: records.Fired, planned: records.Planned) -> str:
 def keep(state: State, standing: Standing, changes: Changes) -> None:
     """A trigger or a lane is like this now."""
     state.triggers.standings.put(standing)
-    changes.standings[standing.name] = standing
+    changes.things["standing", standing.name] = standing
 
 
 def forget(state: State, name: str, changes: Changes) -> None:
     """Nothing needs to be known of a trigger or a lane any more."""
     if state.triggers.standings.drop(name):
-        changes.standings[name] = None
+        changes.things["standing", name] = None
 
 
 def forget_cooldowns(state: State, trigger: str, changes: Changes) -> None:

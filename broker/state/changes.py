@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from muster.broker.state.element import Element, StoredObject
+import msgspec
+
 from muster.broker.state.order import Refused, Stamp, origin
-from muster.broker.state.standing import Standing
 from muster.mesh.events import Event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Job, Order
@@ -17,41 +18,37 @@ class Changes:
 
     __slots__ = (
         "assignments",
-        "deleted",
-        "elements",
         "events",
         "firings",
-        "objects",
         "orders",
         "queues",
         "refused",
         "revoked",
         "stamp",
-        "standings",
+        "things",
         "unclaimed",
     )
 
     def __init__(self, stamp: Stamp) -> None:
         self.stamp = stamp
         self.orders: dict[str, Order] = {}
-        self.elements: dict[str, Element | None] = {}
-        """Elements as they stand now; None for one that was deleted."""
-        self.objects: list[StoredObject] = []
-        """Objects as they are now; of a deleted one, what is remembered."""
-        self.deleted: list[tuple[str, str]] = []
+        self.things: dict[tuple[str, str], msgspec.Struct | None] = {}
+        """By kind and id, everything but orders that the record changed; None for what is gone."""
         self.assignments: set[str] = set()
         """Elements whose agents must be told something new."""
         self.queues: set[str] = set()
         """Pools without a name that are used now, or are not any more."""
         self.firings: dict[str, Firing] = {}
-        self.standings: dict[str, Standing | None] = {}
-        """Triggers as they stand now; None for one that does not any more."""
         self.revoked: dict[str, str] = {}
         """Orders that ended by a record which is not about them, and by whom: their copies can still be claimed."""
         self.unclaimed: list[tuple[str, str]] = []
         """Orders and the elements that take their refused claims for granted."""
         self.events: list[Event] = []
         self.refused: Refused | None = None
+
+    def ids(self, kind: str) -> Iterator[str]:
+        """The ids of the things of a kind that the record changed."""
+        return (ident for its_kind, ident in self.things if its_kind == kind)
 
     def event(self, kind: str, subject: str, data: dict[str, Any]) -> None:
         """Tell that something happened."""

@@ -27,6 +27,11 @@ class StoredObject(Wire):
     is_deleted: bool = False
     """It is gone but for its name and version: one that is made by the same name continues to count."""
 
+    @property
+    def key(self) -> str:
+        """Its id among all objects; no name has a slash."""
+        return f"{self.kind}/{self.name}"
+
     def says(self, manifest: dict[str, Any]) -> bool:
         """Whether this very manifest was applied."""
         return canonical(self.manifest) == canonical(manifest)

@@ -62,20 +62,6 @@ def _make_orders(state: State, record: records.Fired, trigger: Any, verdict: Ver
         state.begin(record.about, record.agent, changes)
 
 
-def foreseen(state: State, record: records.Fired, stamp: Stamp) -> Order | None:
-    """The one order that the record will make if it comes next and nothing but the state before it counts."""
-    trigger = state.fleet.get("trigger", record.trigger)
-    if len(record.orders) != 1 or record.settles or not isinstance(trigger, Trigger):
-        return None
-    if (
-        trigger.cooldown is not None or trigger.on_overlap == "replace"
-    ):  # the one asks the record's time, the other does more
-        return None
-    if _verdict(state, record, trigger, stamp).state is not FiringState.FIRED:
-        return None
-    return _order(record, record.orders[0], stamp)
-
-
 def announced(_state: State, record: records.Announced, changes: Changes) -> None:
     """Somebody told of something: an event, for whoever listens."""
     changes.event("inbox.event", record.name, {"name": record.name, "body": record.body})

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
-from muster.broker.state.element import Element, StoredObject
-from muster.broker.state.standing import Standing
 from muster.mesh.model import Order
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What a projection knows of the state at its sequence: enough to go on without replaying the log."""
+    """What a projection knows of the state at its sequence: enough to continue without replaying the log."""
 
     seq: int
     time: datetime | None
     """When the record at that sequence was stored."""
-    objects: list[StoredObject]
-    elements: list[Element]
-    orders: list[Order]
-    standings: list[Standing]
+    orders: Sequence[Order] = ()
+    """Those that are open."""
+    things: Sequence[tuple[str, str, bytes]] = ()
+    """Kind, id and JSON of everything else."""
+
+    def of(self, kind: str, struct: type[T]) -> list[T]:
+        """All things of a kind.
+
+        Raises:
+            MsgspecError: one of them is not such a struct.
+        """
+        decoder = msgspec.json.Decoder(struct)
+        return [decoder.decode(doc) for its_kind, _, doc in self.things if its_kind == kind]

@@ -18,6 +18,7 @@ from muster.broker.state.lines import Triggers
 from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.release import settled
 from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
+from muster.broker.state.standing import Standing
 from muster.broker.state.transitions import BEGINNINGS, TRANSITIONS
 from muster.mesh import records
 from muster.mesh.errors import InvalidError
@@ -49,11 +50,11 @@ class State:
     def load(self, kept: Kept) -> None:
         """Take up what a projection kept, as it was at its sequence; only on a new state."""
         self.seq, self.time = kept.seq, kept.time
-        for element in kept.elements:
+        for element in kept.of("element", Element):
             self.fleet.elements[element.name] = element
-        for standing in kept.standings:
+        for standing in kept.of("standing", Standing):
             self.triggers.load(standing)
-        for stored in sorted(kept.objects, key=lambda it: it.kind in {"pool", "trigger"}):
+        for stored in sorted(kept.of("object", StoredObject), key=lambda it: it.kind in {"pool", "trigger"}):
             if stored.is_deleted:
                 self.fleet.retire(stored)
                 continue
@@ -291,7 +292,7 @@ class State:
     def _put(self, before: Element | None, after: Element, changes: Changes) -> None:
         """An element stands as `after` now; what waits for it or its pools may go, or waits otherwise."""
         self.fleet.elements[after.name] = after
-        changes.elements[after.name] = after
+        changes.things["element", after.name] = after
         self._reassign(after.name, changes)
         if before is None or (before.mode, before.drained) != (after.mode, after.drained):
             self._release(element_shelf(after.name), changes)
@@ -360,7 +361,7 @@ class State:
             before_members = set(self.fleet.members.get(name, ()))
             self.fleet.put(stored)
             self._object_applied(kind, name, before_members, changes)
-        changes.objects.append(stored)
+        changes.things["object", stored.key] = stored
         data = {"kind": kind, "version": stored.version, "by": by}
         changes.event("object.changed" if before else "object.created", name, data)
 
@@ -391,15 +392,15 @@ class State:
         self.fleet.drop(kind, name)
         if is_element_kind(kind):
             changes.assignments.add(name)
-            changes.elements[name] = None
+            changes.things["element", name] = None
+            changes.things["object", last.key] = None
         else:
             self.fleet.retire(last)
-            changes.objects.append(replace(last, manifest={}, is_deleted=True))
+            changes.things["object", last.key] = replace(last, manifest={}, is_deleted=True)
         if kind == "trigger":
             triggers.deleted(self, name, changes)
         for pool in pools:
             self._release(pool_shelf(pool), changes)
-        changes.deleted.append((kind, name))
         changes.event("object.deleted", name, {"kind": kind, "by": record.by})
 
     def _why_kept(self, kind: str, name: str) -> str:

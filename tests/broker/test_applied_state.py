@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from muster.broker.state.changes import Changes
+from muster.broker.state.element import StoredObject
 from muster.broker.state.kept import Kept
 from muster.broker.state.machine import State
 from muster.mesh import records
@@ -33,7 +35,7 @@ def test_manifests_are_applied_all_or_none_if_an_elements_name_is_taken(clashing
     changes = apply(book, {"kind": "profile", "name": "first"}, *clashing, {"kind": "profile", "name": "last"})
     assert changes.refused is not None
     assert "element names are unique" in changes.refused.reason
-    assert (set(book.state.fleet.stored), changes.objects) == (before, [])
+    assert (set(book.state.fleet.stored), changes.things) == (before, {})
 
 
 def test_an_object_that_is_made_again_continues_to_count_its_versions() -> None:
@@ -42,11 +44,13 @@ def test_an_object_that_is_made_again_continues_to_count_its_versions() -> None:
         apply(book, {"kind": "profile", "name": "p", "params": {"color": color}})
     deleted = book.write(records.Deleted(id="y", object_kind="profile", name="p", by="test"))
     assert book.state.fleet.get("profile", "p") is None
-    kept = Kept(seq=0, time=None, objects=deleted.objects, elements=[], orders=[], standings=[])
+    things = [(*key, msgspec.json.encode(thing)) for key, thing in deleted.things.items()]
+    kept = Kept(seq=0, time=None, things=things)
     restarted = State()
     restarted.load(kept)
     for state in (book.state, restarted):
         assert ("profile", "p") not in state.fleet.stored
         assert state.fleet.next_version("profile", "p") == 3
-    (again,) = apply(book, {"kind": "profile", "name": "p"}).objects
+    (again,) = apply(book, {"kind": "profile", "name": "p"}).things.values()
+    assert isinstance(again, StoredObject)
     assert (again.version, again.is_deleted) == (3, False)

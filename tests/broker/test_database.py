@@ -19,12 +19,13 @@ from muster.broker.projection.batch import Batch
 from muster.broker.projection.frame import decode
 from muster.broker.projection.tables import Tables
 from muster.broker.state.machine import State
+from muster.broker.state.standing import Standing
 from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import OrderState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-TABLES = ("orders", "elements", "objects", "events", "firings", "standings")
+TABLES = ("orders", "things", "events", "firings")
 
 MANIFESTS = (
     {"kind": "machine", "name": "web01"},
@@ -154,7 +155,7 @@ def test_records_of_long_ago_make_the_same_rows_but_no_events(tmp_path: Path) ->
 
 def test_a_deleted_element_leaves_no_row(path: Path) -> None:
     project(path, story(orders=1), 100)
-    assert rows(path)["elements"] == []
+    assert [row[:2] for row in rows(path)["things"]] == [("object", "trigger/t"), ("standing", "t")]
     assert len(rows(path)["orders"]) == 1
 
 
@@ -165,7 +166,7 @@ def test_firings_and_how_triggers_stand_are_kept(path: Path) -> None:
         ("firing1", "t", "fired"),
         ("firing2", "t", "fired"),
     ]
-    (standing,) = database.kept(path, "fast").standings
+    (standing,) = database.kept(path, "fast").of("standing", Standing)
     assert (standing.name, standing.last_due, standing.last_firing) == ("t", START, "firing2")
 
 
@@ -187,11 +188,11 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     "damage",
     [
         "UPDATE orders SET doc = '{}'",
-        "UPDATE objects SET doc = x'ff'",
-        "UPDATE standings SET doc = 1",
+        "UPDATE things SET doc = x'ff' WHERE kind = 'object'",
+        "UPDATE things SET doc = 1",
         "UPDATE meta SET value = 'yesterday' WHERE key = 'time'",
         "DELETE FROM meta WHERE key = 'seq'",
-        "DROP TABLE elements",
+        "DROP TABLE things",
     ],
 )
 def test_a_file_that_says_something_else_is_set_aside(path: Path, damage: str) -> None:

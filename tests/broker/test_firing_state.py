@@ -115,7 +115,7 @@ def test_the_limit_of_a_deleted_trigger_holds_until_its_orders_are_through() -> 
     book.cancel("onea")
     assert book.states() == {"oneb": "offered"}
     changes = book.cancel("oneb")
-    assert changes.standings == {"t": None}
+    assert changes.things == {("standing", "t"): None}
     assert not book.state.triggers.limits
 
 

@@ -64,7 +64,7 @@ def test_the_reason_to_wait_follows_the_element(mesh: Mesh) -> None:
 
 def test_true_is_another_value_than_one(mesh: Mesh) -> None:
     mesh.machine(params={"tls": 1, "port": 1})
-    assert mesh.machine(params={"port": 1, "tls": 1}).objects == []
+    assert mesh.machine(params={"port": 1, "tls": 1}).things == {}
     mesh.machine(params={"port": 1, "tls": True})
     assert mesh.state.fleet.params("a")[0]["tls"] is True
 

@@ -31,9 +31,7 @@ DOC = b'{"id": "o%d", "state": "queued", "blueprint": "b", "created_at": "2026-0
 def frame(seq: int, count: int = 1) -> bytes:
     """A batch that reaches `seq`, with events and one order."""
     events = [(seq, place, "order.created", "o", b"{}") for place in range(count)]
-    made = Frame(
-        seq=seq, time=START, orders=[DOC % seq], objects=[], elements=[], standings=[], firings=[], events=events
-    )
+    made = Frame(seq=seq, time=START, orders=[DOC % seq], things=[], firings=[], events=events)
     return encode(made)
 
 
