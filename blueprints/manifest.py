@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from importlib.metadata import entry_points
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from muster.blueprints import paths, strict
-from muster.blueprints.objects.base import Catalog, Manifest, ObjectKind
+from muster.blueprints.objects import element_kinds, object_kinds
+from muster.blueprints.objects.base import Catalog, Manifest
 from muster.blueprints.suggest import did_you_mean
 from muster.blueprints.yaml_lines import Document, Mark, mark_of, parse
 from muster.mesh import names
@@ -32,13 +30,6 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """Where each value stands."""
     start: paths.Path = ()
     """Where the manifest starts in its document (a list of manifests may stand in one)."""
-
-
-@lru_cache(maxsize=1)
-def object_kinds() -> Mapping[str, ObjectKind]:
-    """All kinds of manifest that are installed (entry points `muster.objects`), by name."""
-    found = {point.name: point.load() for point in entry_points(group="muster.objects")}
-    return MappingProxyType(found)
 
 
 def load(text: str, file: str = "") -> list[Loaded]:
@@ -137,11 +128,10 @@ def _names(one: Loaded, seen: Overlay) -> Iterator[Problem]:
         mark = mark_of(first.lines, first.start)
         where = f"{first.file or 'the same text'}{f':{mark.line}' if mark else ''}"
         yield Problem(path="name", message=f"{one.kind} {one.name!r} stands here twice; first in {where}")
-    kinds = object_kinds()
-    if kinds[one.kind].is_element:
-        for kind in kinds.values():
-            if kind.is_element and kind.kind != one.kind and seen.get(kind.kind, one.name) is not None:
-                message = f"there is already a {kind.kind} {one.name!r}; names are unique over all elements"
+    if one.kind in element_kinds():
+        for kind in element_kinds():
+            if kind != one.kind and seen.get(kind, one.name) is not None:
+                message = f"there is already a {kind} {one.name!r}; names are unique over all elements"
                 yield Problem(path="name", message=message)
 
 

@@ -14,6 +14,7 @@ from muster.blueprints.event_expressions import check_event_filter, check_value
 from muster.blueprints.event_fields import event_field_problems
 from muster.blueprints.expressions import check_condition, check_filter, check_template
 from muster.blueprints.objects.base import Catalog
+from muster.blueprints.objects.element_checks import check_reference
 from muster.blueprints.paths import join
 from muster.blueprints.references import EVENT_SCOPE, Scope, mentions
 from muster.blueprints.schemas import schema_problems
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 SHORTEST_QUIET: Final = timedelta(milliseconds=100)
 LONGEST_BURST: Final = timedelta(days=1)
-
-ELEMENT_KINDS = ("machine", "cluster", "resource_broker")
 
 
 def check_trigger(trigger: Trigger, catalog: Catalog) -> Iterator[Problem]:
@@ -101,14 +100,8 @@ def _check_target(target: TriggerTarget, catalog: Catalog, scope: Scope) -> Iter
         yield from _check_where(target, target.where, scope)
     yield from check_template(target.on, "target.on", scope)
     yield from check_template(target.pool, "target.pool", scope)
-    if (
-        target.on is not None
-        and not is_template(target.on)
-        and all(catalog.get(kind, target.on) is None for kind in ELEMENT_KINDS)
-    ):
-        known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
-        message = f"there is no element {target.on!r}"
-        yield Problem(path="target.on", message=message, hint=did_you_mean(target.on, known))
+    if target.on is not None and not is_template(target.on):
+        yield from check_reference(target.on, "target.on", catalog)
     if target.pool is not None and not is_template(target.pool) and catalog.get("pool", target.pool) is None:
         known = [pool.name for pool in catalog.all("pool")]
         message = f"there is no pool {target.pool!r}"

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from muster.blueprints.expressions import Filter
-from muster.blueprints.manifest import object_kinds
+from muster.blueprints.objects import object_kinds
 from muster.broker.log import Log
 from muster.broker.projection.projector import Projector
 from muster.broker.state.fleet import is_element_kind

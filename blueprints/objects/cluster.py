@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from muster.blueprints.objects.base import Catalog, ElementManifest, ObjectKind
-from muster.blueprints.objects.element_checks import check_element
-from muster.blueprints.suggest import did_you_mean
+from muster.blueprints.objects.element_checks import check_element, check_reference
 from muster.mesh.errors import Problem
-
-ELEMENT_KINDS = ("machine", "cluster", "resource_broker")
 
 
 class Cluster(ElementManifest):
@@ -30,9 +27,8 @@ def check(manifest: Cluster, catalog: Catalog) -> Iterator[Problem]:
             yield Problem(path=path, message="a cluster cannot be its own member")
         elif member in manifest.members[:place]:
             yield Problem(path=path, message=f"member {member!r} is listed twice")
-        elif all(catalog.get(kind, member) is None for kind in ELEMENT_KINDS):
-            known = [element.name for kind in ELEMENT_KINDS for element in catalog.all(kind)]
-            yield Problem(path=path, message=f"there is no element {member!r}", hint=did_you_mean(member, known))
+        else:
+            yield from check_reference(member, path, catalog)
 
 
 CLUSTER = ObjectKind(kind="cluster", manifest=Cluster, check=check, is_element=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from muster.blueprints.objects import element_kinds
 from muster.blueprints.objects.base import Catalog, ElementManifest
 from muster.blueprints.schemas import schema_problems
 from muster.blueprints.suggest import did_you_mean
@@ -21,6 +22,14 @@ def check_element(manifest: ElementManifest, catalog: Catalog) -> Iterable[Probl
         elif profile in manifest.profiles[:place]:
             yield Problem(path=path, message=f"profile {profile!r} is listed twice")
     yield from check_params(manifest.params, catalog)
+
+
+def check_reference(name: str, path: str, catalog: Catalog) -> Iterator[Problem]:
+    """Reports the name of an element that does not exist, whatever its kind."""
+    kinds = element_kinds()
+    if all(catalog.get(kind, name) is None for kind in kinds):
+        known = [element.name for kind in kinds for element in catalog.all(kind)]
+        yield Problem(path=path, message=f"there is no element {name!r}", hint=did_you_mean(name, known))
 
 
 def check_params(params: Mapping[str, Any], catalog: Catalog) -> Iterator[Problem]:

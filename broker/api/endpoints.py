@@ -161,7 +161,7 @@ async def delete_object(api: Api, request: Msg) -> agents.Gone:
 
 
 def _known(kind: str) -> str:
-    from muster.blueprints.manifest import object_kinds
+    from muster.blueprints.objects import object_kinds
     from muster.blueprints.suggest import did_you_mean
 
     kinds = object_kinds()

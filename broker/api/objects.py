@@ -8,7 +8,8 @@ import msgspec
 from litestar import Response, Router, delete, get, post, put
 from litestar.params import Parameter
 
-from muster.blueprints.manifest import Loaded, object_kinds
+from muster.blueprints.manifest import Loaded
+from muster.blueprints.objects import object_kinds
 from muster.broker.api import manifests
 from muster.broker.api.context import PREFIX, AnyRequest, ApiDependency, Cursor, DryRun, Limit, Name
 from muster.broker.api.decode import check_keys

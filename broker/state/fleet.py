@@ -11,7 +11,8 @@ from muster.blueprints.child_orders import child_blueprints
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.event_expressions import EventFilter
 from muster.blueprints.expressions import Filter
-from muster.blueprints.manifest import decode, object_kinds
+from muster.blueprints.manifest import decode
+from muster.blueprints.objects import element_kinds
 from muster.blueprints.objects.base import ElementManifest, Manifest
 from muster.blueprints.objects.cluster import Cluster
 from muster.blueprints.objects.pool import Pool
@@ -300,5 +301,4 @@ def _makes_orders_of(manifest: Manifest, blueprint: str) -> bool:
 
 def is_element_kind(kind: str) -> bool:
     """Whether objects of this kind are elements."""
-    known = object_kinds().get(kind)
-    return known is not None and known.is_element
+    return kind in element_kinds()

@@ -14,7 +14,7 @@ from muster.blueprints.kinds.http_fields import HttpFields
 from muster.blueprints.kinds.noop import NoopFields
 from muster.blueprints.kinds.order import OrderFields
 from muster.blueprints.kinds.wait import WaitFields
-from muster.blueprints.manifest import object_kinds
+from muster.blueprints.objects import object_kinds
 from muster.blueprints.provider import Hook, Schedule, provider_kinds
 from tests.docs.generated import PAGES, diagram
 from tests.kit.processes import ROOT

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muster.blueprints.manifest import object_kinds
+from muster.blueprints.objects import object_kinds
 from tests.broker.api.conftest import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
