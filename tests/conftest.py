@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from hypothesis import settings
 
 from muster.mesh.service import rest_the_collector
 
 pytest_plugins = ["tests.kit.servers", "tests.kit.meshes", "tests.kit.leaks"]
+
+# Hundreds of processes start below; none of them should compile its libraries anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Other examples at each run: half as many find as much over two runs, and the suite stays under five minutes.
 settings.register_profile("suite", max_examples=50, deadline=None)

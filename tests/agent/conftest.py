@@ -15,9 +15,9 @@ import uvloop
 
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.service import Stop
 from tests.agent.broker_stand_in import StandIn, stand_in
+from tests.kit.servers import Nats
 from tests.kit.waiting import deadline
 
 RunAgent = Callable[..., AbstractAsyncContextManager[asyncio.Event]]
@@ -37,7 +37,7 @@ def lease() -> timedelta:
 
 
 @pytest_asyncio.fixture
-async def broker(fresh_nats: EmbeddedNats, lease: timedelta) -> AsyncIterator[StandIn]:
+async def broker(fresh_nats: Nats, lease: timedelta) -> AsyncIterator[StandIn]:
     """A scripted broker with the element `e1`."""
     async with stand_in(fresh_nats.url, lease) as broker:
         await broker.element("e1", slots=4)
@@ -45,7 +45,7 @@ async def broker(fresh_nats: EmbeddedNats, lease: timedelta) -> AsyncIterator[St
 
 
 @pytest.fixture
-def agent_settings(fresh_nats: EmbeddedNats, tmp_path: Path) -> AgentSettings:
+def agent_settings(fresh_nats: Nats, tmp_path: Path) -> AgentSettings:
     """Settings of an agent for `e1`, with short times."""
     return AgentSettings(
         elements=("e1",),

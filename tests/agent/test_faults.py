@@ -203,35 +203,35 @@ async def test_a_refused_claim_waits_for_a_broker_that_can_tell(broker: StandIn,
 
 
 async def test_an_agent_that_cannot_renew_its_lease_kills_its_tasks(
-    broker: StandIn, agent_settings: AgentSettings, fresh_nats: EmbeddedNats, tmp_path: Path
+    broker: StandIn, agent_settings: AgentSettings, own_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
     async with running_agent(agent_settings, kill_grace=timedelta(seconds=60)):
         deaf = {"name": "a", "run": f"trap '' TERM; echo $$ > {tmp_path}/pid; sleep 300"}
         order = await broker.order([deaf])
         task = await pid_in(tmp_path / "pid")
-        assert fresh_nats.pid is not None
-        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        assert own_nats.pid is not None
+        os.kill(own_nats.pid, signal.SIGSTOP)
         try:
             await eventually(lambda: not is_running(task), within=5)
         finally:
-            os.kill(fresh_nats.pid, signal.SIGCONT)
+            os.kill(own_nats.pid, signal.SIGCONT)
         await broker.settled()
         assert not broker.of(order, records.Done), "an attempt that was given up reports nothing"
 
 
 async def test_an_agent_that_gave_an_order_up_says_so(
-    broker: StandIn, agent_settings: AgentSettings, fresh_nats: EmbeddedNats, tmp_path: Path
+    broker: StandIn, agent_settings: AgentSettings, own_nats: EmbeddedNats, tmp_path: Path
 ) -> None:
     """Its message may go to another member of the pool, who cannot know whether we still run it."""
     async with running_agent(agent_settings):
         order = await broker.order([{"name": "a", "run": f"echo $$ > {tmp_path}/pid; sleep 300"}])
         task = await pid_in(tmp_path / "pid")
-        assert fresh_nats.pid is not None
-        os.kill(fresh_nats.pid, signal.SIGSTOP)
+        assert own_nats.pid is not None
+        os.kill(own_nats.pid, signal.SIGSTOP)
         try:
             await eventually(lambda: not is_running(task), within=5)
         finally:
-            os.kill(fresh_nats.pid, signal.SIGCONT)
+            os.kill(own_nats.pid, signal.SIGCONT)
         await eventually(lambda: order in [request.order for request in broker.resumes])
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
-from muster.mesh.embedded_nats import EmbeddedNats
+from tests.kit.servers import Nats
 
 MANIFESTS = """
 kind: machine
@@ -39,7 +39,7 @@ def lease() -> timedelta:
 
 
 @pytest_asyncio.fixture
-async def broker(fresh_nats: EmbeddedNats, tmp_path: Path, lease: timedelta) -> AsyncIterator[Broker]:
+async def broker(fresh_nats: Nats, tmp_path: Path, lease: timedelta) -> AsyncIterator[Broker]:
     """A leading broker with one element that nobody acts for."""
     settings = BrokerSettings(
         server=fresh_nats.url,

@@ -13,7 +13,7 @@ from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
 from muster.mesh import names
-from muster.mesh.embedded_nats import EmbeddedNats
+from tests.kit.servers import Nats
 from tests.kit.waiting import deadline, eventually
 
 COMMAND = "e1\r\nPUB muster.injected  0\r\n\r\n"
@@ -43,9 +43,7 @@ HOSTILE: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-async def test_no_record_costs_the_broker_its_connection(
-    broker: Broker, fresh_nats: EmbeddedNats, tmp_path: Path
-) -> None:
+async def test_no_record_costs_the_broker_its_connection(broker: Broker, fresh_nats: Nats, tmp_path: Path) -> None:
     injected: list[Msg] = []
 
     async def heard(message: Msg) -> None:

@@ -12,6 +12,7 @@ from muster.mesh.version import OURS, SILENT, Speaker, agent_misfit
 from tests.kit.meshes import Mesh
 from tests.kit.ports import free_port
 from tests.kit.processes import clean_env, muster
+from tests.kit.servers import Nats
 
 
 async def results(*args: str, env: dict[str, str]) -> dict[str, str]:
@@ -51,7 +52,7 @@ async def test_nothing_running_is_told_with_the_hint(tmp_path: Path) -> None:
     assert ran.stderr == ""
 
 
-async def test_a_server_that_no_broker_has_met_lacks_streams(tmp_path: Path, fresh_nats: EmbeddedNats) -> None:
+async def test_a_server_that_no_broker_has_met_lacks_streams(tmp_path: Path, fresh_nats: Nats) -> None:
     found = await results("--server", fresh_nats.url, env=clean_env(tmp_path))
     assert (found["NATS"], found["JetStream"], found["streams"]) == ("ok", "ok", "wrong")
     assert found["access to NATS"] == "warning", "it asks for no token"

@@ -13,8 +13,8 @@ from nats.js.kv import KeyValue
 from muster.mesh import names
 from muster.mesh.bucket import REMOVED, Reader, reading
 from muster.mesh.connection import connect
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
+from tests.kit.servers import Nats
 from tests.kit.waiting import deadline
 
 BUCKET = "B"
@@ -37,7 +37,7 @@ async def all_of(reader: Reader) -> dict[str, bytes | None]:
     return found
 
 
-async def test_what_a_bucket_holds_comes_first_then_each_change(fresh_nats: EmbeddedNats) -> None:
+async def test_what_a_bucket_holds_comes_first_then_each_change(fresh_nats: Nats) -> None:
     async with connect(fresh_nats.url, name="test") as client:
         bucket = await made(client.jetstream(), one=b"1", two=b"2")
         await bucket.put(names.key("a.b"), b"3")
@@ -51,7 +51,7 @@ async def test_what_a_bucket_holds_comes_first_then_each_change(fresh_nats: Embe
             assert (entry.name, entry.value) == ("one", None)
 
 
-async def test_an_empty_bucket_is_read_at_once(fresh_nats: EmbeddedNats) -> None:
+async def test_an_empty_bucket_is_read_at_once(fresh_nats: Nats) -> None:
     async with connect(fresh_nats.url, name="test") as client:
         await made(client.jetstream())
         async with reading(client, BUCKET) as reader:
@@ -59,7 +59,7 @@ async def test_an_empty_bucket_is_read_at_once(fresh_nats: EmbeddedNats) -> None
 
 
 async def test_a_bucket_that_is_emptied_while_it_is_read_has_an_end(
-    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+    fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add = JetStreamContext.add_consumer
 
@@ -78,7 +78,7 @@ async def test_a_bucket_that_is_emptied_while_it_is_read_has_an_end(
 
 @pytest.mark.parametrize("left", [0, 1])
 async def test_a_reader_that_missed_something_says_so(
-    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, left: int
+    fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
     add = JetStreamContext.add_consumer
 
@@ -98,7 +98,7 @@ async def test_a_reader_that_missed_something_says_so(
                 await all_of(reader)
 
 
-async def test_a_reader_whose_place_is_gone_says_so(fresh_nats: EmbeddedNats) -> None:
+async def test_a_reader_whose_place_is_gone_says_so(fresh_nats: Nats) -> None:
     async with connect(fresh_nats.url, name="test") as client:
         await made(client.jetstream(), one=b"1")
         async with reading(client, BUCKET) as reader:
@@ -109,7 +109,7 @@ async def test_a_reader_whose_place_is_gone_says_so(fresh_nats: EmbeddedNats) ->
                     await reader.batch()
 
 
-async def test_a_place_is_given_back(fresh_nats: EmbeddedNats) -> None:
+async def test_a_place_is_given_back(fresh_nats: Nats) -> None:
     async with connect(fresh_nats.url, name="test") as client:
         js = client.jetstream()
         await made(js, one=b"1")

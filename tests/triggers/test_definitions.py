@@ -16,6 +16,7 @@ from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import NotFoundError, UnavailableError
 from muster.triggers.definitions import Definitions, Trigger
 from tests.kit.ports import free_port
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 from tests.triggers.control_plane import control_plane
 
@@ -52,7 +53,7 @@ async def following(server: str) -> AsyncIterator[tuple[Definitions, Told]]:
             yield definitions, told
 
 
-async def test_what_was_defined_before_is_known_once_it_is_ready(fresh_nats: EmbeddedNats) -> None:
+async def test_what_was_defined_before_is_known_once_it_is_ready(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane:
         for number in range(3):
             await plane.apply(f"t{number}", "webhook")
@@ -64,7 +65,7 @@ async def test_what_was_defined_before_is_known_once_it_is_ready(fresh_nats: Emb
             assert definitions.known("off") is None
 
 
-async def test_every_change_is_told_at_once_and_in_order(fresh_nats: EmbeddedNats) -> None:
+async def test_every_change_is_told_at_once_and_in_order(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, told):
         await plane.apply("a.b", "webhook")
         await plane.apply("a.b", "webhook", max_body=10)
@@ -75,7 +76,7 @@ async def test_every_change_is_told_at_once_and_in_order(fresh_nats: EmbeddedNat
         await eventually(lambda: told.calls == wanted, what="every change")
 
 
-async def test_a_trigger_that_the_bucket_has_not_told_of_yet_is_asked_for(fresh_nats: EmbeddedNats) -> None:
+async def test_a_trigger_that_the_bucket_has_not_told_of_yet_is_asked_for(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, told):
         await plane.apply("early", "webhook", bucket=False)
         assert (await definitions.get("early")).version == 1
@@ -89,7 +90,7 @@ async def test_a_trigger_that_the_bucket_has_not_told_of_yet_is_asked_for(fresh_
         assert told.calls == [("early", 1), ("early", 2), ("early", None)]
 
 
-async def test_an_older_definition_from_the_bucket_does_not_undo_a_newer_one(fresh_nats: EmbeddedNats) -> None:
+async def test_an_older_definition_from_the_bucket_does_not_undo_a_newer_one(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, told):
         old = await plane.apply("t", "webhook", bucket=False)
         new = await plane.apply("t", "webhook", bucket=False)
@@ -102,14 +103,14 @@ async def test_an_older_definition_from_the_bucket_does_not_undo_a_newer_one(fre
         assert told.active["t"] == 2
 
 
-async def test_a_definition_counts_also_after_the_server_s_clock_was_set_back(fresh_nats: EmbeddedNats) -> None:
+async def test_a_definition_counts_also_after_the_server_s_clock_was_set_back(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, told):
         first = await plane.apply("t", "webhook")
         await plane.apply("t", "webhook", at=first.changed_at - timedelta(minutes=10))
         await eventually(lambda: told.active.get("t") == 2, what="the second version")
 
 
-async def test_what_does_not_exist_is_off_or_cannot_run_here_is_told_apart(fresh_nats: EmbeddedNats) -> None:
+async def test_what_does_not_exist_is_off_or_cannot_run_here_is_told_apart(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, told):
         await plane.apply("off", "webhook", enabled=False)
         await plane.apply("strange", "fax")
@@ -120,14 +121,14 @@ async def test_what_does_not_exist_is_off_or_cannot_run_here_is_told_apart(fresh
         assert not told.active
 
 
-async def test_without_a_broker_nobody_is_told_that_a_trigger_does_not_exist(fresh_nats: EmbeddedNats) -> None:
+async def test_without_a_broker_nobody_is_told_that_a_trigger_does_not_exist(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, _):
         await plane.close()
         with pytest.raises(UnavailableError, match="no broker answers"):
             await definitions.get("none")
 
 
-async def test_a_service_waits_for_the_bucket_to_be_made(fresh_nats: EmbeddedNats) -> None:
+async def test_a_service_waits_for_the_bucket_to_be_made(fresh_nats: Nats) -> None:
     async with (
         control_plane(fresh_nats.url, opened=False) as plane,
         connect(fresh_nats.url, name="t") as client,

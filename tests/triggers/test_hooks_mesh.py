@@ -19,6 +19,7 @@ from muster.mesh.embedded_nats import EmbeddedNats
 from muster.triggers.service import Triggers
 from tests.kit.blueprints import blueprint, trigger
 from tests.kit.http import http_client
+from tests.kit.servers import Nats
 from tests.kit.waiting import deadline, eventually
 from tests.triggers.gitlab_payloads import AFTER, merge_request, push
 from tests.triggers.hook_server import SECRET, problem, raw
@@ -33,8 +34,8 @@ BUILDERS = {"where": 'element.labels.role == "builder"', "queue": True}
 class Mesh:
     """What a test speaks to."""
 
-    def __init__(self, broker: Broker, http: httpx.AsyncClient, nats: EmbeddedNats) -> None:
-        self.broker, self.http, self.nats = broker, http, nats
+    def __init__(self, broker: Broker, http: httpx.AsyncClient) -> None:
+        self.broker, self.http = broker, http
 
     async def apply(self, *manifests: dict[str, Any]) -> None:
         """Apply manifests, and insist that it works."""
@@ -57,7 +58,7 @@ class Mesh:
 
 
 @pytest_asyncio.fixture
-async def mesh(fresh_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
+async def mesh(fresh_nats: Nats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mesh]:
     """A broker with triggers `lab` (GitLab, pushes to main) and `any` (webhook)."""
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     settings = BrokerSettings(
@@ -74,7 +75,7 @@ async def mesh(fresh_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.Mon
         assert broker.surfaces is not None
         url = broker.surfaces.http.url
         http = await stack.enter_async_context(http_client(url, timeout=30))
-        found = Mesh(broker, http, fresh_nats)
+        found = Mesh(broker, http)
         inputs = {
             "commit": "{{ event.commit }}",
             "branch": "{{ event.branch }}",
@@ -174,13 +175,15 @@ async def test_a_thousand_deliveries_at_once_are_all_on_the_log(mesh: Mesh) -> N
     assert len({order for _, body in answers for order in msgspec.json.decode(body)["orders"]}) == 1000
 
 
-async def test_without_the_log_a_delivery_is_refused_and_not_lost_afterwards(mesh: Mesh) -> None:
-    await mesh.nats.__aexit__(None, None, None)
+async def test_without_the_log_a_delivery_is_refused_and_not_lost_afterwards(
+    mesh: Mesh, own_nats: EmbeddedNats
+) -> None:
+    await own_nats.__aexit__(None, None, None)
     async with deadline(30):
         answer = await mesh.push(key="kept")
         assert problem(answer, 503)
         assert answer.headers["retry-after"]
-    async with mesh.nats:
+    async with own_nats:
 
         async def accepted() -> bool:
             return (await mesh.push(key="kept")).status_code in {200, 202}

@@ -7,19 +7,17 @@ from typing import Any
 import pytest
 from nats.js.api import RetentionPolicy, StreamConfig
 
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import MusterError, RefusedError, UnavailableError
 from muster.mesh.firing import FireRequest
 from muster.triggers.providers import nats
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 from tests.triggers.control_plane import ControlPlane, control_plane
 from tests.triggers.test_sources import consumers, mesh, probed, service
 
 
 @pytest.mark.parametrize("depth", [101, 900, 979, 100_000])
-async def test_a_message_that_is_nested_too_deeply_makes_a_rejected_firing(
-    fresh_nats: EmbeddedNats, depth: int
-) -> None:
+async def test_a_message_that_is_nested_too_deeply_makes_a_rejected_firing(fresh_nats: Nats, depth: int) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("n", "nats", subject="shop.a")
         await probed(plane, "shop.a")
@@ -32,7 +30,7 @@ async def test_a_message_that_is_nested_too_deeply_makes_a_rejected_firing(
         assert not plane.fired[-1].rejected
 
 
-async def test_headers_that_hold_secrets_do_not_come_on_the_record(fresh_nats: EmbeddedNats) -> None:
+async def test_headers_that_hold_secrets_do_not_come_on_the_record(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("n", "nats", subject="shop.a")
         await probed(plane, "shop.a")
@@ -43,9 +41,7 @@ async def test_headers_that_hold_secrets_do_not_come_on_the_record(fresh_nats: E
 
 
 @pytest.mark.parametrize("fields", [{}, {"stream": "SHOP"}], ids=str)
-async def test_a_message_that_nobody_takes_does_not_end_the_listening(
-    fresh_nats: EmbeddedNats, fields: dict[str, Any]
-) -> None:
+async def test_a_message_that_nobody_takes_does_not_end_the_listening(fresh_nats: Nats, fields: dict[str, Any]) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
         await plane.apply("n", "nats", subject="shop.a", **fields)
@@ -70,7 +66,7 @@ def bodies(plane: ControlPlane) -> list[Any]:
     return sorted(request.event["body"] for request in plane.fired)
 
 
-async def test_what_waits_in_a_stream_survives_another_limit(fresh_nats: EmbeddedNats) -> None:
+async def test_what_waits_in_a_stream_survives_another_limit(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane:
         await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
         await plane.apply("n", "nats", subject="shop.a", stream="SHOP")
@@ -84,9 +80,7 @@ async def test_what_waits_in_a_stream_survives_another_limit(fresh_nats: Embedde
             await eventually(lambda: bodies(plane) == [*range(6)], what="what came while nobody ran")
 
 
-async def test_what_is_under_way_survives_another_limit(
-    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_under_way_survives_another_limit(fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nats, "ACK_WAIT", 1.0)
     async with mesh(fresh_nats) as (plane, _):
         await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
@@ -103,7 +97,7 @@ async def test_what_is_under_way_survives_another_limit(
         assert after.created == before.created
 
 
-async def test_a_stream_that_is_a_queue_of_work_is_read_from_its_start(fresh_nats: EmbeddedNats) -> None:
+async def test_a_stream_that_is_a_queue_of_work_is_read_from_its_start(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         config = StreamConfig(name="JOBS", subjects=["jobs.>"], retention=RetentionPolicy.WORK_QUEUE)
         await plane.js.add_stream(config)

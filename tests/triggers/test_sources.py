@@ -19,12 +19,12 @@ from muster.blueprints import provider
 from muster.blueprints.provider import Happening, Mesh, Source
 from muster.mesh import names
 from muster.mesh.connection import connect
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import TooLargeError
 from muster.mesh.firing import FiringState
 from muster.triggers import definitions, events, leftovers
 from muster.triggers.events import Reader
 from muster.triggers.service import Triggers
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 from tests.triggers.control_plane import ControlPlane, control_plane
 
@@ -79,12 +79,12 @@ async def service(plane: ControlPlane) -> AsyncIterator[Triggers]:
 
 
 @asynccontextmanager
-async def mesh(server: EmbeddedNats) -> AsyncIterator[tuple[ControlPlane, Triggers]]:
+async def mesh(server: Nats) -> AsyncIterator[tuple[ControlPlane, Triggers]]:
     async with control_plane(server.url) as plane, service(plane) as triggers:
         yield plane, triggers
 
 
-async def test_a_source_that_fails_is_told_and_started_again(fresh_nats: EmbeddedNats, moody: type[Moody]) -> None:
+async def test_a_source_that_fails_is_told_and_started_again(fresh_nats: Nats, moody: type[Moody]) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("m", "moody")
         await eventually(lambda: moody.running == ["m"])
@@ -97,7 +97,7 @@ async def test_a_source_that_fails_is_told_and_started_again(fresh_nats: Embedde
 
 
 async def test_a_source_that_lets_a_cancellation_of_its_own_out_is_started_again(
-    fresh_nats: EmbeddedNats, moody: type[Moody]
+    fresh_nats: Nats, moody: type[Moody]
 ) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("m", "moody")
@@ -109,7 +109,7 @@ async def test_a_source_that_lets_a_cancellation_of_its_own_out_is_started_again
 
 
 async def test_a_source_stops_at_once_when_its_trigger_is_deleted_disabled_or_set_otherwise(
-    fresh_nats: EmbeddedNats, moody: type[Moody]
+    fresh_nats: Nats, moody: type[Moody]
 ) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("m", "moody")
@@ -127,7 +127,7 @@ async def test_a_source_stops_at_once_when_its_trigger_is_deleted_disabled_or_se
 
 
 async def test_a_change_of_something_else_does_not_stop_a_source_and_its_next_event_has_the_new_version(
-    fresh_nats: EmbeddedNats, moody: type[Moody]
+    fresh_nats: Nats, moody: type[Moody]
 ) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("m", "moody")
@@ -141,7 +141,7 @@ async def test_a_change_of_something_else_does_not_stop_a_source_and_its_next_ev
         assert not task.done()
 
 
-async def test_an_event_is_handed_over_until_a_broker_takes_it(fresh_nats: EmbeddedNats, moody: type[Moody]) -> None:
+async def test_an_event_is_handed_over_until_a_broker_takes_it(fresh_nats: Nats, moody: type[Moody]) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("m", "moody")
         await plane.close()
@@ -151,9 +151,7 @@ async def test_an_event_is_handed_over_until_a_broker_takes_it(fresh_nats: Embed
         await eventually(lambda: plane.keys("m") == ["ring"])
 
 
-async def test_an_event_that_no_broker_takes_is_rejected_with_the_reason(
-    fresh_nats: EmbeddedNats, moody: type[Moody]
-) -> None:
+async def test_an_event_that_no_broker_takes_is_rejected_with_the_reason(fresh_nats: Nats, moody: type[Moody]) -> None:
     async with mesh(fresh_nats) as (plane, _):
         plane.refuse = lambda request: None if request.rejected else TooLargeError("it is much too large")
         await plane.apply("m", "moody")
@@ -164,7 +162,7 @@ async def test_an_event_that_no_broker_takes_is_rejected_with_the_reason(
 
 @pytest.mark.parametrize("rejected", ["", "the source says so"])
 async def test_an_event_that_cannot_be_written_is_rejected_and_holds_up_none_behind_it(
-    fresh_nats: EmbeddedNats, moody: type[Moody], rejected: str
+    fresh_nats: Nats, moody: type[Moody], rejected: str
 ) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("m", "moody")
@@ -181,7 +179,7 @@ async def test_an_event_that_cannot_be_written_is_rejected_and_holds_up_none_beh
 # -- provider event -------------------------------------------------------------------------------
 
 
-async def test_every_event_of_the_kinds_fires_once_and_in_order(fresh_nats: EmbeddedNats) -> None:
+async def test_every_event_of_the_kinds_fires_once_and_in_order(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.happen("order.failed", "before")
         await plane.apply("e", "event", kinds=["order.fail*", "deploy.done"])
@@ -201,7 +199,7 @@ async def test_every_event_of_the_kinds_fires_once_and_in_order(fresh_nats: Embe
 
 
 async def test_events_that_were_not_heard_of_are_found_by_looking(
-    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+    fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "LOOK", 0.1)
     async with mesh(fresh_nats) as (plane, _):
@@ -210,9 +208,7 @@ async def test_events_that_were_not_heard_of_are_found_by_looking(
         await eventually(lambda: plane.keys("e") == [quiet.id])
 
 
-async def test_a_page_that_cannot_be_read_ends_nothing(
-    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_page_that_cannot_be_read_ends_nothing(fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "LOOK", 0.1)
     async with mesh(fresh_nats) as (plane, triggers):
         give, bugs = Reader.give, [RecursionError("too deep"), ZeroDivisionError()]
@@ -230,7 +226,7 @@ async def test_a_page_that_cannot_be_read_ends_nothing(
 
 
 async def test_events_while_no_service_runs_are_made_good_and_none_counts_twice(
-    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+    fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "SAVE", 0.01)
     async with control_plane(fresh_nats.url) as plane:
@@ -243,7 +239,7 @@ async def test_events_while_no_service_runs_are_made_good_and_none_counts_twice(
             await eventually(lambda: plane.keys("e") == [first.id, *away], what="what happened meanwhile")
 
 
-async def test_a_trigger_that_a_service_learns_of_late_misses_nothing(fresh_nats: EmbeddedNats) -> None:
+async def test_a_trigger_that_a_service_learns_of_late_misses_nothing(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("e", "event", kinds=["order.failed"])
         told = await plane.apply("late", "event", bucket=False, kinds=["order.failed"])
@@ -254,7 +250,7 @@ async def test_a_trigger_that_a_service_learns_of_late_misses_nothing(fresh_nats
         await eventually(lambda: plane.keys("late") == [passed.id])
 
 
-async def test_a_busy_trigger_does_not_hold_up_the_others(fresh_nats: EmbeddedNats) -> None:
+async def test_a_busy_trigger_does_not_hold_up_the_others(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("slow", "event", kinds=["order.*"])
         await plane.apply("quick", "event", kinds=["order.*"])
@@ -293,7 +289,7 @@ async def probed(plane: ControlPlane, subject: str, data: bytes = b"probe") -> N
     await eventually(heard, what=f"somebody listens to {subject}")
 
 
-async def test_a_core_message_fires_once_though_two_services_listen(fresh_nats: EmbeddedNats) -> None:
+async def test_a_core_message_fires_once_though_two_services_listen(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _), service(plane):
         await plane.apply("n", "nats", subject="shop.*.paid")
         await probed(plane, "shop.probe.paid")
@@ -308,7 +304,7 @@ async def test_a_core_message_fires_once_though_two_services_listen(fresh_nats: 
         assert text.event["headers"]["x-who"] == "me"
 
 
-async def test_a_message_larger_than_the_limit_makes_a_rejected_firing(fresh_nats: EmbeddedNats) -> None:
+async def test_a_message_larger_than_the_limit_makes_a_rejected_firing(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("n", "nats", subject="shop.big", max_body=10)
         await probed(plane, "shop.big")
@@ -318,7 +314,7 @@ async def test_a_message_larger_than_the_limit_makes_a_rejected_firing(fresh_nat
         assert len(plane.fired[-1].event["body"]) == 4096
 
 
-async def test_a_streams_messages_are_acknowledged_once_their_firing_is_on_the_log(fresh_nats: EmbeddedNats) -> None:
+async def test_a_streams_messages_are_acknowledged_once_their_firing_is_on_the_log(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane:
         await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
         await plane.js.publish("shop.orders", b"before the trigger")
@@ -343,7 +339,7 @@ async def unacknowledged(plane: ControlPlane, number: int) -> bool:
     return (info.num_ack_pending or 0) + (info.num_pending or 0) == number
 
 
-async def test_a_consumer_goes_with_its_trigger_or_its_settings(fresh_nats: EmbeddedNats) -> None:
+async def test_a_consumer_goes_with_its_trigger_or_its_settings(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _), service(plane):
         await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
 
@@ -363,7 +359,7 @@ async def test_a_consumer_goes_with_its_trigger_or_its_settings(fresh_nats: Embe
 
 
 async def test_a_consumer_of_a_trigger_that_is_deleted_while_nobody_runs_goes_with_the_next_start(
-    fresh_nats: EmbeddedNats,
+    fresh_nats: Nats,
 ) -> None:
     async with control_plane(fresh_nats.url) as plane:
         await plane.js.add_stream(StreamConfig(name="SHOP", subjects=["shop.>"]))
@@ -380,7 +376,7 @@ async def test_a_consumer_of_a_trigger_that_is_deleted_while_nobody_runs_goes_wi
             await eventually(partial(number, 0), what="no consumer")
 
 
-async def test_a_stream_that_is_not_there_is_told_and_waited_for(fresh_nats: EmbeddedNats) -> None:
+async def test_a_stream_that_is_not_there_is_told_and_waited_for(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("n", "nats", subject="shop.a", stream="SHOP")
         await eventually(lambda: "no stream 'SHOP'" in triggers.sources.trouble.get("n", ""))

@@ -16,9 +16,9 @@ from nats.aio.client import Client
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
 from muster.mesh.connection import connect
-from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.http import HttpServer
 from tests.kit.http import http_client
+from tests.kit.servers import AccountServer, Nats
 
 BLUEPRINT = {
     "kind": "blueprint",
@@ -51,7 +51,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def running(nats: EmbeddedNats, folder: Path, **settings: Any) -> AsyncIterator[Mesh]:
+async def running(nats: Nats, folder: Path, **settings: Any) -> AsyncIterator[Mesh]:
     """A broker on `nats`, and clients of it."""
     api = ApiSettings(port=0, grace=1.0, **settings)
     headers = {"Authorization": f"Bearer {api.token}"} if api.token else {}
@@ -66,10 +66,9 @@ async def running(nats: EmbeddedNats, folder: Path, **settings: Any) -> AsyncIte
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+async def mesh(nats_server: AccountServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """One mesh for all tests that only add to it: machine web01, pool web, blueprint hello."""
-    settings = NatsSettings(folder=tmp_path_factory.mktemp("api-nats"), durability="fast")
-    async with EmbeddedNats(settings) as nats, running(nats, tmp_path_factory.mktemp("api")) as found:
+    async with nats_server.account() as nats, running(nats, tmp_path_factory.mktemp("api")) as found:
         pool = {"kind": "pool", "name": "web", "where": 'element.labels.role == "web"'}
         machine = {"kind": "machine", "name": "web01", "labels": {"role": "web"}}
         await found.apply(BLUEPRINT, machine, pool)
@@ -77,7 +76,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
 
 
 @pytest_asyncio.fixture
-async def own_mesh(fresh_nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Mesh]:
+async def own_mesh(fresh_nats: Nats, tmp_path: Path) -> AsyncIterator[Mesh]:
     """A mesh of the test's own, empty but for the blueprint and web01."""
     async with running(fresh_nats, tmp_path) as found:
         await found.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})

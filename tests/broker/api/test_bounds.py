@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from muster.broker.api.endpoints import ENDPOINTS
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.version import PROTOCOL
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.kit.servers import Nats
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -81,7 +81,7 @@ NUMBERS = (
 TEXTS = ('""', '"0"', '"-1"', '"99999999999999999999"', '"1.99999999999999999999"', '"999999999999h"')
 
 
-async def test_no_number_is_more_than_an_endpoint_can_refuse(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_no_number_is_more_than_an_endpoint_can_refuse(fresh_nats: Nats, tmp_path: Path) -> None:
     assert len(BODIES) == len(ENDPOINTS), "each endpoint is tried"
     async with running(fresh_nats, tmp_path) as mesh:
         await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"}, *TRIGGERS)

@@ -8,8 +8,8 @@ from nats.js.errors import NoKeysError
 
 from muster.mesh import names, records
 from muster.mesh.connection import connect
-from muster.mesh.embedded_nats import EmbeddedNats
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 
 WEB01 = {"kind": "machine", "name": "web01"}
@@ -46,7 +46,7 @@ async def test_cancelled_offers_of_a_deleted_element_are_removed(own_mesh: Mesh)
     await eventually(gone)
 
 
-async def test_the_next_leader_removes_what_the_last_one_left(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_the_next_leader_removes_what_the_last_one_left(fresh_nats: Nats, tmp_path: Path) -> None:
     async with running(fresh_nats, tmp_path) as mesh:
         await mesh.apply(BLUEPRINT, WEB01, POOL)
 

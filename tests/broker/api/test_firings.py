@@ -13,7 +13,6 @@ import pytest
 from nats.js.errors import KeyNotFoundError, NoKeysError
 
 from muster.mesh import names
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import Definition, FireReply, FireRequest, FiringState
 from muster.mesh.nesting import DEEPEST
@@ -21,6 +20,7 @@ from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.broker.api.ringing import ask, events, fire, order, trigger
 from tests.kit import record
 from tests.kit.bell import bell
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 
 __all__ = ["bell"]
@@ -407,7 +407,7 @@ async def test_a_schedule_tells_its_next_times_and_its_last(own_mesh: Mesh) -> N
     assert (found["last_due"], found["open"]) == ("2026-01-01T02:00:00Z", 3)
 
 
-async def test_a_broker_that_starts_anew_knows_how_triggers_stand(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_a_broker_that_starts_anew_knows_how_triggers_stand(fresh_nats: Nats, tmp_path: Path) -> None:
     async with running(fresh_nats, tmp_path) as first:
         await first.apply(BLUEPRINT, {"kind": "machine", "name": "web01"}, trigger(cooldown="1h"))
         made = await fire(first, key="one", due=datetime(2026, 1, 1, tzinfo=UTC))
@@ -419,7 +419,7 @@ async def test_a_broker_that_starts_anew_knows_how_triggers_stand(fresh_nats: Em
         assert (await fire(second, key="two")).state is FiringState.SKIPPED
 
 
-async def test_tables_that_were_deleted_are_rebuilt_row_for_row(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_tables_that_were_deleted_are_rebuilt_row_for_row(fresh_nats: Nats, tmp_path: Path) -> None:
     projection = tmp_path / "projection.sqlite"
     async with running(fresh_nats, tmp_path) as first:
         where = {"where": "element.online || true", "queue": True}

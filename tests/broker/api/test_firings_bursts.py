@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.firing import FiringState
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.broker.api.ringing import fire, order, trigger
 from tests.kit import record
 from tests.kit.bell import bell
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 
 __all__ = ["bell"]
@@ -80,7 +80,7 @@ async def test_what_waits_is_planned_by_what_holds_when_its_burst_is_over(own_me
     assert (firing["version"], (await order(own_mesh, firing["orders"][0]))["element"]) == (2, "web01")
 
 
-async def test_what_is_pending_survives_its_broker_and_the_tables(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_what_is_pending_survives_its_broker_and_the_tables(fresh_nats: Nats, tmp_path: Path) -> None:
     projection = tmp_path / "projection.sqlite"
     machine, waiting = {"kind": "machine", "name": "web01"}, trigger(**{**BURST, "debounce": "3s"})
     async with running(fresh_nats, tmp_path) as first:

@@ -67,8 +67,8 @@ async def sample(mesh: Mesh, name: str) -> float:
     return float(line.split()[1])
 
 
-async def test_a_broker_without_its_server_is_alive_but_not_ready(own_mesh: Mesh, fresh_nats: EmbeddedNats) -> None:
-    await fresh_nats.__aexit__(None, None, None)
+async def test_a_broker_without_its_server_is_alive_but_not_ready(own_mesh: Mesh, own_nats: EmbeddedNats) -> None:
+    await own_nats.__aexit__(None, None, None)
 
     async def not_ready() -> bool:
         return (await own_mesh.http.get("/readyz")).status_code == 503

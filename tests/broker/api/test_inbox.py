@@ -14,10 +14,10 @@ from muster.blueprints.rates import Rate
 from muster.broker.api.inbox import Inbox
 from muster.mesh import names
 from muster.mesh.connection import connect
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Order, OrderRequest
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.kit.servers import Nats
 from tests.kit.waiting import eventually
 
 BODY: dict[str, Any] = {"blueprint": "hello", "on": "web01"}
@@ -196,7 +196,7 @@ async def test_what_nobody_reads_is_kept_too(own_mesh: Mesh, subject: str) -> No
     assert "muster.inbox.orders and muster.inbox.events.<name>" in event["data"]["reason"]
 
 
-async def test_messages_of_an_inbox_that_was_made_anew_are_new(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_messages_of_an_inbox_that_was_made_anew_are_new(fresh_nats: Nats, tmp_path: Path) -> None:
     for number in (1, 2):
         async with running(fresh_nats, tmp_path) as mesh:
             await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
@@ -206,7 +206,7 @@ async def test_messages_of_an_inbox_that_was_made_anew_are_new(fresh_nats: Embed
             await mesh.nats.jetstream().delete_stream(names.INBOX_STREAM)
 
 
-async def test_what_waits_for_an_earlier_versions_consumer_is_read(fresh_nats: EmbeddedNats, tmp_path: Path) -> None:
+async def test_what_waits_for_an_earlier_versions_consumer_is_read(fresh_nats: Nats, tmp_path: Path) -> None:
     async with running(fresh_nats, tmp_path) as mesh:
         await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
     async with connect(fresh_nats.url, name="test") as client:

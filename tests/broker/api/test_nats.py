@@ -16,9 +16,9 @@ from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.nats import AT_ONCE, NatsApi
 from muster.mesh import names
 from muster.mesh.connection import connect, settled
-from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.version import PROTOCOL
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
+from tests.kit.servers import Nats
 from tests.kit.waiting import deadline, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -209,7 +209,7 @@ async def test_what_does_not_fit_in_the_line_is_told_to_come_again(mesh: Mesh, m
 
 
 async def test_what_is_under_way_is_answered_before_a_broker_goes(
-    fresh_nats: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_nats: Nats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connect(fresh_nats.url, name="asks") as client:
         async with running(fresh_nats, tmp_path) as mesh:
