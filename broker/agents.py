@@ -6,10 +6,14 @@ import time
 
 import msgspec
 import structlog
+from nats.aio.client import Client
 
 from muster.blueprints.manifest import load
+from muster.broker.accepted import accepted
+from muster.broker.means import Means
 from muster.broker.objects import Objects
-from muster.broker.streams import drop_consumer, work_consumer
+from muster.broker.presence import Presences
+from muster.broker.streams import StreamSettings, drop_consumer, work_consumer
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, Problem, RefusedError, UnavailableError, VersionError
 from muster.mesh.model import Assignment, JoinRequest, Welcome
@@ -18,14 +22,21 @@ from muster.mesh.version import Speaker, agent_misfit
 log = structlog.get_logger()
 
 
-class Agents(Objects):
+class Agents:
     """The write path of agents."""
 
+    def __init__(
+        self, means: Means, objects: Objects, client: Client, settings: StreamSettings, presences: Presences
+    ) -> None:
+        self._world, self._log, *_ = means
+        self._objects, self._client = objects, client
+        self._settings, self._presences = settings, presences
+
     def must_fit(self, element: str, agent: str, speaker: Speaker) -> None:
-        """An agent whose protocol is not ours would misread what it is given.
+        """Refuses an agent whose protocol is not ours: it would misread what it is given.
 
         Raises:
-            VersionError: it is such a one; both versions are named, here and wherever the element is looked at.
+            VersionError: with both versions; whoever asks for the element sees them as well.
         """
         if speaker.fits:
             return
@@ -35,7 +46,7 @@ class Agents(Objects):
         raise VersionError(why)
 
     async def join(self, request: JoinRequest) -> Welcome:
-        """An agent takes up an element; one that does not exist becomes a machine of that name."""
+        """Lets an agent act for an element; one that does not exist becomes a machine of that name."""
         self.must_fit(request.element, request.agent, Speaker(protocol=request.protocol, version=request.version))
         return Welcome(assignment=await self._joined(request), time=time.time())
 
@@ -44,17 +55,19 @@ class Agents(Objects):
         if not names.is_name(element):
             problem = Problem(message=f"{element!r} is no name", path="element", hint=names.NAME_RULE)
             raise InvalidError("the element's name is not valid", problem)
-        if element not in self._state.fleet.elements:
-            await self.apply(load(msgspec.json.encode({"kind": "machine", "name": element}).decode()), "agent")
+        if element not in self._world.fleet.elements:
+            manifest = msgspec.json.encode({"kind": "machine", "name": element}).decode()
+            await self._objects.apply(load(manifest), by="agent")
         self._may_join(request)
         consumer, subject = names.element_consumer(element), names.work_element(element)
         js = self._client.jetstream()
         if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
             await drop_consumer(js, names.WORK_STREAM, consumer)
         await work_consumer(js, names.WORK_STREAM, consumer, subject, self._settings.lease)
-        if self._state.fleet.elements[element].agent != request.agent:
-            await self._change(records.Joined(element=element, agent=request.agent, place=request.place))
-        assignment = self._state.fleet.assignment(element)
+        if self._world.fleet.elements[element].agent != request.agent:
+            joined = records.Joined(element=element, agent=request.agent, place=request.place)
+            accepted(await self._log.append(joined))
+        assignment = self._world.fleet.assignment(element)
         if assignment is None:
             raise RefusedError(f"element {element} was deleted just now")
         return assignment
@@ -67,7 +80,7 @@ class Agents(Objects):
         Raises:
             UnavailableError: another one acts for it; the agent asks again until that one is gone.
         """
-        element = self._state.fleet.elements[request.element]
+        element = self._world.fleet.elements[request.element]
         if element.agent in {None, request.agent} or (element.place and element.place == request.place):
             return
         if self._presences.serves(element.name) == element.agent:
@@ -75,10 +88,10 @@ class Agents(Objects):
 
     def _succeeds(self, request: JoinRequest) -> bool:
         """Whether the daemon follows one that died in its place: the place's lock tells that it is dead."""
-        element = self._state.fleet.elements[request.element]
+        element = self._world.fleet.elements[request.element]
         return element.agent not in {None, request.agent} and bool(request.place) and element.place == request.place
 
     async def leave(self, request: JoinRequest) -> None:
-        """An agent gives an element up."""
+        """Lets an agent stop acting for its element."""
         record = records.Left(element=request.element, agent=request.agent, reason="it said good-bye")
         await self._log.append(record)

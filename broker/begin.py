@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.log import PATIENCE
 from muster.broker.offer import addressed, packet
-from muster.broker.orders import First
+from muster.broker.planning.first import First
 from muster.broker.presence import Presences
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import msgspec
+from nats.aio.client import Client
+
 from muster.broker.agents import Agents
+from muster.broker.announcements import Announcements
+from muster.broker.blueprint_store import BlueprintStore
+from muster.broker.elements import Elements
 from muster.broker.firings import Firings
 from muster.broker.means import Means
-from muster.broker.objects import ObjectChange
+from muster.broker.objects import Objects
+from muster.broker.orders import Orders
+from muster.broker.planning.blueprints import Blueprints
+from muster.broker.planning.firings import FiringPlans
+from muster.broker.planning.first import Begun
 from muster.broker.presence import Presences
 from muster.broker.streams import StreamSettings
 
-__all__ = ["Commands", "ObjectChange"]
+
+class Commands(msgspec.Struct, frozen=True, kw_only=True):
+    """The services of a broker, beside each other."""
+
+    orders: Orders
+    firings: Firings
+    objects: Objects
+    elements: Elements
+    agents: Agents
+    announcements: Announcements
 
 
-class Commands(Firings, Agents):
-    """The verbs of `/api/v1` and `muster.api.*`."""
-
-    def __init__(self, means: Means, settings: StreamSettings, presences: Presences) -> None:
-        Firings.__init__(self, means)
-        Agents.__init__(self, means, settings, presences)
+def commands(means: Means, client: Client, settings: StreamSettings, presences: Presences, begun: Begun) -> Commands:
+    """Returns the services, each with what it needs."""
+    store = BlueprintStore(client, means.log.publisher)
+    blueprints = Blueprints(means.world)
+    objects = Objects(means, store)
+    return Commands(
+        orders=Orders(means, blueprints, store, begun),
+        firings=Firings(means, FiringPlans(means.world, blueprints), begun),
+        objects=objects,
+        elements=Elements(means),
+        agents=Agents(means, objects, client, settings, presences),
+        announcements=Announcements(means),
+    )

@@ -1,4 +1,4 @@
-"""A trigger goes off: whether it concerns the trigger, for whom, with which inputs; and what came of it."""
+"""What a broker does with events that triggers received: fire, and say what came of it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import structlog
 from muster.blueprints import provider as providers
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.provider import Provider, Schedule
-from muster.broker.aims import Aim
 from muster.broker.definitions import definition_of
-from muster.broker.firing_plan import BY, ident_of, without_event
 from muster.broker.means import Means
-from muster.broker.planning import Planning
-from muster.mesh import names
+from muster.broker.planning.aims import Aim
+from muster.broker.planning.firing_records import BY, without_event
+from muster.broker.planning.firings import FiringPlans
+from muster.broker.planning.first import Begun
+from muster.broker.state.standing import Pending
+from muster.mesh import names, records
 from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError, UnavailableError
 from muster.mesh.firing import MADE_NOTHING, Definition, DueQuery, DueReply, FireReply, FireRequest, Firing, FiringState
 from muster.mesh.jetstream import LostRaceError
@@ -29,51 +31,55 @@ log = structlog.get_logger()
 TAKEN: Final = "something else stands on the log where its firing would"
 """Why a firing is made with its next id: what was written there was none, and must not hold the trigger up."""
 
-MOST_ATTEMPTS: Final = 100
+MAX_ATTEMPTS: Final = 100
 """Firings that one event may make if those before made no orders; from then on it is a duplicate of the last."""
 
 
-class Firings(Planning):
+class Firings:
     """The write path of triggers."""
 
-    def __init__(self, means: Means) -> None:
-        super().__init__(means)
+    def __init__(self, means: Means, plans: FiringPlans, begun: Begun) -> None:
+        self._world, self._log, self._query, self._ids = means
+        self._plans, self._begun = plans, begun
         self.ignored = 0
         """Events that did not concern their trigger."""
         self.duplicates = 0
         """Events that had come before."""
 
     async def fire(self, request: FireRequest, *, by: str = BY) -> FireReply:
-        """Put a firing on the log, if the event concerns the trigger; it is there when this returns.
+        """Puts a firing on the log, if the event concerns the trigger; it is there when this returns.
 
         Raises:
-            NotFoundError: there is no such trigger, or it is disabled.
+            NotFoundError: no such trigger, or it is disabled.
             UnavailableError: the log cannot be reached, or it is not known whether it was.
         """
-        aim = self._aim(request.trigger)
+        aim = self._plans.aim(request.trigger)
         if request.version is not None and request.version != aim.version:
             return FireReply(stale=True)
-        request = self._identified(aim, request)
+        request = self._plans.identified(aim, request)
         attempt = 0
         while True:
-            reply = await self._fired(aim, request, ident_of(self._ids, request, attempt), by)
+            reply = await self._fired(aim, request, self._ident(request, attempt), by)
             attempt += 1
             may_again = reply.reason == TAKEN or (request.try_again and reply.duplicate and reply.state in MADE_NOTHING)
-            if not may_again or attempt >= MOST_ATTEMPTS:
+            if not may_again or attempt >= MAX_ATTEMPTS:
                 return reply
 
+    def _ident(self, request: FireRequest, attempt: int) -> str:
+        """The id of a firing: the same for the same event, and the same attempt at it."""
+        return self._ids.firing(request.trigger, request.key, attempt) if request.key else names.new_id()
+
     async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: str) -> FireReply:
-        ready = self._made_ready(request, aim)
-        standing = self._state.triggers.standings.get(request.trigger)
+        standing = self._world.triggers.standings.get(request.trigger)
         if standing is not None and standing.last_firing == ident:
             return await self._duplicate(ident)
-        planned = ready or self._planned(aim, request, ident, by)
+        planned = self._planned(aim, request, ident, by)
         if isinstance(planned, str):
             self.ignored += 1
             log.debug("firing.ignored", trigger=request.trigger, why=planned)
             return FireReply(ignored=planned)
         try:
-            changes = await self._log.append(self.begun(planned), expect=0)
+            changes = await self._log.append(self._begun(planned), expect=0)
         except LostRaceError:
             return await self._duplicate(ident)
         except TooLargeError as error:
@@ -81,9 +87,25 @@ class Firings(Planning):
         firing = changes.firings.get(ident)
         return await self._duplicate(ident) if firing is None else _reply(firing)
 
+    def _planned(self, aim: Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+        try:
+            return self._plans.plan(aim, request, ident, by)
+        except Exception as error:  # noqa: BLE001 - a bug that some event brings to light must not lose the event
+            return self._plans.rejected(aim, request, ident, by, _bug(request.trigger, error))
+
+    def settled(self, trigger: str, pending: Pending) -> records.Fired:
+        """Returns the second record of a firing whose burst has ended, for the duty that writes it."""
+        try:
+            record = self._plans.settled(trigger, pending)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._plans.unsettled(trigger, pending, _bug(trigger, error))
+        if self._log.takes(record):
+            return record
+        return self._plans.unsettled(trigger, pending, "its orders are more than the log takes")
+
     async def fire_by_hand(self, trigger: str, body: Any, *, by: str, key: str | None = None) -> FireReply:
-        """Let a trigger go off without its provider; `body` is what the event has as its body."""
-        aim = self._aim(trigger)
+        """Fires a trigger without its provider; `body` is what the event has as its body."""
+        aim = self._plans.aim(trigger)
         now = datetime.now(UTC)
         event = {
             "provider": aim.trigger.provider,
@@ -98,41 +120,39 @@ class Firings(Planning):
         return await self.fire(FireRequest(trigger=trigger, event=event, key=key or "", try_again=True), by=by)
 
     def definition(self, trigger: str) -> Definition:
-        """A trigger as trigger services need it.
+        """Returns a trigger as trigger services need it.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no such trigger.
         """
-        return definition_of(*self._trigger(trigger))
+        return definition_of(*self._plans.trigger(trigger))
 
     def last_due(self, query: DueQuery) -> DueReply:
-        """When schedules were due last, as far as the log has it; a page by name."""
-        every = self._state.triggers.standings
+        """Returns when schedules were due last, as far as the log has it; a page by name."""
+        every = self._world.triggers.standings
         behind = ((it.name, it.last_due) for it in every if it.last_due is not None and it.name > query.after)
         page = nsmallest(query.limit, behind)
         return DueReply(last=dict(page), next=page[-1][0] if len(page) == query.limit else None)
 
     def next_due(self, trigger: str, count: int, now: datetime) -> list[dict[str, str]]:
-        """When a schedule will be due the next times, in UTC and in the trigger's own time zone.
+        """Returns when a schedule will be due the next times, in UTC and in the trigger's own time zone.
 
         Raises:
-            NotFoundError: there is no such trigger.
+            NotFoundError: no such trigger.
             RefusedError: it does not go by the clock.
         """
-        stored, manifest = self._trigger(trigger)
+        stored, manifest = self._plans.trigger(trigger)
         schedule = _settings(manifest)
         if not isinstance(schedule, Schedule):
             raise RefusedError(f"trigger {trigger!r} does not go by the clock; its provider is {manifest.provider}")
-        told: list[dict[str, str]] = []
+        times: list[dict[str, str]] = []
         begun = stored.begun_at or stored.changed_at
         due = schedule.following(now, begun)
-        while due is not None and len(told) < count:
+        while due is not None and len(times) < count:
             local = due.astimezone(schedule.zone()).isoformat()
-            told.append({"due": rfc3339(due), "local": local})
+            times.append({"due": rfc3339(due), "local": local})
             due = schedule.following(due, begun)
-        return told
-
-    # -- inside ---------------------------------------------------------------------------------
+        return times
 
     async def _duplicate(self, ident: str) -> FireReply:
         """What came of a firing that is on the log; another broker may have put it there, and we may lag behind."""
@@ -149,6 +169,11 @@ class Firings(Planning):
                     return FireReply(firing=ident, state=FiringState.REJECTED, reason=TAKEN)
                 raise UnavailableError("the firing is on the log, but this broker has not read so far") from None
         return msgspec.structs.replace(_reply(firing), duplicate=True)
+
+
+def _bug(trigger: str, error: Exception) -> str:
+    log.error("firing.bug", trigger=trigger, exc_info=error)
+    return f"a bug of the broker's: {error!r}"
 
 
 def _settings(trigger: Trigger) -> Provider:

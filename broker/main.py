@@ -19,7 +19,7 @@ from muster.broker.api.context import ApiSettings, Status
 from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
 from muster.broker.begin import Beginnings
-from muster.broker.commands import Commands
+from muster.broker.commands import commands
 from muster.broker.duties.clean_up import EndCleanUps
 from muster.broker.duties.duty import Duties
 from muster.broker.duties.expire import Expire
@@ -30,7 +30,7 @@ from muster.broker.leader import Leader
 from muster.broker.log import Log
 from muster.broker.means import Means
 from muster.broker.offer import Offers
-from muster.broker.orders import First
+from muster.broker.planning.first import First
 from muster.broker.presence import Presences
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
@@ -149,14 +149,14 @@ class Broker:
         self.query = Query(file, self.state, self.projector, self.log, self._trouble)
         self.query.trouble_of = self.presences.trouble
         stack.callback(self.query.close)
-        means = Means(client, self.state, self.log, self.query, self.ids)
-        commands = self.commands = Commands(means, stream_settings, self.presences)
+        means = Means(self.state, self.log, self.query, self.ids)
+        self.commands = commands(means, client, stream_settings, self.presences, self._begun)
         self._wire()
         await self._start_services(stack)
-        companion = self.companion = self._beside(client, commands.fire, commands.make_ready) if self._beside else None
+        companion = self.companion = self._beside(client, self.commands.firings.fire) if self._beside else None
         parts = Parts(
             client=client,
-            commands=commands,
+            commands=self.commands,
             query=self.query,
             feed=self.feed,
             status=self.status,
@@ -175,7 +175,7 @@ class Broker:
 
     async def _start_services(self, stack: AsyncExitStack) -> None:
         expire = Expire(self.settings.lease, self.presences)
-        settle, clean_up = Settle(self.commands.settled), EndCleanUps(self.settings.lease)
+        settle, clean_up = Settle(self.commands.firings.settled), EndCleanUps(self.settings.lease)
         duties = Duties(self.state, self.log, self.leader, [Wake(), settle, expire, clean_up])
 
         async def heard(message: Msg) -> None:
@@ -202,6 +202,9 @@ class Broker:
         ):
             self.services.append(await stack.enter_async_context(service))
 
+    def _begun(self, record: First) -> First:
+        return self.beginnings.begun(record) if self.leader.leads else record
+
     def _wire(self) -> None:
         """Who hears of what: all brokers project, the leader also acts."""
 
@@ -211,15 +214,11 @@ class Broker:
                 self.beginnings.look(applied)
                 self.assignments.look(applied)
 
-        def begun(record: First) -> First:
-            return self.beginnings.begun(record) if self.leader.leads else record
-
         def tell(batch: Batch) -> None:
             self.feed.publish(batch.events)
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
-        self.commands.begun = begun
         self.projector.on_changes.append(act)
         self.projector.on_events.append(tell)
         self.leader.on_elected += [
@@ -271,8 +270,8 @@ class Broker:
             elements=len(state.fleet.elements),
             online=sum(element.agent is not None for element in state.fleet.elements.values()),
             objects=objects,
-            ignored=self.commands.ignored,
-            duplicates=self.commands.duplicates,
+            ignored=self.commands.firings.ignored,
+            duplicates=self.commands.firings.duplicates,
             troubles=self.presences.troubles(MOST_TROUBLES),
             unconfined=self.presences.unconfined(MOST_TROUBLES),
         )

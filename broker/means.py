@@ -1,10 +1,8 @@
-"""What every command of the broker works with."""
+"""What every service of the broker works with."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-from nats.aio.client import Client
 
 from muster.broker.ids import Ids
 from muster.broker.log import Log
@@ -15,8 +13,7 @@ from muster.broker.state.machine import State
 class Means(NamedTuple):
     """All of it; one of each a broker."""
 
-    client: Client
-    state: State
+    world: State
     log: Log
     query: Query
     ids: Ids

@@ -1,20 +1,18 @@
-"""What people and agents may do with objects and elements: apply, delete, mode, drain, join, leave."""
+"""What people may do with objects: apply, delete."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Literal
 
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.manifest import Loaded, check_all
+from muster.broker.accepted import accepted
+from muster.broker.blueprint_store import BlueprintStore
 from muster.broker.means import Means
-from muster.broker.presence import Presences
-from muster.broker.streams import StreamSettings
-from muster.broker.targets import suggestion
+from muster.broker.planning.targets import suggestion
 from muster.mesh import names, records
-from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError
-from muster.mesh.jetstream import LostRaceError
-from muster.mesh.model import Mode, Wire
+from muster.mesh.errors import NotFoundError, TooLargeError
+from muster.mesh.model import Wire
 from muster.mesh.settings import MAX_BODY
 
 
@@ -32,19 +30,19 @@ class ObjectChange(Wire):
 class Objects:
     """The write path of everything that has a manifest."""
 
-    def __init__(self, means: Means, settings: StreamSettings, presences: Presences) -> None:
-        self._client, self._state, self._log, self._query, self._ids = means
-        self._settings = settings
-        self._presences = presences
+    def __init__(self, means: Means, store: BlueprintStore) -> None:
+        self._world, self._log, *_ = means
+        self._store = store
 
-    async def apply(self, loaded: list[Loaded], by: str, *, dry_run: bool = False) -> list[ObjectChange]:
-        """Create or change objects: all or nothing, in one record.
+    async def apply(self, loaded: list[Loaded], *, by: str, dry_run: bool = False) -> list[ObjectChange]:
+        """Creates or changes objects: all or nothing, in one record.
 
         Raises:
-            InvalidError: something is wrong with them; everything is told, with file and line.
-            RefusedError: the state machine said no (an element's name is taken by another kind).
+            InvalidError: something is wrong with them; every problem is listed, with file and line.
+            RefusedError: the state machine refused it (an element's name is taken by another kind).
+            TooLargeError: they are more than one record holds.
         """
-        check_all(loaded, self._state.fleet)
+        check_all(loaded, self._world.fleet)
         changes = [self._compare(document) for document in loaded]
         wanted = [document for document, change in zip(loaded, changes, strict=True) if change.action != "unchanged"]
         if dry_run or not wanted:
@@ -54,52 +52,26 @@ class Objects:
             raise TooLargeError(
                 f"these manifests make {len(size)} bytes, more than one record holds; apply them in parts"
             )
-        await self._publish_blueprints(wanted)
-        outcome = await self._log.append(record)
-        if outcome.refused is not None:
-            raise RefusedError(outcome.refused.reason)
+        for document in wanted:  # before the record: whoever runs an order of a version must find it
+            if isinstance(document.manifest, Blueprint):
+                await self._store.put(document.manifest)
+        accepted(await self._log.append(record))
         return changes
 
-    async def delete(self, kind: str, name: str, by: str) -> None:
-        """Remove an object.
+    async def delete(self, kind: str, name: str, *, by: str) -> None:
+        """Deletes an object.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no such object.
             RefusedError: something still needs it.
         """
-        if (kind, name) not in self._state.fleet.stored:
-            known = [its_name for its_kind, its_name in self._state.fleet.stored if its_kind == kind]
+        if (kind, name) not in self._world.fleet.stored:
+            known = [its_name for its_kind, its_name in self._world.fleet.stored if its_kind == kind]
             raise NotFoundError(f"there is no {kind} {name!r}{suggestion(name, known)}")
-        outcome = await self._log.append(records.Deleted(id=names.new_id(), object_kind=kind, name=name, by=by))
-        if outcome.refused is not None:
-            raise RefusedError(outcome.refused.reason)
-
-    async def set_mode(self, element: str, mode: Mode, by: str) -> dict[str, Any]:
-        """Switch an element to another mode; the element as it stands then."""
-        self._known(element)
-        if self._state.fleet.elements[element].mode is not mode:
-            await self._change(records.ModeChanged(element=element, mode=mode, by=by))
-        return await self._query.element(element)
-
-    async def set_drained(self, element: str, drained: bool, by: str) -> dict[str, Any]:
-        """Let an element take nothing new, or take work again; the element as it stands then."""
-        self._known(element)
-        if self._state.fleet.elements[element].drained is not drained:
-            await self._change(records.DrainChanged(element=element, drained=drained, by=by))
-        return await self._query.element(element)
-
-    async def reject(self, subject: str, reason: str, body: str) -> None:
-        """Keep a message that could not be used, with the reason."""
-        await self._log.append(records.Rejected(id=names.new_id(), subject=subject, reason=reason, body=body[:65536]))
-
-    async def announce(self, name: str, body: Any, *, key: str) -> None:
-        """Put an event that somebody told of on the log, once for each key of its name."""
-        record = records.Announced(id=self._ids.announced(name, key), name=name, body=body)
-        with suppress(LostRaceError):  # it is there already
-            await self._log.append(record, expect=0)
+        accepted(await self._log.append(records.Deleted(id=names.new_id(), object_kind=kind, name=name, by=by)))
 
     def _compare(self, document: Loaded) -> ObjectChange:
-        before = self._state.fleet.stored.get((document.kind, document.name))
+        before = self._world.fleet.stored.get((document.kind, document.name))
         action: Literal["created", "changed", "unchanged"] = "created"
         if before is not None:
             action = "unchanged" if before.says(document.raw) else "changed"
@@ -113,20 +85,4 @@ class Objects:
         )
 
     def _next_version(self, document: Loaded) -> int:
-        return self._state.fleet.next_version(document.kind, document.name)
-
-    async def _publish_blueprints(self, loaded: list[Loaded]) -> None:
-        """Before the record: whoever runs an order of a version must find it."""
-        for document in loaded:
-            if isinstance(document.manifest, Blueprint):
-                entry = names.entry(names.BLUEPRINT_BUCKET, document.manifest.digest())
-                await self._log.publisher.publish(entry, document.manifest.encoded())
-
-    async def _change(self, record: records.ElementRecord) -> None:
-        outcome = await self._log.append(record)
-        if outcome.refused is not None:
-            raise RefusedError(outcome.refused.reason)
-
-    def _known(self, element: str) -> None:
-        if element not in self._state.fleet.elements:
-            raise NotFoundError(f"there is no element {element!r}{suggestion(element, self._state.fleet.elements)}")
+        return self._world.fleet.next_version(document.kind, document.name)

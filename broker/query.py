@@ -17,11 +17,11 @@ import msgspec
 from muster.blueprints.expressions import Filter
 from muster.blueprints.objects import object_kinds
 from muster.broker.log import Log
+from muster.broker.planning.targets import suggestion
 from muster.broker.projection.projector import Projector
 from muster.broker.state.fleet import is_element_kind
 from muster.broker.state.machine import State
 from muster.broker.state.waiting import reason_of
-from muster.broker.targets import suggestion
 from muster.broker.troubles import Reported
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
 from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event

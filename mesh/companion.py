@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from nats.aio.client import Client
 
 from muster.mesh.asgi import App
-from muster.mesh.firing import Fire, Prepare
+from muster.mesh.firing import Fire
 from muster.mesh.service import Service
 
 
@@ -29,5 +29,5 @@ class Companion(Service):
         """Its metrics, as Prometheus reads them."""
 
 
-Beside = Callable[[Client, Fire, Prepare], Companion]
+Beside = Callable[[Client, Fire], Companion]
 """Makes what lives in the broker's process without being part of it: the trigger service of `muster up`."""

@@ -125,10 +125,6 @@ Raises NotFoundError (no such trigger, or disabled), InvalidError, or Unavailabl
 """
 
 
-Prepare = Callable[[FireRequest], None]
-"""Tells the broker in whose process we are what will be fired soon: the very request."""
-
-
 class DueQuery(Wire, omit_defaults=True):
     """Which schedules' last due times to tell: `muster.api.triggers.due`, in pages by name."""
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -35,12 +34,6 @@ RELOOK: Final = 1.0
 
 SET_BACK: Final = timedelta(hours=1)
 """Up to here the clock waits until the time comes again at which it was; beyond, it was wrong before."""
-
-SOON: Final = 0.5
-"""Seconds before a look in which what is due then is made ready; a late look costs no more."""
-
-MOST_READY: Final = 2000
-"""Firings that are kept ready."""
 
 BREATH: Final = 250
 """Due times after which they are fired, before there are more."""
@@ -141,7 +134,6 @@ class Clock(Service):
             while True:
                 self._changed.clear()
                 await self._look()
-                await self._make_ready()
                 await self._wall.wait(self._changed, self._until_next())
 
     async def _learn(self) -> None:
@@ -234,15 +226,6 @@ class Clock(Service):
             if place % BREATH == 0:
                 await asyncio.sleep(0)
 
-    async def _make_ready(self) -> None:
-        """What is due until after the next look: then there will be less time."""
-        limit = self._wall.now().timestamp() + RELOOK + SOON
-        for place, item in enumerate(_first(self._heap, limit), start=1):
-            if _is_meant(item):
-                self.ticks.make_ready(item[2])
-            if place % BREATH == 0:
-                await asyncio.sleep(0)
-
     def _start_again(self, now: datetime) -> None:
         """The clock was far ahead: what it has fired then is on the log, and does not hold up what comes now."""
         log.warning("clock.set_back", by=str(self._seen - now))
@@ -255,18 +238,6 @@ class Clock(Service):
         if not self._heap:
             return None
         return min(max(0.0, self._heap[0][0] - self._wall.now().timestamp()), RELOOK)
-
-
-def _first(heap: Sequence[_Place], limit: float) -> list[_Place]:
-    """Places of a heap up to a time, without looking at the others; at most as many as are worth to be ready."""
-    found: list[_Place] = []
-    branches = deque([0])
-    while branches and len(found) < MOST_READY:
-        place = branches.popleft()
-        if place < len(heap) and heap[place][0] <= limit:
-            found.append(heap[place])
-            branches += (2 * place + 1, 2 * place + 2)
-    return found
 
 
 def _is_meant(item: _Place) -> bool:

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from muster.mesh.asgi import App
 from muster.mesh.asking import Requests
 from muster.mesh.companion import Companion
-from muster.mesh.firing import DueQuery, DueReply, Fire, Prepare
+from muster.mesh.firing import DueQuery, DueReply, Fire
 from muster.mesh.service import Service, until_stopped
 from muster.triggers.clock import Clock
 from muster.triggers.definitions import Definitions
@@ -39,13 +39,12 @@ class Triggers(Companion):
     not made again.
     """
 
-    def __init__(self, client: Client, fire: Fire | None = None, prepare: Prepare | None = None) -> None:
+    def __init__(self, client: Client, fire: Fire | None = None) -> None:
         """Put it together.
 
         Args:
             client: the connection to NATS.
             fire: how to fire, in a broker's own process; by asking brokers if it is not given.
-            prepare: how to tell that broker what is due soon.
         """
         super().__init__()
         self._requests = Requests(client)
@@ -56,7 +55,7 @@ class Triggers(Companion):
         self.sources = Sources(Desk(client=client, definitions=self.definitions, events=self._events, fire=counted))
         self.hooks = Hooks(self.definitions, counted)
         self._reports = Reports(client, lambda: {**self.definitions.unusable, **self.sources.trouble})
-        self.clock = Clock(counted, self._dues, ticks=Ticks(counted, prepare))
+        self.clock = Clock(counted, self._dues, ticks=Ticks(counted))
         self._entering: Service = self._requests
         self.definitions.listeners += [self.sources.changed, self.clock.hear]
 

@@ -12,7 +12,7 @@ import structlog
 
 from muster.blueprints.provider import Schedule
 from muster.mesh.errors import MusterError, NotFoundError, UnreachableError
-from muster.mesh.firing import Fire, FireRequest, Prepare
+from muster.mesh.firing import Fire, FireRequest
 from muster.mesh.moment import rfc3339
 from muster.mesh.service import Service
 from muster.triggers.definitions import Trigger
@@ -48,7 +48,6 @@ class Entry:
         "is_present",
         "name",
         "provider",
-        "request",
         "schedule",
         "version",
         "waiting",
@@ -62,8 +61,6 @@ class Entry:
         self.due: datetime | None = None
         self.at = 0.0
         """When `due` goes off, its jitter included; seconds since 1970."""
-        self.request: FireRequest | None = None
-        """The next firing, once it is made ready."""
         self.waiting: deque[datetime] | None = None
         """Due times that are not on the log yet; None between ticks."""
         self.take(trigger)
@@ -73,19 +70,13 @@ class Entry:
         self.version = trigger.version
         self.begun_at, self.active_at = trigger.begun_at, trigger.active_at
 
-    def ready(self, due: datetime) -> FireRequest | None:
-        """Its firing, if that was made ready and still is the one."""
-        known = self.request
-        return known if known is not None and known.due == due and known.version == self.version else None
-
 
 class Ticks(Service):
     """Fires what it is handed."""
 
-    def __init__(self, fire: Fire, prepare: Prepare | None = None, *, pause: Pause = asyncio.sleep) -> None:
+    def __init__(self, fire: Fire, *, pause: Pause = asyncio.sleep) -> None:
         super().__init__()
         self._fire = fire
-        self._prepare = prepare
         self._pause = pause
         self._queue: deque[Entry] = deque()  # bounded: an entry is in it once
         self._workers: asyncio.TaskGroup | None = None
@@ -94,13 +85,6 @@ class Ticks(Service):
         self._failures = 0
         self.fired = 0
         """Firings that a broker has taken."""
-
-    def make_ready(self, entry: Entry) -> None:
-        """It is due soon, and there is time now for what can be done before."""
-        if entry.due is not None and entry.ready(entry.due) is None:
-            entry.request = request(entry, entry.due)
-            if self._prepare is not None:
-                self._prepare(entry.request)
 
     def hand(self, entry: Entry, dues: list[datetime], now: datetime) -> None:
         """Fire these, after what waits of the same trigger."""
@@ -176,7 +160,7 @@ class Ticks(Service):
             return True
         failures = self._failures
         try:
-            reply = await self._fire(entry.ready(due) or request(entry, due))
+            reply = await self._fire(request(entry, due))
         except UnreachableError as error:
             self._failed(failures, error)
             raise

@@ -51,7 +51,7 @@ async def join(api: Api, request: Msg) -> Welcome:
     _must_fit(api, request)
     wanted = decode(JoinRequest, request.data)
     _asker(request, wanted.element)
-    return await api.commands.join(wanted)
+    return await api.commands.agents.join(wanted)
 
 
 async def join_of_before(api: Api, request: Msg) -> Welcome:
@@ -64,7 +64,7 @@ def _must_fit(api: Api, request: Msg) -> None:
     """Whoever does not fit is refused before its request is read: that may be of another shape."""
     try:
         asker = msgspec.json.decode(request.data, type=_Asker)
-        api.commands.must_fit(asker.element, asker.agent, speaker(request.data))
+        api.commands.agents.must_fit(asker.element, asker.agent, speaker(request.data))
     except MALFORMED as error:
         raise InvalidError(f"the request is not valid: {error}") from None
 
@@ -73,7 +73,7 @@ async def leave(api: Api, request: Msg) -> Gone:
     """An agent does not act for its element any more."""
     wanted = decode(JoinRequest, request.data)
     _asker(request, wanted.element)
-    await api.commands.leave(wanted)
+    await api.commands.agents.leave(wanted)
     return Gone()
 
 
@@ -81,14 +81,14 @@ async def resume(api: Api, request: Msg) -> ResumeReply:
     """An agent whose claim was refused, or that gives an order up, asks what to do."""
     wanted = decode(ResumeRequest, request.data)
     _asker(request, wanted.element)
-    return await api.commands.resume(wanted)
+    return await api.commands.orders.resume(wanted)
 
 
 async def create(api: Api, request: Msg) -> list[Order]:
     """Make child orders of an order that the asker's element runs."""
     wanted = decode(OrderRequest, request.data)
     key = idempotency_key((request.headers or {}).get(MSG_ID))
-    return await api.commands.create_children(wanted, names.agent_of(request.subject), by=BY, key=key)
+    return await api.commands.orders.create_children(wanted, names.agent_of(request.subject), by=BY, key=key)
 
 
 def _view(orders: list[Order]) -> OrdersView:

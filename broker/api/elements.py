@@ -27,19 +27,19 @@ class ModeRequest(Wire):
 async def set_mode(name: Name, request: AnyRequest, api: ApiDependency) -> dict[str, Any]:
     """Switch between `workflow` (it is being built up) and `work_order` (it is a service)."""
     wanted = decode(ModeRequest, await request.body())
-    return await api.commands.set_mode(name, wanted.mode, by=BY)
+    return await api.commands.elements.set_mode(name, wanted.mode, by=BY)
 
 
 @post("/{name:str}/drain", status_code=200, summary="Give an element nothing new", opt={"problems": (404, 409, 503)})
 async def drain(name: Name, api: ApiDependency) -> dict[str, Any]:
     """Let the element take nothing new; what runs, runs on."""
-    return await api.commands.set_drained(name, drained=True, by=BY)
+    return await api.commands.elements.set_drained(name, drained=True, by=BY)
 
 
 @post("/{name:str}/undrain", status_code=200, summary="Give it work again", opt={"problems": (404, 409, 503)})
 async def undrain(name: Name, api: ApiDependency) -> dict[str, Any]:
     """Let the element take work again."""
-    return await api.commands.set_drained(name, drained=False, by=BY)
+    return await api.commands.elements.set_drained(name, drained=False, by=BY)
 
 
 def router() -> Router:

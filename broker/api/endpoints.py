@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -82,10 +81,10 @@ class ModeChange(Wire):
     mode: Mode
 
 
-def create_orders(api: Api, request: Msg) -> Awaitable[list[Order]]:
+async def create_orders(api: Api, request: Msg) -> list[Order]:
     """Make work orders.  The hot path: one decode, one command, one encode."""
     wanted = decode(OrderRequest, request.data)
-    return api.commands.create_orders(wanted, by=BY, key=_key(request))
+    return await api.commands.orders.create(wanted, by=BY, key=_key(request))
 
 
 def _key(request: Msg) -> str | None:
@@ -101,7 +100,7 @@ def orders_view(orders: list[Order]) -> OrdersView:
 
 async def preview_orders(api: Api, request: Msg) -> Preview:
     """What `create` would make."""
-    return Preview(orders=await api.commands.preview(decode(OrderRequest, request.data)))
+    return Preview(orders=await api.commands.orders.preview(decode(OrderRequest, request.data)))
 
 
 async def get_order(api: Api, request: Msg) -> Order:
@@ -120,24 +119,24 @@ async def list_orders(api: Api, request: Msg) -> OrderListing:
 async def cancel_order(api: Api, request: Msg) -> Order:
     """Stop an order."""
     order = await api.query.order(decode(OrderRef, request.data).id)
-    return await api.commands.cancel(order.id, by=BY, key=_key(request))
+    return await api.commands.orders.cancel(order.id, by=BY, key=_key(request))
 
 
 async def retry_order(api: Api, request: Msg) -> Order:
     """Let an ended order go on."""
     order = await api.query.order(decode(OrderRef, request.data).id)
-    return await api.commands.retry(order.id, by=BY, key=_key(request))
+    return await api.commands.orders.retry(order.id, by=BY, key=_key(request))
 
 
 async def explain_order(api: Api, request: Msg) -> dict[str, Any]:
     """Why an order is as it is."""
     order = await api.query.order(decode(OrderRef, request.data).id)
-    return await api.commands.explain(order.id)
+    return await api.commands.orders.explain(order.id)
 
 
 async def apply_objects(api: Api, request: Msg) -> manifests.Changes:
     """Create or change objects, from manifests."""
-    return await manifests.apply(api.commands, manifests.files(request.data), BY)
+    return await manifests.apply(api.commands.objects, manifests.files(request.data), BY)
 
 
 async def get_object(api: Api, request: Msg) -> dict[str, Any]:
@@ -156,7 +155,7 @@ async def list_objects(api: Api, request: Msg) -> Listing:
 async def delete_object(api: Api, request: Msg) -> agents.Gone:
     """Delete one object."""
     wanted = decode(ObjectRef, request.data)
-    await api.commands.delete(_known(wanted.kind), wanted.name, by=BY)
+    await api.commands.objects.delete(_known(wanted.kind), wanted.name, by=BY)
     return agents.Gone()
 
 
@@ -174,17 +173,17 @@ def _known(kind: str) -> str:
 async def set_mode(api: Api, request: Msg) -> dict[str, Any]:
     """Switch an element's mode."""
     wanted = decode(ModeChange, request.data)
-    return await api.commands.set_mode(wanted.element, wanted.mode, by=BY)
+    return await api.commands.elements.set_mode(wanted.element, wanted.mode, by=BY)
 
 
 async def drain(api: Api, request: Msg) -> dict[str, Any]:
     """Give an element nothing new."""
-    return await api.commands.set_drained(decode(ElementRef, request.data).element, drained=True, by=BY)
+    return await api.commands.elements.set_drained(decode(ElementRef, request.data).element, drained=True, by=BY)
 
 
 async def undrain(api: Api, request: Msg) -> dict[str, Any]:
     """Give an element work again."""
-    return await api.commands.set_drained(decode(ElementRef, request.data).element, drained=False, by=BY)
+    return await api.commands.elements.set_drained(decode(ElementRef, request.data).element, drained=False, by=BY)
 
 
 async def info(api: Api, request: Msg) -> dict[str, Any]:  # noqa: ARG001 - every endpoint takes the request

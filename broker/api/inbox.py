@@ -66,7 +66,7 @@ def _key(message: Msg, prefix: str = "") -> str:
 async def make_orders(commands: Commands, message: Msg) -> None:
     """`muster.inbox.orders`: the orders that it asks for."""
     request = decode(OrderRequest, message.data)
-    await commands.create_orders(request, by=BY, key=_key(message, "inbox."))
+    await commands.orders.create(request, by=BY, key=_key(message, "inbox."))
 
 
 async def announce(commands: Commands, message: Msg) -> None:
@@ -75,7 +75,7 @@ async def announce(commands: Commands, message: Msg) -> None:
     if not names.is_name(name):
         raise InvalidError(f"{name[:80]!r} is no name for an event: {names.NAME_RULE}")
     body = value(message.data)
-    await commands.announce(name, body, key=_key(message))
+    await commands.announcements.announce(name, body, key=_key(message))
 
 
 async def deal_with(commands: Commands, message: Msg) -> None:
@@ -170,11 +170,11 @@ class Inbox(Service):
         self._rates.spend(key, EVENT_REPORTS, 1, now)
         reason = "more than 64 MB or 100,000 events of this name came within a minute; this one and others are dropped"
         log.warning("inbox.flooded", subject=message.subject[:200])
-        await self._commands.reject(message.subject, reason, "")
+        await self._commands.announcements.reject(message.subject, reason, "")
 
     async def _keep(self, message: Msg, reason: str) -> None:
         body = message.data[:KEPT].decode(errors="backslashreplace")
-        await self._commands.reject(message.subject, reason, body)
+        await self._commands.announcements.reject(message.subject, reason, body)
 
     async def _again(self, message: Msg) -> None:
         try:

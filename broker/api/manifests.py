@@ -8,7 +8,7 @@ import msgspec
 
 from muster.blueprints.manifest import Loaded, load
 from muster.broker.api.decode import decode
-from muster.broker.commands import Commands, ObjectChange
+from muster.broker.objects import ObjectChange, Objects
 from muster.mesh.errors import MALFORMED, InvalidError, Problem, UsageError
 from muster.mesh.model import Wire
 from muster.mesh.nesting import TOO_DEEP, check_levels
@@ -97,10 +97,10 @@ def _load_all(given: Files) -> list[Loaded]:
     return loaded
 
 
-async def apply(commands: Commands, given: Files, by: str) -> Changes:
+async def apply(objects: Objects, given: Files, by: str) -> Changes:
     """Apply all manifests of all files, or tell what that would do."""
     loaded = await load_all(given)
     if not loaded:
         raise UsageError("there is no manifest in the body")
-    changes = await commands.apply(loaded, by=by, dry_run=given.dry_run)
+    changes = await objects.apply(loaded, by=by, dry_run=given.dry_run)
     return Changes(changes=list(changes), dry_run=given.dry_run)

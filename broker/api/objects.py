@@ -37,7 +37,7 @@ async def apply(
     given = manifests.files(await request.body(), file)
     if dry_run:
         given = msgspec.structs.replace(given, dry_run=True)
-    return await manifests.apply(api.commands, given, BY)
+    return await manifests.apply(api.commands.objects, given, BY)
 
 
 def routers() -> list[Router]:
@@ -82,7 +82,7 @@ def _put(kind: str) -> Any:
     )
     async def put_object(name: Name, request: AnyRequest, api: ApiDependency) -> Response[dict[str, Any]]:
         loaded = await _load_one(await request.body(), kind, name)
-        (change,) = await api.commands.apply([loaded], by=BY)
+        (change,) = await api.commands.objects.apply([loaded], by=BY)
         status = 201 if change.action == "created" else 200
         return Response(await api.query.object(kind, name), status_code=status)
 
@@ -92,7 +92,7 @@ def _put(kind: str) -> Any:
 def _delete(kind: str) -> Any:
     @delete("/{name:str}", operation_id=f"delete_{kind}", summary=f"Delete a {kind}", opt={"problems": (404, 409, 503)})
     async def delete_object(name: Name, api: ApiDependency) -> None:
-        await api.commands.delete(kind, name, by=BY)
+        await api.commands.objects.delete(kind, name, by=BY)
 
     return delete_object
 

@@ -55,9 +55,9 @@ async def create_orders(
     """Make work orders."""
     wanted = decode(OrderRequest, await request.body())
     if dry_run:
-        preview: Response[Any] = Response(Preview(orders=await api.commands.preview(wanted)), status_code=200)
+        preview: Response[Any] = Response(Preview(orders=await api.commands.orders.preview(wanted)), status_code=200)
         return preview
-    orders = await api.commands.create_orders(wanted, by=BY, key=idempotency_key(key))
+    orders = await api.commands.orders.create(wanted, by=BY, key=idempotency_key(key))
     return Response(OrdersView(orders=orders), status_code=201)
 
 
@@ -125,21 +125,21 @@ async def get_history(order: OrderId, api: ApiDependency) -> Listing:
 async def explain_order(order: OrderId, api: ApiDependency) -> dict[str, Any]:
     """Where each input came from, what the order waits for, or why it failed."""
     found = await api.query.order(order)
-    return await api.commands.explain(found.id)
+    return await api.commands.orders.explain(found.id)
 
 
 @post("/{order:str}/cancel", status_code=200, summary="Stop an order", opt={"problems": (404, 409, 503)})
 async def cancel_order(order: OrderId, api: ApiDependency, key: IdempotencyKey = None) -> Order:
     """Stop the order: at once if it waits, else as soon as its agent has ended the task."""
     found = await api.query.order(order)
-    return await api.commands.cancel(found.id, by=BY, key=idempotency_key(key))
+    return await api.commands.orders.cancel(found.id, by=BY, key=idempotency_key(key))
 
 
 @post("/{order:str}/retry", status_code=200, summary="Let an ended order go on", opt={"problems": (404, 409, 503)})
 async def retry_order(order: OrderId, api: ApiDependency, key: IdempotencyKey = None) -> Order:
     """Let a failed or cancelled order go on at its first unfinished task."""
     found = await api.query.order(order)
-    return await api.commands.retry(found.id, by=BY, key=idempotency_key(key))
+    return await api.commands.orders.retry(found.id, by=BY, key=idempotency_key(key))
 
 
 def router(*more: Any) -> Router:

@@ -47,7 +47,7 @@ class NextQuery(Wire):
 
 async def create_firing(api: Api, request: Msg) -> FireReply:
     """Put a firing on the log, if the event concerns the trigger."""
-    return await api.commands.fire(decode(FireRequest, request.data, WRAPPED))
+    return await api.commands.firings.fire(decode(FireRequest, request.data, WRAPPED))
 
 
 async def get_firing(api: Api, request: Msg) -> Firing:
@@ -64,18 +64,18 @@ async def list_firings(api: Api, request: Msg) -> FiringListing:
 
 async def get_trigger(api: Api, request: Msg) -> Definition:
     """A trigger as trigger services need it."""
-    return api.commands.definition(decode(TriggerRef, request.data).name)
+    return api.commands.firings.definition(decode(TriggerRef, request.data).name)
 
 
 async def last_due(api: Api, request: Msg) -> DueReply:
     """When schedules were due last, as far as the log has it."""
-    return api.commands.last_due(decode(DueQuery, request.data or b"{}"))
+    return api.commands.firings.last_due(decode(DueQuery, request.data or b"{}"))
 
 
 async def next_due(api: Api, request: Msg) -> Listing:
     """When a schedule will be due the next times."""
     asked = decode(NextQuery, request.data)
-    times: list[Any] = [*api.commands.next_due(asked.name, asked.n, datetime.now(UTC))]
+    times: list[Any] = [*api.commands.firings.next_due(asked.name, asked.n, datetime.now(UTC))]
     return Listing(items=times)
 
 

@@ -47,7 +47,7 @@ async def fire(
     """Let a trigger go off by hand."""
     data = await request.body()
     body = value(data) if data.strip() else None
-    reply = await api.commands.fire_by_hand(name, body, by=BY, key=idempotency_key(key))
+    reply = await api.commands.firings.fire_by_hand(name, body, by=BY, key=idempotency_key(key))
     return Response(reply, status_code=202 if reply.firing and not reply.duplicate else 200)
 
 
@@ -65,7 +65,7 @@ async def next_due(
     n: Annotated[int, Parameter(ge=1, le=MOST_TIMES, description="How many times to tell.")] = 5,
 ) -> Listing:
     """The next times, in UTC (`due`) and in the trigger's own time zone (`local`)."""
-    times: list[Any] = [*api.commands.next_due(name, n, datetime.now(UTC))]
+    times: list[Any] = [*api.commands.firings.next_due(name, n, datetime.now(UTC))]
     return Listing(items=times)
 
 

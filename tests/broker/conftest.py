@@ -54,5 +54,5 @@ async def broker(fresh_nats: Nats, tmp_path: Path, lease: timedelta) -> AsyncIte
         running = Broker(settings)
         await running.start(stack)
         assert running.leader.leads
-        await running.commands.apply(load(MANIFESTS), "test")
+        await running.commands.objects.apply(load(MANIFESTS), by="test")
         yield running

@@ -39,7 +39,7 @@ class Agent:
 
     async def order(self, key: str | None = None) -> Order:
         """An order for e1."""
-        (order,) = await self.broker.commands.create_orders(REQUEST, by="test", key=key)
+        (order,) = await self.broker.commands.orders.create(REQUEST, by="test", key=key)
         return order
 
     async def done(self, order: Order) -> None:
@@ -122,7 +122,7 @@ async def test_no_order_begins_on_an_agent_without_a_clock(broker: Broker, agent
 
 
 async def test_of_many_at_once_as_many_begin_as_there_are_slots(broker: Broker, agent: Agent) -> None:
-    await broker.commands.apply(load("{kind: machine, name: e1, slots: 4}"), "test")
+    await broker.commands.objects.apply(load("{kind: machine, name: e1, slots: 4}"), by="test")
     made = await asyncio.gather(*(agent.order() for _ in range(10)))
     assert [order.state for order in made] == [OrderState.RUNNING] * 4 + [OrderState.OFFERED] * 6
     assert {json(await agent.begun.get()).about for _ in range(4)} == {order.id for order in made[:4]}
@@ -131,7 +131,7 @@ async def test_of_many_at_once_as_many_begin_as_there_are_slots(broker: Broker, 
 
 async def test_what_has_begun_runs_whatever_came_before_it_on_the_log(broker: Broker, agent: Agent) -> None:
     """Its agent has heard so, and knows nothing else."""
-    drained = asyncio.ensure_future(broker.commands.set_drained("e1", drained=True, by="test"))
+    drained = asyncio.ensure_future(broker.commands.elements.set_drained("e1", drained=True, by="test"))
     await asyncio.sleep(0)
     order = await agent.order()
     assert (await drained)["drained"]
@@ -142,22 +142,24 @@ async def test_what_has_begun_runs_whatever_came_before_it_on_the_log(broker: Br
 async def test_an_order_of_the_clock_begins_and_one_of_an_event_is_offered(broker: Broker, agent: Agent) -> None:
     """What somebody's event says is for the agent only as far as the inputs take it up."""
     due = datetime(2030, 1, 1, tzinfo=UTC)
-    ticked = await broker.commands.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
+    ticked = await broker.commands.firings.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
     order = broker.state.orders[ticked.orders[0]]
     assert (order.state, order.agent, order.trigger) == (OrderState.RUNNING, "a1", "bell")
     message = await agent.begun.get()
     assert (json(message).about, json(message).begins_on) == (order.id, "e1")
-    again = await broker.commands.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
+    again = await broker.commands.firings.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
     assert (again.duplicate, again.orders) == (True, ticked.orders)
     await agent.done(order)
-    rung = await broker.commands.fire(FireRequest(trigger="bell", event={"body": "secret"}, key="ring"))
+    rung = await broker.commands.firings.fire(FireRequest(trigger="bell", event={"body": "secret"}, key="ring"))
     assert broker.state.orders[rung.orders[0]].state is OrderState.OFFERED
 
 
 async def test_a_firing_that_has_begun_counts_though_its_trigger_is_gone(broker: Broker, agent: Agent) -> None:
     await asyncio.gather(
-        broker.commands.delete("trigger", "bell", by="test"),
-        broker.commands.fire(FireRequest(trigger="bell", event={}, key="tick", due=datetime(2030, 1, 1, tzinfo=UTC))),
+        broker.commands.objects.delete("trigger", "bell", by="test"),
+        broker.commands.firings.fire(
+            FireRequest(trigger="bell", event={}, key="tick", due=datetime(2030, 1, 1, tzinfo=UTC))
+        ),
     )
     order = json(await agent.begun.get()).about
     assert broker.state.orders[order].state is OrderState.RUNNING
@@ -223,7 +225,7 @@ class TestOrdersThatLast:
     async def test_an_agent_that_heard_of_nothing_gets_it_anew(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         await work(broker, 1)
-        reply = await broker.commands.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a1"))
+        reply = await broker.commands.orders.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a1"))
         assert reply.drop
         _, anew = await work(broker, 2)
         assert (anew.order, anew.attempt) == (order.id, 2)
@@ -234,13 +236,13 @@ class TestOrdersThatLast:
     ) -> None:
         """It may have waited for the broker for long."""
         order = await agent.order()
-        await broker.commands.resume(ResumeRequest(order=order.id, attempt=2, element="e1", agent="a1"))
+        await broker.commands.orders.resume(ResumeRequest(order=order.id, attempt=2, element="e1", agent="a1"))
         assert broker.state.orders[order.id].state is OrderState.RUNNING
 
     async def test_another_daemon_cannot_take_what_the_first_may_still_run(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         await broker.log.append(records.Joined(element="e1", agent="a2", place="elsewhere"))
-        await broker.commands.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a2"))
+        await broker.commands.orders.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a2"))
         assert broker.state.orders[order.id].agent == "a1"
 
     async def test_a_new_leader_lends_what_an_old_one_may_have_left_out(self, broker: Broker, agent: Agent) -> None:
@@ -253,7 +255,7 @@ class TestOrdersThatLast:
 async def test_a_loaded_state_gives_up_in_the_same_order(broker: Broker, agent: Agent) -> None:
     """It holds orders by when they were made, a living one by when they began to run."""
     await broker.log.append(records.Joined(element="e1", agent="a1", place="here"))
-    made = [await broker.commands.create_orders(OrderRequest(blueprint="nothing", on="e1"), by="test") for _ in "ab"]
+    made = [await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by="test") for _ in "ab"]
     idents = [orders[0].id for orders in made]
     for ident in idents:
         await broker.log.append(records.Lost(order=ident, attempt=1, reason="test"))

@@ -56,7 +56,7 @@ async def test_no_record_costs_the_broker_its_connection(broker: Broker, fresh_n
             await js.publish(f"muster.log.{subject}.broker", msgspec.json.encode(record))
         last = (await js.publish("muster.log.order.raw.broker", b"\xff\r\n\0")).seq
         await eventually(lambda: broker.state.seq >= last)
-        await broker.commands.apply(load("{kind: machine, name: after}"), "test")
+        await broker.commands.objects.apply(load("{kind: machine, name: after}"), by="test")
         assert not broker.state.orders
         assert broker.client.stats["reconnects"] == 0
         settings = BrokerSettings(

@@ -23,7 +23,7 @@ async def use(nats: Path, data: Path, *machines: str) -> None:
         broker = Broker(settings)
         await broker.start(stack)
         for name in machines:
-            await broker.commands.apply(load(f"{{kind: machine, name: {name}}}"), "test")
+            await broker.commands.objects.apply(load(f"{{kind: machine, name: {name}}}"), by="test")
 
 
 @pytest.mark.parametrize("others", [(), ("b",), ("b", "c", "d")], ids=["shorter", "as long", "longer"])

@@ -19,7 +19,7 @@ async def write(broker: Broker, *written: records.Record) -> None:
 async def running(broker: Broker, parent: str | None = None) -> str:
     """An order that e1 runs."""
     request = OrderRequest(blueprint="nothing", on="e1", parent=parent)
-    (order,) = await broker.commands.create_orders(request, by="test")
+    (order,) = await broker.commands.orders.create(request, by="test")
     await write(broker, records.Claimed(order=order.id, attempt=1, element="e1", agent="a1"))
     return order.id
 
@@ -40,6 +40,6 @@ async def test_an_order_that_fits_in_no_message_fails_and_the_next_is_offered(br
     order: Order = await eventually(ended, what="the parent's end")
     assert order.state is OrderState.FAILED
     assert "more than a message may have" in order.reason
-    (after,) = await broker.commands.create_orders(OrderRequest(blueprint="nothing", on="e1"), by="test")
+    (after,) = await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by="test")
     await write(broker, records.Claimed(order=after.id, attempt=1, element="e1", agent="a1"))
     await eventually(lambda: broker.state.orders[after.id].state is OrderState.RUNNING)

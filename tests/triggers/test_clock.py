@@ -62,27 +62,6 @@ async def test_what_is_fired_says_when_it_was_due() -> None:
     }
 
 
-async def test_what_is_due_soon_is_made_ready_and_fired_as_it_is() -> None:
-    hands, broker, ready = Hands(), Broker(), list[FireRequest]()
-    clock = Clock(broker.fire, broker.dues, wall=hands, ticks=Ticks(broker.fire, ready.append, pause=no_pause))
-    clock.hear("tick", trigger())
-    async with clock:
-        await hands.rests.wait()
-        await hands.move(seconds=58)
-        assert not ready, "that is a while away"
-        await hands.move(seconds=1)
-        await hands.move(seconds=0.5)
-        assert [each.due for each in ready] == [at("12:01:00")]
-        await hands.move(seconds=0.5)
-        await eventually(lambda: broker.asked)
-        assert broker.asked[0] is ready[0]
-        await hands.move(seconds=59)
-        clock.hear("tick", trigger(version=2))
-        await hands.move(seconds=1)
-        await eventually(lambda: len(broker.asked) > 1)
-    assert [(each.due, each.version) for each in broker.asked] == [(at("12:01:00"), 1), (at("12:02:00"), 2)]
-
-
 async def test_triggers_of_other_kinds_do_not_concern_it() -> None:
     hands, broker = Hands(), Broker()
     async with running(hands, broker, trigger(provider="webhook", auth="none")) as clock:

@@ -109,7 +109,7 @@ async def test_an_event_that_does_not_fit_in_a_record_is_not_lost(own_mesh: Mesh
     await own_mesh.apply(trigger())
     event = {"id": "big", "body": "x" * 7_990_000}
     request = FireRequest(trigger="t", event=event, key="big")
-    reply = await own_mesh.broker.commands.fire(
+    reply = await own_mesh.broker.commands.firings.fire(
         msgspec.structs.replace(request, event={**event, "more": "x" * 500_000})
     )
     assert (reply.state, "more than the log takes" in reply.reason) == (FiringState.REJECTED, True)
@@ -120,7 +120,7 @@ async def test_an_event_that_does_not_fit_in_a_record_is_not_lost(own_mesh: Mesh
 async def test_an_event_that_cannot_be_written_is_not_lost(own_mesh: Mesh, fields: dict[str, Any]) -> None:
     await own_mesh.apply(trigger())
     request = FireRequest(trigger="t", event={"id": "odd", "body": object()}, **fields)
-    reply = await own_mesh.broker.commands.fire(request)
+    reply = await own_mesh.broker.commands.firings.fire(request)
     assert (reply.state, reply.firing != "") == (FiringState.REJECTED, True)
     assert (await own_mesh.http.get(f"/api/v1/firings/{reply.firing}")).json()["event"] == {"id": "odd"}
 
@@ -151,7 +151,7 @@ async def test_an_unknown_disabled_or_changed_trigger_does_not_fire(own_mesh: Me
     assert await fire(own_mesh, version=1) == FireReply(stale=True)
     assert (await fire(own_mesh, version=2)).firing
     with pytest.raises(NotFoundError):
-        own_mesh.broker.commands.definition("nope")
+        own_mesh.broker.commands.firings.definition("nope")
 
 
 async def test_triggers_that_set_each_other_off_are_stopped(own_mesh: Mesh) -> None:
@@ -202,39 +202,6 @@ async def test_a_trigger_without_templates_follows_what_changes(own_mesh: Mesh) 
     assert await made("t") == [("web01", 2, {"times": 3})]
     await own_mesh.apply(trigger(inputs={"times": 9}))
     assert await made("t") == [("web01", 2, {"times": 9})]
-
-
-async def test_what_was_made_ready_follows_what_changes(own_mesh: Mesh) -> None:
-    commands = own_mesh.broker.commands
-    await own_mesh.apply(trigger())
-
-    async def made(*changed: dict[str, Any]) -> Any:
-        """What comes of a firing that was made ready before something changed."""
-        (stored,) = (await own_mesh.http.get("/api/v1/triggers")).json()["items"]
-        request = FireRequest(trigger="t", event={"body": {}}, key=names.new_id(), version=stored["version"])
-        commands.make_ready(request)
-        await own_mesh.apply(*changed)
-        reply, again = await commands.fire(request), await commands.fire(request)
-        assert again.stale or again.duplicate
-        if reply.stale:
-            return "stale"
-        found = await order(own_mesh, reply.orders[0])
-        return found["element"], found["version"], found["inputs"]
-
-    same = {"kind": "machine", "name": "web02"}
-    assert await made(same) == await made(same) == ("web01", 1, {"who": "you", "times": 1})
-    assert await made({"kind": "machine", "name": "web01", "params": {"who": "web"}}) == (
-        "web01",
-        1,
-        {"who": "web", "times": 1},
-    )
-    assert await made({**BLUEPRINT, "inputs": {"times": {"type": "integer", "default": 3}}}) == (
-        "web01",
-        2,
-        {"times": 3},
-    )
-    assert await made(trigger(inputs={"times": 9})) == "stale"
-    assert await made(same) == ("web01", 2, {"times": 9})
 
 
 async def test_a_trigger_can_be_let_go_off_by_hand(own_mesh: Mesh) -> None:

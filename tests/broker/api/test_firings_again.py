@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from muster.broker.firings import MOST_ATTEMPTS
+from muster.broker.firings import MAX_ATTEMPTS
 from muster.mesh.firing import FireReply, FiringState
 from tests.broker.api.conftest import Mesh
 from tests.broker.api.ringing import fire, trigger
@@ -73,6 +73,6 @@ async def test_what_is_read_again_and_was_not_sent_again_stays_a_duplicate(own_m
 
 async def test_an_event_is_not_tried_again_without_end(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger(target=DB))
-    replies = [await sent(own_mesh) for _ in range(MOST_ATTEMPTS + 1)]
-    assert [reply.duplicate for reply in replies] == [False] * MOST_ATTEMPTS + [True]
+    replies = [await sent(own_mesh) for _ in range(MAX_ATTEMPTS + 1)]
+    assert [reply.duplicate for reply in replies] == [False] * MAX_ATTEMPTS + [True]
     assert replies[-1].reason == replies[0].reason

@@ -67,7 +67,7 @@ async def test_a_message_becomes_an_order(own_mesh: Mesh) -> None:
 async def test_a_message_delivered_twice_makes_one_order(own_mesh: Mesh) -> None:
     commands = own_mesh.broker
     inbox = next(service for service in commands.services if isinstance(service, Inbox))
-    create, calls = inbox._commands.create_orders, 0
+    create, calls = inbox._commands.orders.create, 0
 
     async def forgetful(request: OrderRequest, *, by: str, key: str | None = None) -> list[Order]:
         nonlocal calls
@@ -77,7 +77,7 @@ async def test_a_message_delivered_twice_makes_one_order(own_mesh: Mesh) -> None
             raise UnavailableError("the answer was lost")
         return made
 
-    inbox._commands.create_orders = forgetful  # type: ignore[method-assign]
+    inbox._commands.orders.create = forgetful  # type: ignore[method-assign]
     await put(own_mesh, json.dumps(BODY).encode())
     await eventually(lambda: calls == 2)
     await emptied(own_mesh)
@@ -123,7 +123,7 @@ async def test_a_message_that_brings_a_bug_to_light_does_not_come_for_ever(
         raise ZeroDivisionError
 
     monkeypatch.setattr("muster.broker.api.inbox.AGAIN", timedelta(milliseconds=10))
-    monkeypatch.setattr(inbox._commands, "create_orders", broken)
+    monkeypatch.setattr(inbox._commands.orders, "create", broken)
     await put(own_mesh, json.dumps(BODY).encode())
     (event,) = await eventually(lambda: rejections(own_mesh))
     assert event["data"]["reason"] == "a bug of the broker's: ZeroDivisionError()"
@@ -149,7 +149,7 @@ async def test_what_somebody_tells_of_by_name_is_an_event(own_mesh: Mesh) -> Non
 
 async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
     inbox = next(each for each in own_mesh.broker.services if isinstance(each, Inbox))
-    tell, calls = inbox._commands.announce, 0
+    tell, calls = inbox._commands.announcements.announce, 0
 
     async def forgetful(name: str, body: Any, *, key: str) -> None:
         nonlocal calls
@@ -158,7 +158,7 @@ async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
         if calls == 1:
             raise UnavailableError("the answer was lost")
 
-    inbox._commands.announce = forgetful  # type: ignore[method-assign]
+    inbox._commands.announcements.announce = forgetful  # type: ignore[method-assign]
     await own_mesh.nats.publish("muster.inbox.events.deploy", b"1")
     await eventually(lambda: calls == 2)
     await emptied(own_mesh)

@@ -78,7 +78,7 @@ async def test_an_order_waits_until_somebody_matches(own_mesh: Mesh) -> None:
 async def test_a_trigger_keeps_its_queue_and_its_orders_outlive_it(own_mesh: Mesh) -> None:
     await own_mesh.apply(RUNNER, TRIGGER)
     await eventually(lambda: has_consumer(own_mesh))
-    reply = await own_mesh.broker.commands.fire(FireRequest(trigger="t", event={}))
+    reply = await own_mesh.broker.commands.firings.fire(FireRequest(trigger="t", event={}))
     (ident,) = reply.orders
     await own_mesh.http.delete("/api/v1/triggers/t")
     assert await pools(own_mesh, "runner1") == [POOL]

@@ -34,10 +34,10 @@ TRIGGER: dict[str, Any] = {
 async def replaced(mesh: Mesh) -> tuple[str, int]:
     """An order whose copy was offered before another one took its place; and what its copy compares with."""
     await mesh.apply(TRIGGER)
-    first = await mesh.broker.commands.fire(FireRequest(trigger="t", event={}))
+    first = await mesh.broker.commands.firings.fire(FireRequest(trigger="t", event={}))
     rev = mesh.broker.state.orders[first.orders[0]].rev
     assert mesh.broker.state.orders[first.orders[0]].state is OrderState.OFFERED
-    await mesh.broker.commands.fire(FireRequest(trigger="t", event={}))
+    await mesh.broker.commands.firings.fire(FireRequest(trigger="t", event={}))
     return first.orders[0], rev
 
 

@@ -21,9 +21,9 @@ async def test_a_firing_is_made_though_something_else_stands_where_it_would(own_
     await own_mesh.apply(trigger("t", "interval", "hello", with_={"every": "1h"}, target={"on": "web01"}))
     mine = own_mesh.broker.ids
     await squat(own_mesh, names.order_of(mine.firing("t", "due"), 0))
-    reply = await own_mesh.broker.commands.fire(FireRequest(trigger="t", event=EVENT, key="due"))
+    reply = await own_mesh.broker.commands.firings.fire(FireRequest(trigger="t", event=EVENT, key="due"))
     assert (reply.state, reply.firing, len(reply.orders)) == (FiringState.FIRED, mine.firing("t", "due", 1), 1)
-    again = await own_mesh.broker.commands.fire(FireRequest(trigger="t", event=EVENT, key="due"))
+    again = await own_mesh.broker.commands.firings.fire(FireRequest(trigger="t", event=EVENT, key="due"))
     assert (again.duplicate, again.orders) == (True, reply.orders)
 
 

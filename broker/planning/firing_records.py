@@ -1,4 +1,4 @@
-"""What a trigger wants of an event: the orders it plans, and the record of its firing."""
+"""The record of a firing, made of the orders that its trigger plans."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from muster.blueprints.expressions import render
 from muster.blueprints.fit import convert
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.resolve import Resolved
-from muster.broker.aims import Aim
-from muster.broker.ids import Ids
-from muster.broker.orders import Pinned
+from muster.broker.planning.aims import Aim
+from muster.broker.planning.blueprints import Pinned
+from muster.broker.planning.targets import Target
 from muster.broker.state.standing import Pending
-from muster.broker.targets import Target
 from muster.mesh import names, records
 from muster.mesh.canonical import canonical
 from muster.mesh.errors import MusterError, TooLargeError
@@ -27,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 BY: Final = "triggers"
 """By whom firings are that nobody made by hand."""
 
-LONGEST_REASON: Final = 4000
+MAX_REASON: Final = 4000
 
 
 class PlannedOrder(msgspec.Struct, frozen=True):
@@ -79,12 +78,7 @@ class Draft:
         return Plan(aim, version, pinned, inputs, sources, tuple(self.orders), group)
 
 
-def ident_of(ids: Ids, request: FireRequest, attempt: int = 0) -> str:
-    """The id of a firing: the same for the same event, and the same attempt at it."""
-    return ids.firing(request.trigger, request.key, attempt) if request.key else names.new_id()
-
-
-def record_of(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | None = None) -> records.Fired:
+def firing_record(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | None = None) -> records.Fired:
     """The record of a firing, with the orders of a plan."""
     bare = records.Fired(
         id=ident,
@@ -130,11 +124,11 @@ def pending_record(aim: Aim, request: FireRequest, ident: str, by: str, group: s
     if aim.burst is None:
         raise AssertionError
     quiet, at_most = (span.total_seconds() for span in aim.burst)
-    record = record_of(aim, request, ident, by)
+    record = firing_record(aim, request, ident, by)
     return msgspec.structs.replace(record, group=group, quiet=quiet, at_most=at_most)
 
 
-def settling(pending: Pending, record: records.Fired) -> records.Fired:
+def settling_record(pending: Pending, record: records.Fired) -> records.Fired:
     """The second record of a firing that was pending: its orders, or why there are none."""
     return msgspec.structs.replace(record, group=pending.group, event=records.NOTHING, settles=True)
 
@@ -157,7 +151,7 @@ def inputs_given(trigger: Trigger, blueprint: Blueprint, values: Mapping[str, An
 def reason_of(error: MusterError) -> str:
     """What a rejected firing says."""
     problems = "; ".join(str(problem) for problem in error.problems)
-    return f"{error.detail}: {problems}"[:LONGEST_REASON] if problems else error.detail[:LONGEST_REASON]
+    return f"{error.detail}: {problems}"[:MAX_REASON] if problems else error.detail[:MAX_REASON]
 
 
 def without_event(planned: records.Fired, event: Mapping[str, Any], error: TooLargeError) -> records.Fired:

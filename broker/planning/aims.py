@@ -16,13 +16,13 @@ from muster.blueprints.expressions import EventCondition, render
 from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.references import mentions
 from muster.blueprints.templates import has_template, is_template
+from muster.broker.planning.targets import Target, chosen
 from muster.broker.state.machine import State
-from muster.broker.targets import Target, chosen
 from muster.mesh import names
 from muster.mesh.errors import InvalidError, Problem
 from muster.mesh.model import OrderRequest
 
-MOST_COMPILED: Final = 10_000
+MAX_COMPILED: Final = 10_000
 """Expressions that are kept compiled."""
 
 SHOWN: Final = 80
@@ -30,7 +30,7 @@ SHOWN: Final = 80
 
 
 class Aim(msgspec.Struct, frozen=True):
-    """A version of a trigger, ready to go off."""
+    """A version of a trigger, ready to fire."""
 
     trigger: Trigger
     version: int
@@ -65,7 +65,7 @@ class Aim(msgspec.Struct, frozen=True):
         """
         return None if self.key is None else self.key.text_of(values)
 
-    def targets(self, values: Mapping[str, Any], state: State, planned: Counter[str]) -> Sequence[Target]:
+    def targets(self, values: Mapping[str, Any], world: State, planned: Counter[str]) -> Sequence[Target]:
         """For whom the orders of one item are; `planned` counts those that elements get by this very firing.
 
         Raises:
@@ -76,14 +76,14 @@ class Aim(msgspec.Struct, frozen=True):
             request = replace(request, on=_name(target.on, values, "target.on", "an element"))
         elif target.pool is not None and is_template(target.pool):
             request = replace(request, pool=_name(target.pool, values, "target.pool", "a pool"))
-        matching = None if self.where is None else state.fleet.matching_event(self.where, values)
-        found = chosen(request, state, matching, planned)
+        matching = None if self.where is None else world.fleet.matching_event(self.where, values)
+        found = chosen(request, world, matching, planned)
         planned.update(target.element for target in found if target.element is not None)
         return found
 
 
 def aim_of(trigger: Trigger, version: int) -> Aim:
-    """Make a trigger ready to go off."""
+    """Make a trigger ready to fire."""
     variables, where = trigger.scope.variables, trigger.target.where
     return Aim(
         trigger=trigger,
@@ -99,9 +99,9 @@ def aim_of(trigger: Trigger, version: int) -> Aim:
     )
 
 
-_condition = lru_cache(maxsize=MOST_COMPILED)(EventCondition)
-_value = lru_cache(maxsize=MOST_COMPILED)(EventValue)
-_filter = lru_cache(maxsize=MOST_COMPILED)(EventFilter)
+_condition = lru_cache(maxsize=MAX_COMPILED)(EventCondition)
+_value = lru_cache(maxsize=MAX_COMPILED)(EventValue)
+_filter = lru_cache(maxsize=MAX_COMPILED)(EventFilter)
 
 
 def _is_constant(trigger: Trigger) -> bool:
