@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -15,11 +15,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from muster.blueprints.expressions import Filter
-from muster.blueprints.objects import object_kinds
+from muster.blueprints.objects import ELEMENT, KIND, element_kinds, object_kinds
 from muster.broker.log import Log
 from muster.broker.planning.targets import suggestion
 from muster.broker.projection.projector import Projector
-from muster.broker.state.fleet import is_element_kind
 from muster.broker.state.machine import State
 from muster.broker.state.waiting import reason_of
 from muster.broker.troubles import Reported
@@ -203,19 +202,14 @@ class Query:
         Raises:
             NotFoundError: there is none, or no such kind.
         """
-        if kind not in object_kinds():
-            raise NotFoundError(f"there is no kind {kind!r}{suggestion(kind, object_kinds())}")
-        if (kind, name) not in self._state.fleet.stored:
-            known = [its_name for its_kind, its_name in self._state.fleet.stored if its_kind == kind]
+        known = self._known(kind)
+        if name not in known:
             raise NotFoundError(f"there is no {kind} {name!r}{suggestion(name, known)}")
-        return self._told(kind, name)
+        return self._told(known[name], name)
 
     async def element(self, name: str) -> dict[str, Any]:
         """One element, of whichever kind."""
-        element = self._state.fleet.elements.get(name)
-        if element is None:
-            raise NotFoundError(f"there is no element {name!r}{suggestion(name, self._state.fleet.elements)}")
-        return self._told(element.kind, name)
+        return await self.object(ELEMENT, name)
 
     async def objects(self, kind: str, where: str | None, limit: int, cursor: str | None) -> Page:
         """A page of objects by name; `where` is a filter over elements.
@@ -224,20 +218,37 @@ class Query:
             InvalidError: the filter is not valid.
             UsageError: a filter for a kind that is no element.
         """
-        if kind not in object_kinds():
-            raise NotFoundError(f"there is no kind {kind!r}{suggestion(kind, object_kinds())}")
-        names = sorted(name for its_kind, name in self._state.fleet.stored if its_kind == kind)
+        known = self._known(kind)
+        names = sorted(known)
         if where:
-            if not is_element_kind(kind):
-                raise UsageError(f"where filters elements (machines, clusters, resource brokers), not {kind}s")
+            if kind not in {ELEMENT, *element_kinds()}:
+                raise UsageError(f"where filters elements (of the kinds {', '.join(element_kinds())}), not {kind}s")
             chosen = Filter(where)
             names = [name for name in names if chosen.matches(self._state.fleet.view(name))]
         if cursor:
             names = [name for name in names if name > cursor]
         more = names[limit - 1] if len(names) > limit else None
-        return Page(items=[self._told(kind, name) for name in names[:limit]], next=more)
+        return Page(items=[self._told(known[name], name) for name in names[:limit]], next=more)
+
+    def _known(self, kind: str) -> Mapping[str, str]:
+        """Returns the names that are known of a kind, each with the kind of its object.
+
+        Raises:
+            NotFoundError: there is no such kind.
+        """
+        if kind == ELEMENT:
+            return {name: element.kind for name, element in self._state.fleet.elements.items()}
+        if kind == KIND:
+            return dict.fromkeys(object_kinds(), KIND)
+        if kind not in object_kinds():
+            raise NotFoundError(f"there is no kind {kind!r}{suggestion(kind, object_kinds())}")
+        return {name: kind for its_kind, name in self._state.fleet.stored if its_kind == kind}
 
     def _told(self, kind: str, name: str) -> dict[str, Any]:
+        if kind == KIND:
+            found = object_kinds()[name]
+            about = {"summary": found.summary, "plural": found.plural, "is_element": found.is_element}
+            return {"kind": KIND, "name": name, **about}
         fleet = self._state.fleet
         stored = fleet.stored[kind, name]
         told = {

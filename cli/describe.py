@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from muster.cli import explain, kinds, objects, triggers
+from muster.cli import candidates, explain, kinds, objects, triggers
 from muster.cli.options import COMMON, AnyKind, Common
 from muster.cli.orders import COLUMNS
 from muster.cli.output import Column, brief, cell, clock, fields, plain, say, show, table
@@ -23,7 +23,7 @@ _BELOW: Final = frozenset({"inputs", "tasks", "on_failure", "always", "params", 
 
 def describe(
     kind: AnyKind,
-    name: Annotated[str, Parameter(help="Its name, or an order's id.")],
+    name: Annotated[str, Parameter(help="Its name, or an order's id.", completer=candidates.of_objects)],
     /,
     *,
     common: Common = COMMON,
@@ -48,7 +48,7 @@ def describe(
 
 
 def _recent(api: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
-    if found["kind"] in kinds.ELEMENTS:
+    if kinds.is_element(found):
         filters = {"element": found["name"]}
     elif found["kind"] == "blueprint":
         filters = {"blueprint": found["name"]}
@@ -90,7 +90,7 @@ def _object(found: dict[str, Any], recent: list[dict[str, Any]]) -> None:
     say((f"{found['kind']} ", "bold"), found["name"])
     if found.get("summary"):
         say(f"  {found['summary']}")
-    if found["kind"] in kinds.ELEMENTS:
+    if kinds.is_element(found):
         fields([("state", cell(kinds.state(found)))])
     fields((name, _value(name, value)) for name, value in found.items() if name not in _ABOVE | _BELOW)
     fields(

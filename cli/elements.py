@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
+from muster.cli.candidates import of_elements
 from muster.cli.options import COMMON, Common, seconds
 from muster.cli.output import document, say
 from muster.mesh.errors import WaitTimeoutError
@@ -23,7 +24,7 @@ LOOK: Final = 0.5
 MOST: Final = 100
 """Orders that are looked at."""
 
-Element = Annotated[str, Parameter(help="Name of a machine, cluster or resource_broker.")]
+Element = Annotated[str, Parameter(help="Name of an element.", completer=of_elements)]
 
 
 def mode(

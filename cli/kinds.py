@@ -7,8 +7,13 @@ from typing import Any, Final
 
 from muster.cli.output import Column, age
 
-ELEMENTS: Final = ("machine", "cluster", "resource_broker")
-"""Kinds that an agent acts for; `element` stands for all of them."""
+BY_THE_CLI: Final = {
+    "element": "Elements of every kind.",
+    "kind": "The kinds themselves.",
+    "order": "Work orders.",
+    "firing": "What came of a trigger.",
+}
+"""What may be looked at like an object besides the kinds that the mesh names."""
 
 
 def singular(kind: str) -> str:
@@ -20,6 +25,11 @@ def singular(kind: str) -> str:
 def plural(kind: str) -> str:
     """The kind as it stands in an address."""
     return f"{singular(kind)}s"
+
+
+def is_element(found: dict[str, Any]) -> bool:
+    """Returns whether an agent acts for this object: those alone are on or off line."""
+    return "online" in found
 
 
 def state(element: dict[str, Any]) -> str:
@@ -34,6 +44,8 @@ _LABELS: Final = Column(title="LABELS", value=lambda item: item.get("labels"), o
 _VERSION: Final = Column(title="VERSION", value=lambda item: item.get("version"), optional=3)
 _AGE: Final = Column(title="AGE", value=lambda item: age(item.get("created_at")), optional=3)
 _SUMMARY: Final = Column(title="SUMMARY", value=lambda item: item.get("summary"), optional=1, flexible=True)
+
+_MEMBERS: Final = Column(title="MEMBERS", value=lambda item: item.get("members"), optional=1, flexible=True)
 
 _ELEMENT: Final = (
     _NAME,
@@ -62,14 +74,11 @@ def _trigger_state(trigger: dict[str, Any]) -> str:
 
 
 _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
-    "machine": _ELEMENT,
-    "resource_broker": _ELEMENT,
-    "cluster": (
-        *_ELEMENT[:4],
-        Column(title="MEMBERS", value=lambda item: item.get("members"), optional=1, flexible=True),
-        *_ELEMENT[4:],
+    "kind": (
+        _NAME,
+        Column(title="ELEMENT", value=lambda item: "yes" if item.get("is_element") else "no"),
+        _SUMMARY,
     ),
-    "element": (_NAME, Column(title="KIND", value=lambda item: item["kind"]), *_ELEMENT[1:]),
     "blueprint": (
         _NAME,
         Column(title="VERSION", value=lambda item: item.get("version")),
@@ -97,14 +106,21 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
 }
 
 
-OWN: Final = frozenset(_COLUMNS)
-"""The kinds that need no asking; a broker may have more, from plug-ins."""
-
-
 def columns(kind: str, rows: Sequence[dict[str, Any]] = ()) -> tuple[Column, ...]:
-    """The columns for a kind, for these rows; kinds that came with a plug-in have the common ones."""
-    known = _COLUMNS.get(singular(kind), (_NAME, _VERSION, _SUMMARY, _LABELS, _AGE))
+    """Returns the columns for a kind and its rows; kinds that came with a plug-in have the common ones."""
+    if any(is_element(row) for row in rows):
+        known = _of_elements(kind, rows)
+    else:
+        known = _COLUMNS.get(singular(kind), (_NAME, _VERSION, _SUMMARY, _LABELS, _AGE))
     return (*known, TROUBLE) if any(row.get("trouble") for row in rows) else known
+
+
+def _of_elements(kind: str, rows: Sequence[dict[str, Any]]) -> tuple[Column, ...]:
+    if singular(kind) == "element":
+        return (_NAME, Column(title="KIND", value=lambda item: item["kind"]), *_ELEMENT[1:])
+    if any("members" in row for row in rows):
+        return (*_ELEMENT[:4], _MEMBERS, *_ELEMENT[4:])
+    return _ELEMENT
 
 
 def _count(running: Any) -> int:

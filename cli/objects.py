@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from muster.cli import kinds
+from muster.cli import candidates, kinds
 from muster.cli.options import COMMON, AnyKind, Common
 from muster.cli.output import document, say, show, table
 from muster.mesh.errors import UsageError
 
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
 
 def get(
     kind: AnyKind,
-    name: Annotated[str | None, Parameter(help="One object; all of the kind if it is not given.")] = None,
+    name: Annotated[
+        str | None,
+        Parameter(help="One object; all of the kind if it is not given.", completer=candidates.of_objects),
+    ] = None,
     /,
     *,
     where: Annotated[str | None, Parameter(help="A CEL filter over `element`; for elements.")] = None,
@@ -44,7 +52,8 @@ def get(
             found = one(api, kind, name)
             show(found, common.output, lambda: table([found], kinds.columns(kind, [found])))
             return
-        page = _all(api, kind, where, limit)
+        with _known(api, kind):
+            page = api.items(_path(kind), limit=limit, where=where)
     title = kinds.plural(kind)
     show(page, common.output, lambda: table(page["items"], kinds.columns(kind, page["items"]), empty=f"no {title}"))
     if page["next"] and common.output == "table":
@@ -53,7 +62,7 @@ def get(
 
 def delete(
     kind: AnyKind,
-    name: Annotated[str, Parameter(help="Its name.")],
+    name: Annotated[str, Parameter(help="Its name.", completer=candidates.of_objects)],
     /,
     *,
     common: Common = COMMON,
@@ -66,7 +75,8 @@ def delete(
     with common.connect() as api:
         if kinds.singular(kind) == "element":
             kind = one(api, kind, name)["kind"]
-        api.delete(f"{_place(api, kind)}/{segment(name)}")
+        with _known(api, kind):
+            api.delete(f"{_path(kind)}/{segment(name)}")
     what = {"kind": kinds.singular(kind), "name": name, "deleted": True}
     if common.output == "table":
         say(f"{what['kind']} {name} deleted")
@@ -74,48 +84,32 @@ def delete(
         document(what, common.output)
 
 
-def one(api: Any, kind: str, name: str) -> dict[str, Any]:
+def one(api: Api, kind: str, name: str) -> dict[str, Any]:
     """One object; `element` finds any kind of element of that name."""
     from muster.cli.api import segment
-    from muster.mesh.errors import NotFoundError
 
-    if kinds.singular(kind) != "element":
-        found: dict[str, Any] = api.get(f"{_place(api, kind)}/{segment(name)}")
+    with _known(api, kind):
+        found: dict[str, Any] = api.get(f"{_path(kind)}/{segment(name)}")
         return found
-    for candidate in kinds.ELEMENTS:
-        try:
-            return one(api, candidate, name)
-        except NotFoundError:
-            continue
-    raise NotFoundError(f"there is no element {name!r}; `muster get elements` lists them")
 
 
-def _all(api: Any, kind: str, where: str | None, limit: int | None) -> dict[str, Any]:
-    if kinds.singular(kind) != "element":
-        page: dict[str, Any] = api.items(_place(api, kind), limit=limit, where=where)
-        return page
-    pages = [api.items(f"/api/v1/{candidate}s", limit=limit, where=where) for candidate in kinds.ELEMENTS]
-    found = sorted((item for page in pages for item in page["items"]), key=lambda item: str(item["name"]))
-    shown = found[:limit]
-    there_are_more = len(shown) < len(found) or any(page["next"] for page in pages)
-    return {"items": shown, "next": shown[-1]["name"] if there_are_more else None}
-
-
-def _place(api: Any, kind: str) -> str:
-    """Where the objects of a kind stand.
-
-    Raises:
-        UsageError: there is no such kind; only the mesh knows those of plug-ins.
-    """
-    from muster.blueprints.suggest import did_you_mean
+def _path(kind: str) -> str:
     from muster.cli.api import segment
+
+    return f"/api/v1/{segment(kinds.plural(kind))}"
+
+
+@contextmanager
+def _known(api: Api, kind: str) -> Iterator[None]:
+    """Reports a kind that the mesh does not have as bad usage."""
+    from muster.blueprints.suggest import did_you_mean
     from muster.mesh.errors import NotFoundError
 
-    place = f"/api/v1/{segment(kinds.plural(kind))}"
-    if kinds.singular(kind) not in kinds.OWN:
-        try:
-            api.get(place, limit=1)
-        except NotFoundError as error:
-            known = {*kinds.OWN, "order", "firing"}
-            raise UsageError(f"there is no kind {kind!r}; {did_you_mean(kinds.singular(kind), known)}") from error
-    return place
+    try:
+        yield
+    except NotFoundError as error:
+        known = {*kinds.BY_THE_CLI, *(str(found["name"]) for found in api.items("/api/v1/kinds")["items"])}
+        if kinds.singular(kind) in known:
+            raise
+        hint = did_you_mean(kinds.singular(kind), known) or "`muster get kinds` lists them"
+        raise UsageError(f"there is no kind {kind!r}; {hint}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Group, Parameter
 
 from muster.blueprints.definition import duration
+from muster.cli.candidates import of_kinds
 from muster.mesh.errors import UsageError
 from muster.mesh.settings import DEFAULT_API, data_home, setting
 from muster.mesh.tokens import API, Token, find
@@ -21,7 +22,10 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 HOW: Final = Group("Where and how", sort_key=90)
 
 AnyOrder = Annotated[str, Parameter(help="The order's id, or the start of it if no other begins so.")]
-AnyKind = Annotated[str, Parameter(help="A kind of object: machine, blueprint, pool ... (the plural serves as well).")]
+AnyKind = Annotated[
+    str,
+    Parameter(help="A kind of object, or its plural; `muster get kinds` lists them.", completer=of_kinds),
+]
 
 PLAIN: Final = "Print job output without its escape sequences and control characters; -o json has all of it."
 

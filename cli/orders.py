@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
+from muster.cli.candidates import of_elements
 from muster.cli.options import COMMON, AnyOrder, Common
 from muster.cli.output import Column, age, document, say, show, table, took
 
@@ -36,7 +37,7 @@ COLUMNS: Final = (
 def orders(
     *,
     state: Annotated[State | None, Parameter(help="Only orders in this state.")] = None,
-    element: Annotated[str | None, Parameter(help="Only orders for this element.")] = None,
+    element: Annotated[str | None, Parameter(help="Only orders for this element.", completer=of_elements)] = None,
     blueprint: Annotated[str | None, Parameter(help="Only orders made from this blueprint.")] = None,
     since: Annotated[str | None, Parameter(help="Only orders made since: 1h, 2d, or a time (RFC 3339).")] = None,
     limit: Annotated[int, Parameter(help="The most to show.", show_default=True)] = PAGE,

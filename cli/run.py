@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from cyclopts import Group, Parameter
 
 from muster.cli import files
+from muster.cli.candidates import of_elements
 from muster.cli.options import COMMON, PLAIN, Common, key_value, seconds
 from muster.cli.orders import COLUMNS, target
 from muster.cli.output import Column, brief, document, fields, item, say, table, took
@@ -28,7 +29,7 @@ def run(
     blueprint: Annotated[str, Parameter(help="Which blueprint.")],
     /,
     *,
-    on: Annotated[str | None, Parameter(group=WHOM, help="This element.")] = None,
+    on: Annotated[str | None, Parameter(group=WHOM, help="This element.", completer=of_elements)] = None,
     pool: Annotated[str | None, Parameter(group=WHOM, help="Whichever member of this pool is free.")] = None,
     where: Annotated[str | None, Parameter(group=WHOM, help="The first element that this CEL filter matches.")] = None,
     count: Annotated[int | None, Parameter(group=WHOM, help="With --where: so many of them, an order each.")] = None,

@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import Final
 
 from muster.blueprints.objects.base import ObjectKind
+
+ELEMENT: Final = "element"
+"""Elements of every kind, where a kind is asked for."""
+KIND: Final = "kind"
+"""The kinds themselves, where a kind is asked for."""
 
 
 @lru_cache(maxsize=1)

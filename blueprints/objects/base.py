@@ -62,6 +62,11 @@ class ObjectKind:
     is_element: bool = False
 
     @property
+    def summary(self) -> str:
+        """Returns the first line of what its manifest says of itself."""
+        return (self.manifest.__doc__ or "").strip().partition("\n")[0]
+
+    @property
     def plural(self) -> str:
         """The kind in URLs and listings."""
         return self.kind + "s"

@@ -65,7 +65,7 @@ def config() -> OpenAPIConfig:
         tags=[
             Tag(name="orders", description="Runs of blueprints."),
             Tag(name="objects", description="What is managed, and what to do with it: applied as manifests."),
-            Tag(name="elements", description="Modes and draining."),
+            Tag(name="elements", description="Elements of every kind; modes and draining."),
             Tag(name="triggers", description="What turns events into work orders, and what came of it."),
             Tag(name="events", description="What happens, live."),
             Tag(name="broker", description="How the broker is."),

@@ -1,4 +1,4 @@
-"""`/api/v1/elements`: what is done to an element of whatever kind."""
+"""`/api/v1/elements`: elements of every kind, and what is done to one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from litestar import Router, post
 
+from muster.blueprints.objects import ELEMENT
+from muster.broker.api import objects
 from muster.broker.api.context import PREFIX, AnyRequest, ApiDependency, Name
 from muster.broker.api.decode import decode
 from muster.broker.api.orders import BY
@@ -44,4 +46,5 @@ async def undrain(name: Name, api: ApiDependency) -> dict[str, Any]:
 
 def router() -> Router:
     """All of it."""
-    return Router(path=f"{PREFIX}/elements", route_handlers=[set_mode, drain, undrain], tags=["elements"])
+    handlers = [*objects.readers(ELEMENT, f"{ELEMENT}s"), set_mode, drain, undrain]
+    return Router(path=f"{PREFIX}/{ELEMENT}s", route_handlers=handlers, tags=["elements"])

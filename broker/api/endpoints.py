@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from nats.aio.msg import Msg
 
+from muster.blueprints.objects import ELEMENT, KIND, object_kinds
+from muster.blueprints.suggest import did_you_mean
 from muster.broker.api import agent_endpoints as agents
 from muster.broker.api import manifests
 from muster.broker.api import trigger_endpoints as triggers
@@ -140,15 +142,15 @@ async def apply_objects(api: Api, request: Msg) -> manifests.Changes:
 
 
 async def get_object(api: Api, request: Msg) -> dict[str, Any]:
-    """One object."""
+    """One object; of the kind `element`, an element of whatever kind."""
     wanted = decode(ObjectRef, request.data)
-    return await api.query.object(_known(wanted.kind), wanted.name)
+    return await api.query.object(_readable(wanted.kind), wanted.name)
 
 
 async def list_objects(api: Api, request: Msg) -> Listing:
-    """Objects of one kind."""
+    """Objects of one kind; `element` stands for every kind of element, `kind` for the kinds."""
     asked = decode(ObjectQuery, request.data)
-    page = await api.query.objects(_known(asked.kind), asked.where, asked.limit, asked.cursor)
+    page = await api.query.objects(_readable(asked.kind), asked.where, asked.limit, asked.cursor)
     return Listing(items=list(page.items), next=page.next)
 
 
@@ -159,10 +161,11 @@ async def delete_object(api: Api, request: Msg) -> agents.Gone:
     return agents.Gone()
 
 
-def _known(kind: str) -> str:
-    from muster.blueprints.objects import object_kinds
-    from muster.blueprints.suggest import did_you_mean
+def _readable(kind: str) -> str:
+    return kind if kind in {ELEMENT, KIND} else _known(kind)
 
+
+def _known(kind: str) -> str:
     kinds = object_kinds()
     if kind in kinds:
         return kind

@@ -9,7 +9,7 @@ from litestar import Response, Router, delete, get, post, put
 from litestar.params import Parameter
 
 from muster.blueprints.manifest import Loaded
-from muster.blueprints.objects import object_kinds
+from muster.blueprints.objects import KIND, object_kinds
 from muster.broker.api import manifests
 from muster.broker.api.context import PREFIX, AnyRequest, ApiDependency, Cursor, DryRun, Limit, Name
 from muster.broker.api.decode import check_keys
@@ -41,13 +41,19 @@ async def apply(
 
 
 def routers() -> list[Router]:
-    """A router for each kind of object."""
-    return [_router(kind, found.plural) for kind, found in sorted(object_kinds().items())]
+    """A router for each kind of object, and one for the kinds."""
+    kinds = Router(path=f"{PREFIX}/{KIND}s", route_handlers=readers(KIND, f"{KIND}s"), tags=["objects"])
+    return [kinds, *(_router(kind, found.plural) for kind, found in sorted(object_kinds().items()))]
 
 
 def _router(kind: str, plural: str) -> Router:
-    handlers = [_list(kind, plural), _get(kind), _put(kind), _delete(kind)]
+    handlers = [*readers(kind, plural), _put(kind), _delete(kind)]
     return Router(path=f"{PREFIX}/{plural}", route_handlers=handlers, tags=["objects"])
+
+
+def readers(kind: str, plural: str) -> list[Any]:
+    """Returns the handlers that read objects of a kind: a list of them, and one."""
+    return [_list(kind, plural), _get(kind)]
 
 
 def _list(kind: str, plural: str) -> Any:

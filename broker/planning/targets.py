@@ -87,7 +87,7 @@ def _picked(request: OrderRequest, found: Sequence[str], world: State, planned: 
     wanted = len(found) if request.all else request.count or 1
     if not found or len(found) < wanted:
         told = f"only {len(found)} of {wanted} elements match" if found else "no element matches"
-        raise RefusedError(f"{told}: {request.where}", Problem(message="see `muster get machine`", path="where"))
+        raise RefusedError(f"{told}: {request.where}", Problem(message="see `muster get elements`", path="where"))
     if request.all:
         return found
 

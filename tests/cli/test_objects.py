@@ -67,6 +67,15 @@ async def test_lists_are_documents_for_programs(mesh: Mesh) -> None:
     assert json.loads(await mesh.ok("-o", "json", "get", "machine", mesh.element))["online"] is True
 
 
+async def test_the_kinds_are_listed_and_offered_for_completion(mesh: Mesh) -> None:
+    assert [line for line in (await mesh.ok("get", "kinds")).splitlines() if "machine" in line and "yes" in line]
+    offered = await mesh.ok("__complete", "get", "")
+    assert {"machine\tOne host.", "element\tElements of every kind."} <= set(offered.splitlines())
+    assert mesh.element in (await mesh.ok("__complete", "describe", "machines", "")).splitlines()
+    for command in (["drain", ""], ["run", "hello", "--on", ""], ["get", "element", ""]):
+        assert mesh.element in (await mesh.ok("__complete", *command)).splitlines(), command
+
+
 async def test_an_element_is_found_whatever_its_kind(mesh: Mesh) -> None:
     assert "machine" in await mesh.ok("get", "elements")
     assert mesh.element in await mesh.ok("describe", "element", mesh.element)

@@ -38,7 +38,7 @@ def test_long_names_are_cut_before_what_matters_is_lost(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    for row, columns in ((ORDER, orders.COLUMNS), (MACHINE, kinds.columns("elements"))):
+    for row, columns in ((ORDER, orders.COLUMNS), (MACHINE, kinds.columns("elements", [MACHINE]))):
         table([row], columns)
         title, line = capsys.readouterr().out.splitlines()[:2]
         assert max(len(title), len(line)) <= width

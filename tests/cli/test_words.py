@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from muster.blueprints.objects import object_kinds
 from muster.cli import output
 from muster.cli.examples import EXAMPLES
 from muster.cli.main import NAMES, run
@@ -230,6 +231,14 @@ def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture
         subprocess.run(["bash", "-n"], input=script.encode(), check=True)
         for option in ("--inputs", "--event", "--file", "-f"):
             assert "compgen -f" in script.split(f" {option})\n")[1].splitlines()[0], option
+
+
+def test_completion_offers_the_installed_kinds_if_no_mesh_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MUSTER_API", "http://127.0.0.1:1")
+    assert run(["__complete", "get", ""]) == 0
+    assert {*object_kinds(), "order"} <= {line.partition("\t")[0] for line in capsys.readouterr().out.splitlines()}
 
 
 def test_completion_asks_which_shell_if_it_cannot_know(

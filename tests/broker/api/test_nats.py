@@ -50,6 +50,14 @@ async def test_the_answer_is_the_same_as_over_http(mesh: Mesh) -> None:
     assert list(over_http) == list(over_nats)
 
 
+async def test_elements_and_kinds_are_read_like_objects(mesh: Mesh) -> None:
+    assert (await ask(mesh, "muster.api.objects.get", {"kind": "element", "name": "web01"}))["kind"] == "machine"
+    kinds = (await ask(mesh, "muster.api.objects.list", {"kind": "kind"}))["items"]
+    assert {"kind": "kind", "name": "machine", "is_element": True}.items() <= kinds[2].items()
+    refused = await ask(mesh, "muster.api.objects.delete", {"kind": "element", "name": "web01"})
+    assert refused["error"]["status"] == 422
+
+
 @pytest.mark.parametrize("header", ["Nats-Msg-Id", "Idempotency-Key"])
 async def test_a_message_id_makes_a_request_safe_to_repeat(mesh: Mesh, header: str) -> None:
     answers = [await ask(mesh, CREATE, BODY, {header: f"key-{header}"}) for _ in range(3)]

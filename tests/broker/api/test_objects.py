@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muster.blueprints.objects import object_kinds
+from muster.blueprints.objects import element_kinds, object_kinds
 from tests.broker.api.conftest import Mesh
 from tests.broker.api.test_problems import problem
 
@@ -27,6 +27,28 @@ async def test_every_installed_kind_has_its_routes(mesh: Mesh) -> None:
     for kind in object_kinds().values():
         answer = await mesh.http.get(f"/api/v1/{kind.plural}")
         assert set(answer.json()) == {"items", "next"}, kind.plural
+
+
+async def test_the_kinds_that_are_installed_are_listed(mesh: Mesh) -> None:
+    found = (await mesh.http.get("/api/v1/kinds?limit=1000")).json()["items"]
+    assert {kind["name"]: kind["is_element"] for kind in found} == {
+        name: kind.is_element for name, kind in object_kinds().items()
+    }
+    one = (await mesh.http.get("/api/v1/kinds/machine")).json()
+    assert (one["plural"], one["summary"]) == ("machines", "One host.")
+    problem(await mesh.http.get("/api/v1/kinds/machin"), 404)
+
+
+async def test_elements_of_every_kind_are_listed_and_filtered_as_one(mesh: Mesh) -> None:
+    await mesh.apply({"kind": "machine", "name": "all1"}, {"kind": "cluster", "name": "all2", "members": ["all1"]})
+    where = 'element.name.startsWith("all")'
+    first = (await mesh.http.get("/api/v1/elements", params={"where": where, "limit": 1})).json()
+    second = (await mesh.http.get("/api/v1/elements", params={"where": where, "cursor": first["next"]})).json()
+    assert [item["kind"] for item in (*first["items"], *second["items"])] == ["machine", "cluster"]
+    assert (await mesh.http.get("/api/v1/elements/all2")).json()["members"] == ["all1"]
+    problem(await mesh.http.get("/api/v1/elements/all3"), 404)
+    refused = problem(await mesh.http.get("/api/v1/pools", params={"where": where}), 400)
+    assert all(kind in refused["detail"] for kind in element_kinds())
 
 
 async def test_put_makes_then_changes_an_object(mesh: Mesh) -> None:
