@@ -10,7 +10,7 @@ import logging
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -34,9 +34,6 @@ WAITING: Final = 4096
 
 MOST_OPEN: Final = 65536
 """Files and connections that a server wants to be able to have open."""
-
-JOINED: Final = 16 * 1024
-"""Bytes of an answer that wait for more; beyond, they are written at once."""
 
 
 class HttpServer(Service):
@@ -63,7 +60,7 @@ class HttpServer(Service):
         _make_room()
         config = uvicorn.Config(
             app,
-            http=bounded(_Protocol),
+            http=bounded(BoundedProtocol),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -120,55 +117,6 @@ class _Server(uvicorn.Server):
                     await self._stop.wait()
             except TimeoutError:
                 continue
-
-
-class _Protocol(BoundedProtocol):
-    """Uvicorn's, but it writes an answer at once: in two parts it costs two system calls, and wakes a caller twice."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(_Joined(cast("asyncio.Transport", transport), self.loop))
-
-
-class _Joined(asyncio.Transport):
-    """A transport that writes together what is written within one turn of the loop."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._pending: list[bytes] = []
-        self._size = 0
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._pending:
-            self._loop.call_soon(self._flush)
-        self._pending.append(bytes(data))
-        self._size += len(data)
-        if self._size > JOINED:  # what is not written yet would not be held back
-            self._flush()
-
-    def _flush(self) -> None:
-        pending, self._pending, self._size = self._pending, [], 0
-        if pending and not self._transport.is_closing():
-            self._transport.write(b"".join(pending))
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def abort(self) -> None:
-        self._pending.clear()
-        self._transport.abort()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def pause_reading(self) -> None:
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._transport.resume_reading()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
 
 
 class _Bridge(logging.Handler):
