@@ -82,7 +82,7 @@ def test_every_field_of_a_provider_is_told(name: str) -> None:
     page = WEBHOOKS if issubclass(provider_kinds()[name], Hook) else TRIGGERS
     fields = told(section(page, f"`provider: {title}`"))
     if issubclass(provider_kinds()[name], Schedule):
-        fields |= told(section(TRIGGERS, "By the clock"))
+        fields |= told(section(TRIGGERS, "Schedules"))
     assert fields == set(provider_kinds()[name].__struct_encode_fields__)
     assert f"`provider: {name}`" in page.read_text()
 
