@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,10 +14,13 @@ import msgspec
 import psutil
 
 from muster.mesh.child import dies_with_parent
+from tests.kit.forkserver import LINE_LIMIT, MUSTER, ROOT, Forked, can_fork
 from tests.kit.waiting import deadline
 
-ROOT = Path(__file__).resolve().parents[2]
-MUSTER = (sys.executable, "-m", "muster.cli")
+__all__ = ["MUSTER", "ROOT", "Program", "Ran", "clean_env", "is_alive", "muster", "running"]
+
+ROLES = frozenset({"up", "server", "broker", "agent", "triggers", "demo"})
+"""Commands that run for long; their processes are started, not forked."""
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,7 @@ async def running(*args: str, env: Mapping[str, str] | None = None, cwd: Path = 
 class Program:
     """A process whose output is read as it comes."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | Forked) -> None:
         self.process = process
         self.lines: dict[str, list[str]] = {"out": [], "err": []}
         self._changed = asyncio.Condition()
@@ -83,17 +85,8 @@ class Program:
         cls, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path = ROOT
     ) -> AsyncIterator[Self]:
         """Start it; at the end, kill whatever is left of its tree."""
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(env) if env is not None else {**os.environ, "PYTHONPATH": str(ROOT)},
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=dies_with_parent(),  # should somebody kill the test run
-            limit=16 * 1024 * 1024,
-        )
+        env = dict(env) if env is not None else {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = await _started(argv, env, cwd)
         self = cls(process)
         self._readers = [
             asyncio.create_task(self._read(process.stdout, "out")),
@@ -185,3 +178,19 @@ class Program:
         code = self.process.returncode
         state = "still runs" if code is None else f"ended with {code}"
         return f"process {self.pid}, which {state} (stdout: {self.stdout[-2000:]!r}; stderr: {self.stderr[-4000:]!r})"
+
+
+async def _started(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> asyncio.subprocess.Process | Forked:
+    if ROLES.isdisjoint(argv[:5]) and can_fork(argv, env):
+        return await Forked.start(argv, env, cwd)
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
+        preexec_fn=dies_with_parent(),  # should somebody kill the test run
+        limit=LINE_LIMIT,
+    )
