@@ -11,9 +11,8 @@ import pytest
 
 from muster.mesh.asgi import Receive, Scope, Send, mounted
 from muster.mesh.errors import RefusedError
-from muster.mesh.http import JOINED, HttpServer
+from muster.mesh.http import HttpServer
 from tests.kit.http import http_client
-from tests.kit.waiting import deadline
 
 
 async def echo(scope: Scope, _: Receive, send: Send) -> None:
@@ -21,14 +20,6 @@ async def echo(scope: Scope, _: Receive, send: Send) -> None:
     path = scope["path"].encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(path))]})
     await send({"type": "http.response.body", "body": path})
-
-
-async def flood(_: Scope, __: Receive, send: Send) -> None:
-    """Answers with a lot, in parts of all sizes."""
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    for number in range(200):
-        await send({"type": "http.response.body", "body": b"%d" % (number % 10) * number * 100, "more_body": True})
-    await send({"type": "http.response.body", "body": b"end"})
 
 
 async def test_requests_go_where_their_path_begins() -> None:
@@ -39,23 +30,6 @@ async def test_requests_go_where_their_path_begins() -> None:
     async with HttpServer(app, "127.0.0.1", 0) as server, http_client(server.url) as http:
         for path, expected in (("/hooks/a", "other/hooks/a"), ("/hooks", "/hooks"), ("/x/hooks/a", "/x/hooks/a")):
             assert (await http.get(path)).text == expected
-
-
-async def test_an_answer_is_whole_however_it_was_written() -> None:
-    expected = b"".join(b"%d" % (number % 10) * number * 100 for number in range(200)) + b"end"
-    assert len(expected) > 10 * JOINED
-    async with HttpServer(flood, "127.0.0.1", 0) as server, http_client(server.url) as http:
-        answers = await asyncio.gather(*[http.get("/") for _ in range(5)])
-    assert all(answer.content == expected for answer in answers)
-
-
-async def test_an_answer_comes_in_one_piece() -> None:
-    async with HttpServer(echo, "127.0.0.1", 0) as server, deadline(5):
-        url = httpx.URL(server.url)
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        writer.write(b"GET /whole HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert (await reader.read(65536)).endswith(b"\r\n\r\n/whole")
-        writer.close()
 
 
 async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
