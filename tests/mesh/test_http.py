@@ -22,6 +22,14 @@ async def echo(scope: Scope, _: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": path})
 
 
+async def flood(_: Scope, __: Receive, send: Send) -> None:
+    """Answers with a lot, in parts of all sizes."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for number in range(200):
+        await send({"type": "http.response.body", "body": b"%d" % (number % 10) * number * 100, "more_body": True})
+    await send({"type": "http.response.body", "body": b"end"})
+
+
 async def test_requests_go_where_their_path_begins() -> None:
     async def other(scope: Scope, receive: Receive, send: Send) -> None:
         await echo(scope | {"path": "other" + scope["path"]}, receive, send)
@@ -30,6 +38,13 @@ async def test_requests_go_where_their_path_begins() -> None:
     async with HttpServer(app, "127.0.0.1", 0) as server, http_client(server.url) as http:
         for path, expected in (("/hooks/a", "other/hooks/a"), ("/hooks", "/hooks"), ("/x/hooks/a", "/x/hooks/a")):
             assert (await http.get(path)).text == expected
+
+
+async def test_an_answer_is_whole_however_it_was_written() -> None:
+    expected = b"".join(b"%d" % (number % 10) * number * 100 for number in range(200)) + b"end"
+    async with HttpServer(flood, "127.0.0.1", 0) as server, http_client(server.url) as http:
+        answers = await asyncio.gather(*[http.get("/") for _ in range(5)])
+    assert all(answer.content == expected for answer in answers)
 
 
 async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
