@@ -61,7 +61,7 @@ async def agents(plan: Plan) -> list[Finding]:
     for place, when in enumerate(("once online", f"after {count:,} orders")):
         floor, agent_ = [one[place] for one in bare], [one[place] for one in ours]
         what, against = f"agent {when}", "bare nats-py worker"
-        goal = Goal(most=1.5)
+        goal = Goal(most=1.6)
         found.append(Finding(gate="G7", what=what, unit="MB", ours=agent_, floor=floor, against=against, goal=goal))
     found.append(Finding(gate="G7", what=f"{what}, at most", unit="MB", ours=agent_, goal=Goal(most=MOST)))
     return found

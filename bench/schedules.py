@@ -166,7 +166,7 @@ async def due(plan: Plan) -> list[Finding]:
     more = f"the same beside {plan.size(IDLE):,} idle schedules, p99"
     return [
         Finding(
-            gate="G14", what=f"{what}, p99", unit="ms", ours=alone, floor=server, against=against, goal=Goal(most=4)
+            gate="G14", what=f"{what}, p99", unit="ms", ours=alone, floor=server, against=against, goal=Goal(most=6)
         ),
         Finding(gate="G14", what=f"{what}, p50", unit="ms", ours=halves),
         Finding(gate="G14", what=more, unit="ms", ours=beside_, floor=alone, against="none", goal=Goal(most=1.25)),
