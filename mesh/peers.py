@@ -73,7 +73,7 @@ def _check(url: str, places: set[Address], ours: Address | None, owner: int | No
     if not local or sys.platform != "linux":
         return
     trusted = {0, os.geteuid(), owner, _named()}
-    for row in _rows():
+    for row in _rows({place[1] for place in local}):
         if row.listens:
             is_it = any(_listens(row, place) for place in local)
         else:  # an accepted socket keeps its account, whoever listens there now
@@ -99,13 +99,17 @@ def _named() -> int | None:
         raise UsageError(f"{VARIABLE} is {name!r}, and this host has no such account") from None
 
 
-def _rows() -> Iterator[Row]:
+def _rows(ports: set[int]) -> Iterator[Row]:
+    """The sockets on these ports of ours; a busy host has thousands of others, so only these are decoded."""
+    wanted = {f"{port:04X}" for port in ports}
     for table in TABLES:
         try:
             lines = table.read_text().splitlines()[1:]
         except OSError:  # no IPv6, or a host without these tables
             continue
         for line in lines:
+            if line.split(maxsplit=2)[1].rpartition(":")[2] not in wanted:
+                continue
             words = line.split()
             yield Row(_decoded(words[1]), _decoded(words[2]), words[3] == LISTEN, int(words[7]))
 
