@@ -21,7 +21,7 @@ from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import MusterError, RefusedError, UnavailableError, UnreachableError, VersionError, from_problem
-from muster.mesh.model import Assignment, Control, JoinRequest, Presence, Welcome
+from muster.mesh.model import ASSIGNMENT_POLL, Assignment, Control, JoinRequest, Presence, Welcome
 from muster.mesh.service import Service
 from muster.mesh.version import OURS, broker_misfit
 from muster.mesh.wire import post, subscribe, unsubscribe
@@ -33,9 +33,6 @@ ASK_AGAIN = 0.5
 
 HEARTBEAT = 1 / 8
 """The part of a lease in which we say that we are there: after half of one in silence the element is offline."""
-
-LOOK_AGAIN = 30.0
-"""Seconds after which the assignment is read once more, whatever was heard: a message may have been missed."""
 
 JOIN_INTERVAL = 600.0
 """Seconds after which we join once more: the answer says what time it is, and clocks drift."""
@@ -143,7 +140,7 @@ class Host(Service):
 
     async def _follow(self, slots: Slots) -> None:
         loop = asyncio.get_running_loop()
-        look_at, join_at = loop.time() + LOOK_AGAIN, loop.time() + JOIN_INTERVAL
+        look_at, join_at = loop.time() + ASSIGNMENT_POLL, loop.time() + JOIN_INTERVAL
         while True:
             self._say()
             with suppress(TimeoutError):
@@ -156,7 +153,7 @@ class Host(Service):
                 join_at = loop.time() + JOIN_INTERVAL
                 slots.assign(await join(self._shop.client, self._request(), self._shop.clock, self._say))
             if loop.time() >= look_at:
-                look_at = loop.time() + LOOK_AGAIN
+                look_at = loop.time() + ASSIGNMENT_POLL
                 await self._look(slots)
 
     def _pause(self, slots: Slots) -> float:

@@ -120,6 +120,11 @@ class Lease(Service):
             if delivery.is_begun:
                 self._unlent[delivery.message.subject] -= 1
 
+    def change(self, lease: float) -> None:
+        """Hold everything for so many seconds from now on: the lease of the mesh was changed."""
+        for delivery in self._held:
+            delivery.lease = lease
+
     def awaits_messages(self, element: str) -> bool:
         """Whether orders have begun on the element whose messages, which carry a lease, have not come yet."""
         return self._unlent[names.begin(element)] > 0

@@ -74,7 +74,7 @@ class Slots(Service):
     @property
     def lease(self) -> float:
         """Seconds after which what we hold is somebody else's, unless we say that we are there; 0 until it is known."""
-        return self._own.lease
+        return self.assignment.lease or self._own.lease
 
     @property
     def free(self) -> int:
@@ -106,6 +106,8 @@ class Slots(Service):
     def assign(self, assignment: Assignment) -> None:
         """The broker has changed its mind about the element."""
         if assignment != self.assignment:
+            if assignment.lease and assignment.lease != self.lease:
+                self.shop.lease.change(assignment.lease)
             self.assignment = assignment
             self._wake.set()
 
@@ -283,7 +285,7 @@ class Lane(Service):
                 return float(info.config.ack_wait or 30.0)
 
     def _received(self, message: Msg) -> None:
-        self._came(self, Delivery(message, self.lease))
+        self._came(self, Delivery(message, self._slots.assignment.lease or self.lease))
 
     def ask(self, limit: int) -> None:
         """Have up to `limit` messages sent."""

@@ -83,6 +83,25 @@ def decode(raw: Mapping[str, Any]) -> Manifest:
     return found
 
 
+def completed(document: Loaded, before: Mapping[str, Any]) -> Loaded:
+    """The document with the values of `before` for the fields that it leaves out.  Labels are one value.
+
+    Raises:
+        InvalidError: the two do not make a valid manifest.
+    """
+    raw = _merged(before, document.raw)
+    return msgspec.structs.replace(document, raw=raw, manifest=decode(raw))
+
+
+def _merged(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**before, **given}
+    for key, value in given.items():
+        older = before.get(key)
+        if key != "labels" and isinstance(value, Mapping) and isinstance(older, Mapping):
+            merged[key] = _merged(older, value)
+    return merged
+
+
 def check_all(loaded: Iterable[Loaded], catalog: Catalog) -> None:
     """Everything beyond types: references, expressions, templates, schemas, cycles of child orders.
 

@@ -6,14 +6,16 @@ import time
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from nats.aio.client import Client
 
 from muster.blueprints.manifest import load
+from muster.broker import consumers
 from muster.broker.accepted import accepted
+from muster.broker.lease import Lease
 from muster.broker.means import Means
 from muster.broker.objects import Objects
 from muster.broker.presence import Presences
-from muster.broker.streams import StreamSettings, drop_consumer, work_consumer
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, Problem, RefusedError, UnavailableError, VersionError
 from muster.mesh.model import Assignment, JoinRequest, Welcome
@@ -25,12 +27,10 @@ log = structlog.get_logger()
 class Agents:
     """The write path of agents."""
 
-    def __init__(
-        self, means: Means, objects: Objects, client: Client, settings: StreamSettings, presences: Presences
-    ) -> None:
+    def __init__(self, means: Means, objects: Objects, client: Client, lease: Lease, presences: Presences) -> None:
         self._world, self._log, *_ = means
         self._objects, self._client = objects, client
-        self._settings, self._presences = settings, presences
+        self._lease, self._presences = lease, presences
 
     def must_fit(self, element: str, agent: str, speaker: Speaker) -> None:
         """Refuses an agent whose protocol is not ours: it would misread what it is given.
@@ -60,17 +60,16 @@ class Agents:
             await self._objects.apply(load(manifest), by="agent")
         self._may_join(request)
         consumer, subject = names.element_consumer(element), names.work_element(element)
-        js = self._client.jetstream()
         if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
-            await drop_consumer(js, names.WORK_STREAM, consumer)
-        await work_consumer(js, names.WORK_STREAM, consumer, subject, self._settings.lease)
+            await consumers.drop(self._client, names.WORK_STREAM, consumer)
+        await consumers.create(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
         if self._world.fleet.elements[element].agent != request.agent:
             joined = records.Joined(element=element, agent=request.agent, place=request.place)
             accepted(await self._log.append(joined))
         assignment = self._world.fleet.assignment(element)
         if assignment is None:
             raise RefusedError(f"element {element} was deleted just now")
-        return assignment
+        return replace(assignment, lease=self._lease.shorter.total_seconds())
 
     def _may_join(self, request: JoinRequest) -> None:
         """Two daemons for one element would run its orders twice as often as it has slots.

@@ -10,19 +10,23 @@ from typing import Final, TypeVar
 import msgspec
 import nats.errors
 import structlog
+from msgspec.structs import replace
 from nats.aio.client import Client
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyNotFoundError
 
 from muster.blueprints.definition import Blueprint
-from muster.broker import streams
+from muster.broker import consumers
 from muster.broker.definitions import Definitions
+from muster.broker.leader import Leader
+from muster.broker.lease import Lease
+from muster.broker.mirror import Mirror
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names
 from muster.mesh.bucket import reading
 from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import Publisher
+from muster.mesh.jetstream import LostRaceError, Publisher
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -42,14 +46,17 @@ Key = TypeVar("Key")
 class Assignments(Service):
     """Makes consumers and buckets say what the state says."""
 
-    def __init__(self, client: Client, publisher: Publisher, state: State, settings: streams.StreamSettings) -> None:
+    def __init__(self, client: Client, publisher: Publisher, state: State, leader: Leader, lease: Lease) -> None:
         super().__init__()
         self._client = client
         self._js = client.jetstream()
+        self._mirror = Mirror(client, publisher, names.ASSIGNMENT_BUCKET)
         self._definitions = Definitions(client, publisher, state)
         self._state = state
-        self._settings = settings
+        self._leader = leader
+        self._lease = lease
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
         self._blueprints: dict[str, None] = {}
         self._pools: dict[str, None] = {}
         self._elements: dict[str, None] = {}
@@ -85,12 +92,22 @@ class Assignments(Service):
         self._doubtful = True
         self._wake.set()
 
+    async def rewrite(self) -> None:
+        """Write every assignment again (the lease of the mesh is another one), and wait until that is done."""
+        self._elements.update(dict.fromkeys(self._state.fleet.elements))
+        self._idle.clear()
+        self._wake.set()
+        await self._idle.wait()
+
     async def run(self) -> None:
         """Work the lists off until cancelled."""
         self.ready.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if not self._leader.leads:
+                self._forget()
+                continue
             await self._work_off(self._blueprints, self._keep_blueprint)
             await self._work_off(self._pools, self._keep_pool)
             await self._work_off(self._elements, self._keep_element)
@@ -99,11 +116,20 @@ class Assignments(Service):
             await self._work_off(self._triggers, self._definitions.keep, most=MANY)
             if self._doubtful or self._triggers or self._pools or self._elements:
                 self._wake.set()
+            else:
+                self._idle.set()
+
+    def _forget(self) -> None:
+        """Another broker leads, and has taken nothing for done."""
+        for todo in (self._blueprints, self._pools, self._elements, self._triggers):
+            todo.clear()
+        self._doubtful = False
+        self._idle.set()
 
     async def _find_doubtful(self, _: str) -> None:
         """A leader that died may not have removed what a deleted thing had; the state does not know of it any more."""
         self._triggers.update(dict.fromkeys(await self._definitions.doubtful()))
-        for kind, name in map(names.served_by, await streams.consumers(self._js, names.WORK_STREAM)):
+        for kind, name in map(names.served_by, await consumers.all_names(self._client, names.WORK_STREAM)):
             if kind == "pool" and not self._is_pool(name):
                 self._pools[name] = None
             elif kind == "element" and not self._is_element(name):
@@ -140,12 +166,12 @@ class Assignments(Service):
 
     async def _keep_pool(self, name: str) -> None:
         consumer = names.pool_consumer(name)
-        subject, lease = names.work_pool(name), self._settings.lease
+        subject = names.work_pool(name)
         if not self._is_pool(name):
-            await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
+            await consumers.drop(self._client, names.WORK_STREAM, consumer)
             await self._drop_offers(subject, lambda: self._is_pool(name))
             return
-        await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
+        await consumers.keep(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
 
     def _is_pool(self, name: str) -> bool:
         return self._state.fleet.is_queue(name) or self._state.fleet.get("pool", name) is not None
@@ -163,16 +189,17 @@ class Assignments(Service):
             await self._js.purge_stream(names.WORK_STREAM, seq=last + 1, subject=subject)
 
     async def _keep_element(self, name: str) -> None:
-        consumer, key = names.element_consumer(name), names.key(name)
-        subject, lease = names.work_element(name), self._settings.lease
+        consumer, as_of = names.element_consumer(name), self._state.seq
+        subject = names.work_element(name)
         assignment = self._state.fleet.assignment(name)
         if assignment is None:
-            await (await self._js.key_value(names.ASSIGNMENT_BUCKET)).delete(key)
-            await streams.drop_consumer(self._js, names.WORK_STREAM, consumer)
+            await self._mirror.write(name, None, as_of)
+            await consumers.drop(self._client, names.WORK_STREAM, consumer)
             await self._drop_offers(subject, lambda: self._is_element(name))
             return
-        await streams.work_consumer(self._js, names.WORK_STREAM, consumer, subject, lease)
-        await self._put(names.ASSIGNMENT_BUCKET, key, msgspec.json.encode(assignment))
+        await consumers.keep(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
+        assignment = replace(assignment, lease=self._lease.shorter.total_seconds())
+        await self._mirror.write(name, msgspec.json.encode(assignment), as_of)
 
     async def _put(self, bucket: str, key: str, data: bytes) -> None:
         store = await self._js.key_value(bucket)
@@ -187,7 +214,7 @@ class Assignments(Service):
 async def _tried(effect: Callable[[Key], Awaitable[None]], key: Key) -> bool:
     try:
         await effect(key)
-    except (JetStreamError, nats.errors.Error, UnavailableError, TimeoutError, OSError) as error:
+    except (JetStreamError, nats.errors.Error, UnavailableError, LostRaceError, TimeoutError, OSError) as error:
         log.warning("assignment.failed", about=key, error=repr(error))
         return False
     return True

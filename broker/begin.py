@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
 from muster.blueprints.objects.trigger import Trigger
+from muster.broker.lease import Lease
 from muster.broker.log import PATIENCE
 from muster.broker.offer import addressed, packet
 from muster.broker.planning.first import First
@@ -47,12 +47,12 @@ BURST: Final = 500
 class Beginnings(Service):
     """Lets orders begin, and lends those that last their message."""
 
-    def __init__(self, publisher: Publisher, state: State, presences: Presences, lease: timedelta) -> None:
+    def __init__(self, publisher: Publisher, state: State, presences: Presences, lease: Lease) -> None:
         super().__init__()
         self._publisher = publisher
         self._state = state
         self._presences = presences
-        self._after = lease.total_seconds() * LENT
+        self._lease = lease
         self._coming: dict[str, dict[str, float]] = {}
         """By element, orders that were begun and not seen on the log yet, and until when to look out for them."""
         self._young: deque[tuple[float, str]] = deque()
@@ -95,13 +95,17 @@ class Beginnings(Service):
                 if coming := self._coming.get(order.element or ""):
                     coming.pop(order.id, None)
                 if was_begun(order):
-                    self._young.append((self._loop.time() + self._after, order.id))
+                    self._young.append((self._loop.time() + self._after(), order.id))
                     self._wake.set()
 
     def look_everywhere(self) -> None:
         """Take nothing for done."""
         self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if was_begun(order))
         self._wake.set()
+
+    def _after(self) -> float:
+        """Seconds after which an order that still runs gets its message."""
+        return self._lease.shorter.total_seconds() * LENT
 
     async def run(self) -> None:
         """Lend messages until cancelled."""
@@ -127,7 +131,7 @@ class Beginnings(Service):
         for order, result in zip(due, results, strict=True):
             if isinstance(result, UnavailableError):
                 note("order.unlent", result, order=order.id)
-                self._young.append((now + self._after, order.id))
+                self._young.append((now + self._after(), order.id))
             elif isinstance(result, BaseException):
                 raise result
 

@@ -10,6 +10,7 @@ from muster.broker.announcements import Announcements
 from muster.broker.blueprint_store import BlueprintStore
 from muster.broker.elements import Elements
 from muster.broker.firings import Firings
+from muster.broker.lease import Lease
 from muster.broker.means import Means
 from muster.broker.objects import Objects
 from muster.broker.orders import Orders
@@ -17,7 +18,6 @@ from muster.broker.planning.blueprints import Blueprints
 from muster.broker.planning.firings import FiringPlans
 from muster.broker.planning.first import Begun
 from muster.broker.presence import Presences
-from muster.broker.streams import StreamSettings
 
 
 class Commands(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,16 +31,16 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True):
     announcements: Announcements
 
 
-def commands(means: Means, client: Client, settings: StreamSettings, presences: Presences, begun: Begun) -> Commands:
+def commands(means: Means, client: Client, lease: Lease, presences: Presences, begun: Begun) -> Commands:
     """Returns the services, each with what it needs."""
     store = BlueprintStore(client, means.log.publisher)
     blueprints = Blueprints(means.world)
-    objects = Objects(means, store)
+    objects = Objects(means, client, store)
     return Commands(
         orders=Orders(means, blueprints, store, begun),
         firings=Firings(means, FiringPlans(means.world, blueprints), begun),
         objects=objects,
         elements=Elements(means),
-        agents=Agents(means, objects, client, settings, presences),
+        agents=Agents(means, objects, client, lease, presences),
         announcements=Announcements(means),
     )

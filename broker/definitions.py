@@ -9,10 +9,11 @@ from nats.aio.client import Client
 
 from muster.blueprints.event_fields import headers_read
 from muster.blueprints.objects.trigger import Trigger
+from muster.broker.mirror import Mirror
 from muster.broker.state.element import StoredObject
 from muster.broker.state.machine import State
 from muster.mesh import names
-from muster.mesh.bucket import REMOVED, reading
+from muster.mesh.bucket import reading
 from muster.mesh.firing import Definition
 from muster.mesh.jetstream import Publisher
 
@@ -40,14 +41,12 @@ class Definitions:
 
     def __init__(self, client: Client, publisher: Publisher, state: State) -> None:
         self._client = client
-        self._publisher = publisher
+        self._mirror = Mirror(client, publisher, names.TRIGGER_BUCKET)
         self._state = state
 
     async def keep(self, trigger: str) -> None:
         """Write one, or remove it."""
-        data = self._data(trigger)
-        headers = REMOVED if data is None else None
-        await self._publisher.publish(names.entry(names.TRIGGER_BUCKET, trigger), data or b"", headers)
+        await self._mirror.write(trigger, self._data(trigger), self._state.seq)
 
     async def doubtful(self) -> Iterable[str]:
         """Triggers of which the bucket says something else than the state: one pass over both.

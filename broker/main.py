@@ -14,7 +14,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from muster.broker import ids, streams
+from muster.broker import consumers, ids, streams
 from muster.broker.api.context import ApiSettings, Status
 from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
@@ -27,6 +27,7 @@ from muster.broker.duties.settle import Settle
 from muster.broker.duties.wake import Wake
 from muster.broker.feed import Feed
 from muster.broker.leader import Leader
+from muster.broker.lease import Lease
 from muster.broker.log import Log
 from muster.broker.means import Means
 from muster.broker.offer import Offers
@@ -37,6 +38,7 @@ from muster.broker.projection.batch import Batch
 from muster.broker.projection.projector import Projector
 from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
+from muster.broker.settings import Flags, MeshSettings
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.broker.storage import Storage
@@ -63,6 +65,10 @@ MOST_TROUBLES: Final = 20
 """Elements of which a broker's status says what is wrong with their agents."""
 
 
+DEFAULT_LEASE: Final = timedelta(seconds=30)
+"""The lease of a new mesh for which nobody gave one."""
+
+
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may choose about a broker."""
 
@@ -72,8 +78,10 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the projection."""
     api: ApiSettings = ApiSettings()
     durability: Literal["safe", "fast"] = "safe"
-    lease: timedelta = timedelta(seconds=30)
-    replicas: int = 1
+    lease: timedelta | None = None
+    """The lease of a new mesh; one that exists has its own, on the log."""
+    replicas: int | None = None
+    """Copies of each stream in a new mesh; likewise."""
     nats_token: Token | None = None
     open: bool = False
     """Work on a NATS server that asks for no token."""
@@ -118,6 +126,41 @@ class Broker:
         `on_closed` is called when the connection to NATS was closed for good.
         """
         settings = self.settings
+        client = self.client = await self._connected(stack, on_closed)
+        found = await streams.ensure(client, streams.StreamSettings(replicas=settings.replicas or 1))
+        lease = self.lease = Lease(await consumers.ensure_inbox(client, settings.lease or DEFAULT_LEASE))
+        self.ids = await ids.load(client.jetstream())
+        file = settings.data / "projection.sqlite"
+        lock = await stack.enter_async_context(database.held(file))
+        writer = await stack.enter_async_context(Writer(file, settings.durability, lock))
+        self.state.load(database.kept(file, settings.durability))
+        self.publisher = await stack.enter_async_context(Publisher(client))
+        self.storage = Storage(client, self.publisher)
+        self.log = Log(client, self.publisher)
+        self.projector = Projector(client, self.state, writer, self.log)
+        self.offers = Offers(client, self.publisher, self.state, self.log)
+        self.leader = Leader(client, self.id, found.replicas)
+        self.assignments = Assignments(client, self.publisher, self.state, self.leader, lease)
+        self.presences = Presences(lease)
+        self.beginnings = Beginnings(self.publisher, self.state, self.presences, lease)
+        flags = Flags(lease=settings.lease, replicas=settings.replicas)
+        self.mesh_settings = MeshSettings(client, self.state, self.leader, self.assignments, lease, flags)
+        self.query = Query(file, self.state, self.projector, self.log, self._trouble)
+        self.query.trouble_of = self.presences.trouble
+        stack.callback(self.query.close)
+        means = Means(self.state, self.log, self.query, self.ids)
+        self.commands = commands(means, client, lease, self.presences, self._begun)
+        self._wire()
+        await self._start_services(stack)
+        await self.mesh_settings.seed(self.log, found)
+        url = await self._open_surfaces(stack)
+        log.info("broker.ready", broker=self.id, api=url, sequence=self.state.seq)
+        if settings.ready_line:
+            sys.stdout.write(f"ready broker api={url}\n")
+            sys.stdout.flush()
+
+    async def _connected(self, stack: AsyncExitStack, on_closed: Callable[[MusterError], None] | None) -> Client:
+        settings = self.settings
         client = await stack.enter_async_context(
             connect(
                 settings.server,
@@ -129,30 +172,11 @@ class Broker:
         )
         if not settings.open:
             check_asks(client, settings.server)
-        self.client = client
-        stream_settings = streams.StreamSettings(replicas=settings.replicas, lease=settings.lease)
-        await streams.ensure(client.jetstream(), stream_settings)
-        self.ids = await ids.load(client.jetstream())
-        file = settings.data / "projection.sqlite"
-        lock = await stack.enter_async_context(database.held(file))
-        writer = await stack.enter_async_context(Writer(file, settings.durability, lock))
-        self.state.load(database.kept(file, settings.durability))
-        self.publisher = await stack.enter_async_context(Publisher(client))
-        self.storage = Storage(client, self.publisher)
-        self.log = Log(client, self.publisher)
-        self.projector = Projector(client, self.state, writer, self.log)
-        self.offers = Offers(client, self.publisher, self.state, self.log)
-        self.assignments = Assignments(client, self.publisher, self.state, stream_settings)
-        self.leader = Leader(client, self.id, settings.replicas)
-        self.presences = Presences(min(timedelta(seconds=15), settings.lease / 2))
-        self.beginnings = Beginnings(self.publisher, self.state, self.presences, settings.lease)
-        self.query = Query(file, self.state, self.projector, self.log, self._trouble)
-        self.query.trouble_of = self.presences.trouble
-        stack.callback(self.query.close)
-        means = Means(self.state, self.log, self.query, self.ids)
-        self.commands = commands(means, client, stream_settings, self.presences, self._begun)
-        self._wire()
-        await self._start_services(stack)
+        return client
+
+    async def _open_surfaces(self, stack: AsyncExitStack) -> str:
+        """Answer requests from now on; the URL of the API."""
+        client = self.client
         companion = self.companion = self._beside(client, self.commands.firings.fire) if self._beside else None
         parts = Parts(
             client=client,
@@ -163,19 +187,16 @@ class Broker:
             mounts=companion.mounts if companion else {},
             expositions=(companion.exposition,) if companion else (),
         )
-        running = self.surfaces = await stack.enter_async_context(surfaces(parts, settings.api))
-        stack.enter_context(settings.announce(running.http.url))
+        running = self.surfaces = await stack.enter_async_context(surfaces(parts, self.settings.api))
+        stack.enter_context(self.settings.announce(running.http.url))
         self.services += running.services
         if companion is not None:  # after the surfaces, which it asks
             self.services.append(await stack.enter_async_context(companion))
-        log.info("broker.ready", broker=self.id, api=running.http.url, sequence=self.state.seq)
-        if settings.ready_line:
-            sys.stdout.write(f"ready broker api={running.http.url}\n")
-            sys.stdout.flush()
+        return running.http.url
 
     async def _start_services(self, stack: AsyncExitStack) -> None:
-        expire = Expire(self.settings.lease, self.presences)
-        settle, clean_up = Settle(self.commands.firings.settled), EndCleanUps(self.settings.lease)
+        expire = Expire(self.lease, self.presences)
+        settle, clean_up = Settle(self.commands.firings.settled), EndCleanUps(self.lease)
         duties = Duties(self.state, self.log, self.leader, [Wake(), settle, expire, clean_up])
 
         async def heard(message: Msg) -> None:
@@ -197,6 +218,7 @@ class Broker:
             self.offers,
             self.beginnings,
             self.assignments,
+            self.mesh_settings,
             self.leader,
             duties,
         ):
@@ -219,13 +241,14 @@ class Broker:
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
-        self.projector.on_changes.append(act)
+        self.projector.on_changes += [act, self.mesh_settings.look]
         self.projector.on_events.append(tell)
         self.leader.on_elected += [
             self.presences.start,
             self.offers.look_everywhere,
             self.beginnings.look_everywhere,
             self.assignments.look_everywhere,
+            self.mesh_settings.look_everywhere,
         ]
 
     def _again(self) -> None:
@@ -273,6 +296,7 @@ class Broker:
             ignored=self.commands.firings.ignored,
             duplicates=self.commands.firings.duplicates,
             troubles=self.presences.troubles(MOST_TROUBLES),
+            warnings=self.mesh_settings.warnings(),
             unconfined=self.presences.unconfined(MOST_TROUBLES),
         )
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
+from nats.aio.client import Client
+
 from muster.blueprints.definition import Blueprint
-from muster.blueprints.manifest import Loaded, check_all
+from muster.blueprints.manifest import Loaded, check_all, completed
+from muster.blueprints.objects import object_kinds
+from muster.blueprints.objects.mesh import Mesh
 from muster.broker.accepted import accepted
 from muster.broker.blueprint_store import BlueprintStore
 from muster.broker.means import Means
 from muster.broker.planning.targets import suggestion
+from muster.broker.settings import check_possible
 from muster.mesh import names, records
-from muster.mesh.errors import NotFoundError, TooLargeError
+from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError
 from muster.mesh.model import Wire
 from muster.mesh.settings import MAX_BODY
 
@@ -30,8 +36,9 @@ class ObjectChange(Wire):
 class Objects:
     """The write path of everything that has a manifest."""
 
-    def __init__(self, means: Means, store: BlueprintStore) -> None:
+    def __init__(self, means: Means, client: Client, store: BlueprintStore) -> None:
         self._world, self._log, *_ = means
+        self._client = client
         self._store = store
 
     async def apply(self, loaded: list[Loaded], *, by: str, dry_run: bool = False) -> list[ObjectChange]:
@@ -42,9 +49,11 @@ class Objects:
             RefusedError: the state machine refused it (an element's name is taken by another kind).
             TooLargeError: they are more than one record holds.
         """
+        loaded = [self._completed(document) for document in loaded]
         check_all(loaded, self._world.fleet)
         changes = [self._compare(document) for document in loaded]
         wanted = [document for document, change in zip(loaded, changes, strict=True) if change.action != "unchanged"]
+        await self._check_possible(wanted)
         if dry_run or not wanted:
             return changes
         record = records.Applied(id=names.new_id(), manifests=tuple(document.raw for document in wanted), by=by)
@@ -68,7 +77,22 @@ class Objects:
         if (kind, name) not in self._world.fleet.stored:
             known = [its_name for its_kind, its_name in self._world.fleet.stored if its_kind == kind]
             raise NotFoundError(f"there is no {kind} {name!r}{suggestion(name, known)}")
+        if is_settings(kind):
+            raise RefusedError(f"{kind} {name} holds the settings of this mesh; change it with `muster apply` instead")
         accepted(await self._log.append(records.Deleted(id=names.new_id(), object_kind=kind, name=name, by=by)))
+
+    async def _check_possible(self, wanted: Iterable[Loaded]) -> None:
+        for document in wanted:
+            if isinstance(document.manifest, Mesh):
+                before = self._world.fleet.get(document.kind, document.name)
+                await check_possible(self._client, before, document.manifest)
+
+    def _completed(self, document: Loaded) -> Loaded:
+        """Fills in what a manifest of settings leaves out from what holds now."""
+        before = self._world.fleet.stored.get((document.kind, document.name))
+        if before is None or not is_settings(document.kind):
+            return document
+        return completed(document, before.manifest)
 
     def _compare(self, document: Loaded) -> ObjectChange:
         before = self._world.fleet.stored.get((document.kind, document.name))
@@ -86,3 +110,9 @@ class Objects:
 
     def _next_version(self, document: Loaded) -> int:
         return self._world.fleet.next_version(document.kind, document.name)
+
+
+def is_settings(kind: str) -> bool:
+    """Whether objects of this kind hold the settings of the mesh."""
+    known = object_kinds().get(kind)
+    return known is not None and known.is_settings

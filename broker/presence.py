@@ -6,19 +6,33 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+from muster.broker.lease import Lease
 from muster.mesh.model import Presence
 from muster.mesh.version import Speaker, agent_misfit
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 MOST_SKEW: Final = 2.0
 """Seconds by which an agent's clock may be off before that is said; a heartbeat may have been under way for some."""
+
+LONGEST_SILENCE: Final = timedelta(seconds=15)
+"""After how long without a heartbeat an element is offline, however long the lease is."""
 
 MOST_MISFITS: Final = 1000
 """Elements remembered for whom an agent asked that does not fit."""
 
 REMEMBERED: Final = 60.0
 """Seconds for which a misfit that says nothing more is remembered."""
+
+
+MOST_SIGNS: Final = 100_000
+"""Elements, agents and good-byes remembered, each; anybody may publish a heartbeat, so the oldest are forgotten."""
+
+FORGOTTEN_AFTER: Final = 6
+"""Leases without a heartbeat after which nothing of an agent is remembered; its orders were given up long before."""
 
 
 class _Sign(NamedTuple):
@@ -47,17 +61,22 @@ class Presences:
     """
 
     def __init__(
-        self, silence: timedelta, clock: Callable[[], float] = monotonic, wall: Callable[[], float] = time.time
+        self, lease: Lease, clock: Callable[[], float] = monotonic, wall: Callable[[], float] = time.time
     ) -> None:
-        self.silence = silence
-        """How long an agent may say nothing before its elements are offline."""
+        self._lease = lease
         self._clock = clock
         self._wall = wall
         self._started = clock()
         self._agents: dict[str, float] = {}
         self._elements: dict[str, _Sign] = {}
         self._misfits: dict[str, _Misfit] = {}
-        self._left: set[tuple[str, str]] = set()
+        self._left: dict[tuple[str, str], float] = {}
+        self._forget_at = clock()
+
+    @property
+    def silence(self) -> timedelta:
+        """How long an agent may be silent before its elements are offline."""
+        return min(LONGEST_SILENCE, self._lease.longer / 2)
 
     def start(self) -> None:
         """Only from now on does silence count: nobody could be heard before."""
@@ -65,25 +84,27 @@ class Presences:
 
     def heard(self, element: str, presence: Presence) -> None:
         """A heartbeat came in."""
+        self._forget_old()
         speaker = Speaker(protocol=presence.protocol, version=presence.version)
         if presence.leaving:
-            self._left.add((element, presence.agent))
+            _remember(self._left, (element, presence.agent), self._clock())
             self._elements.pop(element, None)
         elif not speaker.fits:
             self.misfits(element, presence.agent, speaker)
         else:
-            now = self._agents[presence.agent] = self._clock()
+            now = self._clock()
             ahead = presence.time - self._wall() if presence.time else 0.0
-            self._elements[element] = _Sign(presence.agent, now, presence.at, ahead, presence.is_unconfined)
+            _remember(self._agents, presence.agent, now)
+            sign = _Sign(presence.agent, now, presence.at, ahead, presence.is_unconfined)
+            _remember(self._elements, element, sign)
             self._misfits.pop(element, None)
 
     def misfits(self, element: str, agent: str, speaker: Speaker) -> bool:
         """An agent does not fit.  It lives, and what it runs is not given up; whether that is news."""
-        now = self._agents[agent] = self._clock()
-        before = self._misfits.pop(element, None)
-        if before is None and len(self._misfits) >= MOST_MISFITS:
-            del self._misfits[next(iter(self._misfits))]
-        self._misfits[element] = _Misfit(agent, now, speaker)
+        now = self._clock()
+        before = self._misfits.get(element)
+        _remember(self._agents, agent, now)
+        _remember(self._misfits, element, _Misfit(agent, now, speaker), MOST_MISFITS)
         return before is None or before.agent != agent
 
     def silent_for(self, agent: str) -> timedelta:
@@ -137,14 +158,23 @@ class Presences:
 
     def said_goodbye(self, element: str, agent: str) -> bool:
         """Whether an agent gave an element up; told once."""
-        if (element, agent) not in self._left:
-            return False
-        self._left.discard((element, agent))
-        return True
+        return self._left.pop((element, agent), None) is not None
 
-    def forget(self, after: timedelta) -> None:
-        """Each daemon has an id of its own: those that are gone must not pile up."""
-        before = self._clock() - after.total_seconds()
+    def _forget_old(self) -> None:
+        """Each daemon has an id of its own, and elements come and go: those that are gone must not pile up."""
+        now, lease = self._clock(), self._lease.longer.total_seconds()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + lease
+        before = now - lease * FORGOTTEN_AFTER
         self._agents = {agent: heard for agent, heard in self._agents.items() if heard > before}
-        if len(self._left) > 10 * len(self._agents) + 100:
-            self._left.clear()
+        self._elements = {element: sign for element, sign in self._elements.items() if sign.heard > before}
+        self._left = {left: heard for left, heard in self._left.items() if heard > before}
+
+
+def _remember(known: dict[K, V], key: K, value: V, most: int = MOST_SIGNS) -> None:
+    """Keep the newest, at most so many."""
+    known.pop(key, None)
+    if len(known) >= most:
+        del known[next(iter(known))]
+    known[key] = value

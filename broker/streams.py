@@ -1,4 +1,9 @@
-"""The streams, buckets and consumers of a mesh: made when missing, brought up to date when not."""
+"""The streams and buckets of a mesh: created if they are missing, and changed only on purpose.
+
+A broker that starts changes nothing of a stream that exists, except that it adds what its version needs.  So an
+older broker, or one with other flags, takes no setting away.  What people choose is on the log as the `mesh` object;
+the leader makes it so with `change`.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +13,26 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from nats.js import JetStreamContext
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    KeyValueConfig,
-    RePublish,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-)
+from nats.aio.client import Client
+from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from muster.mesh import disk, names, storing
 from muster.mesh.errors import RefusedError, UnavailableError
+from muster.mesh.jetstream_api import ask, change_stream, stream_config
 
 log = structlog.get_logger()
 
-_DAY = 24 * 3600.0
-
-MANY_CONSUMERS = 1_000_000
+MAX_CONSUMERS: Final = 1_000_000
 """nats-server 2.15 refuses the 1,001st consumer of a stream unless its config says a number (err_code 10026)."""
 
-TOO_FEW_SERVERS = {10005, 10074}
+TOO_FEW_SERVERS: Final = frozenset({10005, 10074})
 """JetStream's err_code for more replicas than a cluster has servers, and for any on a server alone."""
 
+DUPLICATE_WINDOW: Final = timedelta(minutes=2)
+"""For how long a stream recognizes a message that is published again."""
+
+STREAMS: Final = (names.LOG_STREAM, names.WORK_STREAM, names.OUTPUT_STREAM, names.INBOX_STREAM)
 
 BUCKETS: Final = (
     names.BLUEPRINT_BUCKET,
@@ -44,50 +44,60 @@ BUCKETS: Final = (
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator may choose about the streams."""
+    """What people may choose about the streams."""
 
     replicas: int = 1
-    lease: timedelta = timedelta(seconds=30)
-    """How long an agent may be silent before its order goes to somebody else."""
     output_age: timedelta = timedelta(days=7)
+    output_size: int = disk.MOST_OUTPUT
+    """Bytes; a disk with less space keeps less."""
     inbox_age: timedelta = timedelta(days=7)
 
 
-def stream_configs(settings: StreamSettings) -> list[StreamConfig]:
-    """The four streams of design.md §3."""
-    kept = StreamConfig(storage=StorageType.FILE, num_replicas=settings.replicas, duplicate_window=120)
+def stream_configs(settings: StreamSettings) -> list[dict[str, Any]]:
+    """The four streams of design.md §3, as a new mesh has them."""
+    kept = {
+        "storage": "file",
+        "num_replicas": settings.replicas,
+        "duplicate_window": _nanoseconds(timedelta(minutes=2)),
+    }
     return [
-        kept.evolve(
-            name=names.LOG_STREAM,
-            subjects=[names.LOG_SUBJECTS],
-            allow_direct=True,
-            allow_atomic=True,
-            republish=RePublish(src=names.BEGUN_SUBJECTS, dest=names.BEGINS),
-        ),
-        kept.evolve(
-            name=names.WORK_STREAM,
-            subjects=[names.WORK_SUBJECTS],
-            retention=RetentionPolicy.WORK_QUEUE,
-            max_consumers=MANY_CONSUMERS,
-        ),
-        kept.evolve(
-            name=names.OUTPUT_STREAM,
-            subjects=[names.OUTPUT_SUBJECTS],
-            max_age=settings.output_age.total_seconds(),
-            max_consumers=MANY_CONSUMERS,
-            allow_direct=True,
-        ),
-        kept.evolve(
-            name=names.INBOX_STREAM,
-            subjects=[names.INBOX_SUBJECTS],
-            retention=RetentionPolicy.WORK_QUEUE,
-            max_age=settings.inbox_age.total_seconds(),
-        ),
+        {
+            **kept,
+            "name": names.LOG_STREAM,
+            "subjects": [names.LOG_SUBJECTS],
+            "allow_direct": True,
+            "allow_atomic": True,
+            "republish": {"src": names.BEGUN_SUBJECTS, "dest": names.BEGINS},
+        },
+        {
+            **kept,
+            "name": names.WORK_STREAM,
+            "subjects": [names.WORK_SUBJECTS],
+            "retention": "workqueue",
+            "max_consumers": MAX_CONSUMERS,
+        },
+        {
+            **kept,
+            "name": names.OUTPUT_STREAM,
+            "subjects": [names.OUTPUT_SUBJECTS],
+            "max_age": _nanoseconds(settings.output_age),
+            "max_consumers": MAX_CONSUMERS,
+            "allow_direct": True,
+        },
+        {
+            **kept,
+            "name": names.INBOX_STREAM,
+            "subjects": [names.INBOX_SUBJECTS],
+            "retention": "workqueue",
+            "max_age": _nanoseconds(settings.inbox_age),
+        },
     ]
 
 
-async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
-    """Make what is missing, and change what is different; any number of brokers may do so at once.
+async def ensure(client: Client, settings: StreamSettings) -> StreamSettings:
+    """Creates what is missing and adds what this version needs; any number of brokers may do so at once.
+
+    Returns the settings that hold: those of the streams that existed before.
 
     Raises:
         RefusedError: there are not as many servers as copies are wanted.
@@ -95,110 +105,161 @@ async def ensure(js: JetStreamContext, settings: StreamSettings) -> None:
         UnavailableError: it refuses for another reason, or does not answer.
     """
     try:
-        await _ensure(js, settings)
+        found = await _found(client)
+        settings = found or settings
+        for config in stream_configs(settings):
+            await _ensure_stream(client, config, settings)
+        for bucket in BUCKETS:
+            await _ensure_bucket(client, KeyValueConfig(bucket=bucket, replicas=settings.replicas))
     except APIError as error:
-        if error.err_code in TOO_FEW_SERVERS:
-            raise RefusedError(
-                f"{settings.replicas} copies of each stream need a NATS cluster of as many servers "
-                f"({error.description}); add servers, or start the broker with fewer --replicas"
-            ) from error
-        raise storing.refused(error) from error
+        raise refused(error, settings.replicas) from error
     except TimeoutError as error:
         raise UnavailableError("JetStream does not answer; is the NATS server overloaded, or its disk?") from error
+    return settings
 
 
-async def _ensure(js: JetStreamContext, settings: StreamSettings) -> None:
-    for config in stream_configs(settings):
-        await _stream(js, config)
-    for bucket in BUCKETS:
-        await _bucket(js, KeyValueConfig(bucket=bucket, storage=StorageType.FILE, replicas=settings.replicas))
-    for stale in await consumers(js, names.INBOX_STREAM):
-        if stale != names.INBOX_CONSUMER:  # an earlier version's: a work queue has no two consumers of one message
-            await drop_consumer(js, names.INBOX_STREAM, stale)
-    await work_consumer(js, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, settings.lease)
+def refused(error: APIError, replicas: int) -> RefusedError | UnavailableError:
+    """What it means that the server refused a stream with so many copies."""
+    if error.err_code in TOO_FEW_SERVERS:
+        return RefusedError(
+            f"{replicas} copies of each stream need a NATS cluster of as many servers ({error.description}); "
+            "add servers, or ask for fewer `replicas`"
+        )
+    return storing.refused(error)
 
 
-async def _stream(js: JetStreamContext, config: StreamConfig) -> None:
-    """Make a stream, or change what is different: a server without space takes no change, even if nothing changes."""
+async def _found(client: Client) -> StreamSettings | None:
+    """The settings of a mesh that exists; None if this is a new one."""
     try:
-        found = (await js.stream_info(str(config.name))).config
+        log_stream = await stream_config(client, names.LOG_STREAM)
+        output = await stream_config(client, names.OUTPUT_STREAM)
     except NotFoundError:
-        await (_output_stream(js, config) if config.name == names.OUTPUT_STREAM else js.add_stream(config))
+        return None
+    return StreamSettings(
+        replicas=int(log_stream["num_replicas"]),
+        output_age=timedelta(microseconds=int(output.get("max_age", 0)) / 1000),
+        output_size=disk.wanted_output(output),
+    )
+
+
+async def _ensure_stream(client: Client, config: dict[str, Any], settings: StreamSettings) -> None:
+    name = config["name"]
+    try:
+        found = await stream_config(client, name)
+    except NotFoundError:
+        if name == names.OUTPUT_STREAM:
+            await _create_output(client, config, settings.output_size)
+        else:
+            await ask(client, f"STREAM.CREATE.{name}", config)
         return
-    if config.name == names.OUTPUT_STREAM:
-        config = config.evolve(max_bytes=found.max_bytes)  # whoever looks after the server's disk has chosen it
-    if not _says(found.as_dict(), config.as_dict()):
-        await js.update_stream(config)
+    if changes := _additions(found, config):
+        log.info("stream.extended", stream=name, settings=sorted(changes))
+        await change_stream(client, found, changes)
 
 
-def _says(found: Any, wanted: Any) -> bool:
-    """Whether a stream's settings are as wanted; the server adds its defaults."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        return all(_says(found.get(key), value) for key, value in wanted.items() if value is not None)
-    return bool(found == wanted)
+def _additions(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """What a stream of an earlier version lacks.  What it has beyond that, a later version needs."""
+    changes: dict[str, Any] = {}
+    for key in ("allow_direct", "allow_atomic", "republish"):
+        if key in wanted and not found.get(key):
+            changes[key] = wanted[key]
+    if missing := [subject for subject in wanted["subjects"] if subject not in found["subjects"]]:
+        changes["subjects"] = [*found["subjects"], *missing]
+    if found.get("max_consumers", -1) < wanted.get("max_consumers", -1):
+        changes["max_consumers"] = wanted["max_consumers"]
+    return changes
 
 
-async def _output_stream(js: JetStreamContext, config: StreamConfig) -> None:
-    """Make the output stream, with a tenth of what can be reserved; a server says no more than whether it can be.
+async def _create_output(client: Client, config: dict[str, Any], size: int) -> None:
+    """Creates the output stream with a tenth of what can be reserved; a server says no more than whether it can be.
 
-    A tenth to a twentieth, in fact: what is tried is halved until it passes.  Of an embedded server, who watches its
-    disk sets it right.
+    A tenth to a twentieth, in fact: what is tried is halved until it passes.  Whoever watches the disk of an embedded
+    server corrects it.
     """
-    tenth = disk.MOST_OUTPUT
+    create, tenth = f"STREAM.CREATE.{config['name']}", size
     while True:
         try:
-            await js.add_stream(config.evolve(max_bytes=10 * tenth))
+            await ask(client, create, {**config, "max_bytes": 10 * tenth})
             break
         except APIError as error:
             if error.err_code not in storing.NO_RESOURCES or tenth <= disk.LEAST_OUTPUT:
                 raise
             tenth //= 2
-    await js.update_stream(config.evolve(max_bytes=tenth))
-    if tenth < disk.MOST_OUTPUT // 8:
+    await change_stream(client, await stream_config(client, config["name"]), {"max_bytes": tenth})
+    if tenth < size // 8:
         log.warning("output.short", size=disk.size(tenth), why="the NATS server has little space for its streams")
 
 
-async def _bucket(js: JetStreamContext, config: KeyValueConfig) -> None:
+async def _ensure_bucket(client: Client, config: KeyValueConfig) -> None:
+    js = client.jetstream()
     try:
         await js.key_value(str(config.bucket))
     except NotFoundError:
-        with suppress(BadRequestError):  # another broker has made it just now
-            await js.create_key_value(config)
+        with suppress(BadRequestError):  # another broker has just created it
+            await js.create_key_value(config.evolve(storage=StorageType.FILE))
 
 
-async def work_consumer(js: JetStreamContext, stream: str, consumer: str, subject: str, lease: timedelta) -> None:
-    """A durable pull consumer of released work, if it is not there yet.
+async def change(client: Client, settings: StreamSettings) -> None:
+    """Gives the streams the settings that people chose.
 
-    Redelivery has no end: whether an order may still run is the state machine's business, not a counter's.
+    If the server has less space than output is to have, its stream keeps the size it has, and notes what is wanted.
+
+    Raises:
+        RefusedError: there are not as many servers as copies are wanted.
+        StorageError: the server has no space.
+        UnavailableError: it refuses for another reason, or does not answer.
     """
-    await js.add_consumer(
-        stream,
-        ConsumerConfig(
-            durable_name=consumer,
-            filter_subject=subject,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=lease.total_seconds(),
-            max_deliver=-1,
-            max_ack_pending=100_000,
-            max_waiting=100_000,
-        ),
-    )
-
-
-async def consumers(js: JetStreamContext, stream: str) -> list[str]:
-    """The names of all consumers of a stream; the server tells them in pages."""
-    found: list[str] = []
-    while page := await js.consumers_info(stream, offset=len(found)):
-        found += [info.name for info in page]
-    return found
-
-
-async def drop_consumer(js: JetStreamContext, stream: str, consumer: str) -> None:
-    """Remove a consumer, if it is there."""
     try:
-        await js.delete_consumer(stream, consumer)
-    except NotFoundError:
-        return
+        for stream in (*STREAMS, *map(names.bucket_stream, (*BUCKETS, names.LEADER_BUCKET))):
+            with suppress(NotFoundError):
+                found = await stream_config(client, stream)
+                if found["num_replicas"] != settings.replicas:
+                    await change_stream(client, found, {"num_replicas": settings.replicas})
+        await _change_output(client, settings)
     except APIError as error:
-        if error.code != 404:  # noqa: PLR2004 - HTTP's "not found", in JetStream's clothes
+        raise refused(error, settings.replicas) from error
+    except TimeoutError as error:
+        raise UnavailableError("JetStream does not answer; is the NATS server overloaded, or its disk?") from error
+
+
+async def _change_output(client: Client, settings: StreamSettings) -> None:
+    found = await stream_config(client, names.OUTPUT_STREAM)
+    changes: dict[str, Any] = {}
+    if found.get("max_age", 0) != (age := _nanoseconds(settings.output_age)):
+        changes["max_age"] = age
+    size, now = settings.output_size, int(found["max_bytes"])
+    if disk.wanted_output(found) != size:
+        changes |= {"metadata": {**(found.get("metadata") or {}), disk.OUTPUT_SIZE: str(size)}, "max_bytes": size}
+    if not changes:
+        return
+    try:
+        await change_stream(client, found, changes)
+    except APIError as error:
+        if error.err_code not in storing.NO_RESOURCES or size <= now:
             raise
+        await change_stream(client, found, {**changes, "max_bytes": now})
+        log.warning(
+            "output.short", wanted=disk.size(size), size=disk.size(now), why="the NATS server has no more space"
+        )
+
+
+async def check_replicas(client: Client, replicas: int) -> None:
+    """Checks that the server can keep so many copies, with a stream that is removed at once.
+
+    Raises:
+        RefusedError: it cannot.
+        UnavailableError: it does not answer, or refuses for another reason.
+    """
+    name = f"MUSTER_TRIAL_{names.new_id()}"
+    config = {"name": name, "subjects": [f"muster.trial.{name}"], "storage": "memory", "num_replicas": replicas}
+    try:
+        await ask(client, f"STREAM.CREATE.{name}", config)
+        await ask(client, f"STREAM.DELETE.{name}")
+    except APIError as error:
+        raise refused(error, replicas) from error
+    except TimeoutError as error:
+        raise UnavailableError("JetStream does not answer; is the NATS server overloaded, or its disk?") from error
+
+
+def _nanoseconds(span: timedelta) -> int:
+    return span // timedelta(microseconds=1) * 1000

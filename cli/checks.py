@@ -136,6 +136,7 @@ def _api(where: Where) -> Iterator[Check]:
             yield _agents(info)
             yield from _troubles(info)
             yield from _isolation(info)
+            yield from _settings(info)
             triggers = [it for it in api.items("/api/v1/triggers")["items"] if it.get("enabled", True)]
             yield from _listening(triggers)
             yield _triggers(api, triggers)
@@ -153,6 +154,13 @@ def _troubles(info: dict[str, Any]) -> Iterator[Check]:
         is_clock = "clock" in why
         hint = "run a time service (chrony, systemd-timesyncd) on its host" if is_clock else why.rpartition("; ")[2]
         yield Check(name="agents", result="warning" if is_clock else "wrong", found=f"{element}: {why}", hint=hint)
+
+
+def _settings(info: dict[str, Any]) -> Iterator[Check]:
+    """What was asked of the mesh's settings and does not hold."""
+    for warning in info.get("warnings") or ():
+        found, _, hint = str(warning).partition("; ")
+        yield Check(name="settings", result="warning", found=found, hint=hint)
 
 
 def _isolation(info: dict[str, Any]) -> Iterator[Check]:
@@ -313,8 +321,9 @@ async def _streams(client: Any, known: dict[str, Any]) -> Check:
         if (trouble := storing.trouble(answer.data)) is not None:
             hint = "free some space; `muster up` and `muster server` then start it again by themselves, others by hand"
             return Check(name="streams", result="wrong", found=f"{name} takes nothing: {trouble}", hint=hint)
-    most = known[names.OUTPUT_STREAM].max_bytes or 0
-    if 0 < most < LITTLE_OUTPUT:
+    output = known[names.OUTPUT_STREAM]
+    most, wanted = output.max_bytes or 0, disk.wanted_output({"metadata": output.metadata})
+    if 0 < most < (wanted if disk.OUTPUT_SIZE in (output.metadata or {}) else LITTLE_OUTPUT):
         found = f"the NATS server's disk has little space: {disk.size(most)} of task output are kept"
         hint = "give it more space: what is kept grows by itself; the oldest output goes first"
         return Check(name="streams", result="warning", found=found, hint=hint)

@@ -96,6 +96,13 @@ _COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
         Column(title="FIRED", value=lambda item: age(item.get("last_fired")), optional=2),
         _AGE,
     ),
+    "mesh": (
+        _NAME,
+        Column(title="LEASE", value=lambda item: item.get("lease")),
+        Column(title="REPLICAS", value=lambda item: item.get("replicas")),
+        Column(title="RETENTION", value=lambda item: item.get("retention"), flexible=True),
+        _VERSION,
+    ),
     "profile": (_NAME, Column(title="PARAMS", value=lambda item: item.get("params"), flexible=True), _AGE),
     "param": (
         _NAME,

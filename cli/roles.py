@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -29,9 +29,6 @@ from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, Durability, data_h
 
 if TYPE_CHECKING:
     from muster.mesh.companion import Beside
-
-LEASES: Final = (timedelta(seconds=1), timedelta(days=1))
-"""The shortest and the longest that a broker takes."""
 
 ROLE = Group("How it runs", sort_key=50)
 
@@ -95,17 +92,28 @@ def broker(
     http: Annotated[str, Parameter(help="HOST:PORT of the HTTP API; port 0 takes a free one.")] = "127.0.0.1:8642",
     data: Data = None,
     durability: Safety = "safe",
-    lease: Annotated[str, Parameter(group=ROLE, help="After how long a silent agent has lost its orders.")] = "30s",
+    lease: Annotated[
+        str | None,
+        Parameter(group=ROLE, help="In a new mesh: after how long a silent agent loses its orders. [default: 30s]"),
+    ] = None,
     replicas: Annotated[
-        int, Parameter(group=ROLE, help="Copies of each stream: 3 on a NATS cluster.", validator=Number(gte=1, lte=5))
-    ] = 1,
+        int | None,
+        Parameter(
+            group=ROLE,
+            help="In a new mesh: copies of each stream; 3 on a NATS cluster. [default: 1]",
+            validator=Number(gte=1, lte=5),
+        ),
+    ] = None,
     triggers: Annotated[bool, Parameter(group=ROLE, help="Run a trigger service in this process too.")] = False,
     open_: Open = False,
     insecure: Insecure = False,
     log_level: Level = "info",
 ) -> None:
-    """Run a broker alone, against a NATS server: the control plane and the HTTP API."""
-    span = lease_of(lease)
+    """Run a broker alone, against a NATS server: the control plane and the HTTP API.
+
+    The lease and the copies of a mesh that exists are changed with `muster apply` (`kind: mesh`), not with flags.
+    """
+    span = None if lease is None else lease_of(lease)
     begin(log_level, "broker")
     from muster.mesh.service import rest_the_collector
 
@@ -228,8 +236,10 @@ def lease_of(text: str) -> timedelta:
     Raises:
         UsageError: agents could not renew it in time, or nobody would be alive to see it end.
     """
+    from muster.blueprints.objects.mesh import LONGEST_LEASE, SHORTEST_LEASE
+
     given = seconds(text)
-    if not LEASES[0].total_seconds() <= given <= LEASES[1].total_seconds():
+    if not SHORTEST_LEASE.total_seconds() <= given <= LONGEST_LEASE.total_seconds():
         raise UsageError(f"--lease is from 1s to 1d, not {text}: an agent renews it every sixth of it")
     return timedelta(seconds=given)
 

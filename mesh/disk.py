@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +27,10 @@ MOST_HELD_BACK: Final = 4 * GIB
 
 MOST_OUTPUT: Final = 8 * GIB
 LEAST_OUTPUT: Final = MIB // 4
-"""Bytes that task output may take, at most and at least."""
+"""Bytes that task output may take, at most (unless the mesh's settings say another number) and at least."""
+
+OUTPUT_SIZE: Final = "muster.output_size"
+"""The metadata of the output stream that says how many bytes people want to keep; the disk may allow fewer."""
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +80,21 @@ def may_grow(now: int, then: int, free_then: int) -> bool:
     return now - then >= max(held_back(free_then) * 5 // 4, LEAST // 2)
 
 
-def output_share(held: int, free: int) -> int:
-    """The bytes that task output may take on a disk on which it holds so much.
+def wanted_output(config: Mapping[str, Any]) -> int:
+    """The bytes of output that people want to keep, as the output stream's settings say."""
+    said = str((config.get("metadata") or {}).get(OUTPUT_SIZE, ""))
+    return int(said) if said.isascii() and said.isdigit() else MOST_OUTPUT
+
+
+def output_share(held: int, free: int, most: int = MOST_OUTPUT) -> int:
+    """The bytes that task output may take on a disk on which it holds so much; never more than `most`.
 
     A tenth of what it could have.  Older output is only dropped for that when the disk runs short, for it may be
     another program that takes the space for a while.
     """
     share = (held + free) // 10
     keeps = held if free > share else 0
-    return max(min(max(share, keeps), MOST_OUTPUT), LEAST_OUTPUT)
+    return max(min(max(share, keeps), most), LEAST_OUTPUT)
 
 
 def is_far(wanted: int, current: int) -> bool:

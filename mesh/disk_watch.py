@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
+from nats.js.errors import APIError, NotFoundError
 
 from muster.mesh import disk, names, storing
+from muster.mesh.jetstream_api import ask, change_stream
 
 log = structlog.get_logger()
 
@@ -22,8 +23,8 @@ LOOK: Final = 1.0
 SELDOM: Final = 10
 """Looks after which the server is asked as well, if the disk was never seen full since it started."""
 
-TIMEOUT: Final = 5.0
-"""Seconds for the server to answer."""
+ANSWER_TIMEOUT: Final = 5.0
+"""Seconds for a stream to say why it stores nothing."""
 
 PAUSES: Final = (0.0, 5.0, 20.0)
 """Seconds for which a server runs at least that was started again just now, and once more, and ever after."""
@@ -83,18 +84,20 @@ class DiskWatch:
             await asyncio.sleep(LOOK)
 
     async def fit_output(self, client: Client) -> None:
-        """Let task output take its share of the disk as it is now."""
-        info = await _asked(client, f"STREAM.INFO.{names.OUTPUT_STREAM}")
-        if "config" not in info:  # no broker was here yet
+        """Give task output its share of the disk as it is now, and no more than the mesh's settings say."""
+        try:
+            info = await ask(client, f"STREAM.INFO.{names.OUTPUT_STREAM}")
+        except NotFoundError:  # no broker was here yet
             return
         current = int(info["config"]["max_bytes"])
-        wanted = disk.output_share(int(info["state"]["bytes"]), disk.space(self._store).free)
-        if current > 0 and not disk.is_far(wanted, current):
+        most = disk.wanted_output(info["config"])
+        wanted = disk.output_share(int(info["state"]["bytes"]), disk.space(self._store).free, most)
+        if 0 < current <= most and not disk.is_far(wanted, current):
             return
-        config = {**info["config"], "max_bytes": wanted}
-        answer = await _asked(client, f"STREAM.UPDATE.{names.OUTPUT_STREAM}", config)
-        if "error" in answer:
-            log.debug("output.unfitted", wanted=disk.size(wanted), error=answer["error"].get("description"))
+        try:
+            await change_stream(client, info["config"], {"max_bytes": wanted})
+        except APIError as error:
+            log.debug("output.unfitted", wanted=disk.size(wanted), error=error.description)
         else:
             log.info("output.fitted", bytes=wanted, size=disk.size(wanted), before=current)
 
@@ -128,10 +131,10 @@ class DiskWatch:
         if free < disk.LEAST or not self._pause.is_over(self._loop.time()):
             return None
         for stream in await _streams(client):
-            answer = await client.request(storing.where(stream), storing.QUESTION, timeout=TIMEOUT)
+            answer = await client.request(storing.where(stream), storing.QUESTION, timeout=ANSWER_TIMEOUT)
             if (stuck := storing.trouble(answer.data)) is not None:
                 return f"{stream} takes nothing ({stuck.partition(';')[0]}), and {disk.size(free)} are free"
-        stored = int((await _asked(client, "INFO")).get("storage", 0))
+        stored = int((await ask(client, "INFO")).get("storage", 0))
         if stored < self._limit:
             return None
         limit = disk.limit(await asyncio.to_thread(disk.used, self._store), free)
@@ -142,13 +145,6 @@ class DiskWatch:
 
 async def _streams(client: Client) -> list[str]:
     found: list[str] = []
-    while page := (await _asked(client, "STREAM.NAMES", {"offset": len(found)})).get("streams"):
+    while page := (await ask(client, "STREAM.NAMES", {"offset": len(found)})).get("streams"):
         found += page
     return found
-
-
-async def _asked(client: Client, what: str, body: Any = None) -> dict[str, Any]:
-    """JetStream's answer as it is: what this version does not know of a stream's settings is kept when they change."""
-    data = b"" if body is None else json.dumps(body).encode()
-    answer: dict[str, Any] = json.loads((await client.request(f"$JS.API.{what}", data, timeout=TIMEOUT)).data)
-    return answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, dataclass_transform
+from typing import Annotated, Any, Final, dataclass_transform
 
 import msgspec
 
@@ -256,6 +256,10 @@ class Packet(Wire, omit_defaults=True):
     """Run only `on_failure` and `always`; the order fails for this reason."""
 
 
+ASSIGNMENT_POLL: Final = 30.0
+"""Seconds after which an agent reads its assignments again, should it have missed a change."""
+
+
 class Assignment(Wire, omit_defaults=True):
     """What the broker tells an agent about one of its elements."""
 
@@ -271,6 +275,8 @@ class Assignment(Wire, omit_defaults=True):
     """Where each param came from: `element` or `profile:NAME`."""
     labels: dict[str, str] = {}
     mode: Mode = Mode.WORK_ORDER
+    lease: float = 0.0
+    """Seconds for which the agent may run an order that it could not renew; 0: what its consumers grant."""
 
 
 class JoinRequest(Wire, omit_defaults=True):

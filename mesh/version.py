@@ -19,7 +19,7 @@ from muster.mesh import names
 from muster.mesh.errors import VersionError
 from muster.mesh.service import Service
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 
 SILENT: Final = 1
 """The protocol of processes that do not say theirs."""

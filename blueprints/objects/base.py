@@ -60,6 +60,8 @@ class ObjectKind:
     check: Check
     """What is wrong with a manifest beyond its types; the catalog holds what is applied with it too."""
     is_element: bool = False
+    is_settings: bool = False
+    """The mesh's own settings: nobody deletes them, and a field that a manifest leaves out keeps its value."""
 
     @property
     def summary(self) -> str:

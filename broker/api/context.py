@@ -56,6 +56,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Events that had come before."""
     troubles: dict[str, str] = {}
     """By element, what is wrong with its agent: of a version that does not fit, or with a clock that is off."""
+    warnings: tuple[str, ...] = ()
+    """What was asked of the mesh's settings and does not hold, each with what to do about it."""
     unconfined: tuple[str, ...] = ()
     """Elements on which tasks run as root, without isolation."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from muster.broker.duties.duty import Duty
+from muster.broker.lease import Lease
 from muster.broker.state.machine import State
 from muster.mesh.records import GivenUp
 
@@ -23,13 +24,14 @@ class EndCleanUps(Duty):
 
     every = 0.5
 
-    def __init__(self, lease: timedelta) -> None:
-        self._within = lease * LEASES
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
 
     def run_once(self, state: State, now: datetime) -> Iterator[GivenUp]:
         """A GivenUp for each order that has waited for too long."""
+        within = self._lease.longer * LEASES
         for ident, since in state.endings.items():
-            if now - since >= self._within:
+            if now - since >= within:
                 where = state.orders[ident].element
-                seconds = self._within.total_seconds()
+                seconds = within.total_seconds()
                 yield GivenUp(order=ident, reason=f"its clean-up did not run: {where} did not take it in {seconds:g} s")

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import structlog
 
@@ -20,6 +20,10 @@ from muster.mesh.records import Record
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
+
+
+APPENDED_AT_ONCE: Final = 256
+"""Records of one duty that are on their way to the log at the same time."""
 
 
 class Duty(ABC):
@@ -64,6 +68,14 @@ class Duties(Service):
                 log.exception("duty.bug", duty=type(duty).__name__)
 
     async def _do(self, duty: Duty) -> None:
-        for record in list(duty.run_once(self._state, self.now())):
-            with suppress(LostRaceError):
-                await self._log.append(record)
+        due = list(duty.run_once(self._state, self.now()))
+        for start in range(0, len(due), APPENDED_AT_ONCE):
+            appended = map(self._append, due[start : start + APPENDED_AT_ONCE])
+            results = await asyncio.gather(*appended, return_exceptions=True)
+            for failure in results:
+                if failure is not None:
+                    raise failure
+
+    async def _append(self, record: Record) -> None:
+        with suppress(LostRaceError):  # another leader was faster
+            await self._log.append(record)

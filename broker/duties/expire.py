@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from muster.broker.duties.duty import Duty
+from muster.broker.lease import Lease
 from muster.broker.presence import Presences
 from muster.broker.state.element import Element
 from muster.broker.state.machine import State
@@ -22,9 +23,13 @@ class Expire(Duty):
 
     every = 0.5
 
-    def __init__(self, lease: timedelta, presences: Presences) -> None:
-        self._lost_after = lease * 1.5
+    def __init__(self, lease: Lease, presences: Presences) -> None:
+        self._lease = lease
         self._presences = presences
+
+    @property
+    def _lost_after(self) -> timedelta:
+        return self._lease.longer * 1.5
 
     def run_once(self, state: State, now: datetime) -> Iterator[Record]:
         """Left for silent agents, Lost for what they held, Joined for those that speak again."""
@@ -37,7 +42,6 @@ class Expire(Duty):
                 if order.agent is not None and self._presences.silent_for(order.agent) > self._lost_after:
                     reason = f"nothing was heard of the agent on {name} for {self._lost_after.total_seconds():g} s"
                     yield Lost(order=ident, attempt=order.attempt, reason=reason)
-        self._presences.forget(after=4 * self._lost_after)
 
     def _look_at(self, element: Element, state: State) -> Iterator[Record]:
         name, agent = element.name, element.agent

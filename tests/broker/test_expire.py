@@ -9,6 +9,7 @@ import pytest
 
 from muster.broker.duties.expire import Expire
 from muster.broker.duties.wake import Wake
+from muster.broker.lease import Lease
 from muster.broker.main import Broker
 from muster.broker.presence import Presences
 from muster.broker.state.machine import State
@@ -19,7 +20,6 @@ from tests.kit.waiting import eventually
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
-SILENCE = timedelta(seconds=15)
 
 
 class Clockwork:
@@ -30,8 +30,8 @@ class Clockwork:
         self.now = START
         self.ahead = 0.0
         """Seconds by which the clock of the agent's host is ahead."""
-        self.presences = Presences(SILENCE, self.clock, self.clock)
-        self.expire = Expire(LEASE, self.presences)
+        self.presences = Presences(Lease(LEASE), self.clock, self.clock)
+        self.expire = Expire(Lease(LEASE), self.presences)
         self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"))
         self.write(records.Joined(element="web01", agent="one"))
 
@@ -130,8 +130,8 @@ def test_a_new_broker_gives_every_agent_time_to_speak() -> None:
     mesh = Clockwork()
     mesh.run_an_order()
     mesh.now = START + timedelta(hours=1)
-    mesh.presences = Presences(SILENCE, mesh.clock)
-    mesh.expire = Expire(LEASE, mesh.presences)
+    mesh.presences = Presences(Lease(LEASE), mesh.clock)
+    mesh.expire = Expire(Lease(LEASE), mesh.presences)
     assert mesh.after(14) == []
 
 

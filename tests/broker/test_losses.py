@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from muster.broker.duties.clean_up import LEASES, EndCleanUps
+from muster.broker.lease import Lease
 from muster.broker.state.changes import Changes
 from muster.broker.state.loss import MOST_LOST
 from muster.mesh import records
@@ -185,7 +186,7 @@ def test_a_cancel_does_not_wait_for_the_clean_up_of_a_lost_order() -> None:
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_an_order_ends_without_its_clean_up_if_its_element_does_not_come_back(*, is_cancelled: bool) -> None:
     doomed = Doomed(has_always=True)
-    duty = EndCleanUps(LEASE)
+    duty = EndCleanUps(Lease(LEASE))
     if is_cancelled:
         doomed.claim()
         doomed.cancel("o")
