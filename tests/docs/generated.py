@@ -1,11 +1,12 @@
 """The reference pages that are made of the product's own tables: `make docs` writes them.
 
-`python -m tests.docs.generated` does the same; a test fails while a page is not what its tables say.
+`python -m tests.docs.generated [FOLDER]` does the same; a test fails while a page is not what its tables say.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any, Final, cast, get_args
 
 import msgspec
 
+from muster.blueprints.kinds import task_kinds
+from muster.blueprints.objects import object_kinds
+from muster.blueprints.provider import Hook, Provider, Schedule, Source, provider_kinds
 from muster.broker.api.context import Api, ApiSettings
 from muster.broker.api.endpoint import Endpoint
 from muster.broker.api.endpoints import ENDPOINTS
@@ -188,18 +192,65 @@ def _openapi() -> dict[str, Any]:
     return app.openapi_schema.to_schema()
 
 
+def kinds() -> str:
+    """`docs/reference/kinds.md`."""
+    objects = [
+        [f"`{name}`", kind.summary, "yes" if kind.is_element else "", _fields(kind.manifest)]
+        for name, kind in sorted(object_kinds().items())
+    ]
+    tasks = [[f"`{name}`", _first_words(type(kind))] for name, kind in sorted(task_kinds().items())]
+    providers = [
+        [f"`{name}`", _first_words(kind), _base(kind), _fields(kind)] for name, kind in sorted(provider_kinds().items())
+    ]
+    return f"""\
+# Kinds
+
+{NOTE.format(source="the entry points in pyproject.toml")}
+Muster finds every kind of object, task and trigger by its entry point, and uses a plug-in's kinds like its own.
+`muster get kinds` lists the kinds of object of a running mesh. [Contributing](../../CONTRIBUTING.md#add-a-kind) shows
+how to add one of each.
+
+## Objects
+
+`kind:` in a manifest; an agent can act for an element.
+
+{table(["kind", "it is", "element", "fields"], objects)}
+
+## Tasks
+
+`uses:` in a blueprint.
+
+{table(["task", "it does"], tasks)}
+
+## Triggers
+
+`provider:` of a trigger; the fields stand in its `with:`.
+
+{table(["provider", "what it does", "base", "fields"], providers)}
+"""
+
+
+def _base(provider: type[Provider]) -> str:
+    return next(base.__name__.lower() for base in (Schedule, Hook, Source) if issubclass(provider, base))
+
+
+def _fields(struct: type[msgspec.Struct]) -> str:
+    return ", ".join(f"`{name}`" for name in struct.__struct_encode_fields__)
+
+
 PAGES: Final[dict[Path, Callable[[], str]]] = {
+    REFERENCE / "kinds.md": kinds,
     REFERENCE / "states.md": states,
     REFERENCE / "events.md": events,
     REFERENCE / "api.md": api,
 }
 
 
-def write() -> None:
-    """Bring every generated page up to date."""
-    for place, make in PAGES.items():
-        place.write_text(make())
+def write(folder: Path = REFERENCE) -> None:
+    """Writes every generated page."""
+    for page, make in PAGES.items():
+        (folder / page.name).write_text(make())
 
 
 if __name__ == "__main__":
-    write()
+    write(*(Path(folder) for folder in sys.argv[1:]))

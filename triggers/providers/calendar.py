@@ -30,7 +30,7 @@ Dates = Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_DATES)]
 
 
 class Calendar(Schedule, kw_only=True):
-    """Goes off at the times of its rules, from `since` on, and at dates of its own, but for those excepted."""
+    """Fires at the times of its rules from `since` on, and at its own dates, except those in `except`."""
 
     rrule: str | Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_RULES)] = ()
     """`FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17`, or a list; what a rule does not say (day, hour …) is that of `since`."""

@@ -17,7 +17,7 @@ LONGEST: Final = 1000
 
 
 class Cron(Schedule, kw_only=True):
-    """Goes off when the wall clock shows one of the line's times."""
+    """Fires when the wall clock shows one of the line's times."""
 
     cron: str
     """`minute hour day month weekday`, with seconds before them if there are six; or `@daily` and the like."""

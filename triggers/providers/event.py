@@ -16,7 +16,7 @@ from muster.triggers.kinds import TOLD
 
 
 class EventTrigger(Source):
-    """Goes off when something of some kinds happens."""
+    """Fires when an event of one of its kinds happens."""
 
     event_fields = frozenset({"subject"})
 

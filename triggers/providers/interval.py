@@ -14,7 +14,7 @@ MOST = timedelta(days=3660)
 
 
 class Interval(Schedule, kw_only=True):
-    """Goes off at `since` and each `every` from then on; time zones and changed clocks do not touch it."""
+    """Fires at `since` and then once every `every`; time zones and changed clocks do not affect it."""
 
     every: str
     """A duration: `90s`."""

@@ -45,7 +45,7 @@ SHOWN: Final = 4096
 
 
 class NatsTrigger(Source):
-    """Goes off for each message on a subject: of a stream, if one is named, else as they come."""
+    """Fires for each message on a subject: of a stream if one is named, otherwise as messages arrive."""
 
     at_once: ClassVar[int] = 64
 

@@ -11,7 +11,7 @@ from muster.mesh.errors import Problem
 
 
 class Once(Schedule, kw_only=True):
-    """Goes off at `at`; a time that has passed when the trigger is applied is over, and no fault."""
+    """Fires at `at`; a time that has already passed when the trigger is applied is not an error."""
 
     at: str
     """RFC 3339."""
