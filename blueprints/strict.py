@@ -90,8 +90,8 @@ def _walk_union(value: Any, kind: inspect.UnionType, path: Path) -> Iterator[Fau
         return
     inner = [each for each in kind.types if not isinstance(each, inspect.NoneType)]
     found = [list(_walk(value, each, path)) for each in inner]
-    if all(found):
-        yield from found[0]
+    if all(found):  # the alternative of the right type is meant: its faults are inside the value
+        yield from min(found, key=lambda faults: faults[0].path == path)
 
 
 _LEAVES: tuple[tuple[type[inspect.Type], tuple[type, ...], str], ...] = (

@@ -95,7 +95,7 @@ def test_what_is_applied_together_is_seen() -> None:
         ({"debounce": "1ms"}, ["debounce", "between 100ms and 1d"]),
         ({"debounce": "3h"}, ["debounce", "at_most must be", "set at_most too: 1d"]),
         ({"debounce": "{quiet: 10s, at_most: 5s}"}, ["debounce", "at_most must be between quiet and 1d"]),
-        ({"debounce": "{quite: 10s}"}, ["debounce"]),
+        ({"debounce": "{quite: 10s}"}, ["debounce.quite", "no field 'quite'", "did you mean 'quiet'?"]),
         ({"debounce": "10s", "key": "item.x", "each": "event.x"}, ["key", "must not read the item"]),
         ({"key": "event.x"}, ["key", "nothing counts by it", "cooldown"]),
         ({"id": "evnt.x"}, ["id", "there is no `evnt.x`"]),
@@ -116,7 +116,7 @@ def test_what_is_applied_together_is_seen() -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_told_with_its_place_and_mend(fields: dict[str, Any], words: list[str]) -> None:
+def test_what_is_wrong_is_told_with_its_place_and_hint(fields: dict[str, Any], words: list[str]) -> None:
     found = told(**fields)
     assert all(any(word in line for line in found) for word in words), found
 
