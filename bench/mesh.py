@@ -113,7 +113,6 @@ async def broker(mesh: Mesh, *options: str) -> AsyncIterator[Process]:
         while not (line := await running.line(900)).startswith(b"ready broker "):
             continue
         mesh.api = line.decode().partition("api=")[2].split()[0]
-        running.has_parts = True
         mesh.broker = running
         yield running
 

@@ -28,8 +28,6 @@ class Process:
         self._process = process
         self._name = name
         self._errors = errors
-        self.has_parts = False
-        """Its children are parts of it, and count: what writes a broker's record, but not an agent's tasks."""
 
     @property
     def pid(self) -> int:
@@ -67,15 +65,11 @@ class Process:
 
     def memory(self) -> float:
         """Its resident memory in MB (10^6 bytes)."""
-        return sum(float(part.memory_info().rss) for part in self._parts()) / 1e6
+        return float(psutil.Process(self.pid).memory_info().rss) / 1e6
 
     def seconds(self) -> float:
         """The processor time it has used."""
-        return sum(float(sum(part.cpu_times()[:2])) for part in self._parts())
-
-    def _parts(self) -> list[psutil.Process]:
-        whole = psutil.Process(self.pid)
-        return [whole, *(whole.children() if self.has_parts else ())]
+        return float(sum(psutil.Process(self.pid).cpu_times()[:2]))
 
 
 @asynccontextmanager

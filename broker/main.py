@@ -36,6 +36,7 @@ from muster.broker.presence import Presences
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.projector import Projector
+from muster.broker.projection.readers import Readers
 from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
 from muster.broker.settings import Flags, MeshSettings
@@ -131,9 +132,10 @@ class Broker:
         lease = self.lease = Lease(await consumers.ensure_inbox(client, settings.lease or DEFAULT_LEASE))
         self.ids = await ids.load(client.jetstream())
         file = settings.data / "projection.sqlite"
-        lock = await stack.enter_async_context(database.held(file))
-        writer = await stack.enter_async_context(Writer(file, settings.durability, lock))
+        await stack.enter_async_context(database.held(file))
         self.state.load(database.kept(file, settings.durability))
+        writer = await stack.enter_async_context(Writer(file, settings.durability))
+        readers = await stack.enter_async_context(Readers(file))
         self.publisher = await stack.enter_async_context(Publisher(client))
         self.storage = Storage(client, self.publisher)
         self.log = Log(client, self.publisher)
@@ -145,9 +147,8 @@ class Broker:
         self.beginnings = Beginnings(self.publisher, self.state, self.presences, lease)
         flags = Flags(lease=settings.lease, replicas=settings.replicas)
         self.mesh_settings = MeshSettings(client, self.state, self.leader, self.assignments, lease, flags)
-        self.query = Query(file, self.state, self.projector, self.log, self._trouble)
+        self.query = Query(readers, self.state, self.projector, self.log, self._trouble)
         self.query.trouble_of = self.presences.trouble
-        stack.callback(self.query.close)
         means = Means(self.state, self.log, self.query, self.ids)
         self.commands = commands(means, client, lease, self.presences, self._begun)
         self._wire()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +16,7 @@ from muster.blueprints.objects import ELEMENT, KIND, element_kinds, object_kinds
 from muster.broker.log import Log
 from muster.broker.planning.targets import suggestion
 from muster.broker.projection.projector import Projector
+from muster.broker.projection.readers import Readers
 from muster.broker.state.machine import State
 from muster.broker.state.waiting import reason_of
 from muster.broker.troubles import Reported
@@ -50,8 +48,6 @@ _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 _EVENT_ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?")
 
-T = TypeVar("T")
-
 
 class OrderFilter(Wire):
     """Which orders to list, newest first."""
@@ -74,26 +70,20 @@ class Page(Wire):
 
 
 class Query:
-    """Reads the tables on a thread and a connection of its own, and the live state where that is fresher."""
+    """Reads the tables, and the live state where that is fresher."""
 
-    def __init__(self, path: Path, state: State, projector: Projector, log: Log, trouble: Callable[[], str]) -> None:
-        self._path = path
+    def __init__(
+        self, readers: Readers, state: State, projector: Projector, log: Log, trouble: Callable[[], str]
+    ) -> None:
+        self._readers = readers
         self._state = state
         self._projector = projector
         self._log = log
         self._trouble = trouble
         """Why the tables may be behind."""
         self.reported = Reported()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="query")
-        self._connection: sqlite3.Connection | None = None
         self.trouble_of: Callable[[str], str] = lambda _: ""
         """What is wrong with an element's agent."""
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._thread.shutdown()
-        if self._connection is not None:
-            self._connection.close()
 
     # -- orders ---------------------------------------------------------------------------------
 
@@ -340,18 +330,7 @@ class Query:
                 await self._projector.caught_up()
         except TimeoutError:
             raise UnavailableError(self._trouble() or "the projection is behind the log; try again") from None
-        return await self._on_thread(lambda: self._connected().execute(sql, values).fetchall())
-
-    async def _on_thread(self, ask: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA busy_timeout = 5000")
-        return self._connection
+        return await self._readers.rows(sql, values)
 
 
 def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:

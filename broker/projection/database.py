@@ -26,8 +26,8 @@ log = structlog.get_logger()
 SCHEMA_VERSION: Final = 7
 """A file of another version is set aside and rebuilt from the log; one more as well if records mean something else."""
 
-PATIENCE: Final = 5.0
-"""Seconds for the writing process of a broker that was killed to commit what it has, and to let go of the file."""
+LOCK_TIMEOUT: Final = 5.0
+"""Seconds for a broker that is stopping to release the file."""
 
 T = TypeVar("T")
 
@@ -39,18 +39,18 @@ _NOT_OURS: Final = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sql
 
 
 @asynccontextmanager
-async def held(path: Path, patience: float = PATIENCE) -> AsyncIterator[int]:
-    """Nobody else writes this file.  The lock is an open file: freed once all who inherit it are gone, however.
+async def held(path: Path, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]:  # noqa: ASYNC109 - two callers, one wait
+    """Nobody else writes this file.  The kernel releases the lock when the process ends, however it ends.
 
     Raises:
-        UnavailableError: another broker goes on holding it.
+        UnavailableError: another broker holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not await taken_within(lock, patience):
+        if not await taken_within(lock, timeout):
             raise UnavailableError(f"another broker uses the folder {path.parent}; give each its own with --data")
-        yield lock
+        yield
     finally:
         os.close(lock)
 

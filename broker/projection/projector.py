@@ -160,13 +160,13 @@ class Projector(Service):
             loaded = loop.time()
             batch, self._batch, self._records = self._batch, Batch(), 0
             self._room.set()
-            await self._written(batch.frame())
+            await self._written(batch)
             await self._committed(batch)
 
-    async def _written(self, frame: bytes) -> None:
+    async def _written(self, batch: Batch) -> None:
         while True:
             try:
-                await self._writer.write(frame)
+                await self._writer.write(batch)
             except UnavailableError as error:
                 if self.trouble is None:
                     log.error("projection.stuck", error=str(error))  # noqa: TRY400 - the reason says it all

@@ -1,61 +1,72 @@
-"""The tables, written a frame at a time: each is one transaction together with the log sequence that it reaches.
+"""The tables, written a batch at a time: each is one transaction together with the log sequence that it reaches.
 
-So each record is projected exactly once; and since rows are put in or replaced by their keys, a frame
-may be written again by whoever does not know whether it was.
+So each record is projected exactly once.  Rows are inserted or replaced by their keys, so a batch may be written
+twice if nobody knows whether the first time succeeded.
+
+Many rows go to SQLite as two values: their columns as a JSON array, and their documents as one blob.  SQLite takes
+them apart without Python's lock, which the event loop needs meanwhile; one statement a row asked for it at each row.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from muster.broker.projection.frame import Doc, Frame
+from muster.broker.projection.batch import Batch
+from muster.mesh.firing import Firing
+from muster.mesh.model import Order
 from muster.mesh.moment import rfc3339
 
 EVENTS_KEPT: Final = 100_000
 """Log sequences whose events stay in the table; the log itself keeps everything."""
 
-_PUT_ORDER: Final = """
-INSERT INTO orders (id, state, blueprint, element, pool, parent, created, finished, doc)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET
-  state = excluded.state, element = excluded.element, finished = excluded.finished, doc = excluded.doc
+CHUNK: Final = 8 * 2**20
+"""Bytes of documents in one statement."""
+
+Row = tuple[tuple[object, ...], bytes]
+"""A row's columns, and its document."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _put(table: str, *columns: str, conflict: str = "") -> str:
+    """Returns the statement that inserts or replaces rows."""
+    names, count = ", ".join(columns), len(columns)
+    values = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(count))
+    document = f"substr(?2, json_extract(value, '$[{count}]'), json_extract(value, '$[{count + 1}]'))"
+    verb = "INSERT" if conflict else "INSERT OR REPLACE"
+    rows = f"SELECT {values}, {document} FROM json_each(?1) WHERE true"  # noqa: S608 - our own words
+    return f"{verb} INTO {table} ({names}, doc) {rows} {conflict}"
+
+
+_PUT_ORDERS: Final = _put(
+    "orders",
+    *("id", "state", "blueprint", "element", "pool", "parent", "created", "finished"),
+    conflict="ON CONFLICT (id) DO UPDATE SET state = excluded.state, element = excluded.element, "
+    "finished = excluded.finished, doc = excluded.doc",
+)
+_PUT_THINGS: Final = _put("things", "kind", "id", "seq")
+_DELETE_THINGS: Final = """
+DELETE FROM things
+WHERE (kind, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
 """
-_PUT_FIRING: Final = "INSERT OR REPLACE INTO firings (seq, id, trigger_name, state, doc) VALUES (?, ?, ?, ?, ?)"
-_PUT_EVENT: Final = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"
-_PUT_THING: Final = "INSERT OR REPLACE INTO things (kind, id, seq, doc) VALUES (?, ?, ?, ?)"
-_DELETE_THING: Final = "DELETE FROM things WHERE kind = ? AND id = ?"
+_PUT_FIRINGS: Final = _put("firings", "seq", "id", "trigger_name", "state")
+_PUT_EVENTS: Final = _put("events", "seq", "place", "kind", "subject")
 _DELETE_OLD_EVENTS: Final = "DELETE FROM events WHERE seq <= ?"
 _REACH: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
 
-class _Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Of an order, what is searched."""
-
-    id: str
-    state: str
-    blueprint: str
-    created_at: datetime
-    element: str | None = None
-    pool: str | None = None
-    parent: str | None = None
-    finished_at: datetime | None = None
-
-
-_order = msgspec.json.Decoder(_Order).decode
-
-
 def connect(path: Path, durability: str) -> sqlite3.Connection:
-    """A connection that may write.
+    """Returns a connection that may write, from any thread but only one at a time.
 
     Raises:
-        sqlite3.Error: there can be none, or the file is no database.
+        sqlite3.Error: the file cannot be opened, or is not a database.
     """
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'safe' else 'NORMAL'}")
@@ -68,47 +79,46 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
     return connection
 
 
-class Tables:
-    """The tables of a file that is there already.
+def write(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Writes one transaction: all of the batch and its sequence, or nothing.
 
     Raises:
-        sqlite3.Error: it cannot be opened.
+        sqlite3.Error: nothing was written.
     """
-
-    def __init__(self, path: Path, durability: str) -> None:
-        self._connection = connect(path, durability)
-
-    def close(self) -> None:
-        """Close the file; the last one to do so folds the write-ahead log in."""
-        self._connection.close()
-
-    def write(self, frame: Frame) -> None:
-        """One transaction: all of the frame and its sequence, or nothing.
-
-        Raises:
-            sqlite3.Error: nothing was written.
-        """
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.executemany(_PUT_ORDER, map(_order_row, frame.orders))
-            connection.executemany(_PUT_THING, [row for row in frame.things if row[-1] is not None])
-            connection.executemany(_DELETE_THING, [row[:2] for row in frame.things if row[-1] is None])
-            connection.executemany(_PUT_FIRING, frame.firings)
-            connection.executemany(_PUT_EVENT, frame.events)
-            connection.execute(_DELETE_OLD_EVENTS, (frame.seq - EVENTS_KEPT,))
-            connection.executemany(_REACH, ((frame.seq, "seq"), (rfc3339(frame.time), "time")))
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _insert(connection, _PUT_ORDERS, map(_order_row, batch.orders.values()))
+        _insert(connection, _PUT_THINGS, _thing_rows(batch))
+        if gone := [key for key, (_, thing) in batch.things.items() if thing is None]:
+            connection.execute(_DELETE_THINGS, (_encode(gone).decode(),))
+        _insert(connection, _PUT_FIRINGS, map(_firing_row, batch.firings))
+        _insert(connection, _PUT_EVENTS, ((row[:-1], row[-1]) for row in batch.event_rows))
+        connection.execute(_DELETE_OLD_EVENTS, (batch.seq - EVENTS_KEPT,))
+        connection.executemany(_REACH, ((batch.seq, "seq"), (rfc3339(batch.stamp.time), "time")))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
-def _order_row(doc: Doc) -> tuple[object, ...]:
-    order = _order(doc)
+def _insert(connection: sqlite3.Connection, statement: str, rows: Iterable[Row]) -> None:
+    """Runs a statement once for as many rows as fit in a chunk."""
+    columns: list[tuple[object, ...]] = []
+    documents = bytearray()
+    for its_columns, document in rows:
+        columns.append((*its_columns, len(documents) + 1, len(document)))
+        documents += document
+        if len(documents) >= CHUNK:
+            connection.execute(statement, (_encode(columns).decode(), documents))
+            columns, documents = [], bytearray()
+    if columns:
+        connection.execute(statement, (_encode(columns).decode(), documents))
+
+
+def _order_row(order: Order) -> Row:
     finished = order.finished_at
-    return (
+    columns = (
         order.id,
         order.state,
         order.blueprint,
@@ -117,5 +127,15 @@ def _order_row(doc: Doc) -> tuple[object, ...]:
         order.parent,
         order.created_at.timestamp(),
         finished and finished.timestamp(),
-        doc,
     )
+    return columns, _encode(order)
+
+
+def _thing_rows(batch: Batch) -> Iterator[Row]:
+    for key, (seq, thing) in batch.things.items():
+        if thing is not None:
+            yield (*key, seq), _encode(thing)
+
+
+def _firing_row(firing: Firing) -> Row:
+    return (firing.seq, firing.id, firing.trigger, firing.state), _encode(firing)

@@ -19,8 +19,7 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
-from muster.broker.projection.frame import decode
-from muster.broker.projection.tables import Tables
+from muster.broker.projection.tables import connect, write
 from muster.broker.state.changes import Changes
 from muster.broker.state.loss import MOST_LOST
 from muster.broker.state.machine import State
@@ -84,7 +83,7 @@ class Mesh(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "projection.sqlite"
         assert database.kept(self.path, "fast").seq == 0
-        self.tables = Tables(self.path, "fast")
+        self.tables = connect(self.path, "fast")
         self.batch = Batch()
         self.state, self.twin = State(), State()
         self.log: list[tuple[int, datetime, str, bytes]] = []
@@ -369,7 +368,7 @@ class Mesh(RuleBasedStateMachine):
     @rule()
     def commit(self) -> None:
         if self.batch.seq:
-            self.tables.write(decode(self.batch.frame()))
+            write(self.tables, self.batch)
             self.batch = Batch()
 
     @rule()
