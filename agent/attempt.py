@@ -1,9 +1,9 @@
-"""One attempt at one order: what is known of it while it runs here."""
+"""One attempt at one order: what is known of it while it has a slot here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from muster.agent.lease import Delivery
 from muster.agent.output import Output
 from muster.agent.plan import Plan
 from muster.agent.workshop import Workshop
@@ -47,32 +46,32 @@ class Attempt:
         "assignment",
         "cgroup",
         "changed_at",
-        "delivery",
         "folder",
-        "has_slot",
         "hurry",
         "isolation",
         "jobs",
         "kept",
+        "lose",
         "outputs",
         "packet",
         "plan",
+        "report",
         "shop",
         "task",
-        "told",
-        "untold",
+        "unreported",
         "why",
         "yields_to",
     )
 
-    def __init__(self, shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> None:
+    def __init__(self, shop: Workshop, packet: Packet, assignment: Assignment, lose: Callable[[], None]) -> None:
         self.shop = shop
-        self.delivery = delivery
         self.packet = packet
         self.assignment = assignment
+        self.lose = lose
+        """To be called when somebody else may run the order, or it must be run again."""
         self.plan: Plan
+        """Known once it is claimed."""
         self.task: asyncio.Task[None] | None = None
-        self.has_slot = True
         self.why = Why.NOT
         self.yields_to: Why | None = None
         """The weakest reason that may cut off what is being awaited just now; None: nothing may."""
@@ -81,11 +80,11 @@ class Attempt:
         self.jobs: dict[str, Job] = {job.name: job for job in packet.jobs}
         self.kept = {job.name: len(encode(job.outputs)) for job in packet.jobs if job.outputs}
         """Bytes of JSON that the outputs of each job are."""
-        self.untold: dict[str, Job] = {}
+        self.unreported: dict[str, Job] = {}
         """Jobs as they are now, where the log does not know that yet."""
         self.changed_at = 0.0
-        """Since when (loop time) there is something untold; 0: nothing."""
-        self.told: asyncio.Future[Any] | None = None
+        """Since when (loop time) there is something to report; 0: nothing."""
+        self.report: asyncio.Future[Any] | None = None
         """A report under way."""
         self.outputs: list[Output] = []
         self.folder: Path | None = None
@@ -94,6 +93,10 @@ class Attempt:
         self.cgroup: Path | None = None
         """The control group that they run in, from the first one on."""
         self._values: dict[str, Any] | None = None
+
+    def claimed(self, packet: Packet, plan: Plan) -> None:
+        """It is ours; a pool's order has got inputs by its claim."""
+        self.packet, self.plan = packet, plan
 
     @property
     def is_ours(self) -> bool:
@@ -144,13 +147,9 @@ class Attempt:
         if self.why >= to:
             raise Interrupted
 
-    def lose(self) -> None:
-        """The lease is gone."""
-        self.interrupt(Why.LOST)
-
     def note(self, job: Job) -> None:
         """A job has changed."""
-        self.jobs[job.name] = self.untold[job.name] = job
+        self.jobs[job.name] = self.unreported[job.name] = job
         if not self.changed_at:
             self.changed_at = asyncio.get_running_loop().time()
         if self._values is not None:

@@ -7,25 +7,22 @@ the order is still to be run.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, NamedTuple
-
 import msgspec
-import nats.errors
 import structlog
-from nats.aio.msg import Msg
 
-from muster.agent.lease import Delivery
+from muster.agent.attempt import Attempt
 from muster.agent.plan import Plan
-from muster.agent.workshop import Workshop, write
+from muster.agent.resume import resume
+from muster.agent.start import is_direct
+from muster.agent.workshop import write
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, UnavailableError
 from muster.mesh.jetstream import LostRaceError, compare_and_set
-from muster.mesh.model import Assignment, Packet, ResumeReply, ResumeRequest
+from muster.mesh.model import Assignment, Packet, ResumeRequest
 
 log = structlog.get_logger()
 
-ASK_AGAIN = 1.0
+RETRY_DELAY = 1.0
 """Seconds until a message comes again for which the broker could not be asked."""
 
 
@@ -48,76 +45,29 @@ class Wait(msgspec.Struct, frozen=True):
     seconds: float
 
 
-SEQUENCE = "Nats-Sequence"
-"""The header in which the server says where on the log a record stands that it passes on."""
-
-_Sequence = Annotated[int, msgspec.Meta(ge=1)]
-_packet = msgspec.json.Decoder(Packet)
-_first = msgspec.json.Decoder(records.Created | records.Fired)
-_reply = msgspec.json.Decoder(ResumeReply)
-_DROP = Drop()
-
-
-def read(delivery: Delivery) -> Packet:
-    """The packet of a work message.
-
-    Raises:
-        msgspec.MsgspecError: it is none.
-    """
-    return delivery.packet or _packet.decode(delivery.message.data)
-
-
-class Begun(NamedTuple):
-    """What the first record of an order says that runs already."""
-
-    packet: Packet
-    agent: str
-    beat: float
-
-
-def begun(message: Msg) -> Begun:
-    """The record that began an order, as the server passed it on.
-
-    Raises:
-        msgspec.MsgspecError: it is none, or the server does not say where it stands on the log.
-    """
-    record: records.Created | records.Fired = _first.decode(message.data)
-    stands_at = msgspec.convert((message.headers or {}).get(SEQUENCE, ""), _Sequence, strict=False)
-    packet = Packet(
-        order=record.about,
-        attempt=1,
-        rev=stands_at,
-        blueprint=record.blueprint,
-        digest=record.digest,
-        inputs=record.inputs,
-        sources=record.sources,
-        element=record.begins_on,
-        labels=record.labels,
-        depth=record.depth if isinstance(record, records.Created) else 0,
-    )
-    return Begun(packet, record.agent or "", record.beat)
-
-
-async def claim(shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment) -> Claim | Drop | Wait:
-    """Try to make the order ours."""
+async def claim(attempt: Attempt) -> Claim | Drop | Wait:
+    """Try to make the order ours; a direct start is."""
+    shop, packet = attempt.shop, attempt.packet
     plan = shop.shelf.get(packet.digest)
     if plan is None:
         try:
             plan = await shop.shelf.fetch(packet.digest)
         except (UnavailableError, NotFoundError) as error:  # not there: another broker may still be writing it
             log.warning("blueprint.missing", order=packet.order, error=str(error))
-            return Wait(ASK_AGAIN)
-    if delivery.is_begun:
+            return Wait(RETRY_DELAY)
+    if is_direct(packet):
         return Claim(packet, plan)
     try:
-        return await _claim(shop, delivery, packet, assignment, plan)
+        return await _claim(attempt, plan)
     except LostRaceError:
-        return await _ask(shop, packet, assignment.element)
+        request = ResumeRequest(
+            order=packet.order, attempt=packet.attempt, element=attempt.assignment.element, agent=shop.agent
+        )
+        return Drop() if await resume(shop.client, request) else Wait(RETRY_DELAY)
 
 
-async def _claim(
-    shop: Workshop, delivery: Delivery, packet: Packet, assignment: Assignment, plan: Plan
-) -> Claim | Wait:
+async def _claim(attempt: Attempt, plan: Plan) -> Claim | Wait:
+    shop, packet, assignment = attempt.shop, attempt.packet, attempt.assignment
     problems: tuple[Problem, ...] = ()
     is_changed = False
     if packet.pool is not None and plan.blueprint.inputs:
@@ -131,7 +81,7 @@ async def _claim(
         sources=packet.sources if is_changed else None,
     )
     only_if = compare_and_set(names.log_of("order", packet.order), packet.rev)
-    ack = await write(shop, record, assignment.element, lambda: not delivery.is_lost, only_if)
+    ack = await write(shop, record, assignment.element, lambda: attempt.is_ours, only_if)
     return Wait(0) if ack is None else Claim(packet, plan, problems)
 
 
@@ -153,25 +103,3 @@ def _with_params(packet: Packet, assignment: Assignment, plan: Plan) -> tuple[Pa
 
 def _is_given(source: str) -> bool:
     return source.partition(":")[0] in {"order", "trigger"}
-
-
-async def give_up(shop: Workshop, packet: Packet, element: str, *, declined: bool = False) -> None:
-    """Tell the broker that we hold an order no longer, until it has heard so.
-
-    Its message may go to another member of the pool, who cannot know whether we still run it.
-    """
-    while isinstance(await _ask(shop, packet, element, declined=declined), Wait):  # noqa: ASYNC110 - it asks each time
-        await asyncio.sleep(ASK_AGAIN)
-
-
-async def _ask(shop: Workshop, packet: Packet, element: str, *, declined: bool = False) -> Drop | Wait:
-    asked = ResumeRequest(
-        order=packet.order, attempt=packet.attempt, element=element, agent=shop.agent, declined=declined
-    )
-    request = msgspec.json.encode(asked)
-    try:
-        answer = await shop.client.request(names.agent(element, "resume"), request, timeout=5)
-        reply = _reply.decode(answer.data)
-    except (nats.errors.Error, TimeoutError, msgspec.MsgspecError):  # no broker just now, or it gave an error
-        return Wait(ASK_AGAIN)
-    return _DROP if reply.drop else Wait(ASK_AGAIN)

@@ -13,11 +13,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
-from muster.agent.claim import begun
 from muster.agent.clock import Clock
+from muster.agent.fetch import Fetch
 from muster.agent.lease import now
 from muster.agent.orders import Orders
 from muster.agent.slots import Slots
+from muster.agent.start import direct
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import MusterError, RefusedError, UnavailableError, UnreachableError, VersionError, from_problem
@@ -92,9 +93,10 @@ class Host(Service):
     def __init__(self, shop: Workshop, orders: Orders, element: str) -> None:
         super().__init__()
         self.element = element
-        self.slots: Slots | None = None
         self._shop = shop
         self._orders = orders
+        self._slots = Slots(Assignment(element=element, kind="", takes_work=False, slots=0))
+        self._fetch = Fetch(shop, self._slots, orders)
         self._news = asyncio.Event()
         self._must_join = False
 
@@ -108,10 +110,10 @@ class Host(Service):
         ]
         given = await join(client, self._request(), self._shop.clock)
         try:
-            async with Slots(self._shop, given, self._orders) as slots:
-                self.slots = slots
+            self._fetch.assign(given)
+            async with self._fetch:
                 self.ready.set()
-                await self._follow(slots)
+                await self._follow()
         finally:
             self._say(leaving=True)
             for subscription in subscriptions:
@@ -130,37 +132,35 @@ class Host(Service):
         """NATS was away: whatever was said meanwhile is to be asked for."""
         self._must_join = True
         self._news.set()
-        if self.slots is not None:
-            self.slots.renew()
+        self._fetch.renew()
 
     def close(self) -> None:
         """Take no new work."""
-        if self.slots is not None:
-            self.slots.close()
+        self._fetch.close()
 
-    async def _follow(self, slots: Slots) -> None:
+    async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         look_at, join_at = loop.time() + ASSIGNMENT_POLL, loop.time() + JOIN_INTERVAL
         while True:
             self._say()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause(slots)):
+                async with asyncio.timeout(self._pause()):
                     await self._news.wait()
                     look_at = min(look_at, loop.time() + SETTLE)
                     self._news.clear()
             if self._must_join or loop.time() >= join_at:
                 self._must_join = False
                 join_at = loop.time() + JOIN_INTERVAL
-                slots.assign(await join(self._shop.client, self._request(), self._shop.clock, self._say))
+                self._fetch.assign(await join(self._shop.client, self._request(), self._shop.clock, self._say))
             if loop.time() >= look_at:
                 look_at = loop.time() + ASSIGNMENT_POLL
-                await self._look(slots)
+                await self._look()
 
-    def _pause(self, slots: Slots) -> float:
+    def _pause(self) -> float:
         """Seconds until the next sign of life; not many as long as the lease is not known."""
-        return min(self._shop.settings.heartbeat.total_seconds(), slots.lease * HEARTBEAT or ASK_AGAIN)
+        return min(self._shop.settings.heartbeat.total_seconds(), self._fetch.lease * HEARTBEAT or ASK_AGAIN)
 
-    async def _look(self, slots: Slots) -> None:
+    async def _look(self) -> None:
         try:
             bucket = await self._shop.client.jetstream(timeout=5).key_value(names.ASSIGNMENT_BUCKET)
             entry = await bucket.get(names.key(self.element))
@@ -168,7 +168,7 @@ class Host(Service):
             if given.element != self.element:  # somebody wrote it there who may not
                 log.warning("assignment.of_another", element=self.element, its=given.element)
                 return
-            slots.assign(given)
+            self._fetch.assign(given)
         except (nats.errors.Error, APIError, TimeoutError, OSError, msgspec.MsgspecError) as error:
             log.debug("assignment.unread", element=self.element, error=repr(error))
 
@@ -176,21 +176,19 @@ class Host(Service):
         """The bucket's own subject: the new value as it is written."""
         with suppress(msgspec.MsgspecError):
             given = msgspec.json.decode(message.data, type=Assignment)
-            if self.slots is not None and given.element == self.element:
-                self.slots.assign(given)
+            if given.element == self.element:
+                self._fetch.assign(given)
         self._news.set()
 
     def _begun(self, message: Msg) -> None:
         """The server itself passes on what it has stored: the first record of an order that we run."""
         try:
-            told = begun(message)
+            started = direct(message)
         except msgspec.MsgspecError as error:
             log.warning("begin.unreadable", element=self.element, error=str(error))
             return
-        if told.agent != self._shop.agent or told.packet.element != self.element:
-            return
-        if self.slots is None or not self.slots.begun(message, told.packet, told.beat):
-            self._orders.decline(told.packet, self.element)
+        if started.agent == self._shop.agent and started.packet.element == self.element:
+            self._fetch.started(message, started)
 
     def _told(self, message: Msg) -> None:
         try:

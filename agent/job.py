@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from muster.agent.attempt import Attempt, Interrupted, Why
 from muster.agent.context import TaskContext
 from muster.agent.plan import Step
-from muster.agent.report import tell
+from muster.agent.report import jobs as report_jobs
 from muster.blueprints.definition import Retry, Task, duration
 from muster.blueprints.task import OUTPUTS_LIMIT, Done, Failed, Outcome, Suspended
 from muster.mesh.errors import MusterError
@@ -121,10 +121,10 @@ def _deadline(attempt: Attempt, step: Step) -> datetime | None:
 
 async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
     if not job.idempotent and attempt.shop.closing.is_set():  # killed in the middle, it could not run again
-        attempt.why = Why.STOPPED
+        attempt.interrupt(Why.STOPPED)
         raise Interrupted
     attempt.note(job)
-    if not job.idempotent and not await tell(attempt):  # whoever finds it lost must know that it had begun
+    if not job.idempotent and not await report_jobs(attempt):  # whoever finds it lost must know that it had begun
         raise Interrupted
     try:
         task = _filled_in(step, attempt.values) if step.has_templates else step.task

@@ -20,7 +20,6 @@ from nats.aio.msg import Msg
 
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
-from muster.mesh.model import Packet
 from muster.mesh.service import Service
 from muster.mesh.wire import post, subscribe, unsubscribe
 
@@ -29,8 +28,13 @@ log = structlog.get_logger()
 RENEWALS: Final = 6
 """How often a lease is renewed while it would last."""
 
-GIVE_UP: Final = 2 / 3
+REVOKED_AFTER: Final = 2 / 3
 """The part of a lease after which unconfirmed work is given up."""
+
+MOST_SECONDS_BETWEEN_CHECKS: Final = 0.5
+
+IDLE_LEASE: Final = 3.0
+"""Seconds of lease that the checks go by while nothing is held."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -41,56 +45,45 @@ def now() -> float:
 
 
 class Delivery:
-    """A message of the work stream in our hands, and until when.
+    """A message of the work stream that this agent holds, and until when.
 
-    An order that begins with its first record has that for its message: nothing to acknowledge and nothing to
-    renew, so its lease runs from the heartbeat by which the broker knew us, until a message of the work stream
-    takes its place.
+    A direct start has its first record for a message: there is nothing to acknowledge.  Its lease runs from the
+    heartbeat by which the broker knew us, until a message of the work stream takes its place; the agent asks for
+    that message where a renewal would be due.
     """
 
-    __slots__ = ("asked_at", "confirmed_at", "is_lost", "lease", "message", "on_lost", "packet")
+    __slots__ = ("ask_for_message", "asked_at", "confirmed_at", "is_direct", "lease", "message", "on_lost")
 
-    def __init__(self, message: Msg, lease: float, packet: Packet | None = None, beat: float | None = None) -> None:
+    def __init__(self, message: Msg, lease: float, beat: float | None = None) -> None:
         self.message = message
         self.lease = lease
-        self.packet = packet
-        """What the message says, if that is known already."""
+        self.is_direct = beat is not None
         self.confirmed_at = self.asked_at = now() if beat is None else beat
-        self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
         """Called when the lease is given up."""
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether the order runs already, by its first record."""
-        return self.packet is not None
+        self.ask_for_message: Callable[[], None] | None = None
+        """Publishes the message that carries the lease of a direct start."""
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it was confirmed too long ago to go on."""
-        return now() - self.confirmed_at > self.lease * GIVE_UP
-
-    def lose(self) -> None:
-        """The lease is over."""
-        self.is_lost = True
-        if self.on_lost is not None:
-            self.on_lost()
+        """Whether it was confirmed too long ago to continue."""
+        return now() - self.confirmed_at > self.lease * REVOKED_AFTER
 
     def acknowledge(self) -> None:
         """It is dealt with."""
-        self._tell(b"+ACK")
+        self._answer(b"+ACK")
 
     def give_back(self, delay: float = 0.0) -> None:
-        """Somebody, perhaps we, shall have it again after `delay` seconds."""
-        self._tell(b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else b"-NAK")
+        """Has it delivered again after `delay` seconds, here or elsewhere."""
+        self._answer(b'-NAK {"delay": %d}' % int(delay * 1e9) if delay else b"-NAK")
 
-    def _tell(self, verb: bytes) -> None:
-        if self.is_begun:
+    def _answer(self, verb: bytes) -> None:
+        if self.is_direct:
             return
         try:
             post(self.message._client, self.message.reply, verb)  # noqa: SLF001 - Msg.ack() checks more than it needs to
         except UnavailableError as error:  # it comes again when its lease is over
-            log.debug("work.untold", verb=verb.decode(), error=str(error))
+            log.debug("work.unanswered", verb=verb.decode(), error=str(error))
 
 
 class Lease(Service):
@@ -101,24 +94,25 @@ class Lease(Service):
         self._client = client
         self._inbox = client.new_inbox()
         self._held: set[Delivery] = set()
-        self._unlent: Counter[str] = Counter()
+        self._without_message: Counter[str] = Counter()
+        """Direct starts whose message has not come yet, by the subject of their record."""
         self._asked: dict[str, tuple[Delivery, float]] = {}
         self._count = 0
-        self.on_look: Callable[[], None] = lambda: None
-        """Called at each look: we move."""
+        self.on_check: Callable[[], None] = lambda: None
+        """Called at each check: this process is not standing still."""
 
     def hold(self, delivery: Delivery) -> None:
         """Renew it from now on."""
         self._held.add(delivery)
-        if delivery.is_begun:
-            self._unlent[delivery.message.subject] += 1
+        if delivery.is_direct:
+            self._without_message[delivery.message.subject] += 1
 
     def release(self, delivery: Delivery) -> None:
         """It needs no renewal any more."""
         if delivery in self._held:
             self._held.remove(delivery)
-            if delivery.is_begun:
-                self._unlent[delivery.message.subject] -= 1
+            if delivery.is_direct:
+                self._without_message[delivery.message.subject] -= 1
 
     def change(self, lease: float) -> None:
         """Hold everything for so many seconds from now on: the lease of the mesh was changed."""
@@ -126,8 +120,8 @@ class Lease(Service):
             delivery.lease = lease
 
     def awaits_messages(self, element: str) -> bool:
-        """Whether orders have begun on the element whose messages, which carry a lease, have not come yet."""
-        return self._unlent[names.begin(element)] > 0
+        """Whether direct starts run on the element whose messages, which carry their leases, have not come yet."""
+        return self._without_message[names.begin(element)] > 0
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -135,13 +129,13 @@ class Lease(Service):
         self.ready.set()
         try:
             while True:
-                shortest = min((delivery.lease for delivery in self._held), default=3.0)
-                await asyncio.sleep(min(0.5, shortest / RENEWALS / 4))
-                self.look()
+                shortest = min((delivery.lease for delivery in self._held), default=IDLE_LEASE)
+                await asyncio.sleep(min(MOST_SECONDS_BETWEEN_CHECKS, shortest / RENEWALS / 4))
+                self.check()
         finally:
             await unsubscribe(subscription)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Renew what is due, give up what is overdue."""
         at = now()
         for delivery in list(self._held):
@@ -149,14 +143,14 @@ class Lease(Service):
                 self._give_up(delivery)
             elif at - delivery.asked_at > delivery.lease / RENEWALS:
                 self._renew(delivery, at)
-        self.on_look()
+        self.on_check()
         for reply in [reply for reply, (held, asked_at) in self._asked.items() if at - asked_at > held.lease]:
             del self._asked[reply]
 
     def allowance(self) -> float | None:
         """Seconds from now until the first of what is held would be overdue; None: nothing is held."""
         at = now()
-        return min((held.confirmed_at + held.lease * GIVE_UP - at for held in self._held), default=None)
+        return min((held.confirmed_at + held.lease * REVOKED_AFTER - at for held in self._held), default=None)
 
     def renew_all(self) -> None:
         """Renew everything now (after a reconnect)."""
@@ -165,13 +159,16 @@ class Lease(Service):
             self._renew(delivery, at)
 
     def _renew(self, delivery: Delivery, at: float) -> None:
-        if delivery.is_begun:
+        if delivery.is_direct:
+            delivery.asked_at = at
+            if delivery.ask_for_message is not None:
+                delivery.ask_for_message()
             return
         self._count += 1
         reply = f"{self._inbox}.{self._count}"
         try:
             post(self._client, delivery.message.reply, b"+WPI", reply)
-        except UnavailableError:  # tried again at the next look
+        except UnavailableError:  # tried again at the next check
             return
         delivery.asked_at = at
         self._asked[reply] = delivery, at
@@ -184,4 +181,5 @@ class Lease(Service):
     def _give_up(self, delivery: Delivery) -> None:
         self.release(delivery)
         log.warning("lease.lost", subject=delivery.message.subject, unconfirmed=round(now() - delivery.confirmed_at, 1))
-        delivery.lose()
+        if delivery.on_lost is not None:
+            delivery.on_lost()

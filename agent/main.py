@@ -21,7 +21,8 @@ from muster.agent.orders import Orders
 from muster.agent.output import Outputs
 from muster.agent.place import placed
 from muster.agent.plan import Shelf
-from muster.agent.report import Teller
+from muster.agent.report import Reporter
+from muster.agent.resume import GivenUp
 from muster.agent.settings import AgentSettings
 from muster.agent.spawning import Spawner
 from muster.agent.workshop import Workshop
@@ -76,8 +77,9 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
         if not settings.open:
             check_asks(client, settings.server)
         shop = await _open(settings, client, stack)
-        orders = await stack.enter_async_context(Orders(shop))
-        await stack.enter_async_context(Teller(orders.attempts))
+        given_up = await stack.enter_async_context(GivenUp(client, shop.agent))
+        orders = await stack.enter_async_context(Orders(shop, given_up))
+        await stack.enter_async_context(Reporter(orders.holds))
         hosts = [Host(shop, orders, element) for element in settings.elements]
         reconnected.tell(shop, hosts)
         try:
@@ -127,7 +129,7 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         log.warning("agent.unconfined", hint="tasks run as root; --run-as USER gives them a user of their own")
     counter = itertools.count()
     lease = await stack.enter_async_context(Lease(client))
-    spawner.allowance, lease.on_look = lease.allowance, spawner.beat
+    spawner.allowance, lease.on_check = lease.allowance, spawner.beat
     return Workshop(
         agent=agent,
         place=place.name,
@@ -193,12 +195,11 @@ async def _started(hosts: list[Host], stack: AsyncExitStack, stop: asyncio.Event
 
 
 async def _wind_up(hosts: list[Host], orders: Orders, settings: AgentSettings) -> None:
-    orders.close()
     for host in hosts:
         host.close()
     if await _none_left(orders, settings.grace.total_seconds()):
         return
-    log.warning("agent.stops_orders", orders=list(orders.attempts))
+    log.warning("agent.stops_orders", orders=list(orders.holds))
     orders.stop()
     await _none_left(orders, settings.kill_grace.total_seconds() + KILL_PATIENCE)
     await orders.end()  # before the good-bye, which says that nothing of ours runs any more

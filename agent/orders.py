@@ -1,60 +1,82 @@
-"""Every order that is on this agent, each in a task of its own, from its message to its last word."""
+"""Every order that is on this agent: what happens to each is decided by the table of `Hold`, and done here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Self
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple, Self
 
-import msgspec
 import structlog
+from msgspec.structs import replace
 
-from muster.agent import report
-from muster.agent.attempt import Attempt, Interrupted, Why
-from muster.agent.claim import Claim, Drop, Wait, claim, give_up, read
-from muster.agent.context import remove
-from muster.agent.isolation import of_order
+from muster.agent import execute
+from muster.agent.attempt import Attempt, Why
+from muster.agent.execute import BUG, Exit
+from muster.agent.hold import TABLE, Action, Hold, Message, State
 from muster.agent.lease import Delivery
-from muster.agent.run import End, Way, run, stop_jobs
+from muster.agent.resume import GivenUp
 from muster.agent.slots import Slots
+from muster.agent.start import is_direct, lease_message
 from muster.agent.workshop import Workshop
-from muster.mesh.errors import RefusedError
+from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import sequence
-from muster.mesh.model import JobState, OrderState, Packet
+from muster.mesh.model import Packet
+from muster.mesh.wire import post
 
 log = structlog.get_logger()
 
-SOON = 0.2
-"""Seconds until a message comes again whose order is just being left here."""
+BUSY_DELAY: Final = 0.2
+"""Seconds until a message comes again whose order is still leaving this agent."""
 
-LAST_WORDS = 2.0
-"""Seconds for the output of what this agent's end has cut off to arrive."""
+MOST_REMEMBERED: Final = 1000
+"""Orders that are kept in mind although they are not here: given up, failed on, or cancelled before they came."""
 
-BUG_PAUSE = 5.0
-"""Seconds until a message comes again on which we have failed."""
 
-MOST_BUGS = 3
-"""How often we may fail on an order until it fails too: offered anew for ever, it would run its tasks for ever."""
+class Arrival(NamedTuple):
+    """A message of the work stream, or the first record of a direct start, and for which slots it came."""
 
-REMEMBERED = 1000
-"""Orders of which it is known that they were given up or failed on here, or cancelled before they were here."""
+    slots: Slots
+    delivery: Delivery
+    packet: Packet
 
 
 class Orders:
-    """What runs here, by order."""
+    """What this agent holds, by order."""
 
-    def __init__(self, shop: Workshop) -> None:
-        self.attempts: dict[str, Attempt] = {}
+    def __init__(self, shop: Workshop, given_up: GivenUp) -> None:
+        self.holds: dict[str, Hold] = {}
+        self._remembered: dict[str, Hold] = {}
+        """Orders that are not here, the oldest first."""
         self._shop = shop
+        self._given_up = given_up
         self._tasks: set[asyncio.Task[None]] = set()
-        self._given_up: deque[str] = deque(maxlen=REMEMBERED)
-        """Orders that began without us: should their first record still come, it is too late."""
-        self._cancelled: deque[str] = deque(maxlen=REMEMBERED)
-        """Orders that were to be stopped and were not here, or still waited for a slot."""
-        self._bugs: deque[str] = deque(maxlen=REMEMBERED)
-        """Orders on which we have failed, once for each time."""
         self.none_left = asyncio.Event()
+        """Set while nothing runs."""
         self.none_left.set()
+        self._actions: dict[Action, Callable[[Hold], None]] = {
+            Action.NOTHING: lambda _: None,
+            Action.RETURN: self._return,
+            Action.MARK_CANCELLED: _mark_cancelled,
+            Action.START: self._start,
+            Action.CANCEL: partial(_interrupt, why=Why.CANCELLED),
+            Action.LOSE: partial(_interrupt, why=Why.LOST),
+            Action.STOP: partial(_interrupt, why=Why.STOPPED),
+            Action.DECLINE: self._decline,
+            Action.FORGET: self._forget,
+        }
+        self._arrival_actions: dict[Action, Callable[[Hold, Arrival], None]] = {
+            Action.NOTHING: lambda _, __: None,
+            Action.KEEP: self._keep,
+            Action.KEEP_CANCELLED: self._keep_cancelled,
+            Action.REPLACE: self._replace,
+            Action.RENEW: self._renew,
+            Action.ACKNOWLEDGE: lambda _, arrival: arrival.delivery.acknowledge(),
+            Action.SEND_BACK: lambda _, arrival: arrival.delivery.give_back(BUSY_DELAY),
+            Action.SUPERSEDE: _supersede,
+            Action.GIVE_UP: self._give_up,
+            Action.DECLINE: self._decline_arrival,
+        }
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,200 +90,232 @@ class Orders:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def start(self, slots: Slots, delivery: Delivery) -> bool:
-        """Take an order on; False if that needs no slot."""
-        try:
-            packet = read(delivery)
-        except msgspec.MsgspecError as error:
-            log.warning("work.unreadable", subject=delivery.message.subject, error=str(error))
-            self._put_down(delivery)
-            delivery.acknowledge()
-            return False
-        if self.take_up(delivery, packet):
-            return False
-        if packet.rev == 0:
-            self._given_up.append(packet.order)
-        elif delivery.is_begun and packet.order in self._given_up:
-            self._put_down(delivery)
-            return False
-        attempt = Attempt(self._shop, delivery, packet, slots.assignment)
-        delivery.on_lost = attempt.lose
-        self.attempts[packet.order] = attempt
-        self.none_left.clear()
-        if packet.failing:
-            attempt.interrupt(Why.ENDING)
-        elif packet.cancelled or (delivery.is_begun and packet.order in self._cancelled):
-            attempt.interrupt(Why.CANCELLED)
-        attempt.task = asyncio.create_task(self._handle(attempt, slots))
-        self._keep(attempt.task)
-        return True
+    def knows(self, packet: Packet) -> bool:
+        """Whether an order is here, so that a message of it needs no slot."""
+        return packet.order in self.holds or is_direct(packet)
 
-    def take_up(self, delivery: Delivery, packet: Packet) -> bool:
-        """Whether the message is of an order that runs here; then it is taken for what it says to that."""
-        attempt = self.attempts.get(packet.order)
-        if attempt is not None:
-            self._again(attempt, delivery, packet)
-        return attempt is not None
+    def arrived(self, arrival: Arrival) -> None:
+        """A message of the work stream has come."""
+        hold = self._find(arrival.packet.order)
+        self._arrived(hold, _kind(hold, arrival.packet), arrival)
+        self.fill(arrival.slots)
 
-    def decline(self, packet: Packet, element: str) -> None:
-        """An order has begun here that we do not run: the broker shall offer it anew."""
-        log.info("order.declined", order=packet.order)
-        self._given_up.append(packet.order)
-        self._keep(asyncio.create_task(give_up(self._shop, packet, element, declined=True)))
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _again(self, attempt: Attempt, delivery: Delivery, packet: Packet) -> None:
-        """Another message of an order that is here: the same one, an older copy, or the next attempt's."""
-        if (
-            _is_its_own(attempt.delivery, delivery, packet) and attempt.why < Why.STOPPED
-        ):  # its lease looked over to the server: this one has a fresh lease
-            self._put_down(attempt.delivery)
-            attempt.delivery = delivery
-            delivery.on_lost = attempt.lose
-            return
-        self._put_down(delivery)
-        if packet.rev < attempt.packet.rev:
-            delivery.acknowledge()
-            return
-        if packet.rev > attempt.packet.rev:  # the order was offered anew, so what we do does not count any more
-            attempt.untold.clear()
-            attempt.interrupt(Why.LOST)
-        delivery.give_back(SOON)
-
-    def _put_down(self, delivery: Delivery) -> None:
-        self._shop.lease.release(delivery)
-        delivery.on_lost = None  # it holds the attempt, which holds the delivery: only the collector would free them
+    def started(self, arrival: Arrival, *, is_late: bool) -> None:
+        """The first record of a direct start has come."""
+        message = Message.LATE_RECORD if is_late else Message.RECORD
+        self._arrived(self._find(arrival.packet.order), message, arrival)
+        self.fill(arrival.slots)
 
     def cancel(self, order: str) -> None:
-        """Somebody wants it stopped.  Not here: then the broker hears so when its message comes again."""
-        if (attempt := self.attempts.get(order)) is not None:
-            attempt.interrupt(Why.CANCELLED)
-        else:
-            self._cancelled.append(order)
+        """Somebody wants an order stopped."""
+        self._hear(self._find(order), Message.CANCEL)
 
-    def close(self) -> None:
-        """This agent is to end: what may not run twice does not begin any more."""
+    def fill(self, slots: Slots) -> None:
+        """Start what waits for a slot, as far as there are any."""
+        while (hold := slots.next()) is not None:
+            self._hear(hold, Message.SLOT)
+
+    def drain(self, slots: Slots) -> None:
+        """An element takes no new work."""
+        self._hear_all((*slots.fetched.values(), *slots.waiting.values()), Message.DRAIN)
+
+    def close(self, slots: Slots) -> None:
+        """This agent is about to stop: nothing starts on the element any more."""
         self._shop.closing.set()
+        self._hear_all((*slots.fetched.values(), *slots.waiting.values()), Message.CLOSE)
 
     def stop(self) -> None:
-        """This agent ends: leave everything for another attempt."""
-        for attempt in list(self.attempts.values()):
-            attempt.interrupt(Why.STOPPED)
+        """This agent stops: leave everything to another attempt."""
+        self._hear_all(tuple(self.holds.values()), Message.STOP)
 
-    async def _handle(self, attempt: Attempt, slots: Slots) -> None:
+    # -- what the table says ----------------------------------------------------------------------
+
+    def _find(self, order: str) -> Hold:
+        return self.holds.get(order) or self._remembered.get(order) or Hold(order)
+
+    def _hear_all(self, holds: tuple[Hold, ...], message: Message) -> None:
+        for hold in holds:
+            self._hear(hold, message)
+
+    def _hear(self, hold: Hold, message: Message) -> None:
+        step = TABLE[hold.state][message]
+        hold.state = step.to
+        self._actions[step.action](hold)
+        self._place(hold)
+
+    def _arrived(self, hold: Hold, message: Message, arrival: Arrival) -> None:
+        step = TABLE[hold.state][message]
+        hold.state = step.to
+        self._arrival_actions[step.action](hold, arrival)
+        self._place(hold)
+
+    def _place(self, hold: Hold) -> None:
+        """Keep an order that is here, and of others only what may matter later."""
+        if hold.is_held:
+            self.holds[hold.order] = hold
+            self._remembered.pop(hold.order, None)
+            return
+        self.holds.pop(hold.order, None)
+        if hold.state is State.ABSENT and not hold.bugs:
+            self._remembered.pop(hold.order, None)
+            return
+        self._remembered[hold.order] = hold
+        if len(self._remembered) > MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+    # -- actions on what arrives ------------------------------------------------------------------
+
+    def _keep(self, hold: Hold, arrival: Arrival) -> None:
+        hold.slots, _, hold.packet = arrival
+        queue = hold.slots.waiting if hold.state is State.WAITING else hold.slots.fetched
+        queue[hold.order] = hold
+        self._carry(hold, arrival.delivery)
+
+    def _keep_cancelled(self, hold: Hold, arrival: Arrival) -> None:
+        self._keep(hold, arrival)
+        _mark_cancelled(hold)
+
+    def _replace(self, hold: Hold, arrival: Arrival) -> None:
+        self._forget(hold, is_acknowledged=True)
+        self._keep(hold, arrival)
+
+    def _renew(self, hold: Hold, arrival: Arrival) -> None:
+        held, came = hold.delivery, arrival.delivery
+        self._put_down(hold)
+        if not held.is_direct and sequence(held.message) != sequence(came.message):  # two messages say the same
+            held.acknowledge()
+        self._carry(hold, came)
+
+    def _carry(self, hold: Hold, delivery: Delivery) -> None:
+        """Renew the lease of this message from now on."""
+        hold.delivery = delivery
+        delivery.on_lost = partial(self._hear, hold, Message.LEASE_LOST)
+        if delivery.is_direct:
+            delivery.ask_for_message = partial(self._publish_message, hold.packet, hold.slots.element)
+        self._shop.lease.hold(delivery)
+
+    def _publish_message(self, packet: Packet, element: str) -> None:
+        """The broker publishes it as well, unless it died: the lease must not depend on that."""
+        subject, data, headers = lease_message(packet, element)
         try:
-            await self._from_claim_to_end(attempt, slots)
-        except Interrupted:
-            log.info("order.left", order=attempt.packet.order, why=attempt.why.name.lower())
-            await _end_cgroup(attempt)
-            if attempt.why is Why.STOPPED:
-                await report.flushed_in(attempt, LAST_WORDS)
-            if attempt.untold:  # what has ended need not be done again; a later attempt's record before it refuses this
-                report.begin(attempt)
-            if attempt.why is Why.LOST:
-                await give_up(self._shop, attempt.packet, attempt.assignment.element)
-            else:
-                attempt.delivery.give_back()
+            post(self._shop.client, subject, data, headers=headers)
+        except UnavailableError as error:  # asked for again when the next renewal is due
+            log.debug("lease.unavailable", order=packet.order, error=str(error))
+
+    def _give_up(self, _hold: Hold, arrival: Arrival) -> None:
+        arrival.delivery.acknowledge()
+        self._given_up.add(arrival.packet, arrival.slots.element)
+
+    def _decline_arrival(self, _hold: Hold, arrival: Arrival) -> None:
+        log.info("order.declined", order=arrival.packet.order)
+        self._given_up.add(arrival.packet, arrival.slots.element, declined=True)
+
+    # -- actions on what is held ------------------------------------------------------------------
+
+    def _put_down(self, hold: Hold) -> None:
+        self._shop.lease.release(hold.delivery)
+        hold.delivery.on_lost = hold.delivery.ask_for_message = None  # they hold the hold: a cycle
+
+    def _forget(self, hold: Hold, *, is_acknowledged: bool = False) -> None:
+        hold.slots.leave_queue(hold)
+        self._put_down(hold)
+        if is_acknowledged:
+            hold.delivery.acknowledge()
+        hold.attempt = None
+        del hold.packet, hold.delivery
+
+    def _return(self, hold: Hold) -> None:
+        hold.delivery.give_back(BUSY_DELAY)
+        self._forget(hold)
+
+    def _decline(self, hold: Hold) -> None:
+        log.info("order.declined", order=hold.order)
+        self._given_up.add(hold.packet, hold.slots.element, declined=True)
+        self._forget(hold, is_acknowledged=True)
+
+    def _start(self, hold: Hold) -> None:
+        slots = hold.slots
+        slots.leave_queue(hold)
+        slots.busy += 1
+        hold.has_slot = True
+        lose = partial(self._hear, hold, Message.LEASE_LOST)
+        attempt = hold.attempt = Attempt(self._shop, hold.packet, slots.assignment, lose)
+        if hold.packet.failing:
+            attempt.interrupt(Why.ENDING)
+        elif hold.packet.cancelled:
+            attempt.interrupt(Why.CANCELLED)
+        self.none_left.clear()
+        attempt.task = asyncio.create_task(self._run(hold, attempt))
+        self._tasks.add(attempt.task)
+        attempt.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self.none_left.set()
+
+    # -- its own task -----------------------------------------------------------------------------
+
+    async def _run(self, hold: Hold, attempt: Attempt) -> None:
+        exit_ = Exit()
+        try:
+            exit_ = await execute.execute(attempt, hold.bugs, partial(self._progress, hold))
         except Exception:
-            log.exception("order.bug", order=attempt.packet.order)
-            await _end_cgroup(attempt)
-            attempt.delivery.give_back(BUG_PAUSE)
-            await give_up(self._shop, attempt.packet, attempt.assignment.element)
+            log.exception("order.bug", order=hold.order)
+            hold.bugs += 1
+            exit_ = BUG
         finally:
-            del self.attempts[attempt.packet.order]
-            self._put_down(attempt.delivery)
-            if attempt.outputs:
-                for output in attempt.outputs:
-                    output.give_up()
             try:
-                if attempt.folder is not None:
-                    await remove(attempt.folder, is_shared=attempt.isolation.is_none)
+                await execute.clear_up(attempt)
             finally:
-                _leave_slot(attempt, slots)
-                if not self.attempts:
-                    self.none_left.set()
+                self._left(hold, exit_)
 
-    async def _from_claim_to_end(self, attempt: Attempt, slots: Slots) -> None:
-        delivery, packet = attempt.delivery, attempt.packet
-        answer = await claim(self._shop, delivery, packet, attempt.assignment)
-        if isinstance(answer, Wait):
-            attempt.delivery.give_back(answer.seconds)
-            return
-        if isinstance(answer, Drop):
-            attempt.delivery.acknowledge()
-            return
-        self._take(attempt, answer, packet)
-        if reason := self._obstacle(attempt, answer):
-            is_told = await _tell(attempt, slots, End(OrderState.FAILED, reason))
-        else:
-            is_told = await self._run_or_fail(attempt, slots)
-        if is_told:
-            attempt.delivery.acknowledge()
-            return
-        raise Interrupted
+    def _progress(self, hold: Hold, message: Message) -> None:
+        self._hear(hold, message)
+        if message is Message.ENDED:
+            self._leave_slot(hold)
 
-    def _obstacle(self, attempt: Attempt, answer: Claim) -> str:
-        """Why the order cannot run here; empty if it can."""
-        if answer.problems:
-            return "; ".join(str(problem) for problem in answer.problems)
-        try:
-            attempt.isolation = of_order(self._shop.isolation, attempt.plan.blueprint)
-            self._shop.cgroups.prepare(attempt.isolation)
-        except RefusedError as error:
-            return error.detail
-        return ""
+    def _left(self, hold: Hold, exit_: Exit) -> None:
+        if exit_.is_done:
+            hold.delivery.acknowledge()
+        elif exit_.returns_after is not None:
+            hold.delivery.give_back(exit_.returns_after)
+        if exit_.is_given_up:
+            self._given_up.add(hold.packet, hold.slots.element, declined=exit_.is_declined)
+        self._hear(hold, Message.LEFT)
+        self._leave_slot(hold)
 
-    def _take(self, attempt: Attempt, answer: Claim, before: Packet) -> None:
-        attempt.plan = answer.plan
-        if answer.packet is not before:
-            attempt.packet = answer.packet
-            attempt.jobs = {job.name: job for job in answer.packet.jobs}
-
-    async def _run_or_fail(self, attempt: Attempt, slots: Slots) -> bool:
-        """Run it; whoever gets it after a bug of ours has the same bug, so some day it has to end."""
-        try:
-            return await _tell(attempt, slots, await run(attempt))
-        except Interrupted:
-            raise
-        except Exception as error:
-            self._bugs.append(attempt.packet.order)
-            if self._bugs.count(attempt.packet.order) < MOST_BUGS:
-                raise
-            log.exception("order.bug", order=attempt.packet.order)
-            reason = f"its agent has failed on it {MOST_BUGS} times: {error!r}"
-            stop_jobs(attempt, JobState.FAILED, reason)
-            return await _tell(attempt, slots, End(OrderState.FAILED, reason))
+    def _leave_slot(self, hold: Hold) -> None:
+        if hold.has_slot:
+            hold.has_slot = False
+            hold.slots.busy -= 1
+            self.fill(hold.slots)
+            hold.slots.on_change()
 
 
-async def _tell(attempt: Attempt, slots: Slots, way: Way) -> bool:
-    """Tell how the attempt leaves off, and make room: what comes next is claimed in one write with that."""
-    await _end_cgroup(attempt)
-    if attempt.outputs:
-        await report.flushed(attempt)
-    _leave_slot(attempt, slots)
-    if isinstance(way, End):
-        return await report.done(attempt, way.state, way.reason)
-    return await report.suspended(attempt, way)
+def _kind(hold: Hold, packet: Packet) -> Message:
+    """Which message a packet of the work stream is to an order."""
+    if not hold.is_held:
+        return Message.LENT if is_direct(packet) else Message.OFFER
+    if packet.rev < hold.packet.rev:
+        return Message.OLDER
+    if packet.rev > hold.packet.rev:
+        return Message.OFFER
+    return Message.LENT if is_direct(packet) else Message.AGAIN
 
 
-async def _end_cgroup(attempt: Attempt) -> None:
-    """What the order has left behind dies with it, before anybody else may begin."""
-    if attempt.cgroup is not None:
-        cgroup, attempt.cgroup = attempt.cgroup, None
-        await attempt.shop.spawner.close(cgroup)
+def _interrupt(hold: Hold, why: Why) -> None:
+    if hold.attempt is not None:
+        hold.attempt.interrupt(why)
 
 
-def _leave_slot(attempt: Attempt, slots: Slots) -> None:
-    if attempt.has_slot:
-        attempt.has_slot = False
-        slots.freed()
+def _supersede(hold: Hold, arrival: Arrival) -> None:
+    """What runs here does not count any more."""
+    if hold.attempt is not None:
+        hold.attempt.unreported.clear()
+    _interrupt(hold, Why.LOST)
+    arrival.delivery.give_back(BUSY_DELAY)
 
 
-def _is_its_own(held: Delivery, came: Delivery, packet: Packet) -> bool:
-    """Whether a message carries the lease of what runs here: the same again, or an order's first."""
-    if held.is_begun:
-        return packet.rev == 0
-    return not came.is_begun and sequence(came.message) == sequence(held.message)
+def _mark_cancelled(hold: Hold) -> None:
+    hold.packet = replace(hold.packet, cancelled=True)

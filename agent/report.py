@@ -1,8 +1,8 @@
-"""What the log is told of an attempt, and when.
+"""What is reported of an attempt to the log, and when.
 
-Jobs that start and end within a moment are told with the order's end, so that a short order costs
-one claim and one Done.  Whatever is untold for longer is told as it stands then.  A report that
-did not arrive needs no second try of its own: the next one tells the same and more.
+Jobs that start and end within a moment are reported with the order's end, so that a short order costs
+one claim and one Done.  Whatever is unreported for longer is reported as it is then.  A report that
+did not arrive needs no second try of its own: the next one says the same and more.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from muster.agent.attempt import Attempt, Interrupted, Why
+from muster.agent.hold import Hold
 from muster.agent.workshop import write
 from muster.blueprints.task import Suspended
 from muster.mesh import records
@@ -23,71 +24,76 @@ from muster.mesh.model import Job, OrderState
 from muster.mesh.service import Service
 
 COALESCE: Final = 0.25
-"""Seconds for which a change may stay untold."""
+"""Seconds for which a change may stay unreported."""
 
-TICK: Final = 0.1
+CHECK_INTERVAL: Final = 0.1
 
 
-class Teller(Service):
-    """Tells the changes of all running attempts: one loop for all of them."""
+class Reporter(Service):
+    """Reports the changes of all running attempts: one loop for all of them."""
 
-    def __init__(self, attempts: dict[str, Attempt]) -> None:
+    def __init__(self, holds: dict[str, Hold]) -> None:
         super().__init__()
-        self._attempts = attempts
+        self._holds = holds
 
     async def run(self) -> None:
-        """Look, until cancelled."""
+        """Check, until cancelled."""
         loop = asyncio.get_running_loop()
         self.ready.set()
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(CHECK_INTERVAL)
             before = loop.time() - COALESCE
-            for attempt in self._attempts.values():
-                if attempt.untold and attempt.told is None and attempt.changed_at < before and attempt.is_ours:
-                    begin(attempt)
+            for hold in self._holds.values():
+                if (attempt := hold.attempt) is not None and _is_due(attempt, before):
+                    send(attempt)
 
 
-def begin(attempt: Attempt) -> None:
-    """Send all that is untold, without waiting."""
+def _is_due(attempt: Attempt, before: float) -> bool:
+    return bool(attempt.unreported) and attempt.report is None and attempt.changed_at < before and attempt.is_ours
+
+
+def send(attempt: Attempt) -> None:
+    """Send all that is unreported, without waiting."""
     shop, packet = attempt.shop, attempt.packet
-    jobs = tuple(attempt.untold.values())
-    record = records.Reported(order=packet.order, attempt=packet.attempt, jobs=jobs)
+    changed = tuple(attempt.unreported.values())
+    record = records.Reported(order=packet.order, attempt=packet.attempt, jobs=changed)
     attempt.changed_at = asyncio.get_running_loop().time()  # if it fails, the next try is a moment away
     try:
-        told = shop.publisher.send(records.subject(record, attempt.assignment.element), records.encode(record))
+        attempt.report = shop.publisher.send(
+            records.subject(record, attempt.assignment.element), records.encode(record)
+        )
     except UnavailableError:
         return
-    attempt.told = told
 
     def answered(future: asyncio.Future[PubAck]) -> None:
-        attempt.told = None
+        attempt.report = None
         if not future.cancelled() and future.exception() is None:
-            arrived(attempt, jobs)
+            arrived(attempt, changed)
 
-    told.add_done_callback(answered)
-
-
-def arrived(attempt: Attempt, jobs: tuple[Job, ...]) -> None:
-    """The log knows these; what has changed since stays untold."""
-    for job in jobs:
-        if attempt.untold.get(job.name) is job:
-            del attempt.untold[job.name]
+    attempt.report.add_done_callback(answered)
 
 
-async def tell(attempt: Attempt) -> bool:
-    """Tell all that is untold, and wait until it is on the log; False if we may not go on."""
-    jobs = tuple(attempt.untold.values())
-    record = records.Reported(order=attempt.packet.order, attempt=attempt.packet.attempt, jobs=jobs)
+def arrived(attempt: Attempt, changed: tuple[Job, ...]) -> None:
+    """The log knows these; what has changed since stays unreported."""
+    for job in changed:
+        if attempt.unreported.get(job.name) is job:
+            del attempt.unreported[job.name]
+
+
+async def jobs(attempt: Attempt) -> bool:
+    """Report all that is unreported, and wait until it is on the log; False if the attempt must stop."""
+    changed = tuple(attempt.unreported.values())
+    record = records.Reported(order=attempt.packet.order, attempt=attempt.packet.attempt, jobs=changed)
     return await _write(attempt, record)
 
 
 async def suspended(attempt: Attempt, way: Suspended) -> bool:
-    """Tell that the order waits; False if we may not report any more."""
+    """Report that the order waits; False if the attempt may not report any more."""
     packet = attempt.packet
     record = records.Suspended(
         order=packet.order,
         attempt=packet.attempt,
-        jobs=tuple(attempt.untold.values()),
+        jobs=tuple(attempt.unreported.values()),
         until=way.until,
         children=way.children,
         orders=way.orders,
@@ -98,14 +104,14 @@ async def suspended(attempt: Attempt, way: Suspended) -> bool:
 
 
 async def done(attempt: Attempt, state: OrderState, reason: str) -> bool:
-    """Tell the end; False if we may not report any more."""
+    """Report the end; False if the attempt may not report any more."""
     packet = attempt.packet
     record = records.Done(
         order=packet.order,
         attempt=packet.attempt,
         state=state,
         reason=reason,
-        jobs=tuple(attempt.untold.values()),
+        jobs=tuple(attempt.unreported.values()),
         outputs=attempt.collected(),
     )
     try:

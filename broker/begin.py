@@ -29,6 +29,7 @@ from muster.broker.state.machine import State
 from muster.broker.state.order import was_begun
 from muster.broker.state.shelves import element_shelf
 from muster.broker.storage import note
+from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, Publisher
 from muster.mesh.model import Order
@@ -138,7 +139,7 @@ class Beginnings(Service):
 
 def _lent(order: Order) -> tuple[str, bytes, dict[str, str]]:
     message = replace(packet(order), attempt=order.attempt, rev=0)
-    return *addressed(order, message), {MSG_ID: f"{order.id}.lent"}
+    return *addressed(order, message), {MSG_ID: names.lease_message_id(order.id)}
 
 
 def _where(record: Created | Fired, state: State) -> tuple[str, str] | None:

@@ -142,6 +142,11 @@ def work_element(element: str) -> str:
     return f"muster.work.element.{token(element)}"
 
 
+def lease_message_id(order: str) -> str:
+    """The id of the message on `work_element` that carries the lease of a direct start, whoever publishes it."""
+    return f"{order}.lent"
+
+
 def work_pool(pool: str) -> str:
     """Orders released to whichever member of a pool is free."""
     return f"muster.work.pool.{token(pool)}"

@@ -23,7 +23,7 @@ from tests.kit.waiting import deadline
 RunAgent = Callable[..., AbstractAsyncContextManager[asyncio.Event]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
     """An agent's own."""
     policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,11 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from muster.agent.claim import SEQUENCE
 from muster.agent.lease import now
 from muster.agent.settings import AgentSettings
+from muster.agent.start import SEQUENCE
 from muster.mesh import names, records
 from muster.mesh.connection import settled
+from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.model import JobState, OrderState, Packet
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
@@ -219,12 +222,24 @@ class TestTheLease:
             assert (await broker.done(packet.order)).attempt == 1
             assert not broker.resumes
 
-    async def test_without_a_message_it_is_given_up_in_time(
-        self, broker: StandIn, agent: asyncio.Event, tmp_path: Path
+    async def test_without_a_broker_it_goes_on(self, broker: StandIn, agent: asyncio.Event) -> None:
+        """The agent publishes the message that carries the lease itself."""
+        packet = await broker.begin([{"name": "a", "run": "sleep 4"}])
+        assert (await broker.done(packet.order)).attempt == 1
+        await broker.settled()
+        assert not broker.resumes
+
+    async def test_cut_off_it_is_given_up_in_time(
+        self, broker: StandIn, agent: asyncio.Event, own_nats: EmbeddedNats, tmp_path: Path
     ) -> None:
         packet = await broker.begin([{"name": "a", "run": f"echo $$ > {tmp_path}/pid; sleep 300"}])
         pid = await pid_in(tmp_path / "pid")
-        await eventually(lambda: not is_running(pid), within=5)
+        assert own_nats.pid is not None
+        os.kill(own_nats.pid, signal.SIGSTOP)
+        try:
+            await eventually(lambda: not is_running(pid), within=5)
+        finally:
+            os.kill(own_nats.pid, signal.SIGCONT)
         await eventually(lambda: packet.order in [request.order for request in broker.resumes])
         assert not broker.of(packet.order, records.Done)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from muster.agent import orders
+from muster.agent import execute
 from muster.agent.job import _delay
 from muster.agent.settings import AgentSettings
 from muster.blueprints.definition import Retry
@@ -39,13 +39,13 @@ async def test_an_order_on_which_its_agent_keeps_failing_fails(
     async def failing(_: Any) -> Any:
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr(orders, "run", failing)
+    monkeypatch.setattr(execute, "run", failing)
     broker.on_resume = broker.lose
     order = await broker.order([{"name": "a", "uses": "noop"}])
     done = await broker.done(order)
     assert done.state is OrderState.FAILED
     assert "a bug of ours" in done.reason
-    assert len(broker.of(order, records.Claimed)) == orders.MOST_BUGS
+    assert len(broker.of(order, records.Claimed)) == execute.MOST_BUGS
 
 
 NOOP = {"name": "a", "uses": "noop"}
