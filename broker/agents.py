@@ -17,6 +17,7 @@ from muster.broker.means import Means
 from muster.broker.objects import Objects
 from muster.broker.presence import Presences
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, Problem, RefusedError, UnavailableError, VersionError
 from muster.mesh.model import Assignment, JoinRequest, Welcome
 from muster.mesh.version import Speaker, agent_misfit
@@ -45,26 +46,26 @@ class Agents:
             log.warning("agent.refused", element=element, why=why)
         raise VersionError(why)
 
-    async def join(self, request: JoinRequest) -> Welcome:
+    async def join(self, request: JoinRequest, *, by: Caller) -> Welcome:
         """Lets an agent act for an element; one that does not exist becomes a machine of that name."""
         self.must_fit(request.element, request.agent, Speaker(protocol=request.protocol, version=request.version))
-        return Welcome(assignment=await self._joined(request), time=time.time())
+        return Welcome(assignment=await self._joined(request, by), time=time.time())
 
-    async def _joined(self, request: JoinRequest) -> Assignment:
+    async def _joined(self, request: JoinRequest, by: Caller) -> Assignment:
         element = request.element
         if not names.is_name(element):
             problem = Problem(message=f"{element!r} is no name", path="element", hint=names.NAME_RULE)
             raise InvalidError("the element's name is not valid", problem)
         if element not in self._world.fleet.elements:
             manifest = msgspec.json.encode({"kind": "machine", "name": element}).decode()
-            await self._objects.apply(load(manifest), by="agent")
+            await self._objects.apply(load(manifest), by=by)
         self._may_join(request)
         consumer, subject = names.element_consumer(element), names.work_element(element)
         if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
             await consumers.drop(self._client, names.WORK_STREAM, consumer)
         await consumers.create(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
         if self._world.fleet.elements[element].agent != request.agent:
-            joined = records.Joined(element=element, agent=request.agent, place=request.place)
+            joined = records.Joined(element=element, agent=request.agent, place=request.place, by=by)
             accepted(await self._log.append(joined))
         assignment = self._world.fleet.assignment(element)
         if assignment is None:
@@ -90,7 +91,7 @@ class Agents:
         element = self._world.fleet.elements[request.element]
         return element.agent not in {None, request.agent} and bool(request.place) and element.place == request.place
 
-    async def leave(self, request: JoinRequest) -> None:
+    async def leave(self, request: JoinRequest, *, by: Caller) -> None:
         """Lets an agent stop acting for its element."""
-        record = records.Left(element=request.element, agent=request.agent, reason="it said good-bye")
+        record = records.Left(element=request.element, agent=request.agent, reason="it said good-bye", by=by)
         await self._log.append(record)

@@ -9,6 +9,7 @@ from muster.broker.means import Means
 from muster.broker.planning.targets import suggestion
 from muster.broker.state.element import Element
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import NotFoundError
 from muster.mesh.model import Mode
 
@@ -19,7 +20,7 @@ class Elements:
     def __init__(self, means: Means) -> None:
         self._world, self._log, self._query, _ = means
 
-    async def set_mode(self, element: str, mode: Mode, *, by: str) -> dict[str, Any]:
+    async def set_mode(self, element: str, mode: Mode, *, by: Caller) -> dict[str, Any]:
         """Switches an element to another mode, and returns the element.
 
         Raises:
@@ -29,7 +30,7 @@ class Elements:
             accepted(await self._log.append(records.ModeChanged(element=element, mode=mode, by=by)))
         return await self._query.element(element)
 
-    async def set_drained(self, element: str, *, drained: bool, by: str) -> dict[str, Any]:
+    async def set_drained(self, element: str, *, drained: bool, by: Caller) -> dict[str, Any]:
         """Gives an element nothing new, or work again, and returns the element.
 
         Raises:

@@ -16,11 +16,12 @@ from muster.blueprints.provider import Provider, Schedule
 from muster.broker.definitions import definition_of
 from muster.broker.means import Means
 from muster.broker.planning.aims import Aim
-from muster.broker.planning.firing_records import BY, without_event
+from muster.broker.planning.firing_records import trigger_caller, without_event
 from muster.broker.planning.firings import FiringPlans
 from muster.broker.planning.first import Begun
 from muster.broker.state.standing import Pending
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError, UnavailableError
 from muster.mesh.firing import MADE_NOTHING, Definition, DueQuery, DueReply, FireReply, FireRequest, Firing, FiringState
 from muster.mesh.jetstream import LostRaceError
@@ -46,8 +47,12 @@ class Firings:
         self.duplicates = 0
         """Events that had come before."""
 
-    async def fire(self, request: FireRequest, *, by: str = BY) -> FireReply:
+    async def fire(self, request: FireRequest, *, by: Caller | None = None) -> FireReply:
         """Puts a firing on the log, if the event concerns the trigger; it is there when this returns.
+
+        Args:
+            request: the event, and the trigger that it met.
+            by: who fires; the trigger itself by default, whose keys are its provider's.
 
         Raises:
             NotFoundError: no such trigger, or it is disabled.
@@ -57,19 +62,21 @@ class Firings:
         if request.version is not None and request.version != aim.version:
             return FireReply(stale=True)
         request = self._plans.identified(aim, request)
+        scope = "" if by is None else by.scope
+        by = by or trigger_caller(request.trigger)
         attempt = 0
         while True:
-            reply = await self._fired(aim, request, self._ident(request, attempt), by)
+            reply = await self._fired(aim, request, self._ident(request, attempt, scope), by)
             attempt += 1
             may_again = reply.reason == TAKEN or (request.try_again and reply.duplicate and reply.state in MADE_NOTHING)
             if not may_again or attempt >= MAX_ATTEMPTS:
                 return reply
 
-    def _ident(self, request: FireRequest, attempt: int) -> str:
+    def _ident(self, request: FireRequest, attempt: int, scope: str) -> str:
         """The id of a firing: the same for the same event, and the same attempt at it."""
-        return self._ids.firing(request.trigger, request.key, attempt) if request.key else names.new_id()
+        return self._ids.firing(request.trigger, request.key, attempt, scope) if request.key else names.new_id()
 
-    async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: str) -> FireReply:
+    async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> FireReply:
         standing = self._world.triggers.standings.get(request.trigger)
         if standing is not None and standing.last_firing == ident:
             return await self._duplicate(ident)
@@ -87,7 +94,7 @@ class Firings:
         firing = changes.firings.get(ident)
         return await self._duplicate(ident) if firing is None else _reply(firing)
 
-    def _planned(self, aim: Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+    def _planned(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> records.Fired | str:
         try:
             return self._plans.plan(aim, request, ident, by)
         except Exception as error:  # noqa: BLE001 - a bug that some event brings to light must not lose the event
@@ -103,7 +110,7 @@ class Firings:
             return record
         return self._plans.unsettled(trigger, pending, "its orders are more than the log takes")
 
-    async def fire_by_hand(self, trigger: str, body: Any, *, by: str, key: str | None = None) -> FireReply:
+    async def fire_by_hand(self, trigger: str, body: Any, *, by: Caller, key: str | None = None) -> FireReply:
         """Fires a trigger without its provider; `body` is what the event has as its body."""
         aim = self._plans.aim(trigger)
         now = datetime.now(UTC)

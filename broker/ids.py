@@ -34,13 +34,26 @@ class Ids:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def firing(self, trigger: str, key: str, attempt: int = 0) -> str:
-        """The id of a firing: the same for the same event, and the same attempt at it."""
-        return self._id("firing", str(attempt), trigger, key)
+    def firing(self, trigger: str, key: str, attempt: int = 0, scope: str = "") -> str:
+        """Returns the id of a firing: the same for the same event, and the same attempt at it.
 
-    def order(self, key: str, place: int) -> str:
-        """The id of one of the orders that a request with an idempotency key makes; the key may be a firing's id."""
-        return self._id("request", key, str(place))
+        Args:
+            trigger: which.
+            key: what tells one event from another.
+            attempt: how many firings of the event made no orders.
+            scope: whose key it is, if not a provider's.
+        """
+        return self._id(*_named("firing", scope), str(attempt), trigger, key)
+
+    def order(self, key: str, place: int, scope: str = "") -> str:
+        """Returns the id of the nth order that a request with an idempotency key makes.
+
+        Args:
+            key: the request's.
+            place: which of its orders.
+            scope: whose key it is (`Caller.scope`): the same key of two callers makes two requests.
+        """
+        return self._id(*_named("request", scope), key, str(place))
 
     def announced(self, name: str, key: str) -> str:
         """The id of an event that somebody announced by name."""
@@ -50,6 +63,11 @@ class Ids:
         return names.written_id(
             hmac.digest(self._secret, "\n".join(parts).encode(errors="surrogatepass"), hashlib.sha256)
         )
+
+
+def _named(what: str, scope: str) -> tuple[str, ...]:
+    """How the text starts that an id is made of; no key can make one scope look like another."""
+    return (f"{what} of", scope) if scope else (what,)
 
 
 async def load(js: JetStreamContext) -> Ids:

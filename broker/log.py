@@ -241,12 +241,17 @@ def _told(found: RawStreamMsg) -> dict[str, Any]:
     subject, data = str(found.subject), found.data or b""
     record, place = records.decode(subject, data)
     time = found.headers.get("Nats-Time-Stamp") if found.headers else None
+    said = {"error": record} if isinstance(record, str) else msgspec.json.decode(data)
+    caller = None if isinstance(record, str) or place is None else records.caller_of(record, place.actor)
+    if "by" in said:
+        said["by"] = str(caller)
     return {
         "seq": found.seq,
         "time": found.time or time,
         "type": "unknown" if isinstance(record, str) else str(type(record).__struct_config__.tag),
         "actor": place.actor if place else "",
-        "data": {"error": record} if isinstance(record, str) else msgspec.json.decode(data),
+        "caller": msgspec.to_builtins(caller) if caller is not None else {},
+        "data": said,
     }
 
 

@@ -17,6 +17,7 @@ from muster.broker.means import Means
 from muster.broker.planning.targets import suggestion
 from muster.broker.settings import check_possible
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError
 from muster.mesh.model import Wire
 from muster.mesh.settings import MAX_BODY
@@ -41,7 +42,7 @@ class Objects:
         self._client = client
         self._store = store
 
-    async def apply(self, loaded: list[Loaded], *, by: str, dry_run: bool = False) -> list[ObjectChange]:
+    async def apply(self, loaded: list[Loaded], *, by: Caller, dry_run: bool = False) -> list[ObjectChange]:
         """Creates or changes objects: all or nothing, in one record.
 
         Raises:
@@ -67,7 +68,7 @@ class Objects:
         accepted(await self._log.append(record))
         return changes
 
-    async def delete(self, kind: str, name: str, *, by: str) -> None:
+    async def delete(self, kind: str, name: str, *, by: Caller) -> None:
         """Deletes an object.
 
         Raises:

@@ -22,6 +22,7 @@ from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
 from muster.broker.storage import note
 from muster.mesh import names, records
+from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
 from muster.mesh.model import FINAL_STATES, Control, Order, OrderState, Packet
@@ -205,7 +206,9 @@ class Offers(Service):
         """An order that is to stop: its agent must be told, and so must its children."""
         for child, known in order.children.items():
             if known.state not in FINAL_STATES and known.state is not OrderState.CANCELLING:
-                await self._append(records.CancelRequested(order=child, by=f"order {order.id}"))
+                await self._append(
+                    records.CancelRequested(order=child, by=Caller(kind=CallerKind.ORDER, name=order.id))
+                )
         if is_held(order) and order.element is not None:
             self._tell_to_stop(order.id, order.element)
 

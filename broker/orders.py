@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from muster.broker.accepted import accepted
@@ -17,9 +19,13 @@ from muster.broker.state.changes import Changes
 from muster.broker.state.order import as_child, is_held, was_begun
 from muster.broker.state.table import TABLE, WAITING
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import ForbiddenError, MusterError, NotFoundError, RefusedError, UnavailableError
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
+
+IdOf = Callable[[int], str]
+"""Gives the id of the nth order of a request."""
 
 _WAITS: Final = frozenset({OrderState.QUEUED, OrderState.OFFERED, OrderState.SUSPENDED})
 
@@ -31,7 +37,7 @@ class Orders:
         self._world, self._log, self._query, self._ids = means
         self._blueprints, self._store, self._begun = blueprints, store, begun
 
-    async def create(self, request: OrderRequest, *, by: str, key: str | None = None) -> list[Order]:
+    async def create(self, request: OrderRequest, *, by: Caller, key: str | None = None) -> list[Order]:
         """Makes the orders that a request asks for: all of them, or none.
 
         Args:
@@ -45,60 +51,62 @@ class Orders:
             RefusedError: nothing matches, too many elements match, or the parent has ended.
             UnavailableError: the log cannot be reached.
         """
-        if request.parent is not None and request.parent not in self._world.orders:
-            await self._query.read_up_to(request.parent)  # another broker may have made it just now
-        if key is not None:
-            return await self._create_once(request, by, key)
-        return await self._write(self._plan(request, by, None))
+        return await self._create(request, by, key, by.scope)
 
-    async def create_children(self, request: OrderRequest, element: str, *, by: str, key: str | None) -> list[Order]:
-        """Makes child orders of an order that an element runs.
+    async def create_children(self, request: OrderRequest, *, by: Caller, key: str | None) -> list[Order]:
+        """Makes child orders of an order that the caller's element runs.
+
+        Its keys are the parent's: whichever element runs that next finds the same orders by them.
 
         Raises:
             ForbiddenError: the element does not run their parent; and what `create` raises.
         """
-        parent = request.parent or ""
+        element, parent = by.name, request.parent or ""
         if not self._runs(element, parent):  # it may have claimed it before we have read of that
             await self._query.read_up_to(parent)
             if not self._runs(element, parent):
                 which = f"the parent order {parent}" if parent else "any order: the request names no parent"
                 raise ForbiddenError(f"{element} does not run {which}")
-        return await self.create(request, by=by, key=key)
+        return await self._create(request, by, key, f"order {parent}")
 
     def _runs(self, element: str, ident: str) -> bool:
         order = self._world.orders.get(ident)
         return order is not None and order.element == element and is_held(order)
 
-    async def _create_once(self, request: OrderRequest, by: str, key: str) -> list[Order]:
-        """What the key made the first time is the answer, whatever the request would make by now."""
+    async def _create(self, request: OrderRequest, by: Caller, key: str | None, scope: str) -> list[Order]:
+        if request.parent is not None and request.parent not in self._world.orders:
+            await self._query.read_up_to(request.parent)  # another broker may have made it just now
+        if key is not None:
+            return await self._create_once(request, by, partial(self._ids.order, key, scope=scope))
+        return await self._write(self._plan(request, by, _new_id))
+
+    async def _create_once(self, request: OrderRequest, by: Caller, id_of: IdOf) -> list[Order]:
+        """What a key made the first time is the answer, whatever the request would make by now."""
         try:
-            return await self._write(self._plan(request, by, key), expect=0)
+            return await self._write(self._plan(request, by, id_of), expect=0)
         except LostRaceError:
-            has_read = await self._query.read_up_to(self._ids.order(key, 0))
-            if made := await self._made(key):
+            has_read = await self._query.read_up_to(id_of(0))
+            if made := await self._made(id_of):
                 return made
             if has_read:
                 raise RefusedError("something else stands on the log where its orders would; use another key") from None
             raise UnavailableError("its orders are on the log, but this broker has not read so far") from None
         except MusterError:
-            if made := await self._made(key):
+            if made := await self._made(id_of):
                 return made
             raise
 
-    async def _made(self, key: str) -> list[Order]:
+    async def _made(self, id_of: IdOf) -> list[Order]:
         """The orders that a key has made."""
         made: list[Order] = []
         while True:
             try:
-                made.append(await self._query.order(self._ids.order(key, len(made))))
+                made.append(await self._query.order(id_of(len(made))))
             except NotFoundError:
                 return made
 
-    def _plan(self, request: OrderRequest, by: str, key: str | None) -> list[records.Created]:
-        def ident(place: int) -> str:
-            return names.new_id() if key is None else self._ids.order(key, place)
-
-        return plan_orders(self._world, self._blueprints, request, by=by, id_of=ident)
+    def _plan(self, request: OrderRequest, by: Caller, id_of: IdOf) -> list[records.Created]:
+        return plan_orders(self._world, self._blueprints, request, by=by, id_of=id_of)
 
     async def _write(self, planned: Sequence[records.Created], expect: int | None = None) -> list[Order]:
         created = [self._begun(record) for record in planned]
@@ -107,7 +115,7 @@ class Orders:
         outcomes = await self._log.append_all(created, expect=expect)
         return [_order(changes, record.order) for changes, record in zip(outcomes, created, strict=True)]
 
-    async def preview(self, request: OrderRequest) -> list[dict[str, Any]]:
+    async def preview(self, request: OrderRequest, *, by: Caller) -> list[dict[str, Any]]:
         """Returns what `create` would make, without making it."""
         return [
             {
@@ -119,31 +127,31 @@ class Orders:
                 "inputs": record.inputs,
                 "sources": record.sources,
             }
-            for record in self._plan(request, "preview", None)
+            for record in self._plan(request, by, _new_id)
         ]
 
-    async def cancel(self, order: str, *, by: str, key: str | None = None) -> Order:
+    async def cancel(self, order: str, *, by: Caller, key: str | None = None) -> Order:
         """Stops an order; a running one is `cancelling` until its agent has stopped it.
 
         Raises:
             RefusedError: it has ended already, or is being cancelled; not so if that was asked for with the same key.
         """
         found = await self._query.order(order)
-        if key is not None and await self._was_asked(records.CancelRequested, found.id, key):
+        if key is not None and await self._was_asked(records.CancelRequested, found.id, key, by):
             return found
         if found.is_final:
             raise RefusedError(f"order {found.id} is {found.state} already; there is nothing to cancel")
         changes = await self._log.append(records.CancelRequested(order=found.id, by=by, key=key or ""))
         return _order(changes, found.id)
 
-    async def retry(self, order: str, *, by: str, key: str | None = None) -> Order:
+    async def retry(self, order: str, *, by: Caller, key: str | None = None) -> Order:
         """Continues a failed or cancelled order at its first unfinished task.
 
         Raises:
             RefusedError: it is open, or it finished; not so if this was asked for with the same key.
         """
         found = await self._query.order(order)
-        if key is not None and await self._was_asked(records.Retried, found.id, key):
+        if key is not None and await self._was_asked(records.Retried, found.id, key, by):
             return found
         if not found.is_final:
             raise RefusedError(f"order {found.id} is {found.state}; only a failed or cancelled order can be retried")
@@ -160,17 +168,20 @@ class Orders:
         try:
             changes = await self._log.append(record, expect=await self._log.last_of(found.id))
         except LostRaceError:
-            if key is not None and await self._was_asked(records.Retried, found.id, key):
+            if key is not None and await self._was_asked(records.Retried, found.id, key, by):
                 return await self._query.order(found.id)
             raise RefusedError(f"somebody else changed order {found.id} just now; look at it again") from None
         return _order(changes, found.id)
 
-    async def _was_asked(self, what: type[records.OrderRecord], order: str, key: str) -> bool:
-        """Whether the log has such a record about the order with this key."""
-        asked = what.__struct_config__.tag, key
-        return any((it["type"], it["data"].get("key")) == asked for it in await self._log.records_of("order", order))
+    async def _was_asked(self, what: type[records.OrderRecord], order: str, key: str, by: Caller) -> bool:
+        """Whether the log has such a record about the order with this caller's key."""
+        asked = what.__struct_config__.tag, key, by.scope
+        return any(
+            (it["type"], it["data"].get("key"), msgspec.convert(it["caller"], Caller).scope) == asked
+            for it in await self._log.records_of("order", order)
+        )
 
-    async def resume(self, request: ResumeRequest) -> ResumeReply:
+    async def resume(self, request: ResumeRequest, *, by: Caller) -> ResumeReply:
         """Answers an agent whose claim was refused, or that gave an order up: its copy is stale.
 
         Every change of an offered order publishes a fresh copy, so this one can always be dropped.  If the
@@ -187,7 +198,7 @@ class Orders:
                 gone = order.agent != request.agent
                 reason = f"the agent on {order.element} {'is gone' if gone else 'gave it up'}"
                 lost = records.Lost(
-                    order=order.id, attempt=order.attempt, reason=reason, ran=gone or not request.declined
+                    order=order.id, attempt=order.attempt, reason=reason, ran=gone or not request.declined, by=by
                 )
                 await self._log.append(lost)
         return ResumeReply(drop=True)
@@ -205,6 +216,10 @@ class Orders:
             ],
             "history": await self._query.history(found),
         }
+
+
+def _new_id(_: int) -> str:
+    return names.new_id()
 
 
 def _order(changes: Changes, ident: str) -> Order:

@@ -101,7 +101,7 @@ class MeshSettings(Service):
             UnavailableError: the log does not take them.
         """
         if self.current is None:
-            record = Applied(id=SEED, manifests=(self._seed(found),), by="muster")
+            record = Applied(id=SEED, manifests=(self._seed(found),))
             with suppress(LostRaceError):
                 await appender.append(record, expect=0)
         for warning in self._differences():

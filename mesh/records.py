@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from muster.mesh import names
+from muster.mesh.caller import BROKER, Caller, CallerKind
 from muster.mesh.errors import MALFORMED
 from muster.mesh.model import Digest, Job, Moment, Name, Order, OrderState, PoolName, Wire
 from muster.mesh.nesting import WRAPPED, check_levels
@@ -20,12 +21,17 @@ NOTHING: Final = msgspec.Raw(b"{}")
 
 
 class Record(Wire, omit_defaults=True, tag_field="type"):
-    """Base of all records."""
+    """Base of all records.
+
+    They say `kw_only` themselves because mypy does not see that `Wire` makes them so.
+    """
 
     kind: ClassVar[str]
     """The subject's third token: what the record is about."""
     by_element: ClassVar[bool] = False
     """Written by the element that holds the order; all others are the broker's."""
+    by: Caller = BROKER
+    """Who caused it.  Of a record that an element writes, the subject's actor says it: see `caller_of`."""
 
     @property
     def about(self) -> str:
@@ -38,7 +44,7 @@ class Record(Wire, omit_defaults=True, tag_field="type"):
         return ""
 
 
-class OrderRecord(Record):
+class OrderRecord(Record, kw_only=True):
     """Base of what happens to one order."""
 
     kind = "order"
@@ -50,13 +56,12 @@ class OrderRecord(Record):
         return self.order
 
 
-class Created(OrderRecord, tag="created"):
+class Created(OrderRecord, tag="created", kw_only=True):
     """An order was accepted.  It is validated and its blueprint version is pinned."""
 
     blueprint: Name
     version: int
     digest: Digest
-    by: str
     element: Name | None = None
     pool: PoolName | None = None
     inputs: dict[str, Any] = {}
@@ -83,11 +88,11 @@ class Created(OrderRecord, tag="created"):
         return self.element or "" if self.agent else ""
 
 
-class Due(OrderRecord, tag="due"):
+class Due(OrderRecord, tag="due", kw_only=True):
     """The time that an order waited for has come (`not_before`, or a suspended task's `until`)."""
 
 
-class Claimed(OrderRecord, tag="claimed"):
+class Claimed(OrderRecord, tag="claimed", kw_only=True):
     """An element took the order and runs it now.  Written by compare-and-set on the order's `rev`."""
 
     by_element = True
@@ -99,7 +104,7 @@ class Claimed(OrderRecord, tag="claimed"):
     sources: dict[str, str] | None = None
 
 
-class Reported(OrderRecord, tag="reported"):
+class Reported(OrderRecord, tag="reported", kw_only=True):
     """Jobs started or ended while the order goes on."""
 
     by_element = True
@@ -107,7 +112,7 @@ class Reported(OrderRecord, tag="reported"):
     jobs: tuple[Job, ...]
 
 
-class Suspended(OrderRecord, tag="suspended"):
+class Suspended(OrderRecord, tag="suspended", kw_only=True):
     """The order waits without holding a slot: until a time, or for its children."""
 
     by_element = True
@@ -123,7 +128,7 @@ class Suspended(OrderRecord, tag="suspended"):
     """Its blueprint has `always`, which has to run should it be cancelled meanwhile; `Created` says so as well."""
 
 
-class Done(OrderRecord, tag="done"):
+class Done(OrderRecord, tag="done", kw_only=True):
     """The attempt ended the order: finished, failed or cancelled."""
 
     by_element = True
@@ -134,7 +139,7 @@ class Done(OrderRecord, tag="done"):
     outputs: dict[str, Any] = {}
 
 
-class Lost(OrderRecord, tag="lost"):
+class Lost(OrderRecord, tag="lost", kw_only=True):
     """The agent that ran this attempt is gone: its lease ran out, or it came back without the work."""
 
     attempt: int
@@ -143,33 +148,31 @@ class Lost(OrderRecord, tag="lost"):
     """Whether the agent may have run any of it; what it declined at once does not count as lost."""
 
 
-class GivenUp(OrderRecord, tag="given_up"):
+class GivenUp(OrderRecord, tag="given_up", kw_only=True):
     """No agent can be given the order, or none has run its clean-up in time: it ends."""
 
     reason: str
 
 
-class CancelRequested(OrderRecord, tag="cancel_requested"):
+class CancelRequested(OrderRecord, tag="cancel_requested", kw_only=True):
     """Somebody wants the order stopped."""
 
-    by: str
     key: str = ""
     """Makes it safe to ask again: the same key, one effect."""
 
 
-class Retried(OrderRecord, tag="retried"):
+class Retried(OrderRecord, tag="retried", kw_only=True):
     """Somebody wants a failed or cancelled order to go on at its first unfinished task.
 
     It carries the order as it ended, because only open orders stay in memory.
     """
 
     snapshot: Order
-    by: str
     key: str = ""
     """As in `CancelRequested`."""
 
 
-class ElementRecord(Record):
+class ElementRecord(Record, kw_only=True):
     """Base of what happens to one element."""
 
     kind = "element"
@@ -181,7 +184,7 @@ class ElementRecord(Record):
         return self.element
 
 
-class Joined(ElementRecord, tag="joined"):
+class Joined(ElementRecord, tag="joined", kw_only=True):
     """An agent acts for the element now: it is online."""
 
     agent: Name
@@ -189,28 +192,26 @@ class Joined(ElementRecord, tag="joined"):
     """Host and state folder of the agent; empty: where the last one was."""
 
 
-class Left(ElementRecord, tag="left"):
+class Left(ElementRecord, tag="left", kw_only=True):
     """Its agent said good-bye, or was not heard of for too long: it is offline."""
 
     agent: Name
     reason: str
 
 
-class ModeChanged(ElementRecord, tag="mode_changed"):
+class ModeChanged(ElementRecord, tag="mode_changed", kw_only=True):
     """The element was switched to another mode."""
 
     mode: str
-    by: str
 
 
-class DrainChanged(ElementRecord, tag="drain_changed"):
+class DrainChanged(ElementRecord, tag="drain_changed", kw_only=True):
     """The element takes nothing new from now on, or takes work again."""
 
     drained: bool
-    by: str
 
 
-class OtherRecord(Record):
+class OtherRecord(Record, kw_only=True):
     """Base of what is about neither an order nor one element; it has an id of its own."""
 
     id: Name
@@ -221,25 +222,23 @@ class OtherRecord(Record):
         return self.id
 
 
-class Applied(OtherRecord, tag="applied"):
+class Applied(OtherRecord, tag="applied", kw_only=True):
     """Manifests were applied: all of them, in one record, or none."""
 
     kind = "objects"
     manifests: tuple[dict[str, Any], ...]
     """Each with `kind` and `name`, validated before it was written."""
-    by: str
 
 
-class Deleted(OtherRecord, tag="deleted"):
+class Deleted(OtherRecord, tag="deleted", kw_only=True):
     """An object was deleted."""
 
     kind = "objects"
     object_kind: Name
     name: Name
-    by: str
 
 
-class Rejected(OtherRecord, tag="rejected"):
+class Rejected(OtherRecord, tag="rejected", kw_only=True):
     """A message on the inbox could not be used; it is kept here with the reason."""
 
     kind = "inbox"
@@ -249,7 +248,7 @@ class Rejected(OtherRecord, tag="rejected"):
     """The message's start, as text."""
 
 
-class Announced(OtherRecord, tag="announced"):
+class Announced(OtherRecord, tag="announced", kw_only=True):
     """Somebody told of something by name, on `muster.inbox.events.<name>`."""
 
     kind = "inbox"
@@ -272,7 +271,7 @@ class Planned(Wire, omit_defaults=True):
     """What the trigger's `key` gave for its item; None: as the firing."""
 
 
-class Fired(OtherRecord, tag="fired"):
+class Fired(OtherRecord, tag="fired", kw_only=True):
     """A trigger went off.  The record makes the firing's orders itself, so none is without its firing.
 
     It stands where the first of them stands, whether or not there is one: a claim of that order proves it.
@@ -282,7 +281,6 @@ class Fired(OtherRecord, tag="fired"):
     trigger: Name
     version: int
     """The trigger's."""
-    by: str
     event: msgspec.Raw = NOTHING
     """Its JSON, which nobody needs to read here."""
     key: str = ""
@@ -384,6 +382,11 @@ def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
     return _why_not(record, place, on) or record, place
 
 
+def caller_of(record: Record, actor: str) -> Caller:
+    """Returns who caused a record that `actor` has written."""
+    return Caller(kind=CallerKind.AGENT, name=actor) if record.by_element else record.by
+
+
 def _why_not(record: AnyRecord, place: Place, on: str) -> str:
     """Why a record may not stand where it stands; empty if it may."""
     kind, ident, actor, begins_on = place
@@ -393,6 +396,8 @@ def _why_not(record: AnyRecord, place: Place, on: str) -> str:
         return f"a {type(record).__name__} record about {record.about!r} may not stand on {on}"
     if record.by_element == (actor == names.BROKER):
         return f"{actor!r} may not write a {type(record).__name__} record"
+    if record.by_element and record.by is not BROKER:
+        return f"{actor!r} may not say who else has written its {type(record).__name__} record"
     if type(record) is Claimed and record.element != actor:
         return f"{actor!r} may not claim for {record.element!r}"
     return ""

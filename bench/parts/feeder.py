@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from bench.parts.part import Settings, run, started, tell
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.jetstream import PubAck, Publisher
 from muster.mesh.model import Job, JobState, OrderState
@@ -31,7 +32,12 @@ def life(settings: Feeder, number: int) -> list[tuple[str, bytes]]:
     now = datetime.now(UTC)
     job = Job(name="nothing", state=JobState.FINISHED, started_at=now, finished_at=now)
     created = records.Created(
-        order=order, blueprint=settings.blueprint, version=1, digest=settings.digest, by="bench", element=element
+        order=order,
+        blueprint=settings.blueprint,
+        version=1,
+        digest=settings.digest,
+        by=Caller(name="bench"),
+        element=element,
     )
     claimed = records.Claimed(order=order, attempt=1, element=element, agent="bench")
     done = records.Done(order=order, attempt=1, state=OrderState.FINISHED, jobs=(job,))

@@ -12,9 +12,10 @@ from nats.aio.msg import Msg
 
 from muster.broker.api.context import Api, idempotency_key
 from muster.broker.api.decode import decode
-from muster.broker.api.endpoint import BY, Endpoint, endpoint
+from muster.broker.api.endpoint import Endpoint, endpoint
 from muster.broker.api.views import OrdersView
 from muster.mesh import names
+from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.errors import MALFORMED, ForbiddenError, InvalidError
 from muster.mesh.jetstream import MSG_ID
 from muster.mesh.model import JoinRequest, Order, OrderRequest, ResumeReply, ResumeRequest, Welcome, Wire
@@ -34,15 +35,19 @@ class _Asker(msgspec.Struct, frozen=True):
     agent: str = ""
 
 
-def _asker(request: Msg, element: str) -> str:
-    """The element by whose subject it is asked.
+def _caller(request: Msg) -> Caller:
+    return Caller(kind=CallerKind.AGENT, name=names.agent_of(request.subject), door="nats")
+
+
+def _asker(request: Msg, element: str) -> Caller:
+    """The agent that asks: the subject says which.
 
     Raises:
-        ForbiddenError: the body names another one.
+        ForbiddenError: the body names another element.
     """
-    asker = names.agent_of(request.subject)
-    if element != asker:
-        raise ForbiddenError(f"the agent of {asker} may not ask for {element}")
+    asker = _caller(request)
+    if element != asker.name:
+        raise ForbiddenError(f"the agent of {asker.name} may not ask for {element}")
     return asker
 
 
@@ -50,8 +55,7 @@ async def join(api: Api, request: Msg) -> Welcome:
     """An agent acts for its element from now on."""
     _must_fit(api, request)
     wanted = decode(JoinRequest, request.data)
-    _asker(request, wanted.element)
-    return await api.commands.agents.join(wanted)
+    return await api.commands.agents.join(wanted, by=_asker(request, wanted.element))
 
 
 async def join_of_before(api: Api, request: Msg) -> Welcome:
@@ -72,23 +76,21 @@ def _must_fit(api: Api, request: Msg) -> None:
 async def leave(api: Api, request: Msg) -> Gone:
     """An agent does not act for its element any more."""
     wanted = decode(JoinRequest, request.data)
-    _asker(request, wanted.element)
-    await api.commands.agents.leave(wanted)
+    await api.commands.agents.leave(wanted, by=_asker(request, wanted.element))
     return Gone()
 
 
 async def resume(api: Api, request: Msg) -> ResumeReply:
     """An agent whose claim was refused, or that gives an order up, asks what to do."""
     wanted = decode(ResumeRequest, request.data)
-    _asker(request, wanted.element)
-    return await api.commands.orders.resume(wanted)
+    return await api.commands.orders.resume(wanted, by=_asker(request, wanted.element))
 
 
 async def create(api: Api, request: Msg) -> list[Order]:
     """Make child orders of an order that the asker's element runs."""
     wanted = decode(OrderRequest, request.data)
     key = idempotency_key((request.headers or {}).get(MSG_ID))
-    return await api.commands.orders.create_children(wanted, names.agent_of(request.subject), by=BY, key=key)
+    return await api.commands.orders.create_children(wanted, by=_caller(request), key=key)
 
 
 def _view(orders: list[Order]) -> OrdersView:

@@ -10,9 +10,10 @@ from nats.aio.msg import Msg
 
 from muster.broker.api.context import Api
 from muster.mesh import names
+from muster.mesh.caller import Caller
 
-BY: Final = "nats"
-"""Who made it, until there are users."""
+BY: Final = Caller(door="nats")
+"""Who asks, until there are users: whoever has the token."""
 
 Handle = Callable[[Api, Msg], Awaitable[Any]]
 

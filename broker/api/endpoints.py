@@ -102,7 +102,7 @@ def orders_view(orders: list[Order]) -> OrdersView:
 
 async def preview_orders(api: Api, request: Msg) -> Preview:
     """What `create` would make."""
-    return Preview(orders=await api.commands.orders.preview(decode(OrderRequest, request.data)))
+    return Preview(orders=await api.commands.orders.preview(decode(OrderRequest, request.data), by=BY))
 
 
 async def get_order(api: Api, request: Msg) -> Order:

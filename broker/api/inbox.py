@@ -22,6 +22,7 @@ from muster.broker.api.context import idempotency_key
 from muster.broker.api.decode import decode, value
 from muster.broker.commands import Commands
 from muster.mesh import jetstream, names
+from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnreachableError
 from muster.mesh.jetstream import Puller
 from muster.mesh.model import OrderRequest
@@ -37,7 +38,7 @@ AGAIN: Final = timedelta(seconds=2)
 
 ACK_WAIT: Final = timedelta(seconds=30)
 
-BY: Final = "inbox"
+BY: Final = Caller(door="inbox")
 
 TRIES: Final = 5
 """Times that a message may bring a bug to light before it is kept with that as the reason."""

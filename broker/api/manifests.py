@@ -9,6 +9,7 @@ import msgspec
 from muster.blueprints.manifest import Loaded, load
 from muster.broker.api.decode import decode
 from muster.broker.objects import ObjectChange, Objects
+from muster.mesh.caller import Caller
 from muster.mesh.errors import MALFORMED, InvalidError, Problem, UsageError
 from muster.mesh.model import Wire
 from muster.mesh.nesting import TOO_DEEP, check_levels
@@ -97,7 +98,7 @@ def _load_all(given: Files) -> list[Loaded]:
     return loaded
 
 
-async def apply(objects: Objects, given: Files, by: str) -> Changes:
+async def apply(objects: Objects, given: Files, by: Caller) -> Changes:
     """Apply all manifests of all files, or tell what that would do."""
     loaded = await load_all(given)
     if not loaded:

@@ -24,10 +24,11 @@ from muster.broker.api.context import (
 from muster.broker.api.decode import decode
 from muster.broker.api.views import JobListing, Listing, OrderListing, OrdersView, Preview
 from muster.broker.query import OrderFilter
+from muster.mesh.caller import Caller
 from muster.mesh.model import Order, OrderRequest, OrderState
 
-BY = "http"
-"""Who made it, until there are users."""
+BY = Caller(door="http")
+"""Who asks, until there are users: whoever has the token."""
 
 IdempotencyKey = Annotated[
     str | None,
@@ -55,7 +56,9 @@ async def create_orders(
     """Make work orders."""
     wanted = decode(OrderRequest, await request.body())
     if dry_run:
-        preview: Response[Any] = Response(Preview(orders=await api.commands.orders.preview(wanted)), status_code=200)
+        preview: Response[Any] = Response(
+            Preview(orders=await api.commands.orders.preview(wanted, by=BY)), status_code=200
+        )
         return preview
     orders = await api.commands.orders.create(wanted, by=BY, key=idempotency_key(key))
     return Response(OrdersView(orders=orders), status_code=201)

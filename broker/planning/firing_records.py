@@ -17,14 +17,12 @@ from muster.broker.planning.blueprints import Pinned
 from muster.broker.planning.targets import Target
 from muster.broker.state.standing import Pending
 from muster.mesh import names, records
+from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.canonical import canonical
 from muster.mesh.errors import MusterError, TooLargeError
 from muster.mesh.firing import FireRequest
 
 _encode = msgspec.json.Encoder().encode
-
-BY: Final = "triggers"
-"""By whom firings are that nobody made by hand."""
 
 MAX_REASON: Final = 4000
 
@@ -78,7 +76,12 @@ class Draft:
         return Plan(aim, version, pinned, inputs, sources, tuple(self.orders), group)
 
 
-def firing_record(aim: Aim, request: FireRequest, ident: str, by: str, plan: Plan | None = None) -> records.Fired:
+def trigger_caller(name: str) -> Caller:
+    """Returns by whom firings are that nobody made by hand."""
+    return Caller(kind=CallerKind.TRIGGER, name=name)
+
+
+def firing_record(aim: Aim, request: FireRequest, ident: str, by: Caller, plan: Plan | None = None) -> records.Fired:
     """The record of a firing, with the orders of a plan."""
     bare = records.Fired(
         id=ident,
@@ -119,7 +122,7 @@ def firing_record(aim: Aim, request: FireRequest, ident: str, by: str, plan: Pla
     )
 
 
-def pending_record(aim: Aim, request: FireRequest, ident: str, by: str, group: str | None) -> records.Fired:
+def pending_record(aim: Aim, request: FireRequest, ident: str, by: Caller, group: str | None) -> records.Fired:
     """The first record of a firing whose trigger waits until a burst is over."""
     if aim.burst is None:
         raise AssertionError

@@ -12,7 +12,6 @@ from muster.blueprints.objects.trigger import Trigger
 from muster.broker.planning.aims import Aim, aim_of
 from muster.broker.planning.blueprints import Blueprints, Pinned, resolve_inputs
 from muster.broker.planning.firing_records import (
-    BY,
     Draft,
     Plan,
     firing_record,
@@ -20,6 +19,7 @@ from muster.broker.planning.firing_records import (
     pending_record,
     reason_of,
     settling_record,
+    trigger_caller,
     writable,
 )
 from muster.broker.planning.targets import suggestion
@@ -28,6 +28,7 @@ from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.machine import State
 from muster.broker.state.standing import Pending
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError
 from muster.mesh.firing import FireRequest
 
@@ -96,7 +97,7 @@ class FiringPlans:
             return msgspec.structs.replace(request, rejected=reason_of(error))
         return msgspec.structs.replace(request, key=key)
 
-    def plan(self, aim: Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+    def plan(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> records.Fired | str:
         """Returns the record of a firing, or why the event does not concern the trigger.
 
         An event that cannot become orders gives a record as well, which says why: it is `rejected`.
@@ -111,7 +112,7 @@ class FiringPlans:
             return self.rejected(aim, request, ident, by, reason_of(error))
 
     @staticmethod
-    def rejected(aim: Aim, request: FireRequest, ident: str, by: str, reason: str) -> records.Fired:
+    def rejected(aim: Aim, request: FireRequest, ident: str, by: Caller, reason: str) -> records.Fired:
         """Returns the record of a firing that makes no orders."""
         kept = msgspec.structs.replace(request, event=writable(request.event), rejected=reason)
         return firing_record(aim, kept, ident, by)
@@ -130,15 +131,17 @@ class FiringPlans:
             plan = self._plan(aim, aim.items(request.event))
         except MusterError as error:
             return self.unsettled(trigger, pending, reason_of(error))
-        return settling_record(pending, firing_record(aim, request, pending.id, BY, plan))
+        return settling_record(pending, firing_record(aim, request, pending.id, trigger_caller(trigger), plan))
 
     @staticmethod
     def unsettled(trigger: str, pending: Pending, reason: str) -> records.Fired:
         """Returns the record that ends a pending firing without orders."""
-        bare = records.Fired(id=pending.id, trigger=trigger, version=pending.version, by=BY, depth=pending.depth)
+        bare = records.Fired(
+            id=pending.id, trigger=trigger, version=pending.version, by=trigger_caller(trigger), depth=pending.depth
+        )
         return settling_record(pending, msgspec.structs.replace(bare, rejected=reason))
 
-    def _wanted(self, aim: Aim, request: FireRequest, ident: str, by: str) -> records.Fired | str:
+    def _wanted(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> records.Fired | str:
         """The record of an event that can become orders; or why it does not concern the trigger.
 
         Raises:

@@ -11,6 +11,7 @@ from muster.broker.planning.blueprints import Blueprints, resolve_inputs
 from muster.broker.planning.targets import chosen
 from muster.broker.state.machine import State
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, Problem, RefusedError
 from muster.mesh.model import OrderRequest, OrderState
 from muster.mesh.moment import in_utc
@@ -23,7 +24,7 @@ MAX_DEPTH: Final = 16
 
 
 def plan_orders(
-    world: State, blueprints: Blueprints, request: OrderRequest, *, by: str, id_of: Callable[[int], str]
+    world: State, blueprints: Blueprints, request: OrderRequest, *, by: Caller, id_of: Callable[[int], str]
 ) -> list[records.Created]:
     """Returns a record for each order that a request asks for.
 

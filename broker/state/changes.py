@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from muster.broker.state.order import Refused, Stamp, origin
+from muster.mesh.caller import Caller
 from muster.mesh.events import Event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Job, Order
@@ -39,7 +40,7 @@ class Changes:
         self.queues: set[str] = set()
         """Pools without a name that are used now, or are not any more."""
         self.firings: dict[str, Firing] = {}
-        self.revoked: dict[str, str] = {}
+        self.revoked: dict[str, Caller] = {}
         """Orders that ended by a record which is not about them, and by whom: their copies can still be claimed."""
         self.unclaimed: list[tuple[str, str]] = []
         """Orders and the elements that take their refused claims for granted."""

@@ -15,6 +15,7 @@ from muster.broker.state.bursts import Verdict, forget, keep, lane_in, told
 from muster.broker.state.order import Refused, Stamp
 from muster.broker.state.standing import Pending
 from muster.mesh import records
+from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import Order, OrderState
 
@@ -141,7 +142,7 @@ def _firing(record: records.Fired, verdict: Verdict, stamp: Stamp) -> Firing:
         due=record.due,
         depth=record.depth,
         group=record.group,
-        by=record.by,
+        by=str(record.by),
         event=record.event,
         orders=tuple(planned.id for planned in verdict.orders),
         seq=stamp.seq,
@@ -185,7 +186,7 @@ def _make_room(state: State, trigger: Trigger, lane: str, wanted: int, changes: 
     going_on.sort(key=lambda order: (order.created_at, order.id))
     surplus = max(0, len(going_on) + wanted - (trigger.max_open or 0))
     for order in going_on[:surplus]:
-        state.cancel(order.id, f"trigger {trigger.name}", changes)
+        state.cancel(order.id, Caller(kind=CallerKind.TRIGGER, name=trigger.name), changes)
 
 
 def _is_going_on(order: Order) -> bool:

@@ -21,6 +21,7 @@ from muster.broker.state.shelves import Shelves, element_shelf, pool_shelf
 from muster.broker.state.standing import Standing
 from muster.broker.state.transitions import BEGINNINGS, TRANSITIONS
 from muster.mesh import records
+from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.errors import InvalidError
 from muster.mesh.model import Mode, Order, OrderState
 from muster.mesh.names import is_name
@@ -109,7 +110,7 @@ class State:
         if kind is records.Due and after.awaited:
             for child in after.awaited:
                 if child in after.children:  # an agent may cancel nobody else's
-                    self.cancel(child, f"order {after.id}", changes)
+                    self.cancel(child, Caller(kind=CallerKind.ORDER, name=after.id), changes)
         if kind in _ALSO_TOLD:
             changes.order_event(_ALSO_TOLD[kind], after)
 
@@ -122,7 +123,7 @@ class State:
         if element is not None and element.succeeds == agent:
             self._give_up(self.orders[ident], changes, ran=False)
 
-    def cancel(self, ident: str, by: str, changes: Changes) -> None:
+    def cancel(self, ident: str, by: Caller, changes: Changes) -> None:
         """An order is to stop by a record that is not about it."""
         before = self.orders.get(ident)
         if before is None:
@@ -274,7 +275,7 @@ class State:
             changes.refused = Refused(f"there is no element {record.element}, or no mode {record.mode}")
             return
         after = replace(element, mode=Mode(record.mode))
-        self._stand(element, after, changes, "element.mode", {"mode": record.mode, "by": record.by})
+        self._stand(element, after, changes, "element.mode", {"mode": record.mode, "by": str(record.by)})
 
     def _drain_changed(self, record: records.DrainChanged, changes: Changes) -> None:
         element = self.fleet.elements.get(record.element)
@@ -283,7 +284,7 @@ class State:
             return
         after = replace(element, drained=record.drained)
         kind = "element.drained" if record.drained else "element.undrained"
-        self._stand(element, after, changes, kind, {"by": record.by})
+        self._stand(element, after, changes, kind, {"by": str(record.by)})
 
     def _stand(self, before: Element, after: Element, changes: Changes, kind: str, data: dict[str, Any]) -> None:
         changes.event(kind, after.name, data)
@@ -318,7 +319,7 @@ class State:
             return
         for manifest in record.manifests:
             try:
-                self._apply_one(manifest, record.by, changes)
+                self._apply_one(manifest, str(record.by), changes)
             except InvalidError as error:  # another version of Muster found it right: the others stand
                 changes.refused = Refused(str(error))
 
@@ -401,7 +402,7 @@ class State:
             triggers.deleted(self, name, changes)
         for pool in pools:
             self._release(pool_shelf(pool), changes)
-        changes.event("object.deleted", name, {"kind": kind, "by": record.by})
+        changes.event("object.deleted", name, {"kind": kind, "by": str(record.by)})
 
     def _why_kept(self, kind: str, name: str) -> str:
         """Why an object cannot be deleted; empty if it can."""

@@ -43,7 +43,7 @@ def created(record: records.Created, stamp: Stamp) -> Order:
         state=OrderState.QUEUED,
         inputs=record.inputs,
         sources=record.sources,
-        created_by=record.by,
+        created_by=str(record.by),
         created_at=stamp.time,
         not_before=record.not_before,
         labels=record.labels,

@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, RePublish, RetentionPolicy, S
 
 from muster.blueprints.definition import Blueprint
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.errors import MusterError
 from muster.mesh.model import (
@@ -124,7 +125,7 @@ class StandIn:
         """An order on the log, not released yet."""
         order = names.new_id()
         created = records.Created(
-            order=order, blueprint=blueprint.name, version=1, digest=blueprint.digest(), by="test"
+            order=order, blueprint=blueprint.name, version=1, digest=blueprint.digest(), by=Caller(name="test")
         )
         ack = await self.js.publish(records.subject(created), records.encode(created))
         packet = Packet(
@@ -157,7 +158,7 @@ class StandIn:
             blueprint=blueprint.name,
             version=1,
             digest=blueprint.digest(),
-            by="test",
+            by=Caller(name="test"),
             element="e1",
             agent=heard[0].agent,
             beat=heard[0].at,

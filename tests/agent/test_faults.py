@@ -19,6 +19,7 @@ import pytest
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Job, JobState, OrderState, ResumeRequest
@@ -181,7 +182,7 @@ async def test_a_lost_order_goes_on_with_the_next_attempt(
 async def test_a_claim_that_lost_the_race_is_dropped(broker: StandIn, agent: asyncio.Event) -> None:
     blueprint = await broker.blueprint({"tasks": [{"name": "a", "uses": "noop"}]})
     packet = await broker.create(blueprint, element="e1")
-    cancelled = records.CancelRequested(order=packet.order, by="test")
+    cancelled = records.CancelRequested(order=packet.order, by=Caller(name="test"))
     await broker.js.publish(records.subject(cancelled), records.encode(cancelled))
     await broker.offer(packet)
     await broker.settled()

@@ -13,6 +13,7 @@ import pytest_asyncio
 from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
+from muster.mesh.caller import Caller
 from tests.kit.servers import Nats
 
 MANIFESTS = """
@@ -54,5 +55,5 @@ async def broker(fresh_nats: Nats, tmp_path: Path, lease: timedelta) -> AsyncIte
         running = Broker(settings)
         await running.start(stack)
         assert running.leader.leads
-        await running.commands.objects.apply(load(MANIFESTS), by="test")
+        await running.commands.objects.apply(load(MANIFESTS), by=Caller(name="test"))
         yield running

@@ -12,12 +12,13 @@ from muster.broker.state.element import StoredObject
 from muster.broker.state.kept import Kept
 from muster.broker.state.machine import State
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from tests.broker.test_firing_state import Book
 
 
 def apply(book: Book, *manifests: dict[str, Any]) -> Changes:
     """One record with all of them."""
-    return book.write(records.Applied(id="x", manifests=manifests, by="test"))
+    return book.write(records.Applied(id="x", manifests=manifests, by=Caller(name="test")))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_an_object_that_is_made_again_continues_to_count_its_versions() -> None:
     book = Book()
     for color in ("red", "blue"):
         apply(book, {"kind": "profile", "name": "p", "params": {"color": color}})
-    deleted = book.write(records.Deleted(id="y", object_kind="profile", name="p", by="test"))
+    deleted = book.write(records.Deleted(id="y", object_kind="profile", name="p", by=Caller(name="test")))
     assert book.state.fleet.get("profile", "p") is None
     things = [(*key, msgspec.json.encode(thing)) for key, thing in deleted.things.items()]
     kept = Kept(seq=0, time=None, things=things)

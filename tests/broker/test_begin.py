@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from muster.blueprints.manifest import load
 from muster.broker.main import Broker
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, compare_and_set
 from muster.mesh.model import Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
@@ -39,7 +40,7 @@ class Agent:
 
     async def order(self, key: str | None = None) -> Order:
         """An order for e1."""
-        (order,) = await self.broker.commands.orders.create(REQUEST, by="test", key=key)
+        (order,) = await self.broker.commands.orders.create(REQUEST, by=Caller(name="test"), key=key)
         return order
 
     async def done(self, order: Order) -> None:
@@ -122,7 +123,7 @@ async def test_no_order_begins_on_an_agent_without_a_clock(broker: Broker, agent
 
 
 async def test_of_many_at_once_as_many_begin_as_there_are_slots(broker: Broker, agent: Agent) -> None:
-    await broker.commands.objects.apply(load("{kind: machine, name: e1, slots: 4}"), by="test")
+    await broker.commands.objects.apply(load("{kind: machine, name: e1, slots: 4}"), by=Caller(name="test"))
     made = await asyncio.gather(*(agent.order() for _ in range(10)))
     assert [order.state for order in made] == [OrderState.RUNNING] * 4 + [OrderState.OFFERED] * 6
     assert {json(await agent.begun.get()).about for _ in range(4)} == {order.id for order in made[:4]}
@@ -131,7 +132,7 @@ async def test_of_many_at_once_as_many_begin_as_there_are_slots(broker: Broker, 
 
 async def test_what_has_begun_runs_whatever_came_before_it_on_the_log(broker: Broker, agent: Agent) -> None:
     """Its agent has heard so, and knows nothing else."""
-    drained = asyncio.ensure_future(broker.commands.elements.set_drained("e1", drained=True, by="test"))
+    drained = asyncio.ensure_future(broker.commands.elements.set_drained("e1", drained=True, by=Caller(name="test")))
     await asyncio.sleep(0)
     order = await agent.order()
     assert (await drained)["drained"]
@@ -156,7 +157,7 @@ async def test_an_order_of_the_clock_begins_and_one_of_an_event_is_offered(broke
 
 async def test_a_firing_that_has_begun_counts_though_its_trigger_is_gone(broker: Broker, agent: Agent) -> None:
     await asyncio.gather(
-        broker.commands.objects.delete("trigger", "bell", by="test"),
+        broker.commands.objects.delete("trigger", "bell", by=Caller(name="test")),
         broker.commands.firings.fire(
             FireRequest(trigger="bell", event={}, key="tick", due=datetime(2030, 1, 1, tzinfo=UTC))
         ),
@@ -184,7 +185,14 @@ async def test_what_begins_on_a_daemon_that_has_just_been_succeeded_is_offered_a
     await broker.log.append(records.Joined(element="e1", agent="a2", place="here"))
     pinned = broker.state.fleet.stored["blueprint", "nothing"]
     record = records.Created(
-        order="o1", blueprint="nothing", version=pinned.version, digest="d", element="e1", agent="a1", beat=1.0, by="x"
+        order="o1",
+        blueprint="nothing",
+        version=pinned.version,
+        digest="d",
+        element="e1",
+        agent="a1",
+        beat=1.0,
+        by=Caller(name="x"),
     )
     changes = await broker.log.append(record)
     order = changes.orders["o1"]
@@ -195,13 +203,15 @@ async def test_what_begins_on_a_daemon_that_has_just_been_succeeded_is_offered_a
 
 
 async def test_nobody_else_may_write_where_orders_begin(broker: Broker, agent: Agent) -> None:
-    record = records.Created(order="o1", blueprint="nothing", version=1, digest="d", element="e1", agent="a1", by="x")
+    record = records.Created(
+        order="o1", blueprint="nothing", version=1, digest="d", element="e1", agent="a1", by=Caller(name="x")
+    )
     data = records.encode(record)
     right = records.subject(record)
     assert not isinstance(records.decode(right, data)[0], str)
     for wrong in (names.log("order", "o1"), names.log_begun("o1", "e2"), names.log_begun("o2", "e1")):
         assert isinstance(records.decode(wrong, data)[0], str)
-    plain = records.encode(records.Created(order="o1", blueprint="nothing", version=1, digest="d", by="x"))
+    plain = records.encode(records.Created(order="o1", blueprint="nothing", version=1, digest="d", by=Caller(name="x")))
     assert isinstance(records.decode(right, plain)[0], str)
 
 
@@ -225,7 +235,9 @@ class TestOrdersThatLast:
     async def test_an_agent_that_heard_of_nothing_gets_it_anew(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         await work(broker, 1)
-        reply = await broker.commands.orders.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a1"))
+        reply = await broker.commands.orders.resume(
+            ResumeRequest(order=order.id, attempt=1, element="e1", agent="a1"), by=Caller(name="test")
+        )
         assert reply.drop
         _, anew = await work(broker, 2)
         assert (anew.order, anew.attempt) == (order.id, 2)
@@ -236,13 +248,17 @@ class TestOrdersThatLast:
     ) -> None:
         """It may have waited for the broker for long."""
         order = await agent.order()
-        await broker.commands.orders.resume(ResumeRequest(order=order.id, attempt=2, element="e1", agent="a1"))
+        await broker.commands.orders.resume(
+            ResumeRequest(order=order.id, attempt=2, element="e1", agent="a1"), by=Caller(name="test")
+        )
         assert broker.state.orders[order.id].state is OrderState.RUNNING
 
     async def test_another_daemon_cannot_take_what_the_first_may_still_run(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
         await broker.log.append(records.Joined(element="e1", agent="a2", place="elsewhere"))
-        await broker.commands.orders.resume(ResumeRequest(order=order.id, attempt=1, element="e1", agent="a2"))
+        await broker.commands.orders.resume(
+            ResumeRequest(order=order.id, attempt=1, element="e1", agent="a2"), by=Caller(name="test")
+        )
         assert broker.state.orders[order.id].agent == "a1"
 
     async def test_a_new_leader_lends_what_an_old_one_may_have_left_out(self, broker: Broker, agent: Agent) -> None:
@@ -255,7 +271,10 @@ class TestOrdersThatLast:
 async def test_a_loaded_state_gives_up_in_the_same_order(broker: Broker, agent: Agent) -> None:
     """It holds orders by when they were made, a living one by when they began to run."""
     await broker.log.append(records.Joined(element="e1", agent="a1", place="here"))
-    made = [await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by="test") for _ in "ab"]
+    made = [
+        await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by=Caller(name="test"))
+        for _ in "ab"
+    ]
     idents = [orders[0].id for orders in made]
     for ident in idents:
         await broker.log.append(records.Lost(order=ident, attempt=1, reason="test"))

@@ -10,6 +10,7 @@ import pytest
 from muster.broker.state import bursts
 from muster.broker.state.changes import Changes
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
 from tests.broker.test_firing_state import START, Book
 
@@ -22,7 +23,7 @@ def wait(book: Book, ident: str, group: str | None = None, quiet: float = 10, at
         id=ident,
         trigger="t",
         version=1,
-        by="test",
+        by=Caller(name="test"),
         group=group,
         quiet=quiet,
         at_most=at_most,
@@ -105,7 +106,9 @@ def test_what_cannot_become_orders_in_the_end_is_rejected_with_the_reason() -> N
     book = Book()
     book.trigger(debounce="10s")
     wait(book, "one")
-    changes = book.write(records.Fired(id="one", trigger="t", version=1, by="test", settles=True, rejected="no"))
+    changes = book.write(
+        records.Fired(id="one", trigger="t", version=1, by=Caller(name="test"), settles=True, rejected="no")
+    )
     assert (states(changes), changes.firings["one"].reason) == ({"one": REJECTED}, "no")
     wait(book, "two")
     book.trigger(debounce="10s", enabled=False)
@@ -116,7 +119,7 @@ def test_what_is_pending_is_rejected_when_its_trigger_is_deleted() -> None:
     book = Book()
     book.trigger(debounce="10s", key="event.x")
     wait(book, "one", "main")
-    changes = book.write(records.Deleted(id="x", object_kind="trigger", name="t", by="test"))
+    changes = book.write(records.Deleted(id="x", object_kind="trigger", name="t", by=Caller(name="test")))
     assert states(changes) == {"one": REJECTED}
     assert "deleted while it was pending" in changes.firings["one"].reason
     assert (list(book.state.triggers.standings), pending(book)) == ([], {})

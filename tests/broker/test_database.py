@@ -19,6 +19,7 @@ from muster.broker.projection.tables import connect, write
 from muster.broker.state.machine import State
 from muster.broker.state.standing import Standing
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import OrderState
 
@@ -52,7 +53,7 @@ def made(path: Path) -> Path:
 def story(orders: int) -> list[tuple[str, bytes]]:
     """What the log says of some orders on one machine."""
     said: list[tuple[records.Record, str]] = [
-        (records.Applied(id="x", manifests=MANIFESTS, by="test"), names.BROKER),
+        (records.Applied(id="x", manifests=MANIFESTS, by=Caller(name="test")), names.BROKER),
         (records.Joined(element="web01", agent="one"), names.BROKER),
     ]
     for number in range(orders):
@@ -64,7 +65,7 @@ def story(orders: int) -> list[tuple[str, bytes]]:
                     id=firing,
                     trigger="t",
                     version=1,
-                    by="test",
+                    by=Caller(name="test"),
                     event=msgspec.Raw(b'{"body": 1}'),
                     due=START,
                     orders=planned,
@@ -72,16 +73,24 @@ def story(orders: int) -> list[tuple[str, bytes]]:
                 names.BROKER,
             ),
             (
-                records.Created(order=order, blueprint="b", version=1, digest="d", by="test", element="web01"),
+                records.Created(
+                    order=order, blueprint="b", version=1, digest="d", by=Caller(name="test"), element="web01"
+                ),
                 names.BROKER,
             ),
             (records.Claimed(order=order, attempt=1, element="web01", agent="one"), "web01"),
             (records.Done(order=order, attempt=1, state=OrderState.FINISHED), "web01"),
         ]
-    said += [(records.CancelRequested(order=f"firing{orders - 1}.{n}", by="test"), names.BROKER) for n in range(3)]
-    said += [(records.CancelRequested(order=f"firing{orders - 2}.{n}", by="test"), names.BROKER) for n in range(3)]
+    said += [
+        (records.CancelRequested(order=f"firing{orders - 1}.{n}", by=Caller(name="test")), names.BROKER)
+        for n in range(3)
+    ]
+    said += [
+        (records.CancelRequested(order=f"firing{orders - 2}.{n}", by=Caller(name="test")), names.BROKER)
+        for n in range(3)
+    ]
     said.append((records.Left(element="web01", agent="one", reason="it ends"), names.BROKER))
-    said.append((records.Deleted(id="y", object_kind="machine", name="web01", by="test"), names.BROKER))
+    said.append((records.Deleted(id="y", object_kind="machine", name="web01", by=Caller(name="test")), names.BROKER))
     return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
 
 

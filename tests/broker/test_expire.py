@@ -14,6 +14,7 @@ from muster.broker.main import Broker
 from muster.broker.presence import Presences
 from muster.broker.state.machine import State
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.model import OrderState, Presence
 from muster.mesh.version import OURS, PROTOCOL, Speaker, agent_misfit
 from tests.kit.waiting import eventually
@@ -32,7 +33,7 @@ class Clockwork:
         """Seconds by which the clock of the agent's host is ahead."""
         self.presences = Presences(Lease(LEASE), self.clock, self.clock)
         self.expire = Expire(Lease(LEASE), self.presences)
-        self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by="test"))
+        self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by=Caller(name="test")))
         self.write(records.Joined(element="web01", agent="one"))
 
     def clock(self) -> float:
@@ -48,7 +49,9 @@ class Clockwork:
         )
 
     def run_an_order(self) -> None:
-        self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by="test", element="web01"))
+        self.write(
+            records.Created(order="o", blueprint="b", version=1, digest="d", by=Caller(name="test"), element="web01")
+        )
         self.write(records.Claimed(order="o", attempt=1, element="web01", agent="one"), "web01")
 
     def order_state(self) -> str:
@@ -213,7 +216,7 @@ def test_only_orders_whose_time_has_come_are_woken() -> None:
                 blueprint="b",
                 version=1,
                 digest="d",
-                by="test",
+                by=Caller(name="test"),
                 element="web01",
                 not_before=START + timedelta(hours=hour),
             )

@@ -8,6 +8,7 @@ import pytest
 
 from muster.broker.state.changes import Changes
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.model import Order, OrderState
 from tests.broker.test_firing_state import Book
 
@@ -22,7 +23,7 @@ class Family(Book):
         self.create("child", element="b", parent="parent", depth=1)
 
     def create(self, order: str, **fields: Any) -> None:
-        self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by="test", **fields))
+        self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by=Caller(name="test"), **fields))
 
     def claim(self, order: str, element: str, attempt: int = 1) -> None:
         self.write(records.Claimed(order=order, attempt=attempt, element=element, agent="x"), element)
@@ -39,7 +40,7 @@ class Family(Book):
         return self.write(records.Lost(order=order, attempt=1, reason="test"))
 
     def retry(self, order: Order) -> None:
-        self.write(records.Retried(order=order.id, snapshot=order, by="test"))
+        self.write(records.Retried(order=order.id, snapshot=order, by=Caller(name="test")))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.firing import FiringState
 from muster.mesh.model import OrderState
 
@@ -22,7 +23,7 @@ class Book:
         self.seq = 0
         self.now = START
         machines = [{"kind": "machine", "name": name} for name in "abc"]
-        self.write(records.Applied(id="x", manifests=(*machines,), by="test"))
+        self.write(records.Applied(id="x", manifests=(*machines,), by=Caller(name="test")))
 
     def write(self, record: records.Record, actor: str = names.BROKER) -> Changes:
         self.seq += 1
@@ -31,7 +32,7 @@ class Book:
 
     def trigger(self, **fields: Any) -> Changes:
         manifest = {"kind": "trigger", "name": "t", "provider": "x", "blueprint": "b", "target": {"on": "a"}, **fields}
-        return self.write(records.Applied(id="x", manifests=(manifest,), by="test"))
+        return self.write(records.Applied(id="x", manifests=(manifest,), by=Caller(name="test")))
 
     def fire(self, ident: str, *elements: str, **fields: Any) -> Changes:
         """Let it go off for elements, each perhaps with the key of its item: `a:main`."""
@@ -39,10 +40,12 @@ class Book:
         planned = tuple(
             records.Planned(id=f"{ident}{name}", element=name, group=group or None) for name, _, group in parted
         )
-        return self.write(records.Fired(id=ident, trigger="t", version=1, by="test", orders=planned, **fields))
+        return self.write(
+            records.Fired(id=ident, trigger="t", version=1, by=Caller(name="test"), orders=planned, **fields)
+        )
 
     def cancel(self, order: str) -> Changes:
-        return self.write(records.CancelRequested(order=order, by="test"))
+        return self.write(records.CancelRequested(order=order, by=Caller(name="test")))
 
     def states(self) -> dict[str, str]:
         """Open orders: offered, or why they wait."""
@@ -63,10 +66,10 @@ def test_orders_beyond_max_open_go_one_by_one_the_oldest_first() -> None:
 def test_an_order_that_waits_for_its_element_does_not_hold_up_others() -> None:
     book = Book()
     book.trigger(max_open=1)
-    book.write(records.DrainChanged(element="a", drained=True, by="test"))
+    book.write(records.DrainChanged(element="a", drained=True, by=Caller(name="test")))
     book.fire("one", "a", "b", "c")
     assert book.states() == {"onea": "drained", "oneb": "offered", "onec": "overlap"}
-    book.write(records.DrainChanged(element="a", drained=False, by="test"))
+    book.write(records.DrainChanged(element="a", drained=False, by=Caller(name="test")))
     assert book.states() == {"onea": "overlap", "oneb": "offered", "onec": "overlap"}
 
 
@@ -75,7 +78,9 @@ def test_an_order_cancelled_before_it_began_takes_no_room_while_it_waits_for_its
     book.trigger(max_open=1)
     book.fire("one")
     book.fire("two")
-    child = records.Created(order="child", parent="twoa", element="b", blueprint="b", version=1, digest="d", by="test")
+    child = records.Created(
+        order="child", parent="twoa", element="b", blueprint="b", version=1, digest="d", by=Caller(name="test")
+    )
     book.write(child)
     book.cancel("twoa")
     assert book.state.orders["twoa"].state is OrderState.CANCELLING
@@ -110,7 +115,7 @@ def test_the_limit_of_a_deleted_trigger_holds_until_its_orders_are_through() -> 
     book = Book()
     book.trigger(max_open=1)
     book.fire("one", "a", "b")
-    book.write(records.Deleted(id="x", object_kind="trigger", name="t", by="test"))
+    book.write(records.Deleted(id="x", object_kind="trigger", name="t", by=Caller(name="test")))
     assert sorted(book.states().values()) == ["offered", "overlap"]
     book.cancel("onea")
     assert book.states() == {"oneb": "offered"}
@@ -197,6 +202,6 @@ def test_what_goes_by_while_a_trigger_is_disabled_does_not_count_but_its_schedul
     book.trigger(**{"with": {"every": "1h"}}, enabled=False)
     book.trigger(**{"with": {"every": "1h"}})
     assert counts(book) == (first, book.now)
-    book.write(records.Deleted(id="x", object_kind="trigger", name="t", by="test"))
+    book.write(records.Deleted(id="x", object_kind="trigger", name="t", by=Caller(name="test")))
     book.trigger(**{"with": {"every": "1h"}})
     assert counts(book) == (book.now, book.now)

@@ -8,6 +8,7 @@ import pytest
 
 from muster.broker.state.changes import Changes
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from tests.broker.test_firing_state import Book
 
 POOL = {"kind": "pool", "name": "pool", "where": 'element.name == "a"'}
@@ -17,22 +18,24 @@ class Mesh(Book):
     """Machines a, b and c, and what people do with them."""
 
     def apply(self, *manifests: dict[str, Any]) -> Changes:
-        return self.write(records.Applied(id="x", manifests=manifests, by="test"))
+        return self.write(records.Applied(id="x", manifests=manifests, by=Caller(name="test")))
 
     def machine(self, **fields: Any) -> Changes:
         return self.apply({"kind": "machine", "name": "a", **fields})
 
     def delete(self, kind: str, name: str) -> Changes:
-        return self.write(records.Deleted(id="x", object_kind=kind, name=name, by="test"))
+        return self.write(records.Deleted(id="x", object_kind=kind, name=name, by=Caller(name="test")))
 
     def create(self, order: str, **fields: Any) -> Changes:
-        return self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by="test", **fields))
+        return self.write(
+            records.Created(order=order, blueprint="b", version=1, digest="d", by=Caller(name="test"), **fields)
+        )
 
     def drain(self, *, drained: bool) -> Changes:
-        return self.write(records.DrainChanged(element="a", drained=drained, by="test"))
+        return self.write(records.DrainChanged(element="a", drained=drained, by=Caller(name="test")))
 
     def mode(self, mode: str) -> Changes:
-        return self.write(records.ModeChanged(element="a", mode=mode, by="test"))
+        return self.write(records.ModeChanged(element="a", mode=mode, by=Caller(name="test")))
 
 
 @pytest.fixture

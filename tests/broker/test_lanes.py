@@ -10,6 +10,7 @@ from muster.broker.state import standing
 from muster.broker.state.changes import Changes
 from muster.broker.state.standing import Standing
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.firing import FiringState
 from tests.broker.test_firing_state import Book
 
@@ -110,6 +111,6 @@ def test_lanes_go_with_their_trigger_and_with_its_cooldown() -> None:
     assert standings(book.trigger(key="event.x", max_open=1)) == {"t/main": None}
     book.trigger(cooldown="1h", key="event.x")
     book.fire("2", group="main")
-    changes = book.write(records.Deleted(id="x", object_kind="trigger", name="t", by="test"))
+    changes = book.write(records.Deleted(id="x", object_kind="trigger", name="t", by=Caller(name="test")))
     assert standings(changes) == {"t": None, "t/main": None}
     assert lanes(book) == []

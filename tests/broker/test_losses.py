@@ -12,6 +12,7 @@ from muster.broker.lease import Lease
 from muster.broker.state.changes import Changes
 from muster.broker.state.loss import MOST_LOST
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.model import Job, JobState, Order, OrderState
 from tests.broker.test_firing_state import Book
 
@@ -25,11 +26,13 @@ class Doomed(Book):
     def __init__(self, **fields: Any) -> None:
         super().__init__()
         manifest = {"kind": "pool", "name": "p", "where": "true"}
-        self.write(records.Applied(id="p", manifests=(manifest,), by="test"))
+        self.write(records.Applied(id="p", manifests=(manifest,), by=Caller(name="test")))
         for element in ("a", "b", "c"):
             self.write(records.Joined(element=element, agent="x"))
         target: dict[str, Any] = {} if "pool" in fields else {"element": "a"}
-        self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by="test", **target, **fields))
+        self.write(
+            records.Created(order="o", blueprint="b", version=1, digest="d", by=Caller(name="test"), **target, **fields)
+        )
 
     @property
     def order(self) -> Order:
@@ -123,7 +126,7 @@ def test_what_an_agent_declined_does_not_count(doomed: Doomed) -> None:
 
 def test_a_retry_begins_anew(doomed: Doomed) -> None:
     ended = doomed.lose_often(3)
-    doomed.write(records.Retried(order="o", snapshot=ended, by="test"))
+    doomed.write(records.Retried(order="o", snapshot=ended, by=Caller(name="test")))
     assert doomed.lose_often(2).state is OrderState.OFFERED
     assert doomed.lose_often(1).state is OrderState.FAILED
 

@@ -17,6 +17,7 @@ from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
 from muster.mesh import disk, names
+from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.errors import InvalidError, RefusedError
 from muster.mesh.jetstream_api import ask, stream_config
@@ -51,7 +52,7 @@ async def brokers(nats: Account, folder: Path, *flags: dict[str, Any]) -> AsyncI
 
 
 async def apply(broker: Broker, text: str) -> None:
-    await broker.commands.objects.apply(load(f"kind: mesh\nname: mesh\n{text}"), by="test")
+    await broker.commands.objects.apply(load(f"kind: mesh\nname: mesh\n{text}"), by=Caller(name="test"))
 
 
 async def shown(broker: Broker) -> dict[str, Any]:
@@ -88,7 +89,7 @@ async def test_a_second_brokers_flags_change_nothing_and_are_reported(fresh_nats
     """With two leases in one mesh, a pool's order goes to a second agent while the first one still runs it."""
     first, second = {"lease": timedelta(seconds=10)}, {"lease": timedelta(seconds=60), "replicas": 3}
     async with brokers(fresh_nats, tmp_path, first, second) as (leader, other):
-        await leader.commands.objects.apply(load(ELEMENT), by="test")
+        await leader.commands.objects.apply(load(ELEMENT), by=Caller(name="test"))
         await eventually(lambda: assigned(leader.client, "e1"))
         assert await wait_of(leader.client, names.WORK_STREAM, names.element_consumer("e1")) == 10
         assert await wait_of(leader.client, names.INBOX_STREAM, names.INBOX_CONSUMER) == 10
@@ -131,7 +132,7 @@ async def test_a_stream_of_an_earlier_version_gets_what_it_lacks(fresh_nats: Acc
 
 async def test_a_longer_lease_reaches_the_server_and_the_agents(fresh_nats: Account, tmp_path: Path) -> None:
     async with brokers(fresh_nats, tmp_path, {"lease": timedelta(seconds=10)}, {}) as (leader, other):
-        await leader.commands.objects.apply(load(ELEMENT), by="test")
+        await leader.commands.objects.apply(load(ELEMENT), by=Caller(name="test"))
         await eventually(lambda: assigned(leader.client, "e1"))
         await apply(other, "lease: 20s")
 
@@ -148,7 +149,7 @@ async def test_a_longer_lease_reaches_the_server_and_the_agents(fresh_nats: Acco
 async def test_a_shorter_lease_reaches_the_server_once_every_agent_uses_it(fresh_nats: Account, tmp_path: Path) -> None:
     """An agent that is cut off holds its orders for as long as it was granted: nobody else gets them before."""
     async with brokers(fresh_nats, tmp_path, {"lease": timedelta(seconds=6)}, {}) as (leader, other):
-        await leader.commands.objects.apply(load(ELEMENT), by="test")
+        await leader.commands.objects.apply(load(ELEMENT), by=Caller(name="test"))
         await eventually(lambda: assigned(leader.client, "e1"))
         await apply(leader, "lease: 1s")
 
@@ -222,9 +223,9 @@ async def test_copies_that_no_server_can_keep_are_refused_before_they_are_on_the
 async def test_the_settings_are_one_object_that_nobody_deletes(fresh_nats: Account, tmp_path: Path) -> None:
     async with brokers(fresh_nats, tmp_path, {}) as (broker,):
         with pytest.raises(RefusedError, match="holds the settings of this mesh; change it with `muster apply`"):
-            await broker.commands.objects.delete("mesh", "mesh", by="test")
+            await broker.commands.objects.delete("mesh", "mesh", by=Caller(name="test"))
         with pytest.raises(InvalidError, match="are one object, named 'mesh'"):
-            await broker.commands.objects.apply(load("kind: mesh\nname: other\n"), by="test")
+            await broker.commands.objects.apply(load("kind: mesh\nname: other\n"), by=Caller(name="test"))
 
 
 @pytest.mark.parametrize(

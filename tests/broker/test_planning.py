@@ -12,6 +12,7 @@ from muster.broker.planning.blueprints import Blueprints
 from muster.broker.planning.firings import FiringPlans
 from muster.broker.planning.orders import plan_orders
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, NotFoundError, RefusedError
 from muster.mesh.firing import FireRequest
 from muster.mesh.model import OrderRequest
@@ -36,16 +37,18 @@ class World(Book):
         self.firings = FiringPlans(self.state, self.blueprints)
 
     def apply(self, *manifests: dict[str, Any]) -> None:
-        changes = self.write(records.Applied(id="x", manifests=manifests, by="test"))
+        changes = self.write(records.Applied(id="x", manifests=manifests, by=Caller(name="test")))
         assert changes.refused is None
 
     def plan(self, **fields: Any) -> list[records.Created]:
         request = OrderRequest(**{"blueprint": "deploy", **fields})
-        return plan_orders(self.state, self.blueprints, request, by="test", id_of=lambda place: f"o{place}")
+        return plan_orders(
+            self.state, self.blueprints, request, by=Caller(name="test"), id_of=lambda place: f"o{place}"
+        )
 
     def fired(self, body: Any = None, **fields: Any) -> records.Fired | str:
         request = FireRequest(trigger="t", event={"body": body, "kind": "push"}, **fields)
-        return self.firings.plan(self.firings.aim("t"), request, "f", "test")
+        return self.firings.plan(self.firings.aim("t"), request, "f", Caller(name="test"))
 
     def orders_of(self, body: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
         record = self.fired(body)
@@ -69,7 +72,7 @@ def test_an_order_has_the_pinned_blueprint_and_where_each_input_came_from(world:
     world.apply({"kind": "profile", "name": "big", "params": {"ram": 64}})
     world.apply({"kind": "machine", "name": "a", "profiles": ["big"]})
     (order,) = world.plan(on="a", inputs={"times": 2}, labels={"by": "hand"})
-    assert (order.order, order.element, order.version, order.by) == ("o0", "a", 1, "test")
+    assert (order.order, order.element, order.version, str(order.by)) == ("o0", "a", 1, "test")
     assert order.inputs == {"times": 2, "ram": 64}
     assert order.sources == {"times": "order", "ram": "profile:big"}
     assert (order.has_always, order.has_on_failure, order.labels) == (True, False, {"by": "hand"})

@@ -10,6 +10,7 @@ import pytest
 from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
+from muster.mesh.caller import Caller
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import UnavailableError
 
@@ -23,7 +24,7 @@ async def use(nats: Path, data: Path, *machines: str) -> None:
         broker = Broker(settings)
         await broker.start(stack)
         for name in machines:
-            await broker.commands.objects.apply(load(f"{{kind: machine, name: {name}}}"), by="test")
+            await broker.commands.objects.apply(load(f"{{kind: machine, name: {name}}}"), by=Caller(name="test"))
 
 
 @pytest.mark.parametrize("others", [(), ("b",), ("b", "c", "d")], ids=["shorter", "as long", "longer"])

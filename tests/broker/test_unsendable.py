@@ -6,6 +6,7 @@ from typing import Any
 
 from muster.broker.main import Broker
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.model import Order, OrderRequest, OrderState
 from tests.kit.waiting import eventually
 
@@ -19,7 +20,7 @@ async def write(broker: Broker, *written: records.Record) -> None:
 async def running(broker: Broker, parent: str | None = None) -> str:
     """An order that e1 runs."""
     request = OrderRequest(blueprint="nothing", on="e1", parent=parent)
-    (order,) = await broker.commands.orders.create(request, by="test")
+    (order,) = await broker.commands.orders.create(request, by=Caller(name="test"))
     await write(broker, records.Claimed(order=order.id, attempt=1, element="e1", agent="a1"))
     return order.id
 
@@ -40,6 +41,6 @@ async def test_an_order_that_fits_in_no_message_fails_and_the_next_is_offered(br
     order: Order = await eventually(ended, what="the parent's end")
     assert order.state is OrderState.FAILED
     assert "more than a message may have" in order.reason
-    (after,) = await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by="test")
+    (after,) = await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by=Caller(name="test"))
     await write(broker, records.Claimed(order=after.id, attempt=1, element="e1", agent="a1"))
     await eventually(lambda: broker.state.orders[after.id].state is OrderState.RUNNING)

@@ -8,6 +8,7 @@ import pytest
 
 from muster.broker.state.waiting import reason_of
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from tests.broker.test_firing_state import Book
 
 
@@ -17,10 +18,14 @@ class Offer(Book):
     def __init__(self) -> None:
         super().__init__()
         pool = {"kind": "pool", "name": "p", "where": 'element.name in ["a", "b"]'}
-        self.write(records.Applied(id="p", manifests=(pool, {"kind": "machine", "name": "b", "slots": 2}), by="test"))
+        self.write(
+            records.Applied(
+                id="p", manifests=(pool, {"kind": "machine", "name": "b", "slots": 2}), by=Caller(name="test")
+            )
+        )
 
     def create(self, order: str, **target: Any) -> None:
-        self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by="test", **target))
+        self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by=Caller(name="test"), **target))
 
     def join(self, *elements: str) -> None:
         for element in elements:
@@ -75,7 +80,7 @@ def test_an_element_whose_slots_are_busy_names_what_runs_there(for_one: Offer) -
 
 def test_an_element_that_was_drained_says_so(for_one: Offer) -> None:
     for_one.join("a")
-    for_one.write(records.DrainChanged(element="a", drained=True, by="test"))
+    for_one.write(records.DrainChanged(element="a", drained=True, by=Caller(name="test")))
     assert for_one.why() == "its element takes nothing new"
 
 
@@ -99,7 +104,7 @@ def test_a_pool_whose_members_are_busy(for_pool: Offer) -> None:
 
 def test_only_members_that_take_work_count(for_pool: Offer) -> None:
     for_pool.join("a")
-    for_pool.write(records.DrainChanged(element="a", drained=True, by="test"))
+    for_pool.write(records.DrainChanged(element="a", drained=True, by=Caller(name="test")))
     reason = "no element of pool p that is online takes work (1 element): drained, or in workflow mode"
     assert for_pool.why() == reason
 

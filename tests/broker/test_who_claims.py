@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.model import OrderState
 from tests.broker.test_firing_state import Book
 
@@ -14,10 +15,12 @@ class Pooled(Book):
 
     def __init__(self, where: str) -> None:
         super().__init__()
-        self.write(records.Applied(id="p", manifests=({"kind": "pool", "name": "p", "where": where},), by="test"))
+        self.write(
+            records.Applied(id="p", manifests=({"kind": "pool", "name": "p", "where": where},), by=Caller(name="test"))
+        )
         for element in ("a", "b"):
             self.write(records.Joined(element=element, agent=f"agent-of-{element}"))
-        self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by="test", pool="p"))
+        self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by=Caller(name="test"), pool="p"))
 
     def claim(self, element: str, agent: str = "") -> str:
         record = records.Claimed(order="o", attempt=1, element=element, agent=agent or f"agent-of-{element}")
@@ -60,13 +63,13 @@ def test_an_order_that_a_member_has_taken_before_is_its_own(pooled: Pooled) -> N
     pooled.write(records.Suspended(order="o", attempt=1, jobs=(), until=pooled.now), "a")
     pooled.write(records.Due(order="o"))
     pool = {"kind": "pool", "name": "p", "where": "false"}
-    pooled.write(records.Applied(id="q", manifests=(pool,), by="test"))
+    pooled.write(records.Applied(id="q", manifests=(pool,), by=Caller(name="test")))
     record = records.Claimed(order="o", attempt=2, element="a", agent="agent-of-a")
     assert pooled.write(record, "a").refused is None
 
 
 def test_an_element_is_not_deleted_while_an_agent_acts_for_it(pooled: Pooled) -> None:
-    delete = records.Deleted(id="d", object_kind="machine", name="b", by="test")
+    delete = records.Deleted(id="d", object_kind="machine", name="b", by=Caller(name="test"))
     refused = pooled.write(delete).refused
     assert refused is not None
     assert refused.reason == "an agent acts for machine b, and would make it anew; stop that agent, then delete b"

@@ -120,7 +120,7 @@ async def test_events_are_heard_as_cloud_events(mesh: Roles, client: Client) -> 
 
 async def test_noise_on_the_log_changes_nothing_and_is_told(mesh: Roles, client: Client) -> None:
     order = await mesh.run("greet")
-    forged = json.dumps({"type": "retried", "order": order["id"], "snapshot": order, "by": "me"}).encode()
+    forged = json.dumps({"type": "retried", "order": order["id"], "snapshot": order, "by": {"name": "me"}}).encode()
     await client.jetstream().publish(f"muster.log.order.{order['id']}.e1", forged)
     await client.jetstream().publish("muster.log.order.x.broker", b"noise")
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.mesh import names, records
+from muster.mesh.caller import BROKER, Caller, CallerKind
 from muster.mesh.model import OrderState
 from muster.mesh.nesting import DEEPEST, WRAPPED
 
 CLAIM = records.Claimed(order="o1", attempt=1, element="web01", agent="a")
-CANCEL = records.CancelRequested(order="o1", by="me")
+CANCEL = records.CancelRequested(order="o1", by=Caller(name="me"))
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
@@ -41,17 +42,35 @@ def test_a_record_in_the_wrong_place_is_refused(subject: str, record: records.Re
     assert why in answer
 
 
+def test_an_agent_cannot_say_that_somebody_else_has_written_its_record() -> None:
+    on = records.subject(CLAIM, "web01")
+    forged = msgspec.structs.replace(CLAIM, by=Caller(name="anna"))
+    answer, _ = records.decode(on, records.encode(forged))
+    assert isinstance(answer, str)
+    assert "may not say who else" in answer
+    assert records.caller_of(CLAIM, "web01") == Caller(kind=CallerKind.AGENT, name="web01")
+
+
+def test_a_record_of_the_broker_says_who_caused_it() -> None:
+    record, _ = records.decode(records.subject(CANCEL), records.encode(CANCEL))
+    assert isinstance(record, records.CancelRequested)
+    assert records.caller_of(record, names.BROKER) == record.by == CANCEL.by
+    due, _ = records.decode(names.log("order", "o1"), b'{"type":"due","order":"o1"}')
+    assert isinstance(due, records.Due)
+    assert records.caller_of(due, names.BROKER) == BROKER
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b'{"stream":"MUSTER_WORK","seq":3}',
         b'{"type":"done","order":"o1"}',
-        b'{"type":"cancel_requested","order":"o1","by":"me","more":1}',
+        b'{"type":"cancel_requested","order":"o1","by":{"name":"me"},"more":1}',
         b'{"type":"nonsense"}',
         b"[]",
         b"\xff\xfe",
-        b'{"type":"cancel_requested","order":"\xff","by":"me"}',
+        b'{"type":"cancel_requested","order":"\xff","by":{"name":"me"}}',
         b'{"type":"done","order":"o1","attempt":1,"state":"finished","outputs":{"x":%b%b}}'
         % (b"[" * 5000, b"]" * 5000),
     ],
@@ -98,17 +117,40 @@ NOT_NAMES = ["", "é", "a b", "a\r\nPUB x  0\r\n\r\n", "web01\n", "a*", ">", "a/
             "blueprint": "hello",
             "version": 1,
             "digest": "d",
-            "by": "x",
+            "by": {"name": "x"},
             "element": "?",
         },
-        {"type": "created", "order": "o1", "blueprint": "hello", "version": 1, "digest": "d", "by": "x", "pool": "?"},
-        {"type": "created", "order": "o1", "blueprint": "hello", "version": 1, "digest": "d", "by": "x", "parent": "?"},
+        {
+            "type": "created",
+            "order": "o1",
+            "blueprint": "hello",
+            "version": 1,
+            "digest": "d",
+            "by": {"name": "x"},
+            "pool": "?",
+        },
+        {
+            "type": "created",
+            "order": "o1",
+            "blueprint": "hello",
+            "version": 1,
+            "digest": "d",
+            "by": {"name": "x"},
+            "parent": "?",
+        },
         {"type": "suspended", "order": "o1", "attempt": 1, "jobs": [{"name": "?", "state": "running"}]},
         {"type": "suspended", "order": "o1", "attempt": 1, "jobs": [], "orders": ["?"]},
         {"type": "joined", "element": "web01", "agent": "?"},
         {"type": "announced", "id": "i1", "name": "?"},
-        {"type": "fired", "id": "f1", "trigger": "t", "version": 1, "by": "x", "orders": [{"id": "o1", "pool": "?"}]},
-        {"type": "fired", "id": "f1", "trigger": "t", "version": 1, "by": "x", "orders": [{"id": "?"}]},
+        {
+            "type": "fired",
+            "id": "f1",
+            "trigger": "t",
+            "version": 1,
+            "by": {"name": "x"},
+            "orders": [{"id": "o1", "pool": "?"}],
+        },
+        {"type": "fired", "id": "f1", "trigger": "t", "version": 1, "by": {"name": "x"}, "orders": [{"id": "?"}]},
     ],
     ids=lambda record: record["type"],
 )

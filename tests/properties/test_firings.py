@@ -15,6 +15,7 @@ from muster.broker.state.firing import MAX_CHAIN
 from muster.broker.state.lines import OVERLAP
 from muster.broker.state.standing import trigger_of
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import Order, OrderState
 from tests.properties.test_state_machine import ELEMENTS, FLEET, POOL, Mesh, snapshot
@@ -57,7 +58,7 @@ class Firings(Mesh):
     @initialize()
     def installed(self) -> None:
         manifests = (*FLEET, *MANIFESTS.values())
-        assert self.write(records.Applied(id="t", manifests=manifests, by="test")).refused is None
+        assert self.write(records.Applied(id="t", manifests=manifests, by=Caller(name="test"))).refused is None
 
     @rule(
         target=Mesh.orders,
@@ -72,7 +73,7 @@ class Firings(Mesh):
             id=ident,
             trigger=trigger,
             version=1,
-            by="test",
+            by=Caller(name="test"),
             depth=depth,
             rejected=rejected,
             orders=tuple(planned(ident, place, target) for place, target in enumerate(addresses)),
@@ -113,12 +114,12 @@ class Firings(Mesh):
 
     @rule(trigger=triggers)
     def delete(self, trigger: str) -> None:
-        self.write(records.Deleted(id="d", object_kind="trigger", name=trigger, by="test"))
+        self.write(records.Deleted(id="d", object_kind="trigger", name=trigger, by=Caller(name="test")))
 
     @rule(trigger=triggers, enabled=st.booleans())
     def apply(self, trigger: str, enabled: bool) -> None:
         manifest = {**MANIFESTS[trigger], "enabled": enabled}
-        self.write(records.Applied(id="t", manifests=(manifest,), by="test"))
+        self.write(records.Applied(id="t", manifests=(manifest,), by=Caller(name="test")))
 
     @invariant()
     def no_more_orders_of_a_trigger_are_under_way_than_may_be(self) -> None:

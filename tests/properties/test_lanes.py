@@ -13,6 +13,7 @@ from hypothesis.stateful import MultipleResults, initialize, invariant, multiple
 
 from muster.broker.state.standing import lane_of, trigger_of
 from muster.mesh import records
+from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
 from tests.properties.test_firings import Firings, planned
 from tests.properties.test_state_machine import ELEMENTS, EPOCH, POOL, Mesh
@@ -47,7 +48,10 @@ class Lanes(Firings):
 
     @initialize()
     def keyed(self) -> None:
-        assert self.write(records.Applied(id="k", manifests=tuple(MANIFESTS.values()), by="test")).refused is None
+        assert (
+            self.write(records.Applied(id="k", manifests=tuple(MANIFESTS.values()), by=Caller(name="test"))).refused
+            is None
+        )
 
     @rule(
         target=Mesh.orders,
@@ -63,7 +67,7 @@ class Lanes(Firings):
             msgspec.structs.replace(planned(ident, place, target), group=own)
             for place, (target, own) in enumerate(items)
         )
-        record = records.Fired(id=ident, trigger=trigger, version=1, by="test", group=group, orders=orders)
+        record = records.Fired(id=ident, trigger=trigger, version=1, by=Caller(name="test"), group=group, orders=orders)
         before = dict(self.fired_at)
         changes = self.write(record)
         firing = changes.firings[ident]
@@ -83,7 +87,14 @@ class Lanes(Firings):
         ident = f"burst{len(self.log)}"
         event = msgspec.Raw(b'{"n": %d}' % len(self.log))
         record = records.Fired(
-            id=ident, trigger=trigger, version=1, by="test", group=group, quiet=quiet, at_most=quiet + more, event=event
+            id=ident,
+            trigger=trigger,
+            version=1,
+            by=Caller(name="test"),
+            group=group,
+            quiet=quiet,
+            at_most=quiet + more,
+            event=event,
         )
         changes = self.write(record)
         lane = lane_of(trigger, group)
@@ -112,7 +123,7 @@ class Lanes(Firings):
             id=ident,
             trigger=trigger_of(lane),
             version=1,
-            by="test",
+            by=Caller(name="test"),
             group=group,
             settles=True,
             rejected=rejected,
@@ -132,7 +143,7 @@ class Lanes(Firings):
 
     @rule(trigger=names_of)
     def delete_with_keys(self, trigger: str) -> None:
-        changes = self.write(records.Deleted(id="d", object_kind="trigger", name=trigger, by="test"))
+        changes = self.write(records.Deleted(id="d", object_kind="trigger", name=trigger, by=Caller(name="test")))
         for lane in [lane for lane in self.waiting if trigger_of(lane) == trigger]:
             for ident in self.waiting.pop(lane):
                 assert changes.firings[ident].state is FiringState.REJECTED
@@ -141,7 +152,7 @@ class Lanes(Firings):
     @rule(trigger=names_of, enabled=st.booleans())
     def apply_with_keys(self, trigger: str, enabled: bool) -> None:
         manifest = {**MANIFESTS[trigger], "enabled": enabled}
-        self.write(records.Applied(id="k", manifests=(manifest,), by="test"))
+        self.write(records.Applied(id="k", manifests=(manifest,), by=Caller(name="test")))
 
     @invariant()
     def what_is_pending_is_known_with_its_time(self) -> None:

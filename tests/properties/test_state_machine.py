@@ -26,6 +26,7 @@ from muster.broker.state.machine import State
 from muster.broker.state.order import is_held, was_begun
 from muster.broker.state.table import TABLE
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
 
 pytestmark = pytest.mark.timeout(300)  # some 10 s of a processor, which a busy host takes minutes for
@@ -139,7 +140,7 @@ class Mesh(RuleBasedStateMachine):
 
     @initialize(target=orders)
     def fleet(self) -> MultipleResults[str]:
-        assert self.write(records.Applied(id="x", manifests=FLEET, by="test")).refused is None
+        assert self.write(records.Applied(id="x", manifests=FLEET, by=Caller(name="test"))).refused is None
         for element in ELEMENTS:
             assert self.write(records.Joined(element=element, agent="agent")).refused is None
         return multiple(self.made("a"), self.made(None))
@@ -171,7 +172,7 @@ class Mesh(RuleBasedStateMachine):
                 blueprint="b",
                 version=1,
                 digest="d",
-                by="test",
+                by=Caller(name="test"),
                 element=element,
                 pool=None if element else POOL,
                 not_before=EPOCH if delay else None,
@@ -194,7 +195,9 @@ class Mesh(RuleBasedStateMachine):
     @rule(order=orders, element=elements)
     def create_again(self, order: str, element: str) -> None:
         if order in self.state.orders:
-            record = records.Created(order=order, blueprint="b", version=1, digest="d", by="test", element=element)
+            record = records.Created(
+                order=order, blueprint="b", version=1, digest="d", by=Caller(name="test"), element=element
+            )
             assert self.write(record).refused is not None
 
     @rule(order=orders, element=elements, attempt=attempts)
@@ -310,7 +313,7 @@ class Mesh(RuleBasedStateMachine):
     @rule(order=orders)
     def cancel(self, order: str) -> None:
         before = self.known[order]
-        changes = self.write(records.CancelRequested(order=order, by="test"))
+        changes = self.write(records.CancelRequested(order=order, by=Caller(name="test")))
         if changes.refused is None and before.cleans_up and not before.cancelled and not before.failing:
             assert not self.known[order].is_final, "it has not cleaned up"
         if before.cancelled and before.state in {OrderState.QUEUED, OrderState.OFFERED}:
@@ -333,7 +336,7 @@ class Mesh(RuleBasedStateMachine):
 
     @rule(order=orders)
     def retry(self, order: str) -> None:
-        record = records.Retried(order=order, snapshot=self.known[order], by="test")
+        record = records.Retried(order=order, snapshot=self.known[order], by=Caller(name="test"))
         changes = self.write(record)
         if changes.refused is None:
             assert order in self.state.orders
@@ -341,11 +344,11 @@ class Mesh(RuleBasedStateMachine):
     @rule(element=elements, news=st.sampled_from(range(8)))
     def something_happens_to_an_element(self, element: str, news: int) -> None:
         happenings: tuple[records.Record, ...] = (
-            records.DrainChanged(element=element, drained=True, by="test"),
-            records.DrainChanged(element=element, drained=False, by="test"),
-            records.ModeChanged(element=element, mode="workflow", by="test"),
-            records.ModeChanged(element=element, mode="work_order", by="test"),
-            records.ModeChanged(element=element, mode="nonsense", by="test"),
+            records.DrainChanged(element=element, drained=True, by=Caller(name="test")),
+            records.DrainChanged(element=element, drained=False, by=Caller(name="test")),
+            records.ModeChanged(element=element, mode="workflow", by=Caller(name="test")),
+            records.ModeChanged(element=element, mode="work_order", by=Caller(name="test")),
+            records.ModeChanged(element=element, mode="nonsense", by=Caller(name="test")),
             records.Joined(element=element, agent="other"),
             records.Joined(element=element, agent="agent"),
             records.Left(element=element, agent="agent", reason="test"),
@@ -362,7 +365,7 @@ class Mesh(RuleBasedStateMachine):
     @rule(order=orders, actor=elements)
     def forge(self, order: str, actor: str) -> None:
         """An agent writes what only the broker may."""
-        record = records.CancelRequested(order=order, by="an agent")
+        record = records.CancelRequested(order=order, by=Caller(name="an agent"))
         assert self.put(names.log("order", order, actor), records.encode(record)).refused is not None
 
     @rule()

@@ -7,6 +7,7 @@ from pathlib import Path
 from nats.js.errors import NoKeysError
 
 from muster.mesh import names, records
+from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit.servers import Nats
@@ -56,7 +57,7 @@ async def test_the_next_leader_removes_what_the_last_one_left(fresh_nats: Nats, 
         await eventually(made)
     async with connect(fresh_nats.url, name="test") as client:  # a broker that died before it acted
         for kind, name in (("pool", "web"), ("machine", "web01")):
-            deleted = records.Deleted(id=names.new_id(), object_kind=kind, name=name, by="test")
+            deleted = records.Deleted(id=names.new_id(), object_kind=kind, name=name, by=Caller(name="test"))
             await client.jetstream().publish(records.subject(deleted), records.encode(deleted))
     async with running(fresh_nats, tmp_path) as mesh:
 

@@ -13,6 +13,7 @@ from nats.js.api import ConsumerConfig, ConsumerInfo
 from muster.blueprints.rates import Rate
 from muster.broker.api.inbox import Inbox
 from muster.mesh import names
+from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Order, OrderRequest
@@ -69,7 +70,7 @@ async def test_a_message_delivered_twice_makes_one_order(own_mesh: Mesh) -> None
     inbox = next(service for service in commands.services if isinstance(service, Inbox))
     create, calls = inbox._commands.orders.create, 0
 
-    async def forgetful(request: OrderRequest, *, by: str, key: str | None = None) -> list[Order]:
+    async def forgetful(request: OrderRequest, *, by: Caller, key: str | None = None) -> list[Order]:
         nonlocal calls
         calls += 1
         made = await create(request, by=by, key=key)
