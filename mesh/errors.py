@@ -1,7 +1,7 @@
-"""All errors that a user can meet, in one hierarchy.
+"""All errors that a user can see, in one hierarchy.
 
-The class docstring is the first half of the message, the fields the second: what, where, and the
-hint.  Exit code and HTTP status stand on the class, so each is decided in one place.
+The class docstring is the title of an error; its fields say what, where, and how to fix it.  The class defines the
+exit code and the HTTP status, so that each is decided in one place.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What msgspec raises for bytes that are no JSON; its ValidationError, for JSON of another shape, is one of them."""
+"""The errors that msgspec raises for malformed JSON, and, as ValidationError, for JSON of another shape."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing wrong with what somebody gave us."""
+    """One problem of an input."""
 
     message: str
     path: str = ""
-    """Where in the document: `tasks[1].with.url`, `inputs.disk_limit`."""
+    """The place in the document: `tasks[1].with.url`, `inputs.disk_limit`."""
     file: str = ""
     line: int = 0
     column: int = 0
     hint: str = ""
-    """What to do about it, a sentence."""
+    """How to fix it, in one sentence."""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.file and self.line else f"{self.file}: " if self.file else ""
@@ -34,7 +34,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MusterError(Exception):
-    """Something went wrong that the user should know of."""
+    """An error that is reported to the user."""
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[int] = 500
@@ -49,7 +49,7 @@ class MusterError(Exception):
         return "\n".join([self.detail, *(f"  {problem}" for problem in self.problems)])
 
     def as_problem(self) -> dict[str, Any]:
-        """The error as an RFC 9457 problem."""
+        """Returns the error as an RFC 9457 problem."""
         body: dict[str, Any] = {
             "type": f"urn:muster:problem:{self.code}",
             "title": (type(self).__doc__ or "").split("\n", 1)[0].rstrip("."),
@@ -76,7 +76,7 @@ class UsageError(MusterError):
 
 
 class InvalidError(MusterError):
-    """A manifest, filter or input is not valid."""
+    """A manifest, filter or input is invalid."""
 
     exit_code = 2
     status = 422
@@ -84,7 +84,7 @@ class InvalidError(MusterError):
 
 
 class TooLargeError(MusterError):
-    """Something is larger than its limit."""
+    """An input exceeds its limit."""
 
     exit_code = 2
     status = 413
@@ -92,7 +92,7 @@ class TooLargeError(MusterError):
 
 
 class RefusedError(MusterError):
-    """The mesh refused it."""
+    """The mesh refused the request."""
 
     exit_code = 3
     status = 409
@@ -100,7 +100,7 @@ class RefusedError(MusterError):
 
 
 class NotFoundError(RefusedError):
-    """There is no such thing."""
+    """The object does not exist."""
 
     status = 404
     code = "not-found"
@@ -122,32 +122,32 @@ class UnreachableError(MusterError):
 
 
 class UnavailableError(UnreachableError):
-    """The mesh cannot take this just now."""
+    """The mesh cannot process the request now."""
 
     code = "unavailable"
 
 
 class StorageError(UnavailableError):
-    """The NATS server cannot store anything just now."""
+    """The NATS server cannot store messages now."""
 
     code = "storage"
 
 
 class VersionError(RefusedError):
-    """Processes of versions that do not fit."""
+    """The versions of two processes do not match."""
 
     code = "version"
 
 
 class ForbiddenError(RefusedError):
-    """This may not be asked from there."""
+    """The caller must not send this request."""
 
     status = 403
     code = "forbidden"
 
 
 class WaitTimeoutError(MusterError):
-    """The time given to wait has passed."""
+    """The timeout has passed."""
 
     exit_code = 124
     status = 504
@@ -174,7 +174,7 @@ BY_CODE: dict[str, type[MusterError]] = {
 
 
 def from_problem(body: dict[str, Any]) -> MusterError:
-    """The error that `as_problem` told of, on the other side of the wire; what is not known here goes by its status."""
+    """Returns the error that `as_problem` encoded.  The status of an unknown type decides its class."""
     code = str(body.get("type", "")).rpartition(":")[2]
     problems = msgspec.convert(body.get("errors", []), list[Problem], strict=False)
     status = body.get("status")

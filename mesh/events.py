@@ -1,7 +1,7 @@
-"""What happens, as CloudEvents: one table of kinds that logs, metrics, pages and triggers derive from.
+"""Events, as CloudEvents: the one table of kinds that logs, metrics, pages and triggers use.
 
-An event's id is the log sequence of its record and its place among that record's events, so it is
-the same on every broker and after every replay.
+The id of an event is the log sequence of its record and its index among the events of that record.
+Therefore it is the same on every broker and after every replay.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from muster.mesh import names
 
 KINDS: Final[dict[str, str]] = {
     "order.created": "an order was accepted",
-    "order.queued": "an order goes back in the queue",
+    "order.queued": "an order returned to the queue",
     "order.offered": "an order was released to an element or a pool",
-    "order.running": "an element runs an order",
+    "order.running": "an element started an order",
     "order.suspended": "an order waits without holding a slot",
-    "order.cancelling": "a running order was told to stop",
-    "order.finished": "an order ended well",
-    "order.failed": "an order ended badly",
-    "order.cancelled": "an order was stopped",
-    "order.lost": "the agent that ran an order is gone",
-    "order.retried": "somebody lets an ended order go on",
+    "order.cancelling": "a running order received a request to stop",
+    "order.finished": "an order finished",
+    "order.failed": "an order failed",
+    "order.cancelled": "an order was cancelled",
+    "order.lost": "the agent that ran an order was lost",
+    "order.retried": "a failed or cancelled order was retried",
     "job.running": "a task started",
     "job.suspended": "a task waits",
-    "job.finished": "a task ended well",
-    "job.failed": "a task ended badly",
-    "job.skipped": "a task's condition did not hold",
-    "job.cancelled": "a task was stopped",
-    "element.online": "an agent acts for an element",
-    "element.offline": "nobody acts for an element any more",
-    "element.mode": "an element changed its mode",
-    "element.drained": "an element takes nothing new",
-    "element.undrained": "an element takes work again",
-    "object.created": "an object was made",
+    "job.finished": "a task finished",
+    "job.failed": "a task failed",
+    "job.skipped": "a task's condition was false",
+    "job.cancelled": "a task was cancelled",
+    "element.online": "an element has an agent",
+    "element.offline": "an element has no agent any more",
+    "element.mode": "the mode of an element changed",
+    "element.drained": "an element accepts no new orders",
+    "element.undrained": "an element accepts orders again",
+    "object.created": "an object was created",
     "object.changed": "an object was changed",
     "object.deleted": "an object was deleted",
-    "firing.fired": "a trigger went off",
-    "firing.skipped": "a trigger went off and made no orders: too many are open, or it was too soon",
-    "firing.rejected": "a trigger went off and could make no orders",
-    "firing.pending": "a trigger went off and waits until the burst of its events is over",
-    "firing.superseded": "another event of the same burst came before a firing made its orders",
-    "firing.stopped": "triggers set each other off again and again, and were stopped",
-    "inbox.event": "somebody told of something by name",
-    "inbox.rejected": "a message on the inbox could not be used",
-    "record.refused": "something on the log was no record its writer may write; it changed nothing",
+    "firing.fired": "a trigger fired",
+    "firing.skipped": "a trigger fired and created no orders, because of `max_open` or `cooldown`",
+    "firing.rejected": "a trigger fired and could not create orders",
+    "firing.pending": "a trigger fired and waits for the end of a burst",
+    "firing.superseded": "a later event of the same burst replaced a firing",
+    "firing.stopped": "triggers made each other fire ten times in a row, and were stopped",
+    "inbox.event": "a message on `muster.inbox.events.<name>` was recorded",
+    "inbox.rejected": "a message on the inbox was invalid",
+    "record.refused": "a message on the log was not a record that its writer is allowed to write; it changed nothing",
 }
 
 
@@ -59,29 +59,29 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     kind: str
     """A key of `KINDS`."""
     subject: str
-    """The name or id of what it happened to."""
+    """The name or id of the object that it concerns."""
     time: datetime
     data: dict[str, Any] = {}
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which events to tell, oldest first: `muster.api.events.list`."""
+    """Selects events, oldest first: the request of `muster.api.events.list`."""
 
     after: str | None = None
-    """Those behind this event; else those since a time, else all that are kept."""
+    """Only events after this one; without it, events since `since`, or all that are kept."""
     since: datetime | None = None
     kinds: tuple[str, ...] = ()
-    """Only these; a noun alone stands for all of its kinds."""
+    """Only these kinds; a noun alone selects all of its kinds."""
     limit: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 100
-    """0: only tell where the record ends."""
+    """0 returns no events, only the end position."""
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Events, and how far the record was looked through."""
+    """A page of events, and the position that it reaches."""
 
     items: list[Event]
     next: str | None = None
-    """What to go on behind; None where nothing has happened yet."""
+    """The `after` of the next request; None if there are no events yet."""
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,20 +103,20 @@ _decoder = msgspec.json.Decoder(_CloudEvent)
 
 
 def nats_subject(kind: str, subject: str) -> str:
-    """Where an event is published: `muster.event.<kind>.<action>.<id>`."""
+    """Returns the subject on which an event is published: `muster.event.<kind>.<action>.<id>`."""
     noun, _, action = kind.partition(".")
     return names.event(noun, action, subject)
 
 
 def cloud_event(event: Event) -> bytes:
-    """The event as CloudEvents JSON: what is kept in the record, and what NATS carries."""
+    """Encodes an event as CloudEvents JSON, for storage and for NATS."""
     return _encode(
         _CloudEvent(id=event.id, type=_PREFIX + event.kind, subject=event.subject, time=event.time, data=event.data)
     )
 
 
 def from_cloud_event(data: bytes) -> Event:
-    """The event that `cloud_event` wrote."""
-    told = _decoder.decode(data)
-    kind = told.type.removeprefix(_PREFIX)
-    return Event(id=told.id, kind=kind, subject=told.subject, time=told.time, data=told.data)
+    """Decodes an event that `cloud_event` encoded."""
+    found = _decoder.decode(data)
+    kind = found.type.removeprefix(_PREFIX)
+    return Event(id=found.id, kind=kind, subject=found.subject, time=found.time, data=found.data)

@@ -1,8 +1,8 @@
-"""Every record type: what may stand in the log, who may write it, and how it is told from noise.
+"""The record types: what the log contains, who writes each, and how records are checked.
 
-Everything that changes state is one of these.  A record is JSON, tagged with its type and decoded
-strictly: what does not decode as a record that its subject's actor may write changes nothing
-(design.md §3: a reply subject is the caller's choice, so anything can land on the log).
+Every change of state is one of these records.  A record is JSON, tagged with its type and decoded strictly.  A message
+that is not a record, or that the actor of its subject is not allowed to write, changes nothing: callers choose their
+reply subjects, so that any message can appear on the log.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ NOTHING: Final = msgspec.Raw(b"{}")
 class Record(Wire, omit_defaults=True, tag_field="type"):
     """Base of all records.
 
-    They say `kw_only` themselves because mypy does not see that `Wire` makes them so.
+    Each class sets `kw_only` itself, because mypy does not see that `Wire` sets it.
     """
 
     kind: ClassVar[str]
-    """The subject's third token: what the record is about."""
+    """The third token of the subject: what the record is about."""
     by_element: ClassVar[bool] = False
-    """Written by the element that holds the order; all others are the broker's."""
+    """True if the element that runs the order writes it; otherwise the broker does."""
     by: Caller = BROKER
-    """Who caused it.  Of a record that an element writes, the subject's actor says it: see `caller_of`."""
+    """Who caused it.  For a record that an element writes, the actor of the subject is the caller: see `caller_of`."""
 
     @property
     def about(self) -> str:
-        """The id of what the record is about; the subject says the same."""
+        """The id of the object that the record is about; the subject contains it too."""
         raise NotImplementedError
 
     @property
     def begins_on(self) -> str:
-        """The element that its order begins on at once; the subject says the same."""
+        """The element that the order starts on at once; the subject contains it too."""
         return ""
 
 
 class OrderRecord(Record, kw_only=True):
-    """Base of what happens to one order."""
+    """Base of the records about one order."""
 
     kind = "order"
     order: Name
@@ -71,16 +71,16 @@ class Created(OrderRecord, tag="created", kw_only=True):
     parent: Name | None = None
     depth: int = 0
     chain: int = 0
-    """How many firings stand above it."""
+    """The number of firings that led to it."""
     where: str | None = None
     """The filter that defines `pool`, if the pool has no name."""
     has_on_failure: bool = False
     has_always: bool = False
-    """What its blueprint cleans up with."""
+    """Whether its blueprint has `on_failure` and `always`."""
     agent: Name | None = None
-    """The daemon on `element` that runs it from now on: the record is its claim as well."""
+    """The agent of `element` that runs it from now on: the record is its claim too."""
     beat: float = 0.0
-    """When that daemon was last heard of, by its own clock."""
+    """The time of that agent's latest heartbeat, by its own clock."""
 
     @property
     def begins_on(self) -> str:
@@ -89,23 +89,23 @@ class Created(OrderRecord, tag="created", kw_only=True):
 
 
 class Due(OrderRecord, tag="due", kw_only=True):
-    """The time that an order waited for has come (`not_before`, or a suspended task's `until`)."""
+    """The time that an order waited for has come (`not_before`, or the `until` of a suspended task)."""
 
 
 class Claimed(OrderRecord, tag="claimed", kw_only=True):
-    """An element took the order and runs it now.  Written by compare-and-set on the order's `rev`."""
+    """An element claimed the order and runs it.  Written by compare-and-set on the order's `rev`."""
 
     by_element = True
     attempt: int
     element: Name
     agent: Name
     inputs: dict[str, Any] | None = None
-    """All inputs once the claiming element's params are in; None if they add nothing."""
+    """All inputs, including the claiming element's params; None if these add nothing."""
     sources: dict[str, str] | None = None
 
 
 class Reported(OrderRecord, tag="reported", kw_only=True):
-    """Jobs started or ended while the order goes on."""
+    """Jobs started or ended, and the order continues."""
 
     by_element = True
     attempt: int
@@ -113,7 +113,7 @@ class Reported(OrderRecord, tag="reported", kw_only=True):
 
 
 class Suspended(OrderRecord, tag="suspended", kw_only=True):
-    """The order waits without holding a slot: until a time, or for its children."""
+    """The order waits without holding a slot, until a time or for its children."""
 
     by_element = True
     attempt: int
@@ -121,11 +121,11 @@ class Suspended(OrderRecord, tag="suspended", kw_only=True):
     until: Moment | None = None
     children: bool = False
     orders: tuple[Name, ...] = ()
-    """Which `children` it waits for, if not for all; cancelled if the time comes before their end."""
+    """The children that it waits for, if not for all; they are cancelled if the time comes before they end."""
     why: str = ""
-    """What it waits for, in words that follow the time."""
+    """The reason of the wait, as text that follows the time."""
     cleans_up: bool = False
-    """Its blueprint has `always`, which has to run should it be cancelled meanwhile; `Created` says so as well."""
+    """Whether its blueprint has `always`, which must run if the order is cancelled meanwhile; as in `Created`."""
 
 
 class Done(OrderRecord, tag="done", kw_only=True):
@@ -140,31 +140,31 @@ class Done(OrderRecord, tag="done", kw_only=True):
 
 
 class Lost(OrderRecord, tag="lost", kw_only=True):
-    """The agent that ran this attempt is gone: its lease ran out, or it came back without the work."""
+    """The agent that ran this attempt was lost: its lease expired, or it came back without the order."""
 
     attempt: int
     reason: str
     ran: bool = True
-    """Whether the agent may have run any of it; what it declined at once does not count as lost."""
+    """Whether the agent could have run any of it; an order that it declined does not count as lost."""
 
 
 class GivenUp(OrderRecord, tag="given_up", kw_only=True):
-    """No agent can be given the order, or none has run its clean-up in time: it ends."""
+    """The order ends because no agent can run it, or because none has run its clean-up in time."""
 
     reason: str
 
 
 class CancelRequested(OrderRecord, tag="cancel_requested", kw_only=True):
-    """Somebody wants the order stopped."""
+    """A request to cancel the order."""
 
     key: str = ""
-    """Makes it safe to ask again: the same key, one effect."""
+    """Makes the request safe to repeat: the same key has one effect."""
 
 
 class Retried(OrderRecord, tag="retried", kw_only=True):
-    """Somebody wants a failed or cancelled order to go on at its first unfinished task.
+    """A request to continue a failed or cancelled order at its first unfinished task.
 
-    It carries the order as it ended, because only open orders stay in memory.
+    It contains the ended order, because only open orders stay in memory.
     """
 
     snapshot: Order
@@ -173,7 +173,7 @@ class Retried(OrderRecord, tag="retried", kw_only=True):
 
 
 class ElementRecord(Record, kw_only=True):
-    """Base of what happens to one element."""
+    """Base of the records about one element."""
 
     kind = "element"
     element: Name
@@ -185,49 +185,49 @@ class ElementRecord(Record, kw_only=True):
 
 
 class Joined(ElementRecord, tag="joined", kw_only=True):
-    """An agent acts for the element now: it is online."""
+    """An agent acts for the element, which is online now."""
 
     agent: Name
     place: str = ""
-    """Host and state folder of the agent; empty: where the last one was."""
+    """Host and state folder of the agent; empty: the same as before."""
 
 
 class Left(ElementRecord, tag="left", kw_only=True):
-    """Its agent said good-bye, or was not heard of for too long: it is offline."""
+    """The agent of the element left, or was silent for too long; the element is offline now."""
 
     agent: Name
     reason: str
 
 
 class ModeChanged(ElementRecord, tag="mode_changed", kw_only=True):
-    """The element was switched to another mode."""
+    """The mode of the element was changed."""
 
     mode: str
 
 
 class DrainChanged(ElementRecord, tag="drain_changed", kw_only=True):
-    """The element takes nothing new from now on, or takes work again."""
+    """The element was drained, or accepts orders again."""
 
     drained: bool
 
 
 class OtherRecord(Record, kw_only=True):
-    """Base of what is about neither an order nor one element; it has an id of its own."""
+    """Base of the records about neither an order nor an element; they have ids of their own."""
 
     id: Name
 
     @property
     def about(self) -> str:
-        """The record's own id."""
+        """The id of the record."""
         return self.id
 
 
 class Applied(OtherRecord, tag="applied", kw_only=True):
-    """Manifests were applied: all of them, in one record, or none."""
+    """Manifests were applied, all in one record."""
 
     kind = "objects"
     manifests: tuple[dict[str, Any], ...]
-    """Each with `kind` and `name`, validated before it was written."""
+    """Each has `kind` and `name`, and was validated before the record was written."""
 
 
 class Deleted(OtherRecord, tag="deleted", kw_only=True):
@@ -239,17 +239,17 @@ class Deleted(OtherRecord, tag="deleted", kw_only=True):
 
 
 class Rejected(OtherRecord, tag="rejected", kw_only=True):
-    """A message on the inbox could not be used; it is kept here with the reason."""
+    """A message on the inbox was invalid.  The record keeps it with the reason."""
 
     kind = "inbox"
     subject: str
     reason: str
     body: str
-    """The message's start, as text."""
+    """The start of the message, as text."""
 
 
 class Announced(OtherRecord, tag="announced", kw_only=True):
-    """Somebody told of something by name, on `muster.inbox.events.<name>`."""
+    """A message arrived on `muster.inbox.events.<name>`."""
 
     kind = "inbox"
     name: Name
@@ -265,16 +265,16 @@ class Planned(Wire, omit_defaults=True):
     where: str | None = None
     """The filter that defines `pool`, if the pool has no name."""
     inputs: dict[str, Any] | None = None
-    """If its element makes them others than the firing's."""
+    """The inputs, if they differ from the firing's because of its element."""
     sources: dict[str, str] | None = None
     group: str | None = None
-    """What the trigger's `key` gave for its item; None: as the firing."""
+    """The value of the trigger's `key` for its item; None: that of the firing."""
 
 
 class Fired(OtherRecord, tag="fired", kw_only=True):
-    """A trigger went off.  The record makes the firing's orders itself, so none is without its firing.
+    """A trigger fired.  The record creates the orders of the firing, so that none exists without it.
 
-    It stands where the first of them stands, whether or not there is one: a claim of that order proves it.
+    Its subject is that of the first order, even if there is none: a claim of that order proves the firing.
     """
 
     kind = "order"
@@ -282,20 +282,20 @@ class Fired(OtherRecord, tag="fired", kw_only=True):
     version: int
     """The trigger's."""
     event: msgspec.Raw = NOTHING
-    """Its JSON, which nobody needs to read here."""
+    """The JSON of the event, which is not parsed here."""
     key: str = ""
     due: Moment | None = None
     depth: int = 0
     group: str | None = None
-    """What the trigger's `key` gave; an order may say another."""
+    """The value of the trigger's `key`; an order can have its own."""
     rejected: str = ""
-    """Why there can be no orders."""
+    """Why it cannot create orders."""
     quiet: float = 0.0
-    """Seconds without another firing of its lane until it makes its orders: it is pending, and has none yet."""
+    """If not 0, the firing is pending: it creates its orders after these seconds without another of its lane."""
     at_most: float = 0.0
-    """Seconds from its burst's begin until the latest of the burst makes its orders, quiet or not."""
+    """Seconds from the start of the burst, after which its latest firing creates its orders in any case."""
     settles: bool = False
-    """Whether it is the second record of a firing that was pending: now it makes its orders."""
+    """Whether it is the second record of a pending firing, which creates its orders now."""
     blueprint: str = ""
     blueprint_version: int = 0
     digest: Digest = ""
@@ -305,9 +305,9 @@ class Fired(OtherRecord, tag="fired", kw_only=True):
     orders: tuple[Planned, ...] = ()
     has_on_failure: bool = False
     has_always: bool = False
-    """What their blueprint cleans up with."""
+    """Whether their blueprint has `on_failure` and `always`."""
     agent: Name | None = None
-    """The daemon that runs its only order from now on, as in `Created`."""
+    """The agent that runs its only order from now on, as in `Created`."""
     beat: float = 0.0
 
     @property
@@ -348,19 +348,19 @@ _decoder = msgspec.json.Decoder(AnyRecord)
 
 
 def encode(record: Record) -> bytes:
-    """The record as it stands in the log."""
+    """Encodes a record for the log."""
     return _encoder.encode(record)
 
 
 def subject(record: Record, actor: str = names.BROKER) -> str:
-    """Where the record is written."""
+    """Returns the subject that the record is written to."""
     if element := record.begins_on:
         return names.log_begun(record.about, element)
     return names.log(record.kind, record.about, actor)
 
 
 class Place(NamedTuple):
-    """What a log subject says."""
+    """The parts of a log subject."""
 
     kind: str
     ident: str
@@ -369,7 +369,7 @@ class Place(NamedTuple):
 
 
 def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
-    """The record on subject `on`, or why it is none that its actor may write; and what the subject says."""
+    """Decodes the record on subject `on`: the record or the reason why it is refused, and the parts of the subject."""
     parts = names.log_parts(on)
     if parts is None:
         return "not a log subject", None
@@ -383,21 +383,21 @@ def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
 
 
 def caller_of(record: Record, actor: str) -> Caller:
-    """Returns who caused a record that `actor` has written."""
+    """Returns who caused a record that `actor` wrote."""
     return Caller(kind=CallerKind.AGENT, name=actor) if record.by_element else record.by
 
 
 def _why_not(record: AnyRecord, place: Place, on: str) -> str:
-    """Why a record may not stand where it stands; empty if it may."""
+    """Returns why a record is not allowed on its subject; empty if it is."""
     kind, ident, actor, begins_on = place
     if not names.is_name(actor):
         return f"{actor[:80]!r} is not a name"
     if record.kind != kind or record.about != ident or record.begins_on != begins_on:
-        return f"a {type(record).__name__} record about {record.about!r} may not stand on {on}"
+        return f"a {type(record).__name__} record about {record.about!r} is not allowed on {on}"
     if record.by_element == (actor == names.BROKER):
-        return f"{actor!r} may not write a {type(record).__name__} record"
+        return f"{actor!r} must not write a {type(record).__name__} record"
     if record.by_element and record.by is not BROKER:
-        return f"{actor!r} may not say who else has written its {type(record).__name__} record"
+        return f"{actor!r} must not name another author of its {type(record).__name__} record"
     if type(record) is Claimed and record.element != actor:
-        return f"{actor!r} may not claim for {record.element!r}"
+        return f"{actor!r} must not claim for {record.element!r}"
     return ""

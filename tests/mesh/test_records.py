@@ -27,11 +27,11 @@ def test_a_record_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("subject", "record", "why"),
     [
-        (names.log("order", "o1", "db01"), CLAIM, "may not claim for 'web01'"),
-        (names.log("order", "o1"), CLAIM, "'broker' may not write a Claimed"),
-        (names.log("order", "o1", "web01"), CANCEL, "'web01' may not write a CancelRequested"),
-        (names.log("order", "o2", "web01"), CLAIM, "about 'o1' may not stand on"),
-        (names.log("element", "o1", "web01"), CLAIM, "may not stand on"),
+        (names.log("order", "o1", "db01"), CLAIM, "must not claim for 'web01'"),
+        (names.log("order", "o1"), CLAIM, "'broker' must not write a Claimed"),
+        (names.log("order", "o1", "web01"), CANCEL, "'web01' must not write a CancelRequested"),
+        (names.log("order", "o2", "web01"), CLAIM, "about 'o1' is not allowed on"),
+        (names.log("element", "o1", "web01"), CLAIM, "is not allowed on"),
         ("muster.log.order.o1", CLAIM, "not a log subject"),
         ("muster.log.order.o1.web01.more", CLAIM, "not a log subject"),
     ],
