@@ -47,7 +47,7 @@ def test_an_agent_cannot_say_that_somebody_else_has_written_its_record() -> None
     forged = msgspec.structs.replace(CLAIM, by=Caller(name="anna"))
     answer, _ = records.decode(on, records.encode(forged))
     assert isinstance(answer, str)
-    assert "may not say who else" in answer
+    assert "must not name another author" in answer
     assert records.caller_of(CLAIM, "web01") == Caller(kind=CallerKind.AGENT, name="web01")
 
 
