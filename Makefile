@@ -6,6 +6,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 TESTS  ?= tests
+# As many workers as processors; tests that share a mesh run in one worker.
+SPREAD := --numprocesses=logical --dist=loadgroup
 # Compiling every library ahead costs more than it saves: Python keeps what it compiled when it first ran.
 unexport PYTHONDONTWRITEBYTECODE
 NEWEST ?= .venv-newest
@@ -29,10 +31,10 @@ up: $(VENV)/demo.stamp ## start a mesh that stays, for this machine (Ctrl-C ends
 	@$(BIN)/muster up
 
 test: $(VENV)/dev.stamp ## run every test but the slow ones (TESTS=tests/cli for some)
-	@$(BIN)/python -m pytest --numprocesses=3 --dist=worksteal -m "not slow" $(TESTS)
+	@$(BIN)/python -m pytest $(SPREAD) -m "not slow" $(TESTS)
 
-test-slow: $(VENV)/dev.stamp ## run the slow tests: installing as the documentation says
-	@$(BIN)/python -m pytest -m slow $(TESTS)
+test-slow: $(VENV)/dev.stamp ## run the slow tests: kills, full disks, plug-ins, examples, every page, installing
+	@$(BIN)/python -m pytest $(SPREAD) -m slow $(TESTS)
 
 SOAK   ?= 600
 soak: $(VENV)/dev.stamp ## kill everything at random while orders run (SOAK=600 seconds of it)
@@ -61,7 +63,7 @@ lock: $(VENV)/base.stamp ## renew requirements/*.txt: the newest versions that p
 test-newest: ## run every test with the newest versions that pyproject.toml allows (in an environment of its own)
 	@$(PYTHON) -m venv --clear $(NEWEST)
 	@$(NEWEST)/bin/python -m pip install -q --disable-pip-version-check -e '.[dev]' 'hatchling' 'editables'
-	@$(NEWEST)/bin/python -m pytest --numprocesses=3 --dist=worksteal $(TESTS)
+	@$(NEWEST)/bin/python -m pytest $(SPREAD) $(TESTS)
 
 docs: $(VENV)/dev.stamp ## write the reference pages that are made of the code's tables
 	@$(BIN)/python -m tests.docs.generated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import pytest
 from hypothesis import settings
 
 from muster.mesh.service import rest_the_collector
@@ -18,6 +19,27 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Other examples at each run: half as many find as much over two runs, and the suite stays under five minutes.
 settings.register_profile("suite", max_examples=50, deadline=None)
 settings.load_profile("suite")
+
+
+MESHES = {"": "muster up", "tests/e2e": "roles"}
+"""Where a mesh is defined that many tests share (as pytest says it): its start costs seconds, so one worker has it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that share a mesh, or a fixture of their module, into one worker (`--dist=loadgroup`)."""
+    for item in items:
+        if isinstance(item, pytest.Function) and (group := _group(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Function) -> str | None:
+    found = {name: known[-1] for name, known in item._fixtureinfo.name2fixturedefs.items()}
+    mesh = found.get("mesh")
+    if mesh is not None and mesh.scope == "session" and mesh.baseid in MESHES:
+        return MESHES[mesh.baseid]
+    module = item.nodeid.partition("::")[0]
+    return module if any(each.scope == "module" and each.baseid == module for each in found.values()) else None
 
 
 def pytest_collection_finish() -> None:

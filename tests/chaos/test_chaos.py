@@ -10,6 +10,8 @@ import pytest
 
 from tests.chaos.driver import chaos
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 8.0
 
 

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.kit.meshes import OBEY, Mesh, mesh_of_its_own
 from tests.kit.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def test_watching_goes_on_where_it_was_when_the_broker_comes_back(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.kit.processes import clean_env, running
 from tests.kit.waiting import deadline
+
+pytestmark = pytest.mark.slow
 
 
 class Between:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.kit.ports import free_port
 from tests.kit.processes import clean_env, muster, running
 
 
+@pytest.mark.slow
 async def test_server_broker_and_agent_make_a_mesh(tmp_path: Path) -> None:
     env = clean_env(tmp_path, MUSTER_DATA=str(tmp_path / "data"))
     async with running("server", "--nats", "127.0.0.1:0", env=env) as server:
@@ -44,6 +47,7 @@ async def test_a_role_that_waits_for_nats_says_so_and_ends_when_told(tmp_path: P
             assert await program.stop(signal.SIGINT, within=10) == 0
 
 
+@pytest.mark.slow
 async def test_the_demo_shows_an_order_and_leaves_nothing(tmp_path: Path) -> None:
     ran = await muster("demo", env=clean_env(tmp_path, TMPDIR=str(tmp_path)), within=50)
     assert ran.code == 0, ran

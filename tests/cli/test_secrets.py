@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.kit.processes import clean_env, running
+
+pytestmark = pytest.mark.slow
 
 SECRETS = {"HOOK_SECRET": "hunter2", "MUSTER_TOKEN": "first-token-of-it", "MUSTER_NATS_TOKEN": "second-token-of-it"}
 

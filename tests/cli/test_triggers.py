@@ -9,6 +9,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+import pytest
 from nats.js.api import StreamConfig
 
 from muster.mesh.connection import connect
@@ -68,6 +69,7 @@ async def test_a_trigger_s_whole_life_in_muster_up(mesh: Mesh) -> None:
     await mesh.ok("delete", "blueprint", "up-work")
 
 
+@pytest.mark.slow
 async def test_a_secret_that_is_not_there_is_told_to_the_operator_and_not_to_the_sender(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, mesh):
         secret = tmp_path / "secret"
@@ -105,6 +107,7 @@ async def test_firing_by_hand_exits_3_if_no_order_was_made(mesh: Mesh) -> None:
     await mesh.ok("delete", "blueprint", "by-hand-work")
 
 
+@pytest.mark.slow
 async def test_a_trigger_that_cannot_listen_says_why_until_it_can(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, mesh):
         settings = {"subject": "no.>", "stream": "NOPE"}

@@ -32,6 +32,7 @@ async def test_orders_can_run_once_it_says_ready(mesh: Mesh) -> None:
     assert "ok hi" in await mesh.ok("run", "obey", "--on", mesh.element, "-i", "text=hi", "--follow")
 
 
+@pytest.mark.slow
 async def test_a_signal_ends_the_whole_tree_cleanly_and_all_is_as_it_was(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, mesh):
         tree = program.tree()
@@ -45,6 +46,7 @@ async def test_a_signal_ends_the_whole_tree_cleanly_and_all_is_as_it_was(tmp_pat
         assert (await mesh.muster("get", "blueprint", "heartbeat")).code == 3, "the library brought it back"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_other_signals_to_end_are_as_good(tmp_path: Path, number: signal.Signals) -> None:
     async with running(*up_options(tmp_path / "data"), "--no-agent", env=clean_env(tmp_path)) as program:
@@ -59,6 +61,7 @@ async def test_two_on_one_folder_are_refused_and_the_holder_is_named(mesh: Mesh)
     assert ran.stdout == ""
 
 
+@pytest.mark.slow
 async def test_a_tree_killed_at_once_starts_again_on_the_same_folder(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, mesh):
         await mesh.ok("run", "hello", "--on", mesh.element, "--wait")
@@ -67,6 +70,7 @@ async def test_a_tree_killed_at_once_starts_again_on_the_same_folder(tmp_path: P
         assert "finished" in await mesh.ok("orders")
 
 
+@pytest.mark.slow
 async def test_the_parts_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, _):
         parts = program.tree()[1:]
@@ -79,6 +83,7 @@ def started_again(program: Program, times: int) -> bool:
     return program.stderr.count("part.starts_again") >= times
 
 
+@pytest.mark.slow
 async def test_a_part_that_was_killed_is_started_again(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, mesh):
         for number, role in enumerate(("broker", "agent", "nats-server"), 1):
@@ -90,6 +95,7 @@ async def test_a_part_that_was_killed_is_started_again(tmp_path: Path) -> None:
         assert await program.stop(within=40) == 0
 
 
+@pytest.mark.slow
 async def test_a_second_signal_kills(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, _):
         agent = part(program, "agent")
@@ -140,6 +146,7 @@ async def test_an_agent_is_small(mesh: Mesh, tmp_path: Path) -> None:
     await mesh.ok("delete", "machine", "small")
 
 
+@pytest.mark.slow
 async def test_a_nats_token_is_asked_for_and_stands_on_no_command_line(tmp_path: Path) -> None:
     env = clean_env(tmp_path, MUSTER_NATS_TOKEN="s3cret-of-nats", MUSTER_TOKEN="s3cret-of-api")
     async with running(*up_options(tmp_path / "data"), env=env) as program:

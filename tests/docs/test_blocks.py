@@ -28,6 +28,7 @@ async def docs_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
         await program.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("page", PAGES)

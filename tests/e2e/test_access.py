@@ -16,6 +16,8 @@ from tests.kit.meshes import Mesh, mesh_of_its_own, up_options
 from tests.kit.processes import Program, clean_env, muster, running
 from tests.kit.strangers import as_stranger, needs_root
 
+pytestmark = pytest.mark.slow
+
 ATTACK = """
 told = {"http": {}, "read": []}
 api, nats, data, pids = sys.argv[1].split(":"), sys.argv[2].split(":"), pathlib.Path(sys.argv[3]), sys.argv[4:]

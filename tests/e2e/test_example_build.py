@@ -15,6 +15,8 @@ from tests.kit.processes import ROOT
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CI = ROOT / "examples" / "ci"
 
 WAITS = """

@@ -10,6 +10,8 @@ import pytest
 
 from tests.kit.processes import Program, clean_env
 
+pytestmark = pytest.mark.slow
+
 RUN = (sys.executable, "-m", "examples.ci.run")
 
 

@@ -17,7 +17,7 @@ from tests.kit.meshes import Mesh, mesh_of_its_own
 from tests.kit.processes import ROOT
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 TRIGGERS = ROOT / "examples" / "triggers"
 SCAN = b"a page that was scanned"

@@ -13,7 +13,7 @@ from tests.kit.processes import Program
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="function")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="function")]
 
 
 def room(program: Program, size: int) -> None:

@@ -14,7 +14,7 @@ from tests.kit.processes import is_alive
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

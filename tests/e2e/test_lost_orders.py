@@ -13,7 +13,7 @@ from tests.kit.blueprints import blueprint, machine, script, words
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 GONE = "lost: its agent was gone 3 times while it ran"
 

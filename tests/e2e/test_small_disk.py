@@ -23,7 +23,7 @@ from tests.kit.processes import MUSTER, Program, clean_env, muster
 from tests.kit.roles import Client, Roles
 from tests.kit.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="function"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="function"), pytest.mark.timeout(240)]
 
 BELL = trigger("bell", "webhook", with_={"auth": "none"})
 SOON = 30.0

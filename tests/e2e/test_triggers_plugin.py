@@ -16,7 +16,7 @@ from tests.kit.packages import installed
 from tests.kit.processes import ROOT
 from tests.kit.roles import Roles
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 CODE = '''\
 """Lines of text that somebody sends over TCP."""

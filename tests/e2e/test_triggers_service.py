@@ -17,7 +17,7 @@ from tests.kit.http import http_client
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 EVERY_SECOND = {"cron": "* * * * * *", "missed": "all"}
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.kit import record
 from tests.kit.blueprints import blueprint, script
 from tests.kit.roles import Client, Roles
 from tests.kit.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def test_the_second_broker_answers_and_takes_over(tmp_path: Path) -> None:

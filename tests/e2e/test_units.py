@@ -68,6 +68,7 @@ class Host:
         return [*MUSTER, *words]
 
 
+@pytest.mark.slow
 async def test_the_lines_of_the_units_make_a_mesh(tmp_path: Path) -> None:
     host = Host(tmp_path)
     mesh, agent, triggers = "muster.service", "muster-agent.service", "muster-triggers.service"

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.kit import record
 from tests.kit.blueprints import machine, witness, words
 from tests.kit.meshes import mesh_of_its_own, parse_ready, up_options
 from tests.kit.processes import Program, clean_env
 from tests.kit.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def test_a_power_cut_costs_no_order(tmp_path: Path) -> None:
