@@ -74,10 +74,10 @@ def _check_inputs(blueprint: Blueprint) -> Iterator[Problem]:
     for name, schema in blueprint.inputs.items():
         path = join("inputs", name)
         if not _INPUT.fullmatch(name):
-            yield Problem(path=path, message=f"{name!r} is no name for an input", hint="letters, digits, '_' and '-'")
+            yield Problem(path=path, message=f"{name!r} is not an input's name", hint="letters, digits, '_' and '-'")
         other = variables.setdefault(variable(name), name)
         if other != name:
-            message = f"a script could not tell it from input {other!r}: both are {variable(name)}"
+            message = f"a script could not distinguish it from input {other!r}: both are {variable(name)}"
             yield Problem(path=path, message=message)
         found = list(check_schema(schema, path))
         yield from found
@@ -87,7 +87,7 @@ def _check_inputs(blueprint: Blueprint) -> Iterator[Problem]:
 
 def _check_task(task: Task, path: str, scope: Scope) -> Iterator[Problem]:
     if not names.is_name(task.name):
-        yield Problem(path=join(path, "name"), message=f"{task.name[:80]!r} is no name", hint=names.NAME_RULE)
+        yield Problem(path=join(path, "name"), message=f"{task.name[:80]!r} is not a name", hint=names.NAME_RULE)
     yield from _check_duration(task.timeout, join(path, "timeout"))
     if task.retry is not None:
         yield from _check_retry(task.retry, join(path, "retry"))

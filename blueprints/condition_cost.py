@@ -2,7 +2,7 @@
 
 The CEL library cannot be interrupted, and counts nothing but rounds of macros (10,000 in all).  So each operator and
 function of the text is charged with what it can cost on the largest text and list among the values, in nanoseconds that
-were measured, times the rounds of the macro that it stands in.  What could block everything else is not begun.
+were measured, times the rounds of the macro around it.  What could block everything else is not started.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Charge(NamedTuple):
     copies: float = 0
     """Of the square of the rounds."""
     rounds: bool = False
-    """Whether it stands in a macro."""
+    """Whether it is inside a macro."""
 
 
 class Cost:
@@ -121,13 +121,13 @@ def size_of(value: Any) -> Size:
 
 
 class _Parts:
-    """The parts of an expression, as far as they can be told apart without the library's own parser."""
+    """The parts of an expression, as far as they can be distinguished without the library's own parser."""
 
     def __init__(self, text: str) -> None:
         self.tokens = tokens_of(text)
         self._closing = _brackets(self.tokens)
         self.spans = [(at + 1, self._closing.get(at + 1, len(self.tokens))) for at in self._macros()]
-        """Where the arguments of macros stand."""
+        """Returns the places of the arguments of macros."""
 
     def _macros(self) -> Iterator[int]:
         for at in range(1, len(self.tokens) - 1):
@@ -188,7 +188,7 @@ class _Parts:
         )
 
     def loops(self) -> tuple[int, bool]:
-        """How many macros stand inside each other at most, and whether one goes through what another's variable has.
+        """How many macros are inside each other at most, and whether one goes through what another's variable has.
 
         Such a one takes no more rounds than there are items, so it is not counted for itself.
         """
@@ -203,7 +203,7 @@ class _Parts:
         return depth, is_chained
 
     def _root(self, at: int) -> str:
-        """The name that `a.b.c` begins with; empty if it is something else that ends there."""
+        """The name that `a.b.c` starts with; empty if it is something else that ends there."""
         while self._kind(at) == "name" and self._text(at - 1) == ".":
             at -= 2
         return self._text(at) if self._kind(at) == "name" else ""

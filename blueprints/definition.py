@@ -25,11 +25,11 @@ def duration(text: str) -> timedelta:
     """`1h30m`, `90s`, `1.5s`, `250ms`, `2d` as a time span.
 
     Raises:
-        ValueError: the text is no duration, or a longer one than can be counted with.
+        ValueError: the text is not a duration, or is too long to count.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None or not any(found.groups()):
-        raise ValueError(f"{text!r} is no duration; write 90s, 5m, 1h30m, 250ms or 2d")
+        raise ValueError(f"{text!r} is not a duration; write 90s, 5m, 1h30m, 250ms or 2d")
     days, hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
     try:
         return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
@@ -58,14 +58,14 @@ def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write 2030-01-31T12:00:00Z") from None
+        raise ValueError(f"{text!r} is not a time; write 2030-01-31T12:00:00Z") from None
     if found.tzinfo is None:
         raise ValueError(f"{text!r} says no time zone; write 2030-01-31T12:00:00Z")
     return in_utc(found)
 
 
 class Retry(Wire, omit_defaults=True):
-    """How often and how soon a failed task is tried again."""
+    """How many times a failed task is retried, and after which delays."""
 
     attempts: int = 1
     """All tries together."""
@@ -111,7 +111,7 @@ class Blueprint(Manifest, omit_defaults=True):
     on_failure: tuple[Task, ...] = ()
     """Run when a task failed, before `always`."""
     always: tuple[Task, ...] = ()
-    """Run at the end, whatever happened."""
+    """Run at the end, after success and failure alike."""
     timeout: str | None = None
     """For the whole order's run."""
     run_as: str | None = None

@@ -51,7 +51,7 @@ class _OverEvent:
         self._fields = {name: reads(text, name) for name in variables}
 
     @property
-    def told(self) -> str:
+    def shown(self) -> str:
         """The expression as it is shown."""
         return f"`{self.text.strip()}`"
 
@@ -70,12 +70,12 @@ class _OverEvent:
             EvaluationError: it could take too long on these values.
         """
         if self._cost.of(size_of(data)) > MAX_COST:
-            raise EvaluationError(f"{self.told} could take too long on the values that it reads")
+            raise EvaluationError(f"{self.shown} could take too long on the values that it reads")
 
     def failed(self, why: str, values: Mapping[str, Any]) -> EvaluationError:
         """It cannot be evaluated, in words."""
         seen = {name: values[name] for name in self._variables}
-        return EvaluationError(f"{self.told} cannot be worked out: {reason(why, self.text, seen)}")
+        return EvaluationError(f"{self.shown} cannot be evaluated: {reason(why, self.text, seen)}")
 
 
 class EventValue(_OverEvent):
@@ -112,7 +112,7 @@ class EventValue(_OverEvent):
         if error:
             raise self.failed(error, values)
         if not _is_json(value):
-            raise EvaluationError(f"{self.told} gives {result.type().name().lower()}, which is no JSON value")
+            raise EvaluationError(f"{self.shown} gives {result.type().name().lower()}, which is not a JSON value")
         return value
 
     def _looked_up(self, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -120,9 +120,9 @@ class EventValue(_OverEvent):
         for place, name in enumerate(path):
             if not isinstance(value, Mapping):
                 why = f"`{join('', *path[:place])}` is {words_of(value)}, which has no fields"
-                raise EvaluationError(f"{self.told} cannot be worked out: {why}")
+                raise EvaluationError(f"{self.shown} cannot be evaluated: {why}")
             if name not in value:
-                raise EvaluationError(f"{self.told} cannot be worked out: there is no `{join('', *path[: place + 1])}`")
+                raise EvaluationError(f"{self.shown} cannot be evaluated: there is no `{join('', *path[: place + 1])}`")
             value = value[name]
         return value
 
@@ -136,9 +136,9 @@ class EventValue(_OverEvent):
         if isinstance(value, bool | int | float):
             value = canonical(value).decode()
         if not isinstance(value, str):
-            raise EvaluationError(f"{self.told} must give text, but gives {words_of(value)}")
+            raise EvaluationError(f"{self.shown} must give text, but gives {words_of(value)}")
         if len(value) > LONGEST_KEY:
-            raise EvaluationError(f"{self.told} gives {len(value)} characters; the most are {LONGEST_KEY}")
+            raise EvaluationError(f"{self.shown} gives {len(value)} characters; the most are {LONGEST_KEY}")
         return value
 
     def items_of(self, values: Mapping[str, Any]) -> list[Any]:
@@ -149,9 +149,9 @@ class EventValue(_OverEvent):
         """
         value = self.of(values)
         if not isinstance(value, list):
-            raise EvaluationError(f"{self.told} must give a list, but gives {words_of(value)}")
+            raise EvaluationError(f"{self.shown} must give a list, but gives {words_of(value)}")
         if len(value) > MOST_ITEMS:
-            raise EvaluationError(f"{self.told} gives {len(value)} items; the most are {MOST_ITEMS}")
+            raise EvaluationError(f"{self.shown} gives {len(value)} items; the most are {MOST_ITEMS}")
         return value
 
 
@@ -169,7 +169,7 @@ class EventFilter(_OverEvent):
         self._expression = compiled_condition(text, _filter_environment(variables), known, FILTER_LEAVES_OUT)
 
     def matches(self, view: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-        """Whether it holds for an element; what it cannot be worked out for does not match.
+        """Whether it holds for an element; what it cannot be evaluated for does not match.
 
         Raises:
             EvaluationError: that is not the element's fault: the event has no such field.
@@ -186,7 +186,7 @@ class EventFilter(_OverEvent):
 
 
 def check_value(text: str, path: str, variables: tuple[str, ...], wanted: str) -> list[Problem]:
-    """What is wrong with an expression that stands at `path` and must give `wanted`: text, or a list."""
+    """What is wrong with an expression at `path` and must give `wanted`: text, or a list."""
     try:
         value = EventValue(text, variables)
     except InvalidError as error:
@@ -198,7 +198,7 @@ def check_value(text: str, path: str, variables: tuple[str, ...], wanted: str) -
 
 
 def check_event_filter(text: str, path: str, variables: tuple[str, ...]) -> list[Problem]:
-    """What is wrong with a filter that stands at `path` and may name the event."""
+    """What is wrong with a filter at `path` and may name the event."""
     try:
         EventFilter(text, variables)
     except InvalidError as error:

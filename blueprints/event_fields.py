@@ -88,7 +88,7 @@ def _problem(read: Read, known: Collection[str] | None, body: Collection[str]) -
 
 
 def _placed(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Each text in a value, and where it stands."""
+    """Each text in a value, and its path."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""CEL: filters over elements and conditions of tasks, told wrong when they are applied, not when they run.
+"""CEL: filters over elements and conditions of tasks, checked when they are applied, not when they run.
 
 The checker knows every variable by its dotted name, so `element.kidn` is refused with its place.
 The CEL library is imported when the first expression is compiled.
@@ -70,7 +70,7 @@ _ASK = "ask with has, exists, all, contains or matches"
 
 
 class EvaluationError(MusterError):
-    """A condition cannot be worked out."""
+    """A condition cannot be evaluated."""
 
     status = 422
     code = "evaluation"
@@ -90,7 +90,7 @@ class Filter:
         self._cost = Cost(text)
 
     def matches(self, view: Mapping[str, Any]) -> bool:
-        """Whether it holds for an element; what it cannot be worked out for (a label that is not there) does not."""
+        """Whether an element matches; one for which it cannot be evaluated (a missing label) does not."""
         if self._cost.of(size_of(view)) > MAX_COST:
             return False
         try:
@@ -122,7 +122,7 @@ class Condition:
         """Whether it holds.
 
         Raises:
-            EvaluationError: it reads something that is not there, or compares what cannot be compared.
+            EvaluationError: it reads something that is missing, or compares what cannot be compared.
         """
         inner_texts.begin()
         result = self._evaluated(values)
@@ -130,9 +130,7 @@ class Condition:
         if isinstance(value, bool):
             return value
         if result.type().name() == "ERROR":
-            raise EvaluationError(
-                f"`{self.text.strip()}` cannot be worked out: {reason(str(value), self.text, values)}"
-            )
+            raise EvaluationError(f"`{self.text.strip()}` cannot be evaluated: {reason(str(value), self.text, values)}")
         raise EvaluationError(f"`{self.text.strip()}` must be true or false, but gives {words_of(value)}")
 
     def _evaluated(self, values: Mapping[str, Any]) -> Any:
@@ -144,7 +142,7 @@ class Condition:
         try:
             return self._expression.eval(data=data)
         except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # data that CEL has no form for
-            raise EvaluationError(f"`{self.text.strip()}` cannot be worked out: {error}") from None
+            raise EvaluationError(f"`{self.text.strip()}` cannot be evaluated: {error}") from None
 
 
 class EventCondition(Condition):
@@ -167,7 +165,7 @@ def element_data(view: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_filter(text: str, path: str) -> list[Problem]:
-    """What is wrong with a filter that stands at `path`."""
+    """What is wrong with a filter at `path`."""
     try:
         Filter(text)
     except InvalidError as error:
@@ -176,7 +174,7 @@ def check_filter(text: str, path: str) -> list[Problem]:
 
 
 def check_condition(text: str, path: str, scope: Scope) -> list[Problem]:
-    """What is wrong with a `when` that stands at `path` and may read what `scope` says."""
+    """What is wrong with a `when` at `path` and may read what `scope` says."""
     try:
         (EventCondition if scope.variables == EVENT_SCOPE.variables else Condition)(text)
     except InvalidError as error:
@@ -185,7 +183,7 @@ def check_condition(text: str, path: str, scope: Scope) -> list[Problem]:
 
 
 def at(problem: Problem, path: str) -> Problem:
-    """The problem of an expression that stands at `path`."""
+    """The problem of an expression at `path`."""
     return Problem(message=problem.message, path=path, line=problem.line, column=problem.column, hint=problem.hint)
 
 
@@ -262,12 +260,12 @@ def compiled(text: str, environment: Any, known: tuple[str, ...], left_out: froz
         for call in calls(text)
         if call.name in left_out
     ]:
-        raise InvalidError(f"`{text.strip()}` is no valid expression", *refused)
+        raise InvalidError(f"`{text.strip()}` is not a valid expression", *refused)
     try:
         expression = environment.compile(text)
     except RuntimeError as error:
         problems = list(_problems(text, str(error), known))
-        raise InvalidError(f"`{text.strip()}` is no valid expression", *problems) from None
+        raise InvalidError(f"`{text.strip()}` is not a valid expression", *problems) from None
     return expression
 
 
@@ -282,7 +280,7 @@ def compiled_condition(text: str, environment: Any, known: tuple[str, ...], left
     if result not in {"BOOL", "DYN"}:
         message = f"it must be true or false, but is {_type_words(result)}"
         raise InvalidError(
-            f"`{text.strip()}` is no condition",
+            f"`{text.strip()}` is not a condition",
             Problem(message=message, line=1, column=1, hint="compare it with something: == != < > in"),
         )
     return expression
@@ -295,12 +293,12 @@ def missing_key(error: str) -> str:
 
 
 def reason(error: str, text: str, values: Mapping[str, Any]) -> str:
-    """Why an expression cannot be worked out on these values, in words."""
+    """Why an expression cannot be evaluated on these values, in words."""
     if missing := missing_key(error):
         return f"there is no `{missing_in(text, values, missing) or missing}`"
     if _FIELDLESS.search(error) and (found := fieldless_in(text, values)):
         return f"`{found[0]}` is {words_of(found[1])}, which has no fields"
-    return told(error)
+    return in_words(error)
 
 
 def words_of(value: Any) -> str:
@@ -347,7 +345,7 @@ def _problems(text: str, error: str, known: tuple[str, ...]) -> Iterator[Problem
             at = start + 1 or column
             yield Problem(message=f"there is no `{reference}`", line=line, column=at, hint=hint)
         else:
-            yield Problem(message=told(message), line=line, column=column)
+            yield Problem(message=in_words(message), line=line, column=column)
 
 
 def _hint(reference: str, known: tuple[str, ...]) -> str:
@@ -359,7 +357,7 @@ def _hint(reference: str, known: tuple[str, ...]) -> str:
 _OPERATORS = re.compile(r"^_?([^_]+)_?$")
 
 
-def told(message: str) -> str:
+def in_words(message: str) -> str:
     """The library's message in words."""
     message = re.sub(r"^[A-Z_]+: ", "", message)
     for pattern, words in _IN_WORDS:

@@ -1,7 +1,7 @@
 """What a schema makes of a value that was text: typed on a command line, printed by a script, made by a template.
 
 Text stays text unless it is JSON in its one canonical form (RFC 8785): `1.10`, `3.0`, `1e5` and `007` would come back
-as something else, so they are no numbers by themselves.  Where a schema is known, it decides.
+as something else, so they do not count as numbers by themselves.  Where a schema is known, it decides.
 """
 
 from __future__ import annotations

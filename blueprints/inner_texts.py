@@ -16,14 +16,14 @@ import msgspec
 from muster.mesh import nesting
 
 MOST_READ: Final = 4 * 1024**2
-"""Characters of inner texts in one evaluation: a loop may not read a large one over and over."""
+"""Characters of inner texts in one evaluation: a loop must not read a large one over and over."""
 
 _left: ContextVar[int] = ContextVar("_left", default=MOST_READ)
 _PLAIN: Final = str.maketrans("-_", "+/", " \t\r\n")
 
 
 def begin() -> None:
-    """An evaluation begins."""
+    """Starts an evaluation."""
     _left.set(MOST_READ)
 
 
@@ -43,7 +43,7 @@ def from_json(text: str | bytes) -> Any:
 
 
 def bytes_of_base64(text: str) -> bytes:
-    """What base64 stands for (RFC 4648), with the letters of URLs too, and with or without `=` at its end.
+    """Returns what base64 encodes (RFC 4648), with the letters of URLs too, and with or without `=` at its end.
 
     Raises:
         ValueError: it is no base64, or too much was read in this evaluation.
@@ -57,7 +57,7 @@ def bytes_of_base64(text: str) -> bytes:
 
 
 def text_of_base64(text: str) -> str:
-    """The text in UTF-8 that base64 stands for.
+    """Returns the text in UTF-8 that base64 encodes.
 
     Raises:
         ValueError: it is none.
@@ -65,7 +65,7 @@ def text_of_base64(text: str) -> str:
     try:
         return bytes_of_base64(text).decode()
     except UnicodeDecodeError:
-        raise ValueError("base64: what it stands for is no text in UTF-8") from None
+        raise ValueError("base64: what it encodes is not text in UTF-8") from None
 
 
 def _spend(text: Any, reader: str) -> None:

@@ -1,4 +1,4 @@
-"""Manifests: text to checked structs, with everything that is wrong told at once, each with its place."""
+"""Manifests: text to checked structs, with everything that is wrong reported at once, each with its place."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """As it was written, plain JSON."""
     file: str = ""
     lines: Mapping[paths.Path, Mark] = {}
-    """Where each value stands."""
+    """The place of each value."""
     start: paths.Path = ()
-    """Where the manifest starts in its document (a list of manifests may stand in one)."""
+    """Where the manifest starts in its document (one may hold a list of manifests)."""
 
 
 def load(text: str, file: str = "") -> list[Loaded]:
@@ -146,7 +146,7 @@ def _names(one: Loaded, seen: Overlay) -> Iterator[Problem]:
     if first is not one:
         mark = mark_of(first.lines, first.start)
         where = f"{first.file or 'the same text'}{f':{mark.line}' if mark else ''}"
-        yield Problem(path="name", message=f"{one.kind} {one.name!r} stands here twice; first in {where}")
+        yield Problem(path="name", message=f"{one.kind} {one.name!r} is here twice; first in {where}")
     if one.kind in element_kinds():
         for kind in element_kinds():
             if kind != one.kind and seen.get(kind, one.name) is not None:
@@ -174,7 +174,7 @@ def _build(value: Any) -> tuple[Manifest | None, list[strict.Fault]]:
     found, faults = strict.build(kinds[kind].manifest, dict(value))
     name = value.get("name")
     if isinstance(name, str) and not names.is_name(name):
-        faults.append(strict.Fault(("name",), f"{name[:80]!r} is no name", names.NAME_RULE))
+        faults.append(strict.Fault(("name",), f"{name[:80]!r} is not a name", names.NAME_RULE))
     return (None if faults else found), faults
 
 

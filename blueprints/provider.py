@@ -36,9 +36,9 @@ class Happening(Wire):
     event: dict[str, Any]
     """What `when` and templates see as `event`."""
     key: str = ""
-    """What tells a redelivery; empty if nothing does."""
+    """What identifies it, so that a redelivery is a duplicate; empty if nothing does."""
     depth: int = 0
-    """How many firings stand above it."""
+    """How many firings are above it."""
     rejected: str = ""
     """Why it can make no orders (it is too large, say); it is put on the log with this reason, and not lost."""
     try_again: bool = False
@@ -57,7 +57,7 @@ class Provider(Wire, rename=lambda name: name.rstrip("_")):
         return frozenset()
 
     def problems(self) -> Iterable[Problem]:
-        """What is wrong beyond the types, told when the trigger is applied; paths count from `with`."""
+        """What is wrong beyond the types, reported when the trigger is applied; paths count from `with`."""
         return ()
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002 - it adds nothing
@@ -69,7 +69,7 @@ MOST_JITTER: Final = timedelta(days=1)
 
 
 def span_problems(path: str, text: str, *, least: timedelta = timedelta(0), most: timedelta) -> Iterable[Problem]:
-    """What is wrong with a duration that stands at `path`."""
+    """What is wrong with a duration at `path`."""
     try:
         span = duration(text)
     except ValueError as error:
@@ -80,7 +80,7 @@ def span_problems(path: str, text: str, *, least: timedelta = timedelta(0), most
 
 
 class Schedule(Provider):
-    """Base of what goes off by the clock."""
+    """Base of what fires by the clock."""
 
     event_fields = frozenset({"local", "timezone"})
 
@@ -102,9 +102,9 @@ class Schedule(Provider):
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002 - a tick has no body
         """As if it were due now."""
-        return self.told(now)
+        return self.details(now)
 
-    def told(self, due: datetime) -> dict[str, Any]:
+    def details(self, due: datetime) -> dict[str, Any]:
         """What the event of a due time has beside the common fields."""
         zone = self.zone()
         return {"local": _local(due, zone), "timezone": str(zone)}
@@ -210,8 +210,8 @@ class Hook(Provider):
 
         Raises:
             UnauthorizedError: the signature or token is missing or wrong.
-            InvalidError: it cannot be parsed (told with status 400).
-            UnavailableError: the secret is not there.
+            InvalidError: it cannot be parsed (answered with status 400).
+            UnavailableError: the secret is missing.
         """
 
 
@@ -258,19 +258,19 @@ class Source(Provider):
 
     @abstractmethod
     async def run(self, mesh: Mesh) -> None:
-        """Listen and fire until cancelled; whatever it raises is told, and it is started again."""
+        """Listen and fire until cancelled; what it raises is reported, and it is restarted."""
 
     async def forget(self, mesh: Mesh) -> None:
         """The trigger was deleted, disabled or given other settings: remove what `run` left elsewhere, if it does."""
 
     def leaves(self) -> str:
-        """What tells that which `forget` would remove from another: settings that leave the same go on with it."""
+        """Identifies what `forget` would remove: settings that leave the same behind continue to use it."""
         return repr(self)
 
 
 @lru_cache(maxsize=1)
 def provider_kinds() -> Mapping[str, type[Provider]]:
-    """Every kind of trigger that is installed, by the name that `provider:` says; a broken one is told and left out."""
+    """Returns every installed kind of trigger, by the name that `provider:` says; logs and leaves out a broken one."""
     found = {point.name: _loaded(point) for point in entry_points(group="muster.triggers")}
     return MappingProxyType({name: kind for name, kind in found.items() if kind is not None})
 
@@ -279,8 +279,8 @@ def _loaded(point: EntryPoint) -> type[Provider] | None:
     try:
         kind: type[Provider] = point.load()
         if not issubclass(kind, Provider):
-            raise TypeError(f"{point.value} is no provider")  # noqa: TRY301 - told as any other fault
-    except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything; the others go on
+            raise TypeError(f"{point.value} is not a provider")  # noqa: TRY301 - reported as any other fault
+    except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything; the others continue
         log.warning("provider.broken", provider=point.name, error=repr(error))
         return None
     return kind

@@ -1,4 +1,4 @@
-"""Which inputs and tasks a condition or a template reads: a misspelt one is told before anything runs."""
+"""Which inputs and tasks a condition or a template reads: a misspelt one is reported before anything runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scope(NamedTuple):
 
     inputs: frozenset[str] = frozenset()
     tasks: frozenset[str] = frozenset()
-    """Tasks that stand before it."""
+    """Tasks that come before it."""
     later: frozenset[str] = frozenset()
     """Tasks of the same blueprint that do not."""
 
@@ -41,7 +41,7 @@ ITEM_SCOPE: Final = Scope(variables=("event", "item", "index"))
 
 
 Fields = Mapping[str, "Fields | None"]
-"""Fields inside each other; None stands for all that is inside."""
+"""Fields inside each other; None means all that is inside."""
 
 # Strings whole (in raw ones a backslash is itself), comments, and names; of anything else each character.
 _QUOTED = r"""\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""
@@ -68,7 +68,7 @@ class Call(NamedTuple):
 
 
 def calls(text: str) -> Iterator[Call]:
-    """Each call that stands in an expression."""
+    """Each call in an expression."""
     tokens = tokens_of(text)
     for token, after in pairwise(tokens):
         if token.kind == "name" and after.text == "(":
@@ -100,7 +100,7 @@ def missing_in(text: str, values: Mapping[str, Any], name: str) -> str | None:
 
 
 def fieldless_in(text: str, values: Mapping[str, Any]) -> tuple[str, Any] | None:
-    """The first path of which `text` reads a field though its value is no map, and the value."""
+    """The first path of which `text` reads a field though its value is not a map, and the value."""
     return next(((path, value) for path, value, _ in _ends(text, values) if not isinstance(value, Mapping)), None)
 
 
@@ -163,7 +163,7 @@ class Read(NamedTuple):
 
     names: tuple[str, ...]
     is_dotted: bool
-    """Whether the second name stands behind a dot, not in brackets."""
+    """Whether the second name comes after a dot, not in brackets."""
     start: int
     """Where in the text."""
 

@@ -50,7 +50,7 @@ def resolve(
 ) -> Resolved:
     """Each input from the strongest source that has it: given → params → the blueprint's default.
 
-    What was given stays, even if the blueprint does not declare it: `validate` tells.  Params count
+    What was given stays, even if the blueprint does not declare it: `validate` reports it.  Params count
     only where the blueprint declares an input of that name.
     """
     inputs: dict[str, Any] = {}

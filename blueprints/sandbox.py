@@ -66,13 +66,13 @@ _COMPARING_TESTS = frozenset(_words("in eq == equalto ne != lt < lessthan le <= 
 
 
 class MissingError(UndefinedError):
-    """Something that the template reads is not there."""
+    """Something that the template reads is missing."""
 
     def __init__(self, holder: Any, name: Any, message: str | None = None) -> None:
         super().__init__(message)
         self.holder, self.name = holder, name
 
-    def told(self, values: Mapping[str, Any]) -> str:
+    def shown(self, values: Mapping[str, Any]) -> str:
         """The message with the whole path of what is missing."""
         if self.name is None:
             return str(self)
@@ -83,7 +83,7 @@ class MissingError(UndefinedError):
 
 
 def _path_of(wanted: Any, value: Any, path: str = "", depth: int = 0) -> str | None:
-    """Where an object stands in the values, found by identity."""
+    """Returns the path of an object in the values, found by identity."""
     if value is wanted:
         return path
     inner: Any = ()
@@ -101,7 +101,7 @@ def _path_of(wanted: Any, value: Any, path: str = "", depth: int = 0) -> str | N
 
 
 class Missing(StrictUndefined):
-    """What a template gets for a name or field that is not there: any use of it raises `MissingError`."""
+    """What a template gets for a name or field that is missing: any use of it raises `MissingError`."""
 
     __slots__ = ()
 
@@ -177,7 +177,7 @@ _LOOP = _loop_type()
 
 
 def _as_json_writes_it(value: Any) -> Any:
-    """A value between other text; Python's `True`, `None` and `{'a': 1}` would break whatever file it is put into."""
+    """A value between other text; Python's `True`, `None` and `{'a': 1}` would break the file that it is put into."""
     if value is None or isinstance(value, bool | float | dict | list | tuple):
         return msgspec.json.encode(value).decode()
     return value
@@ -201,7 +201,7 @@ def evaluate(text: str, values: dict[str, Any], limit: int) -> Any:
     """The template's text, or the value of the one expression that it is.
 
     Raises:
-        MissingError: something is not there.
+        MissingError: something is missing.
         FAILURES: anything else.
     """
     is_value, run = _compiled(text)
@@ -245,7 +245,7 @@ def _unknown_variables(text: str, scope: Scope) -> Iterator[tuple[str, int, str]
 
 
 def _chain(node: nodes.Expr, seen: set[int]) -> list[str]:
-    """`a.b["c"]` as its names; nothing if it was told as part of a longer one, or is worked out."""
+    """`a.b["c"]` as its names; nothing if it is part of a longer one, or is computed."""
     parts: list[str] = []
     while isinstance(node, nodes.Getattr | nodes.Getitem):
         if id(node) in seen:
@@ -256,7 +256,7 @@ def _chain(node: nodes.Expr, seen: set[int]) -> list[str]:
         elif isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
             parts.append(node.arg.value)
         else:
-            parts.clear()  # what stands behind an index that is worked out says nothing
+            parts.clear()  # what follows a computed index says nothing
         node = node.node
     return [node.name, *reversed(parts)] if isinstance(node, nodes.Name) else []
 

@@ -21,7 +21,7 @@ _MAX_ERRORS = 100
 
 
 def schema_problems(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Problem]:
-    """Everything that is wrong with `value`, which stands at `path`.  A schema that is none finds nothing."""
+    """Everything that is wrong with `value` at `path`.  A schema that is none finds nothing."""
     try:
         validator = _validator(canonical(schema))
         found = validator.iter_errors(value)
@@ -40,7 +40,7 @@ def is_valid(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def check_schema(schema: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    """What is wrong with the schema itself, which stands at `path`."""
+    """What is wrong with the schema itself at `path`."""
     import jsonschema_rs
 
     found = list(jsonschema_rs.Draft202012Validator(_meta_schema()).iter_errors(dict(schema)))

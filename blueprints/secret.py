@@ -22,7 +22,7 @@ class Secret(Wire, omit_defaults=True):
         """The secret itself; the line end of a file is not part of it.
 
         Raises:
-            UnavailableError: it is not there, or empty; what it is never stands in the message.
+            UnavailableError: it is missing or empty; the message never shows it.
         """
         if self.env is not None:
             found, place = os.environb.get(self.env.encode(), b""), f"the environment variable {self.env}"

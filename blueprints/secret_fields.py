@@ -1,4 +1,4 @@
-"""Which of a struct's fields are secrets, and whether any of them stands in clear."""
+"""Which of a struct's fields are secrets, and whether any of them is in clear."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LISTS = inspect.ListType | inspect.VarTupleType
 
 
 def secret_problems(kind: type[msgspec.Struct], given: Any, path: str = "with") -> Iterator[Problem]:
-    """Where `given`, which is to be a `kind`, has no proper secret; what stands there instead is not told."""
+    """Where `given`, which is to be a `kind`, has no proper secret; the message does not show what is there instead."""
     yield from _walk(given, inspect.type_info(kind), path)
 
 
@@ -32,7 +32,7 @@ def _walk(value: Any, kind: inspect.Type, path: str) -> Iterator[Problem]:
 
 
 def _parts(value: Any, kind: inspect.Type) -> Iterator[tuple[Any, inspect.Type, tuple[str | int, ...]]]:
-    """What stands inside: value, type, and the way there."""
+    """What is inside: value, type, and path."""
     if isinstance(kind, inspect.UnionType) and value is not None:
         lists = [inner for inner in kind.types if isinstance(inner, _LISTS)]
         others = [inner for inner in kind.types if inner not in lists]
@@ -48,7 +48,7 @@ def _parts(value: Any, kind: inspect.Type) -> Iterator[tuple[Any, inspect.Type, 
 
 def _check(value: Any, path: str) -> Iterator[Problem]:
     if not isinstance(value, dict):
-        yield Problem(path=path, message="a secret never stands in clear in a manifest", hint=HINT)
+        yield Problem(path=path, message="a secret must not be in clear in a manifest", hint=HINT)
     elif sum(isinstance(value.get(place), str) and bool(value[place]) for place in ("env", "file")) != 1:
         yield Problem(path=path, message="a secret is found in exactly one place", hint=HINT)
     elif unknown := [name for name in value if name not in {"env", "file"}]:

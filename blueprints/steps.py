@@ -27,7 +27,7 @@ _left: ContextVar[int] = ContextVar("_left", default=MAX_STEPS)
 
 
 def begin() -> None:
-    """An evaluation begins."""
+    """Starts an evaluation."""
     _left.set(MAX_STEPS)
     inner_texts.begin()
 

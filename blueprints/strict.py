@@ -1,7 +1,7 @@
-"""Plain values to strict structs, with everything that is wrong told at once.
+"""Plain values to strict structs, with everything that is wrong reported at once.
 
 msgspec builds the struct, but stops at the first error; so where it fails, this walks value and type
-side by side and tells all.
+side by side and reports everything.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _walk_leaf(value: Any, kind: inspect.Type, path: Path) -> Iterator[Fault]:
     choices = _choices(kind)
     if choices and value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else f"it may be {' or '.join(choices)}"
-        yield Fault(path, f"{_told(value)} is not possible here", hint)
+        yield Fault(path, f"{_shown(value)} is not possible here", hint)
 
 
 def _choices(kind: inspect.Type) -> list[str]:
@@ -139,10 +139,10 @@ def _mismatch(value: Any, wanted: str, path: Path) -> Fault:
     hint = ""
     if wanted == "text" and isinstance(value, bool | int | float):
         hint = f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
-    return Fault(path, f"expected {wanted}, got {_told(value)}", hint)
+    return Fault(path, f"expected {wanted}, got {_shown(value)}", hint)
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value in words."""
     if value is None:
         return "nothing"

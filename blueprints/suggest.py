@@ -9,7 +9,7 @@ _FEW = 12
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-    """A sentence that mends a misspelt name: the nearest known one, or all if they are few; empty if there are none."""
+    """Returns a hint for a misspelt name: the nearest known one, all of them if they are few, or an empty text."""
     names = sorted(set(known))
     lowered = {name.lower(): name for name in names}
     near = get_close_matches(text.lower(), lowered, n=1, cutoff=0.6)

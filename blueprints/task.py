@@ -44,7 +44,7 @@ class Suspended(msgspec.Struct, frozen=True, kw_only=True):
 
     until: datetime | None = None
     children: bool = False
-    """Go on when child orders have ended: those in `orders`, or all that this order made."""
+    """Continue when child orders have ended: those in `orders`, or all that this order made."""
     orders: tuple[str, ...] = ()
     """Child orders that it waits for: cancelled if `until` or the task's `timeout` comes before their end."""
     memo: dict[str, Any] = {}
@@ -110,7 +110,7 @@ class Context(Protocol):
 
     @property
     def children(self) -> Mapping[str, Child]:
-        """The order's child orders as far as the broker has told, by id."""
+        """The order's child orders as far as the broker has reported them, by id."""
         ...
 
     @property
@@ -130,7 +130,7 @@ class Context(Protocol):
         """Run a program in a process group of its own, its output going to the job's; the exit code.
 
         `env` is the whole environment.  Negative: the signal that ended it.  Cancelled (timeout,
-        cancel, lost lease): SIGTERM to the group, grace period, SIGKILL, and the cancellation goes on.
+        cancel, lost lease): SIGTERM to the group, grace period, SIGKILL, and the cancellation continues.
 
         Raises:
             OSError: it cannot be started.
@@ -151,7 +151,7 @@ class Kind(Protocol):
     """A kind of task."""
 
     def check(self, task: Task, path: str) -> Iterable[Problem]:
-        """What is wrong with the task's own fields, told when its blueprint is applied; `path` is the task's place."""
+        """Reports what is wrong with the task's own fields, when its blueprint is applied; `path` is the task's."""
         ...
 
     async def run(self, task: Task, context: Context) -> Outcome:

@@ -1,7 +1,7 @@
 """Templates: Jinja2 in a sandbox, for text in `with:` and `files:`.
 
 Data never becomes code: only the blueprint's text is a template, values are put in as they are.  A
-template can neither reach attributes of Python objects nor grow without bound, and whatever is
+template can neither reach attributes of Python objects nor grow without bound, and everything that is
 missing is an error that names its path.  Jinja2 is imported with the first text that needs it.
 """
 
@@ -69,7 +69,7 @@ def as_text(value: Any) -> str:
 
 
 def check_template(value: Any, path: str, scope: Scope | None = None) -> list[Problem]:
-    """What is wrong with the templates in a value that stands at `path`.
+    """What is wrong with the templates in a value at `path`.
 
     That is syntax, what the sandbox has not, and, with a `scope`, variables that it has not.
     """
@@ -100,7 +100,7 @@ def _render_text(text: str, values: Mapping[str, Any], path: str) -> Any:
     try:
         result = sandbox.evaluate(text, dict(values), MAX_RENDERED)
     except sandbox.MissingError as error:
-        raise TemplateError(f"{where}{error.told(values)}") from None
+        raise TemplateError(f"{where}{error.shown(values)}") from None
     except sandbox.FAILURES as error:
         raise TemplateError(f"{where}{_first_line(error)}") from None
     if isinstance(result, str):
@@ -110,7 +110,7 @@ def _render_text(text: str, values: Mapping[str, Any], path: str) -> Any:
     try:
         encoded = msgspec.json.encode(result)
     except (TypeError, ValueError, RecursionError):
-        raise TemplateError(f"{where}it gives a {type(result).__name__}, which is no JSON value") from None
+        raise TemplateError(f"{where}it gives a {type(result).__name__}, which is not a JSON value") from None
     if len(encoded) > MAX_RENDERED:
         raise TemplateError(f"{where}it gives more than {MAX_RENDERED // 1024} KB")
     return msgspec.json.decode(encoded)

@@ -55,11 +55,11 @@ def _check_provider(trigger: Trigger) -> Iterator[Problem]:
         return
     in_clear = list(secret_problems(kind, trigger.with_))
     yield from in_clear
-    told = {problem.path for problem in in_clear}
+    reported = {problem.path for problem in in_clear}
     settings, faults = build(kind, trigger.with_)
     for fault in faults:
         path = join("with", *fault.path)
-        if not any(path.startswith(place) for place in told):  # its message would show the secret
+        if not any(path.startswith(place) for place in reported):  # its message would show the secret
             yield Problem(path=path, message=fault.message, hint=fault.hint)
     if settings is not None:
         for problem in settings.problems():
@@ -75,7 +75,7 @@ def _check_values(trigger: Trigger) -> Iterator[Problem]:
         yield from check_value(trigger.id, "id", event, "text")
         kind = providers.provider_kinds().get(trigger.provider)
         if kind is not None and issubclass(kind, providers.Schedule):
-            yield Problem(path="id", message="a time that is due is told by the time itself", hint="leave it out")
+            yield Problem(path="id", message="a schedule identifies its times itself", hint="leave it out")
     if trigger.each is not None:
         yield from check_value(trigger.each, "each", event, "a list")
     if trigger.key is not None:
@@ -114,7 +114,7 @@ def _check_where(target: TriggerTarget, where: str, scope: Scope) -> Iterator[Pr
         return
     yield from check_event_filter(where, "target.where", scope.variables)
     if target.queue:  # brokers ask such a filter again for each element that joins, long after the event
-        message = "with queue, the filter cannot read the event: it is asked again when elements join or change"
+        message = "with queue, the filter cannot read the event: it is evaluated again when elements join or change"
         hint = 'let the event choose a pool by its name: pool: "{{ event.body.pool }}"'
         yield Problem(path="target.where", message=message, hint=hint)
 

@@ -26,7 +26,7 @@ _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("str", "int", "float", "
 
 
 class Mark(NamedTuple):
-    """Where something stands, counted from 1, and for text how it is written (`|`, `>`, `'`, `"` or nothing)."""
+    """The place of something, counted from 1, and for text how it is written (`|`, `>`, `'`, `"` or nothing)."""
 
     line: int
     column: int
@@ -68,8 +68,8 @@ def _parse_json(text: str) -> list[Document] | None:
     if len(documents) == 1 and documents[0].value == value:
         return documents
     marks = documents[0].marks if documents else {}
-    told = documents[0].problems if marks else ()
-    return [Document(value, marks, told or tuple(_beyond_limits(value, marks)))]
+    problems = documents[0].problems if marks else ()
+    return [Document(value, marks, problems or tuple(_beyond_limits(value, marks)))]
 
 
 def _beyond_limits(value: Any, marks: Mapping[Path, Mark]) -> Iterator[Problem]:
@@ -153,7 +153,7 @@ def _syntax_problem(error: yaml.YAMLError) -> Problem:
 
 
 class _TooMuchError(yaml.YAMLError):
-    """A limit was passed; reading cannot go on."""
+    """A limit was passed; reading cannot continue."""
 
     def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem)
@@ -162,7 +162,7 @@ class _TooMuchError(yaml.YAMLError):
 
 
 class _Anchor(NamedTuple):
-    """What an alias stands for."""
+    """What an alias refers to."""
 
     value: Any
     nodes: int
@@ -242,7 +242,7 @@ class _Reader:
             key = event.value
             inner = (*path, key)
             if key in fields:
-                self._problem(event, inner, "stands here twice; a later one would hide the earlier")
+                self._problem(event, inner, "is here twice; a later one would hide the earlier")
             start: Any = event.start_mark
             value = self.read(next(self.events), inner, depth + 1)
             if isinstance(value, dict | list) and self.marks[inner].style == "":
@@ -290,11 +290,11 @@ class _Reader:
 
 
 _KEY = -1
-"""Stands behind a field's path for the place of its name."""
+"""Follows a field's path for the place of its name."""
 
 
 def mark_of(marks: Mapping[Path, Mark], path: Path, *, key: bool = False) -> Mark | None:
-    """Where the value at `path` stands (or, with `key`, its name); the nearest outer one if there is none."""
+    """Returns the place of the value at `path` (with `key`, of its name), or else of the nearest value around it."""
     if key and (mark := marks.get((*path, _KEY))) is not None:
         return mark
     while path and path not in marks:

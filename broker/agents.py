@@ -54,7 +54,7 @@ class Agents:
     async def _joined(self, request: JoinRequest, by: Caller) -> Assignment:
         element = request.element
         if not names.is_name(element):
-            problem = Problem(message=f"{element!r} is no name", path="element", hint=names.NAME_RULE)
+            problem = Problem(message=f"{element!r} is not a name", path="element", hint=names.NAME_RULE)
             raise InvalidError("the element's name is not valid", problem)
         if element not in self._world.fleet.elements:
             manifest = msgspec.json.encode({"kind": "machine", "name": element}).decode()

@@ -79,11 +79,11 @@ class Api:
         self._client.close()
 
     def get(self, path: str, *, within: float = READ_TIMEOUT, **params: Any) -> Any:
-        """What stands at `path`, answered `within` seconds; parameters that are None are left out."""
+        """Returns what is at `path`, answered `within` seconds; leaves out parameters that are None."""
         return self.request("GET", path, params=params, timeout=within)
 
     def raw(self, path: str, **params: Any) -> bytes:
-        """The bytes that stand at `path`."""
+        """Returns the bytes at `path`."""
         answer = self.answer("GET", path, params=params)
         self._check(answer)
         return answer.content
@@ -93,7 +93,7 @@ class Api:
         return self.request("POST", path, body=body, params=params, key=key)
 
     def delete(self, path: str) -> Any:
-        """Remove what stands at `path`."""
+        """Removes what is at `path`."""
         return self.request("DELETE", path)
 
     def items(self, path: str, *, limit: int | None = None, **params: Any) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Api:
                     answer.read()
                     self._check(answer)
                 if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                    raise UnreachableError(self._stranger("the answer is no event stream"))
+                    raise UnreachableError(self._stranger("the answer is not an event stream"))
                 yield _events(_lines(answer.iter_bytes()))
         except (httpx.TransportError, httpx.StreamError) as error:
             raise self._away(error) from error
@@ -177,7 +177,7 @@ class Api:
         """What an answer says.
 
         Raises:
-            MusterError: the problem that it tells of.
+            MusterError: the problem in it.
         """
         self._check(answer)
         if not answer.content:
@@ -185,14 +185,14 @@ class Api:
         try:
             return answer.json()
         except ValueError as error:
-            raise UnreachableError(self._stranger(f"{_at(answer)} answered what is no JSON")) from error
+            raise UnreachableError(self._stranger(f"{_at(answer)} answered something other than JSON")) from error
 
     def _check(self, answer: httpx.Response) -> None:
         if answer.is_success:
             return
         if "problem+json" in answer.headers.get("content-type", ""):
-            told = _told(answer)
-            raise self._unauthorized() if isinstance(told, UnauthorizedError) else told
+            error = _error(answer)
+            raise self._unauthorized() if isinstance(error, UnauthorizedError) else error
         raise self._unexplained(answer)
 
     def _unexplained(self, answer: httpx.Response) -> MusterError:
@@ -203,7 +203,7 @@ class Api:
         if status == 403:  # noqa: PLR2004 - HTTP
             return UnauthorizedError(f"{words}; set MUSTER_TOKEN to a token that may do this")
         if status >= 500:  # noqa: PLR2004 - HTTP's server errors
-            return UnavailableError(f"{words}; try again, and look at the broker's log")
+            return UnavailableError(f"{words}; try again, and read the broker's log")
         if status == 404 or status < 400:  # noqa: PLR2004 - a redirect leads somewhere else
             return UnreachableError(self._stranger(words))
         return RefusedError(words)
@@ -240,7 +240,7 @@ def _parts(url: str) -> SplitResult:
 def segment(text: str) -> str:
     """What somebody typed, as one segment of a path."""
     if not text or text in {".", ".."}:
-        raise UsageError(f"{text!r} is no name")
+        raise UsageError(f"{text!r} is not a name")
     return quote(text, safe="")
 
 
@@ -253,11 +253,11 @@ def _given(params: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _told(answer: httpx.Response) -> MusterError:
+def _error(answer: httpx.Response) -> MusterError:
     try:
         return from_problem(answer.json())
     except (ValueError, msgspec.ValidationError, AttributeError):
-        return UnreachableError(f"{_at(answer)} answered {answer.status_code} in words that are no problem")
+        return UnreachableError(f"{_at(answer)} answered {answer.status_code} without a problem document")
 
 
 def _at(answer: httpx.Response) -> str:

@@ -33,7 +33,7 @@ def apply(
     common: Common = COMMON,
 ) -> None:
     """Create or change objects from manifests: all of them, or none."""
-    given = (*file, *paths)  # `-f *.yaml` leaves all but the first to stand alone
+    given = (*file, *paths)  # `-f *.yaml` leaves all but the first as arguments of their own
     if not given:
         raise UsageError("which manifests? give files or folders: muster apply -f PATH")
     files = [{"name": name, "text": content} for name, content in read(given)]
@@ -63,7 +63,7 @@ def read(paths: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     """Name and text of every file that `paths` name.
 
     Raises:
-        UsageError: one is not there, is no text, or a folder has no manifests.
+        UsageError: one is missing or not text, or a folder has no manifests.
     """
     for given in paths:
         if given == STANDARD_INPUT:

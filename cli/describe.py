@@ -28,7 +28,7 @@ def describe(
     *,
     common: Common = COMMON,
 ) -> None:
-    """Look closely at one object, or at an order."""
+    """Show everything about one object, or an order."""
     from muster.cli.api import segment
 
     if kinds.singular(kind) == "firing":
@@ -37,14 +37,15 @@ def describe(
     with common.connect() as api:
         if kinds.singular(kind) == "order":
             order = api.get(f"/api/v1/orders/{segment(name)}")
-            show(order, common.output, lambda: _order(order))
+            below = explain.children_of(api, order) if common.output == "table" else []
+            show(order, common.output, lambda: _order(order, below))
             return
         found = objects.one(api, kind, name)
         recent = _recent(api, found) if common.output == "table" else []
-        goes_off = _trigger(api, found) if common.output == "table" and found["kind"] == "trigger" else None
+        print_firings = _trigger(api, found) if common.output == "table" and found["kind"] == "trigger" else None
     show(found, common.output, lambda: _object(found, recent))
-    if goes_off is not None:
-        goes_off()
+    if print_firings is not None:
+        print_firings()
 
 
 def _recent(api: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,28 +60,29 @@ def _recent(api: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _trigger(api: Api, found: dict[str, Any]) -> Callable[[], None]:
-    """What a trigger has done and will do; asked now, printed later."""
+    """Reads a trigger's recent firings and next times; returns what prints them."""
     latest = triggers.recent(api, found["name"], RECENT)["items"]
     coming = triggers.coming(api, found["name"], RECENT) if found.get("enabled", True) else []
 
-    def tell() -> None:
+    def show_firings() -> None:
         if coming:
             explain.section("Next")
             triggers.times(coming)
         if found.get("pending"):
             explain.section("Pending")
             table(found["pending"], triggers.PENDING)
-        explain.listed("Recent firings", latest, triggers.FIRINGS, empty="it has not gone off yet")
+        explain.listed("Recent firings", latest, triggers.FIRINGS, empty="it has not fired yet")
 
-    return tell
+    return show_firings
 
 
-def _order(order: dict[str, Any]) -> None:
+def _order(order: dict[str, Any], below: list[dict[str, Any]]) -> None:
     explain.headline(order)
     explain.facts(order)
     explain.section("Inputs")
     fields((name, value) for name, value in order.get("inputs", {}).items())
     explain.jobs(order)
+    explain.children(below)
     if order.get("outputs"):
         explain.section("Outputs")
         fields((name, brief(value)) for name, value in order["outputs"].items())

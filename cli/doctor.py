@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def doctor(
     *,
     server: Server = None,
-    data: Annotated[Data, Parameter(help="Folder to look at. [env: MUSTER_DATA]")] = None,
+    data: Annotated[Data, Parameter(help="Folder to check. [env: MUSTER_DATA]")] = None,
     common: Common = COMMON,
 ) -> int:
     """Check this installation, and say what is wrong and what to do about it."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 BUSY: Final = ("running", "cancelling")
 """States in which an order has a slot."""
 
-LOOK: Final = 0.5
-"""Seconds between two looks at what still runs."""
+POLL_INTERVAL: Final = 0.5
+"""Seconds after which the orders that still run are read again."""
 
-MOST: Final = 100
-"""Orders that are looked at."""
+MOST_READ: Final = 100
+"""Orders that are read at a time."""
 
 Element = Annotated[str, Parameter(help="Name of an element.", completer=of_elements)]
 
@@ -35,7 +35,7 @@ def mode(
     common: Common = COMMON,
 ) -> None:
     """Switch an element: workflow (it is being built up) or work_order (it is a service)."""
-    _tell(_post(common, element, "mode", {"mode": mode}), common, f"{element} is in {mode} mode")
+    _report(_post(common, element, "mode", {"mode": mode}), common, f"{element} is in {mode} mode")
 
 
 def drain(
@@ -46,14 +46,14 @@ def drain(
     timeout: Annotated[str | None, Parameter(help="Wait no longer than this (30s, 5m).")] = None,
     common: Common = COMMON,
 ) -> None:
-    """Let an element take nothing new; what runs, runs on."""
+    """Drain an element: it takes nothing new, and what runs continues."""
     limit = None if timeout is None else seconds(timeout)
     answer = _post(common, element, "drain")
     if wait or limit is not None:
         _until_idle(element, limit, common)
-        _tell(answer, common, f"{element} is drained, and nothing runs on it")
+        _report(answer, common, f"{element} is drained, and nothing runs on it")
     else:
-        _tell(answer, common, f"{element} is drained: it takes nothing new")
+        _report(answer, common, f"{element} is drained: it takes nothing new")
 
 
 def _until_idle(element: str, limit: float | None, common: Common) -> None:
@@ -63,17 +63,17 @@ def _until_idle(element: str, limit: float | None, common: Common) -> None:
             if end is not None and time.monotonic() > end:
                 left = ", ".join(order["id"] for order in busy)
                 raise WaitTimeoutError(f"{element} is drained, but after {limit:g} s it still runs {left}")
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
 
 
 def _in(api: Api, state: str, element: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = api.items("/api/v1/orders", limit=MOST, state=state, element=element)["items"]
+    found: list[dict[str, Any]] = api.items("/api/v1/orders", limit=MOST_READ, state=state, element=element)["items"]
     return found
 
 
 def undrain(element: Element, /, *, common: Common = COMMON) -> None:
-    """Let an element take work again."""
-    _tell(_post(common, element, "undrain"), common, f"{element} takes work again")
+    """End draining: the element takes work again."""
+    _report(_post(common, element, "undrain"), common, f"{element} takes work again")
 
 
 def _post(common: Common, element: str, verb: str, body: Any = None) -> Any:
@@ -83,7 +83,7 @@ def _post(common: Common, element: str, verb: str, body: Any = None) -> Any:
         return api.post(f"/api/v1/elements/{segment(element)}/{verb}", body)
 
 
-def _tell(answer: Any, common: Common, words: str) -> None:
+def _report(answer: Any, common: Common, words: str) -> None:
     if common.output == "table":
         say(words)
     else:

@@ -1,4 +1,4 @@
-"""`muster events`: watch what happens, live; a broken connection goes on where it ended."""
+"""`muster events`: watch what happens, live; a broken connection continues where it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def events(
     *,
     kind: Annotated[str | None, Parameter(help="Only this kind (order.failed), or all of a noun (order).")] = None,
     after: Annotated[
-        str | None, Parameter(help="Begin behind this event's id instead of now; 0 is the beginning.")
+        str | None, Parameter(help="Start after this event's id instead of now; 0 is the first event that is kept.")
     ] = None,
     common: Common = COMMON,
 ) -> None:
@@ -36,7 +36,7 @@ def events(
 def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> None:
     misses, reached = 0, False
     if after is None:
-        after = f"{api.get('/api/v1/info')['sequence']}.{LAST}"  # so that nothing is missed should we have to reconnect
+        after = f"{api.get('/api/v1/info')['sequence']}.{LAST}"  # so that nothing is missed after a reconnect
     while True:
         try:
             with api.stream("/api/v1/events", after=after, kind=kind) as messages:

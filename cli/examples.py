@@ -22,7 +22,7 @@ _EXAMPLES: Final = {
 
 Environment:
   MUSTER_API, MUSTER_SERVER, MUSTER_TOKEN, MUSTER_DATA, MUSTER_CONTEXT,
-  NO_COLOR; contexts stand in $XDG_CONFIG_HOME/muster/config.toml.
+  NO_COLOR; contexts are in $XDG_CONFIG_HOME/muster/config.toml.
   Shell completion: muster completion --help""",
     "up": """
   muster up

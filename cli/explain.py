@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.cli.options import COMMON, AnyOrder, Common
-from muster.cli.orders import target
+from muster.cli.orders import COLUMNS, target
 from muster.cli.output import STYLES, Column, brief, clock, fields, say, show, table, took
+
+if TYPE_CHECKING:
+    from muster.cli.api import Api
+
+MOST_CHILDREN: Final = 100
+"""Child orders that are shown."""
 
 
 def explain(order: AnyOrder, /, *, common: Common = COMMON) -> None:
-    """Tell why an order is as it is: its state, where each input came from, its jobs, and its records."""
+    """Explain an order: its state, where each input came from, its jobs, and its records."""
     from muster.cli.api import segment
 
     with common.connect() as api:
         found = api.get(f"/api/v1/orders/{segment(order)}/explain")
-    show(found, common.output, lambda: _tell(found))
+        below = children_of(api, found["order"]) if common.output == "table" else []
+    show(found, common.output, lambda: _explain(found, below))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def children_of(api: Api, order: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the orders that this one made, oldest first; the first hundred."""
+    if not order.get("children"):
+        return []
+    page: list[dict[str, Any]] = api.items("/api/v1/orders", limit=MOST_CHILDREN, parent=order["id"])["items"]
+    return page[::-1]
+
+
+def children(found: list[dict[str, Any]]) -> None:
+    """Prints the orders that an order made, if it made any."""
+    if found:
+        listed("Children", found, COLUMNS, empty="none")
+
+
+def _explain(found: dict[str, Any], below: list[dict[str, Any]]) -> None:
     order = found["order"]
     headline(order)
     if found.get("meaning"):
@@ -40,6 +61,7 @@ def _tell(found: dict[str, Any]) -> None:
         empty="none",
     )
     jobs(order)
+    children(below)
     losses(order)
     listed(
         "Record",
@@ -128,7 +150,7 @@ def facts(order: dict[str, Any]) -> None:
             ("Started", order.get("started_at") and clock(order["started_at"])),
             ("Ended", order.get("finished_at") and clock(order["finished_at"])),
             ("Not before", order.get("not_before") and clock(order["not_before"])),
-            ("Goes on at", order.get("wake_at") and clock(order["wake_at"])),
+            ("Continues at", order.get("wake_at") and clock(order["wake_at"])),
             ("Pool", order.get("pool")),
             ("Attempt", order.get("attempt")),
             ("Trigger", order.get("trigger")),
@@ -136,7 +158,6 @@ def facts(order: dict[str, Any]) -> None:
             ("Where", order.get("where")),
             ("Labels", order.get("labels")),
             ("Parent", order.get("parent")),
-            ("Children", {key[:10]: child["state"] for key, child in (order.get("children") or {}).items()}),
         )
     )
 
@@ -146,10 +167,10 @@ def _detail(item: dict[str, Any]) -> str:
     if not isinstance(data, dict):
         return str(data or item.get("refused") or "")
     known = {name: data.get(name) for name in ("attempt", "by", "element", "state", "reason", "until")}
-    told = [f"{name} {value}" for name, value in known.items() if value not in (None, "", item.get("actor"))]
-    told += ["claimed at once"] if item.get("type") == "created" and data.get("agent") else []
-    told += [f"{job['name']} {job['state']}" for job in data.get("jobs") or () if isinstance(job, dict)]
-    return ", ".join(told)
+    words = [f"{name} {value}" for name, value in known.items() if value not in (None, "", item.get("actor"))]
+    words += ["claimed at once"] if item.get("type") == "created" and data.get("agent") else []
+    words += [f"{job['name']} {job['state']}" for job in data.get("jobs") or () if isinstance(job, dict)]
+    return ", ".join(words)
 
 
 def _as_given(value: Any) -> str:

@@ -15,7 +15,7 @@ def text(path: Path) -> str:
     """A file's text; `-` is standard input.
 
     Raises:
-        UsageError: it cannot be read, or is no text.
+        UsageError: it cannot be read, or is not text.
     """
     try:
         content = _standard_input() if path == STANDARD_INPUT else path.read_bytes()

@@ -14,38 +14,17 @@ import msgspec
 
 from muster.cli.options import Format
 from muster.cli.output import item
-from muster.cli.terminal import PlainOutput, note, one_line
-from muster.mesh.errors import MusterError, UnavailableError, UnreachableError, UsageError, WaitTimeoutError
+from muster.cli.terminal import PlainOutput, one_line
+from muster.cli.watch import RECONNECT_DELAY, RECONNECT_TIMEOUT, REPORT_INTERVAL, Limit, Watch, still_going
+from muster.mesh.errors import MusterError, UnavailableError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from muster.cli.api import Api
 
-MOST: Final = 200
+MOST_FOLLOWED: Final = 200
 """Orders to follow at once, each with a connection."""
-PATIENCE: Final = 30.0
-"""Seconds that the API may be away in the middle."""
-LONG_POLL: Final = 20.0
-AWAIT: Final = 2.0
-"""Seconds of silence after which we look why an order does not run."""
-GRACE: Final = 0.5
-"""Seconds that an answer may be late."""
-
-
-class Limit:
-    """How long somebody is willing to wait, from now on; None is for ever."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    def left(self, most: float) -> float:
-        """Seconds that are left, at most so many."""
-        return most if self._end is None else max(0.0, min(most, self._end - time.monotonic()))
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has passed."""
-        return self.left(1.0) == 0.0
+PIECES_AHEAD: Final = 1000
+"""Pieces of output that have come and are not printed yet."""
 
 
 Place = tuple[int, int, int]
@@ -70,10 +49,10 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pieces(api: Api, order: str, job: str | None = None) -> Iterator[Piece | End]:
-    """What the order's jobs print, until it is final; goes on where it was when the connection broke.
+    """What the order's jobs print, until it is final; continues where a broken connection ended.
 
     Raises:
-        UnreachableError: the API stays away.
+        UnreachableError: the API stays unreachable.
     """
     from muster.cli.api import segment
 
@@ -92,13 +71,13 @@ def pieces(api: Api, order: str, job: str | None = None) -> Iterator[Piece | End
         except UnreachableError:
             if lost_at is None:
                 lost_at = time.monotonic()
-            elif time.monotonic() - lost_at > PATIENCE:
+            elif time.monotonic() - lost_at > RECONNECT_TIMEOUT:
                 raise
-        time.sleep(0.5)
+        time.sleep(RECONNECT_DELAY)
 
 
 def _fresh(order: str, data: dict[str, Any], seen: dict[str, Place]) -> Piece | None:
-    """The part of a piece that was not there before the connection broke."""
+    """Returns the part of a piece that had not come before the connection broke."""
     text = b64decode(data["data"]) if data.get("encoding") == "base64" else data["data"].encode()
     claim, attempt, start = int(data.get("claim", 0)), int(data["attempt"]), int(data["offset"])
     end = (claim, attempt, start + len(text))
@@ -133,7 +112,7 @@ class Printer:
         self._last: tuple[str, str, int, int] | None = None
         self._at_start = True
         self._rest: dict[str, tuple[tuple[str, int, int], bytes]] = {}
-        """Of each order, what its job began to print: a line without its end."""
+        """Of each order, the start of a line whose end has not come."""
 
     def piece(self, piece: Piece) -> None:
         """Print what came."""
@@ -150,7 +129,7 @@ class Printer:
             self._write(piece.data)
 
     def heading(self, job: str) -> None:
-        """Begin a job's output."""
+        """Starts a job's output."""
         self._heading(("", job, 1, 1))
 
     def text(self, data: bytes) -> None:
@@ -202,7 +181,7 @@ class Printer:
         self.end_line()
 
     def end_line(self) -> None:
-        """Begin a new line if the last one was not ended."""
+        """Starts a new line if the last one was not ended."""
         if not self._at_start:
             self._write(b"\n")
 
@@ -219,30 +198,30 @@ def _coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def follow(api: Api, orders: Sequence[Mapping[str, Any]], output: Format, limit: Limit, *, plain: bool = False) -> None:
-    """Print the output of all these orders until the last one has ended.
+def follow(api: Api, orders: Sequence[Mapping[str, Any]], limit: Limit, watch: Watch, *, plain: bool = False) -> None:
+    """Prints the output of all these orders until the last one has ended; reports meanwhile what one waits for.
 
     Raises:
         WaitTimeoutError: the limit has passed.
         UsageError: they are more than can be followed.
     """
-    if len(orders) > MOST:
-        raise UsageError(f"{len(orders)} orders are too many to follow (at most {MOST}); use --wait")
+    if len(orders) > MOST_FOLLOWED:
+        raise UsageError(f"{len(orders)} orders are too many to follow (at most {MOST_FOLLOWED}); use --wait")
     names = {order["id"]: order.get("element") or order["id"][:10] for order in orders}
-    printer = Printer(output, names, plain=plain)
-    arrived: queue.Queue[Piece | End | MusterError] = queue.Queue(1000)
+    printer = Printer(watch.output, names, plain=plain)
+    arrived: queue.Queue[Piece | End | MusterError] = queue.Queue(PIECES_AHEAD)
     for order in names:
         threading.Thread(target=_listen, args=(api, order, arrived), daemon=True).start()
-    watch = _Watch(api, output)
     left = set(names)
     while left:
+        if watch.is_due:
+            watch.check(left, limit)
         try:
-            found = arrived.get(timeout=limit.left(AWAIT))
+            found = arrived.get(timeout=limit.left(REPORT_INTERVAL))
         except queue.Empty:
-            if limit.is_over:
+            if limit.has_passed:
                 printer.end_line()
                 raise still_going(sorted(left), limit) from None
-            watch.look(left, limit)
             continue
         if isinstance(found, MusterError):
             raise found
@@ -259,75 +238,5 @@ def _listen(api: Api, order: str, arrived: queue.Queue[Piece | End | MusterError
             arrived.put(piece)
     except MusterError as error:
         arrived.put(error)
-    except Exception as error:  # noqa: BLE001 - the main thread tells it
+    except Exception as error:  # noqa: BLE001 - the main thread reports it
         arrived.put(UnavailableError(f"following order {order} ended: {error!r}"))
-
-
-class _Watch:
-    """Says on standard error why an order that prints nothing does not run."""
-
-    def __init__(self, api: Api, output: Format) -> None:
-        self._api, self._quiet = api, output != "table"
-        self._told: dict[str, str] = {}
-
-    def look(self, orders: set[str], limit: Limit) -> None:
-        for order in sorted(orders)[:5]:
-            try:
-                found = self._api.get(f"/api/v1/orders/{order}", within=GRACE + limit.left(AWAIT))
-            except MusterError:
-                return
-            self.tell(found)
-
-    def tell(self, found: Mapping[str, Any]) -> None:
-        """Say how an order is, if that is news and it does not run."""
-        order = str(found["id"])
-        words = one_line(f"{found['state']}" + (f": {found['reason']}" if found.get("reason") else ""))
-        if not self._quiet and found["state"] != "running" and self._told.get(order) != words:
-            note(f"order {order[:10]} is {words}")
-        self._told[order] = words
-
-
-def wait(api: Api, orders: Sequence[Mapping[str, Any]], limit: Limit, output: Format = "table") -> list[dict[str, Any]]:
-    """All these orders, once each of them has ended; what keeps one from running is said meanwhile.
-
-    Raises:
-        WaitTimeoutError: the limit has passed.
-        UnreachableError: the API stays away.
-    """
-    watch = _Watch(api, output)
-    return [_final(api, [one["id"] for one in orders[index:]], limit, watch) for index in range(len(orders))]
-
-
-def _final(api: Api, orders: list[str], limit: Limit, watch: _Watch) -> dict[str, Any]:
-    lost: Limit | None = None
-    poll = AWAIT
-    while True:
-        room, patience = round(limit.left(poll), 3), limit.left(LONG_POLL + PATIENCE) + GRACE
-        try:
-            found: dict[str, Any] = api.get(f"/api/v1/orders/{orders[0]}", wait=room, within=patience)
-        except UnreachableError as error:
-            if limit.is_over:
-                raise still_going(orders, limit) from error
-            lost = lost or Limit(PATIENCE)
-            if lost.is_over:
-                raise
-            time.sleep(limit.left(0.5))
-            continue
-        if found["finished_at"]:
-            return found
-        watch.tell(found)
-        if limit.is_over:
-            raise still_going(orders, limit)
-        lost, poll = None, LONG_POLL
-
-
-def still_going(orders: Sequence[str], limit: Limit) -> WaitTimeoutError:
-    """What to say when the time to wait has passed."""
-    return WaitTimeoutError(f"{limit.seconds:g} s have passed; {goes_on(orders)}")
-
-
-def goes_on(orders: Sequence[str]) -> str:
-    """What to say of orders that nobody watches any more."""
-    first = orders[0]
-    which = f"order {first} goes on" if len(orders) == 1 else f"{len(orders)} orders go on"
-    return f"{which}: `muster logs {first} --follow` watches it, `muster cancel {first}` stops it"

@@ -1,4 +1,4 @@
-"""What process 1 of a container has to do besides its own work: reap what others have left, and pass signals on.
+"""What process 1 of a container must do besides its own work: reap what others have left, and pass signals on.
 
 Nobody but process 1 gets the orphans of a container, and signals that it has no handler for are dropped.  So the
 command runs as its child.

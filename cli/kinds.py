@@ -13,7 +13,7 @@ BY_THE_CLI: Final = {
     "order": "Work orders.",
     "firing": "What came of a trigger.",
 }
-"""What may be looked at like an object besides the kinds that the mesh names."""
+"""Kinds that commands read like objects, besides those of the mesh."""
 
 
 def singular(kind: str) -> str:
@@ -23,7 +23,7 @@ def singular(kind: str) -> str:
 
 
 def plural(kind: str) -> str:
-    """The kind as it stands in an address."""
+    """Returns the kind as addresses spell it."""
     return f"{singular(kind)}s"
 
 

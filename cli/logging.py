@@ -58,7 +58,7 @@ def _part_first(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_controls(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
-    """For people: what others sent may not steer the terminal; JSON escapes it."""
+    """For people: what others sent must not steer the terminal; JSON escapes it."""
     return {name: one_line(value) if isinstance(value, str) else value for name, value in event.items()}
 
 

@@ -71,7 +71,7 @@ NEED_SERVER_PARTS: Final = frozenset({"up", "broker", "triggers", "demo"})
 """Commands that need what the extra `server` installs."""
 
 GLOBAL: Final = frozenset({"--api", "--output", "-o"})
-"""Options that may also stand before the command."""
+"""Options that may also come before the command."""
 
 HELP: Final = frozenset({"--help", "-h", "--version"})
 
@@ -113,7 +113,7 @@ def _worth_showing(value: Any) -> str | None:
 
 
 def run(argv: list[str]) -> int:
-    """Run one command; its exit code.  Errors are told on standard error, never as a traceback."""
+    """Runs one command and returns its exit code; reports errors on standard error, never as a traceback."""
     tokens = _command_first(argv)
     try:
         _check_text(argv)
@@ -132,7 +132,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         _print_no_more()  # whoever read our output has gone (`| head`); nothing is wrong
         return 0
-    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told in words
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be reported in words
         return _no_room(error) if isinstance(error, OSError) and error.errno in NO_ROOM else _bug(error)
     return code if isinstance(code, int) else 0
 
@@ -146,7 +146,7 @@ def _check_installed(tokens: list[str]) -> None:
 
 
 def complain(text: str, code: int) -> int:
-    """Tell on standard error what was wrong; the exit code."""
+    """Reports on standard error what was wrong, and returns the exit code."""
     prefix = "\033[1;31mmuster:\033[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "muster:"
     with suppress(OSError):  # what was wrong matters more
         sys.stdout.flush()
@@ -172,7 +172,7 @@ def _no_room(error: OSError) -> int:
 
 
 def _print_no_more() -> None:
-    """Else the flush at exit would complain too."""
+    """Otherwise the flush at exit would fail too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""`muster get` and `muster delete`: look at objects, remove one."""
+"""`muster get` and `muster delete`: show objects, remove one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def get(
     limit: Annotated[int | None, Parameter(help="The most to show; all if it is not given.")] = None,
     common: Common = COMMON,
 ) -> None:
-    """Look at objects: all of a kind, or one."""
+    """Show objects: all of a kind, or one."""
     from muster.cli import orders, triggers
 
     if name is not None and (where is not None or limit is not None):

@@ -21,7 +21,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 HOW: Final = Group("Where and how", sort_key=90)
 
-AnyOrder = Annotated[str, Parameter(help="The order's id, or the start of it if no other begins so.")]
+AnyOrder = Annotated[str, Parameter(help="The order's id, or the start of it if no other starts so.")]
 AnyKind = Annotated[
     str,
     Parameter(help="A kind of object, or its plural; `muster get kinds` lists them.", completer=of_kinds),

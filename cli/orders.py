@@ -19,7 +19,7 @@ SHORT: Final = 10
 
 
 def target(order: dict[str, Any]) -> str:
-    """For whom an order is: its element, or the pool that it waits in."""
+    """Returns an order's target: its element, or the pool that it waits in."""
     return order.get("element") or (f"pool {order['pool']}" if order.get("pool") else "-")
 
 
@@ -52,13 +52,13 @@ def orders(
 
 
 def cancel(order: AnyOrder, /, *, common: Common = COMMON) -> None:
-    """Stop an order: at once if it waits, else as soon as its agent has ended the task."""
-    _tell(_post(common, order, "cancel"), common)
+    """Stop an order: at once if it waits, otherwise once its agent has ended the task."""
+    _report(_post(common, order, "cancel"), common)
 
 
 def retry(order: AnyOrder, /, *, common: Common = COMMON) -> None:
-    """Let a failed or cancelled order go on at its first unfinished task."""
-    _tell(_post(common, order, "retry"), common)
+    """Retry a failed or cancelled order: it continues at its first unfinished task."""
+    _report(_post(common, order, "retry"), common)
 
 
 def one(order: str, common: Common) -> None:
@@ -77,7 +77,7 @@ def _post(common: Common, order: str, verb: str) -> Any:
         return api.post(f"/api/v1/orders/{segment(order)}/{verb}")
 
 
-def _tell(order: dict[str, Any], common: Common) -> None:
+def _report(order: dict[str, Any], common: Common) -> None:
     if common.output != "table":
         document(order, common.output)
         return

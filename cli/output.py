@@ -42,7 +42,7 @@ STYLES: Final[Mapping[str, str]] = {
     "warning": "yellow",
     "wrong": "bold red",
 }
-"""Words that mean the same wherever they stand."""
+"""Words that mean the same everywhere."""
 
 GAP: Final = 2
 """Blanks between columns."""
@@ -50,7 +50,7 @@ WIDE: Final = 100_000
 """Columns where nobody looks: a pipe gets whole lines."""
 
 _UNESCAPED: Final = re.compile(r"[\x7f-\x9f]")
-"""Control characters that JSON lets stand as they are."""
+"""Control characters that JSON does not escape."""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,7 +210,7 @@ def _print(grid: Any) -> None:
 
 
 def cell(value: Any) -> Text:
-    """A value as it stands in a table: words of state coloured, control characters taken out."""
+    """Returns a value as tables show it: words of state coloured, control characters taken out."""
     from rich.text import Text
 
     if isinstance(value, Text):

@@ -1,6 +1,6 @@
 """`muster server`, `muster broker`, `muster agent`, `muster triggers`: one role alone.
 
-An agent's process imports neither an HTTP server or client nor a table: it has to be small.
+An agent's process imports neither an HTTP server or client nor a table: it must be small.
 """
 
 from __future__ import annotations
@@ -168,7 +168,10 @@ def agent(
     *,
     element: Annotated[
         tuple[str, ...],
-        Parameter(consume_multiple=True, help="Whom it acts for, one or more; made as a machine if it does not exist."),
+        Parameter(
+            consume_multiple=True,
+            help="Elements that it acts for; made as machines if they do not exist.",
+        ),
     ] = (),
     server: Server = None,
     data: Data = None,
@@ -194,7 +197,7 @@ def agent(
 
 
 def begin(level: LogLevel, part: str) -> None:
-    """First of all in a role: log, and keep its secrets from whatever else runs as this user."""
+    """First of all in a role: log, and keep its secrets from everything else that runs as this user."""
     set_up(level, part)
     conceal()
 
@@ -209,7 +212,7 @@ def _run(role: Coroutine[Any, Any, None]) -> None:
 
 
 def folder(data: Path | None, part: str = "") -> Path:
-    """The data folder, or a part's place in it; absolute, for scripts are told of files in it and start elsewhere.
+    """The data folder, or a part's place in it; absolute, for scripts get paths in it and start elsewhere.
 
     Raises:
         RefusedError: it cannot be made, or others may write in it.
@@ -295,8 +298,8 @@ def checked_element(name: str) -> str:
     """The name, if it may be one.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it cannot.
     """
     if not is_name(name):
-        raise UsageError(f"{name!r} may not be an element's name; a name has {NAME_RULE}")
+        raise UsageError(f"{name!r} cannot be an element's name; a name has {NAME_RULE}")
     return name

@@ -21,7 +21,7 @@ from muster.mesh.errors import UnreachableError, UsageError
 if TYPE_CHECKING:
     from muster.cli.api import Api
 
-WHOM = Group("For whom", sort_key=10)
+TARGET = Group("Target", sort_key=10)
 AFTER = Group("Then", sort_key=20)
 
 
@@ -29,11 +29,11 @@ def run(
     blueprint: Annotated[str, Parameter(help="Which blueprint.")],
     /,
     *,
-    on: Annotated[str | None, Parameter(group=WHOM, help="This element.", completer=of_elements)] = None,
-    pool: Annotated[str | None, Parameter(group=WHOM, help="Whichever member of this pool is free.")] = None,
-    where: Annotated[str | None, Parameter(group=WHOM, help="The first element that this CEL filter matches.")] = None,
-    count: Annotated[int | None, Parameter(group=WHOM, help="With --where: so many of them, an order each.")] = None,
-    all_: Annotated[bool, Parameter(name="--all", group=WHOM, help="With --where: all of them.")] = False,
+    on: Annotated[str | None, Parameter(group=TARGET, help="This element.", completer=of_elements)] = None,
+    pool: Annotated[str | None, Parameter(group=TARGET, help="A free member of this pool.")] = None,
+    where: Annotated[str | None, Parameter(group=TARGET, help="The first match of this CEL filter.")] = None,
+    count: Annotated[int | None, Parameter(group=TARGET, help="With --where: so many of them, an order each.")] = None,
+    all_: Annotated[bool, Parameter(name="--all", group=TARGET, help="With --where: all of them.")] = False,
     pairs: Annotated[
         tuple[str, ...],
         Parameter(name=("--input", "-i"), help="An input, KEY=VALUE; its schema decides between text and JSON."),
@@ -76,7 +76,7 @@ def request(
     targets = {"on": on, "pool": pool, "where": where}
     given = [name for name, value in targets.items() if value is not None]
     if len(given) != 1:
-        how = "for whom?" if not given else f"--{' and --'.join(given)} exclude each other;"
+        how = "no target;" if not given else f"--{' and --'.join(given)} exclude each other;"
         raise UsageError(f"{how} give one of --on ELEMENT, --pool POOL or --where FILTER")
     if where is None and (count is not None or all_):
         raise UsageError("--count and --all go with --where")
@@ -93,7 +93,7 @@ def _file(path: Path | None) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise UsageError(f"{files.called(path)} has to be a mapping of inputs, not {type(found).__name__}")
+        raise UsageError(f"{files.called(path)} must be a mapping of inputs, not {type(found).__name__}")
     return found
 
 
@@ -125,7 +125,8 @@ class Then(NamedTuple):
 
 def then(api: Api, made: list[dict[str, Any]], common: Common, wanted: Then) -> int:
     """Wait for the orders or watch them, if wanted; the exit code."""
-    from muster.cli import follow as watching
+    from muster.cli.follow import follow
+    from muster.cli.watch import Limit, Watch, wait
 
     if not (wanted.follow or wanted.wait or wanted.limit is not None):
         if common.output == "table":
@@ -133,15 +134,15 @@ def then(api: Api, made: list[dict[str, Any]], common: Common, wanted: Then) -> 
         else:
             document({"orders": made}, common.output)
         return 0
-    left = watching.Limit(wanted.limit)
+    left, watch = Limit(wanted.limit), Watch(api, common.output)
     if wanted.follow:
-        watching.follow(api, made, common.output, left, plain=wanted.plain)
-    ended = watching.wait(api, made, left, common.output)
-    _tell(ended, common, follow=wanted.follow)
+        follow(api, made, left, watch, plain=wanted.plain)
+    ended = wait(api, made, left, watch)
+    _report(ended, common, follow=wanted.follow)
     return 0 if all(order["state"] == "finished" for order in ended) else 1
 
 
-def _tell(ended: list[dict[str, Any]], common: Common, *, follow: bool) -> None:
+def _report(ended: list[dict[str, Any]], common: Common, *, follow: bool) -> None:
     if common.output != "table":
         if follow:
             for order in ended:
@@ -194,17 +195,17 @@ def _preview(answer: dict[str, Any], common: Common) -> None:
 
 @contextmanager
 def named(orders: Sequence[str]) -> Iterator[None]:
-    """Should the command end before these orders do, tell which they are: without their ids nobody could watch them.
+    """Reports these orders if the command ends before they do: without their ids nobody could watch them.
 
     Raises:
-        UnreachableError: the mesh is away; with the orders.
+        UnreachableError: the mesh is unreachable; with the orders.
     """
-    from muster.cli.follow import goes_on
+    from muster.cli.watch import continues
 
     try:
         yield
     except UnreachableError as error:
-        raise UnreachableError(f"{error.detail}; {goes_on(orders)}") from error
+        raise UnreachableError(f"{error.detail}; {continues(orders)}") from error
     except KeyboardInterrupt:
-        note(f"interrupted; {goes_on(orders)}", prefix="\nmuster:")
+        note(f"interrupted; {continues(orders)}", prefix="\nmuster:")
         raise

@@ -18,7 +18,7 @@ FILE: Final = "shipped.json"
 
 
 def apply(api: Api, data: Path) -> None:
-    """Apply the objects of the library that this mesh was never given.  Failing is told, and stops nothing."""
+    """Applies the objects of the library that this mesh was never given; reports a failure, and continues."""
     try:
         with api:
             _apply(api, data / FILE)

@@ -24,12 +24,12 @@ FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 HEALTHY: Final = 60.0
 """Seconds after which a part that ends is no longer one that ends again and again."""
-START_PATIENCE: Final = 60.0
+START_TIMEOUT: Final = 60.0
 LINE_LIMIT: Final = 1024 * 1024
 
 
 class Kept(Service):
-    """A part of the mesh that is started again when it ends by itself, later and later if it ends soon.
+    """A part of the mesh that is restarted when it ends by itself, after a longer delay each time it ends early.
 
     Before it was ready for the first time, its end is the end of all: something is wrong that
     starting again does not fix.
@@ -138,11 +138,11 @@ class Child(Kept):
 
     async def _become_ready(self, lines: asyncio.Queue[str]) -> None:
         try:
-            async with asyncio.timeout(START_PATIENCE):
+            async with asyncio.timeout(START_TIMEOUT):
                 while not await self._is_ready(await lines.get()):
                     pass
         except TimeoutError:
-            log.error("part.not_ready", name=self.name, after=START_PATIENCE)  # noqa: TRY400 - no traceback
+            log.error("part.not_ready", name=self.name, after=START_TIMEOUT)  # noqa: TRY400 - no traceback
             self.kill()
             return
         self.ready.set()

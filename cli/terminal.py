@@ -8,7 +8,7 @@ import sys
 from typing import Final
 
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""C0 but for line ends and tabs, DEL, and C1 (ECMA-48 §5.2 and §5.3)."""
+"""C0 except line ends and tabs, DEL, and C1 (ECMA-48 §5.2 and §5.3)."""
 
 _BREAK: Final = re.compile(r"[\t\n]")
 
@@ -60,7 +60,7 @@ class PlainOutput:
         return text
 
     def _step(self, char: str, kept: list[str]) -> int:
-        """Take one character that ends a run; 0 if the next state has to look at it again."""
+        """Takes one character that ends a run; returns 0 if the next state must read it too."""
         before, self._state = self._state, _AFTER.get(char, _TEXT)
         if before == _ESCAPE and char in _INTRODUCERS:
             self._state = _INTRODUCERS[char]

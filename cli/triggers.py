@@ -36,7 +36,7 @@ def fire(
     plain: Annotated[bool, Parameter(help=PLAIN)] = False,
     common: Common = COMMON,
 ) -> int:
-    """Let a trigger go off now, as if its event had come.
+    """Fire a trigger now, as if its event had come.
 
     Ends with exit code 3, and the reason, if that could make no orders.
     """
@@ -53,7 +53,7 @@ def fire(
             raise RefusedError(f"firing {reply['firing']} was rejected: {reply.get('reason')}")
         made = reply.get("orders") or []
         if not made or not (wait or follow or limit is not None):
-            show(reply, common.output, lambda: _tell(trigger, reply))
+            show(reply, common.output, lambda: _report(trigger, reply))
             is_refused = not made and reply.get("state") != "pending"
             return RefusedError.exit_code if is_refused else 0
         with run.named(made):
@@ -61,12 +61,12 @@ def fire(
             return run.then(api, orders, common, run.Then(follow=follow, wait=wait, limit=limit, plain=plain))
 
 
-def _tell(trigger: str, reply: dict[str, Any]) -> None:
+def _report(trigger: str, reply: dict[str, Any]) -> None:
     if reply.get("ignored"):
         say(f"trigger {trigger} ignored the event: {reply['ignored']}")
         return
     reason = f": {reply['reason']}" if reply.get("reason") else ""
-    before = " (the event came before)" if reply.get("duplicate") else ""
+    before = " (a duplicate of an earlier event)" if reply.get("duplicate") else ""
     say(f"firing {reply['firing']} ", (str(reply.get("state") or "fired"), "bold"), f"{reason}{before}")
     for order in reply.get("orders") or ():
         say(f"  order {order}")
@@ -79,7 +79,7 @@ def next_(
     number: Annotated[int, Parameter(name=("--number", "-n"), help="How many.", show_default=True)] = 5,
     common: Common = COMMON,
 ) -> None:
-    """Show when a trigger goes off next, in its own time zone."""
+    """Show when a trigger fires next, in its own time zone."""
     from muster.cli.api import segment
 
     with common.connect() as api:
@@ -88,7 +88,7 @@ def next_(
 
 
 def coming(api: Api, trigger: str, number: int) -> list[dict[str, Any]]:
-    """When it goes off next; nothing for one that does not go by the clock."""
+    """Returns the next times at which it fires; nothing unless it is a schedule."""
     from muster.cli.api import segment
 
     try:
@@ -107,7 +107,7 @@ def times(items: list[dict[str, Any]]) -> None:
             Column(title="UTC", value=lambda item: item["due"], optional=1),
             Column(title="IN", value=lambda item: until(item["due"])),
         ),
-        empty="it goes off no more",
+        empty="it does not fire again",
     )
 
 
@@ -136,7 +136,7 @@ PENDING: Final = (
     Column(title="MAKES ITS ORDERS", value=lambda pending: clock(pending["until"])),
     Column(title="IN", value=lambda pending: until(pending["until"])),
 )
-"""What waits until a burst is over."""
+"""What waits for the end of a burst."""
 
 
 def _orders(orders: list[str]) -> str:
@@ -152,9 +152,9 @@ def firings(
     limit: Annotated[int, Parameter(help="The most to show.", show_default=True)] = PAGE,
     common: Common = COMMON,
 ) -> None:
-    """List when a trigger went off and what came of it, newest first."""
+    """List a trigger's firings and their outcomes, newest first."""
     page = _firings(common, trigger, limit)
-    show(page, common.output, lambda: table(page["items"], FIRINGS, empty="it has not gone off yet"))
+    show(page, common.output, lambda: table(page["items"], FIRINGS, empty="it has not fired yet"))
     if page["next"] and common.output == "table":
         say((f"there are more than {limit}; --limit shows them", "dim"), errors=True)
 

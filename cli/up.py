@@ -34,7 +34,7 @@ def up(
     data: Data = None,
     http: Annotated[str, Parameter(help="HOST:PORT of the HTTP API; port 0 takes a free one.")] = "127.0.0.1:8642",
     nats: Annotated[str, Parameter(help="HOST:PORT of the NATS server; port 0 takes a free one.")] = "127.0.0.1:4222",
-    element: Annotated[str | None, Parameter(help="Whom the agent acts for. [default: this host's name]")] = None,
+    element: Annotated[str | None, Parameter(help="Element of the agent. [default: this host's name]")] = None,
     no_agent: Annotated[bool, Parameter(help="Run no work orders on this machine.")] = False,
     durability: Safety = "safe",
     open_: Open = False,

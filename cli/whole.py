@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Whole:
-    """The parts, and what they tell each other at the start."""
+    """The parts, and what they pass to each other at the start."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -116,8 +116,8 @@ class Whole:
     async def _broker_is_ready(self, line: str) -> bool:
         if not line.startswith("ready broker "):
             return False
-        told = dict(word.partition("=")[::2] for word in line.split())
-        self._api_port = int(told["api"].rpartition(":")[2])  # a restart takes the same one
+        facts = dict(word.partition("=")[::2] for word in line.split())
+        self._api_port = int(facts["api"].rpartition(":")[2])  # a restart takes the same one
         return True
 
     async def _agent_is_ready(self, _: str) -> bool:

@@ -48,7 +48,7 @@ def read(text: str) -> Read | list[Problem]:
     parts: dict[str, Part] = {}
     for part in _parts(text):
         if part.name in parts:
-            problems.append(_wrong(part, f"{part.name} stands here twice"))
+            problems.append(_wrong(part, f"{part.name} is here twice"))
         elif part.name not in READERS:
             problems.append(_unknown(part))
         else:

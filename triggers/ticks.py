@@ -196,6 +196,6 @@ def request(entry: Entry, due: datetime) -> FireRequest:
         "time": rfc3339(due),
         "body": {},
         "headers": {},
-        **entry.schedule.told(due),
+        **entry.schedule.details(due),
     }
     return FireRequest(trigger=entry.name, event=event, key=key, version=entry.version, due=due)

@@ -21,7 +21,7 @@ class _Kinds(Mapping[str, Kind]):
         if kind is None:
             made = self._points[name].load()()
             if not isinstance(made, Kind):
-                raise TypeError(f"{self._points[name].value} is no kind of task: it needs `check` and `run`")
+                raise TypeError(f"{self._points[name].value} is not a kind of task: it needs `check` and `run`")
             kind = self._loaded[name] = made
         return kind
 

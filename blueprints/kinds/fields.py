@@ -26,7 +26,7 @@ SCRIPT_ONLY = ("run", "file", "env", "cwd", "files")
 def check_fields(kind: type[Fields], task: Task, path: str) -> Iterator[Problem]:
     """Fields that `with:` does not have, of a wrong type, or missing; and fields that only a script has.
 
-    A text that is a template may become anything, so its type is not told wrong.
+    A text that is a template may become anything, so its type is not checked.
     """
     _, faults = strict.build(kind, task.with_)
     for fault in faults:

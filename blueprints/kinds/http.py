@@ -50,7 +50,7 @@ class Http:
         for place, wanted in enumerate(expect if isinstance(expect, list) else [expect]):
             if isinstance(wanted, int | str) and not is_template(str(wanted)) and not is_expectation(wanted):
                 at = join(inside, "expect", place) if isinstance(expect, list) else join(inside, "expect")
-                yield Problem(path=at, message=f"{wanted!r} is no status", hint="write 200, 2xx or a list of them")
+                yield Problem(path=at, message=f"{wanted!r} is not a status", hint="write 200, 2xx or a list of them")
         yield from _check_secrets(task.with_.get("headers"), join(inside, "headers"))
 
     async def run(self, task: Task, context: Context) -> Outcome:
@@ -63,19 +63,19 @@ class Http:
             limit = duration(fields.timeout)
         except ValueError as error:
             return Failed(error=str(error), final=True)
-        told = f"{fields.method.upper()} {shown_url(fields.url)}"
+        request = f"{fields.method.upper()} {shown_url(fields.url)}"
         started = time.monotonic()
         reply = await _exchange(fields, headers, limit, secrets, context.reach)
         if isinstance(reply, Failed):
-            await context.write(f"{told}: {reply.error}\n".encode())
-            return Failed(error=f"{told}: {reply.error}", final=reply.final)
+            await context.write(f"{request}: {reply.error}\n".encode())
+            return Failed(error=f"{request}: {reply.error}", final=reply.final)
         spent = round((time.monotonic() - started) * 1000)
         size = f"{reply.size} bytes{' or more' if reply.truncated else ''}"
-        await context.write(f"{told} → {reply.status} {reply.reason}, {size}, {spent} ms\n".encode())
+        await context.write(f"{request} → {reply.status} {reply.reason}, {size}, {spent} ms\n".encode())
         if not any(fits(reply.status, wanted) for wanted in _expected(fields)):
             wanted = " or ".join(str(each) for each in _expected(fields))
             return Failed(
-                error=f"{told} answered {reply.status} {reply.reason}, not {wanted}{reply.excerpt()}",
+                error=f"{request} answered {reply.status} {reply.reason}, not {wanted}{reply.excerpt()}",
                 outputs=reply.outputs(),
             )
         return Done(outputs=reply.outputs())
@@ -97,7 +97,7 @@ def _headers(fields: HttpFields) -> tuple[dict[str, str], list[str]]:
     """The headers, and those of their values that are secret.
 
     Raises:
-        ValueError: a secret is not there, or cannot be a header.
+        ValueError: a secret is missing, or cannot be a header.
     """
     headers: dict[str, str] = {}
     secrets: list[str] = []
@@ -109,7 +109,7 @@ def _headers(fields: HttpFields) -> tuple[dict[str, str], list[str]]:
         else:
             headers[name] = str(value)
         if not name.isascii() or not headers[name].isprintable():
-            raise ValueError(f"with.headers: the value of {name!r} cannot stand in a header")
+            raise ValueError(f"with.headers: the value of {name!r} cannot be in a header")
     return headers, secrets
 
 

@@ -24,7 +24,7 @@ class Secret(Fields):
     env: str
     """A variable of the agent's environment."""
     prefix: str = ""
-    """Stands before it: `Bearer `."""
+    """Comes before it: `Bearer `."""
 
     def read(self) -> str:
         """The value.

@@ -31,7 +31,7 @@ class OrderFields(Fields):
     inputs: dict[str, Any] = {}
     labels: dict[str, str] = {}
     wait: bool = True
-    """Go on only when the child orders are through, and fail if one of them did."""
+    """Continue only once the child orders have ended, and fail if one of them did."""
 
 
 _NOT_FINISHED = {OrderState.FAILED, OrderState.CANCELLED, OrderState.CANCELLING}
@@ -122,5 +122,5 @@ def _outcome(children: Mapping[str, Child]) -> Outcome:
     failed = [(order, child) for order, child in children.items() if _failed(child)]
     if not failed:
         return Done(outputs=outputs)
-    told = "; ".join(f"{order} {child.state}{f': {child.reason}' if child.reason else ''}" for order, child in failed)
-    return Failed(error=f"{len(failed)} of {len(children)} child orders did not finish: {told}", outputs=outputs)
+    ended = "; ".join(f"{order} {child.state}{f': {child.reason}' if child.reason else ''}" for order, child in failed)
+    return Failed(error=f"{len(failed)} of {len(children)} child orders did not finish: {ended}", outputs=outputs)

@@ -72,7 +72,7 @@ class Script:
             outputs = folder / f".outputs-{context.job}-{context.attempt}"
             places = _Places(folder, _working_folder(task, folder, context), outputs)
             if task.cwd and not places.cwd.is_dir():
-                return Failed(error=f"cwd: {places.cwd} is no folder on {context.element}", final=True)
+                return Failed(error=f"cwd: {places.cwd} is not a folder on {context.element}", final=True)
             argv, environment = await _once_there_is_space(context, lambda: _prepared(task, context, places))
         except script_command.CannotRunError as error:
             return Failed(error=str(error), final=True)
@@ -120,12 +120,12 @@ def _check_text(text: str, path: str) -> Iterator[Problem]:
 
 
 def bad_file_name(name: str) -> str:
-    """Why a file of `files:` may not have this name; empty if it may."""
+    """Why a file of `files:` cannot have this name; empty if it can."""
     parts = name.split("/")
     if not name or name.startswith("/") or "\0" in name:
         return f"{name!r} must be a path inside the working folder"
     if any(part in {"", ".", ".."} for part in parts):
-        return f"{name!r} may not leave the working folder"
+        return f"{name!r} must not leave the working folder"
     if parts[0].startswith((".outputs-", ".inputs-", ".script-")):
         return f"{name!r} is a name that Muster uses itself"
     return ""
@@ -176,7 +176,7 @@ def _exit_words(code: int) -> str:
 def _os_words(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if number == errno.ENOEXEC:
-        return "it is no program; a script starts with `#!`"
+        return "it is not a program; a script starts with `#!`"
     if number == errno.E2BIG:
         return "its environment is too large; read the inputs from the file $MUSTER_INPUTS"
     return str(getattr(error, "strerror", None) or error)

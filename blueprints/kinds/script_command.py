@@ -1,6 +1,6 @@
 """Which program to start for a script.
 
-The `#!` line is read here, not by the kernel: so a missing interpreter is told in words, the
+The `#!` line is read here, not by the kernel: so a missing interpreter is reported in words, the
 script's folder may be mounted noexec, and a file just written is never executed itself (another
 thread's fork could still hold it open: ETXTBSY).
 """
@@ -76,7 +76,7 @@ def _which(name: str, path: str) -> str | None:
 
 def _file_command(place: Path) -> list[str]:
     if not place.is_file():
-        raise CannotRunError(f"the script file {place} {'is no file' if place.exists() else 'does not exist'}")
+        raise CannotRunError(f"the script file {place} {'is not a file' if place.exists() else 'does not exist'}")
     if not os.access(place, os.X_OK):
         raise CannotRunError(f"the script file {place} is not executable; chmod +x it")
     return [str(place)]

@@ -17,10 +17,10 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 
 def write_file(folder: Path, name: str, data: bytes, mode: int, owner: Owner) -> Path:
-    """Write a new file in place of whatever has its name, with the folders on its way.
+    """Write a new file in place of anything that has its name, with the folders on its way.
 
     Raises:
-        NotADirectoryError: a link, or something else that is no folder, is on its way.
+        NotADirectoryError: a link, or something else that is not a folder, is on its way.
         OSError: it cannot be written.
     """
     *parents, last = name.split("/")

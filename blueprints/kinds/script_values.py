@@ -93,7 +93,7 @@ def read_outputs(place: Path) -> dict[str, Any]:
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a second name could be of another's file
         os.close(handle)
-        raise ValueError("$MUSTER_OUTPUTS is no file any more")
+        raise ValueError("$MUSTER_OUTPUTS is no longer a file")
     with os.fdopen(handle, "rb") as file:
         data = file.read(MAX_OUTPUTS + 1)
     if len(data) > MAX_OUTPUTS:
@@ -156,7 +156,7 @@ def _object(text: str, number: int) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"$MUSTER_OUTPUTS line {number} is no JSON object: {error}") from None
+        raise ValueError(f"$MUSTER_OUTPUTS line {number} is not a JSON object: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"$MUSTER_OUTPUTS line {number} is no JSON object")  # noqa: TRY004 - the data is wrong
+        raise ValueError(f"$MUSTER_OUTPUTS line {number} is not a JSON object")  # noqa: TRY004 - the data is wrong
     return value

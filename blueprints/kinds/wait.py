@@ -1,4 +1,4 @@
-"""`uses: wait`: goes on after a while, or at a time."""
+"""`uses: wait`: continues after a while, or at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Wait:
     """Waits without holding a slot."""
 
     def check(self, task: Task, path: str) -> Iterator[Problem]:
-        """Neither or both of `for` and `until`, and texts that are no duration or time."""
+        """Neither or both of `for` and `until`, and texts that are not a duration or time."""
         yield from check_fields(WaitFields, task, path)
         given = [name for name in ("for", "until") if name in task.with_]
         if len(given) != 1:

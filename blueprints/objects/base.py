@@ -1,4 +1,4 @@
-"""What all kinds of manifest share, and how a kind tells the mesh about itself."""
+"""What all kinds of manifest share, and how a kind describes itself."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ElementManifest(Manifest):
 
 
 class Catalog(Protocol):
-    """The objects that there are, for checks that look at others."""
+    """The objects that there are, for checks that read others."""
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """One object, or None if there is none of that name."""

@@ -19,7 +19,7 @@ class Cluster(ElementManifest):
 
 
 def check(manifest: Cluster, catalog: Catalog) -> Iterator[Problem]:
-    """Members that do not exist, or stand there twice, or are the cluster itself."""
+    """Members that do not exist, or are listed twice, or are the cluster itself."""
     yield from check_element(manifest, catalog)
     for place, member in enumerate(manifest.members):
         path = f"members[{place}]"

@@ -25,7 +25,7 @@ def check_element(manifest: ElementManifest, catalog: Catalog) -> Iterable[Probl
 
 
 def check_reference(name: str, path: str, catalog: Catalog) -> Iterator[Problem]:
-    """Reports the name of an element that does not exist, whatever its kind."""
+    """Reports the name of an element that does not exist, of any kind."""
     kinds = element_kinds()
     if all(catalog.get(kind, name) is None for kind in kinds):
         known = [element.name for kind in kinds for element in catalog.all(kind)]

@@ -1,4 +1,4 @@
-"""`kind: machine`: a host, or whatever one agent acts for directly."""
+"""`kind: machine`: a host, or anything that one agent acts for directly."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from muster.mesh.model import OrderRequest, Wire
 
 
 class TriggerTarget(Wire, omit_defaults=True):
-    """For whom the orders are: exactly one of `on`, `where` and `pool`."""
+    """The target of the orders: exactly one of `on`, `where` and `pool`."""
 
     on: str | None = None
     """One element; its name may be a template over the event."""
@@ -60,7 +60,7 @@ class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
     when: str | None = None
     """A condition (CEL over `event`); an event for which it does not hold is ignored."""
     id: str | None = None
-    """What tells that an event came before (CEL over `event`); unless said, what its provider has for that."""
+    """What identifies an event, so that a duplicate is ignored (CEL over `event`); its provider has a default."""
     each: str | None = None
     """A list (CEL over `event`), for each `item` of which there are orders; all of one firing."""
     key: str | None = None
@@ -92,7 +92,7 @@ class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
         return EVENT_SCOPE if self.each is None else ITEM_SCOPE
 
     def request(self) -> OrderRequest:
-        """The orders it asks for, but for their inputs."""
+        """Returns the orders that it asks for, without their inputs."""
         chosen = self.target
         return OrderRequest(
             blueprint=self.blueprint,

@@ -74,7 +74,7 @@ async def announce(commands: Commands, message: Msg) -> None:
     """`muster.inbox.events.<name>`: an event of that name."""
     name = message.subject.removeprefix(EVENTS)
     if not names.is_name(name):
-        raise InvalidError(f"{name[:80]!r} is no name for an event: {names.NAME_RULE}")
+        raise InvalidError(f"{name[:80]!r} is not an event's name: {names.NAME_RULE}")
     body = value(message.data)
     await commands.announcements.announce(name, body, key=_key(message))
 

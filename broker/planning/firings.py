@@ -92,7 +92,7 @@ class FiringPlans:
                 return request
             key = aim.id.text_of(values)
             if not key:
-                raise InvalidError(f"{aim.id.told} gives an empty text, which tells no event from another")
+                raise InvalidError(f"{aim.id.shown} gives an empty text, which identifies no event")
         except MusterError as error:
             return msgspec.structs.replace(request, rejected=reason_of(error))
         return msgspec.structs.replace(request, key=key)

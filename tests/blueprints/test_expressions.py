@@ -1,4 +1,4 @@
-"""Filters and conditions: what holds, what does not, and what cannot be worked out."""
+"""Filters and conditions: what holds, what does not, and what cannot be evaluated."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_a_condition_is_only_given_what_it_reads() -> None:
     assert EventCondition('event.body.ref == "main" && !has(event.body.tag)').holds({"event": event})
     assert EventCondition("event.size == 1").holds({"event": event})
     for text in ("event.body.huge == 1", 'event.body.bad == ""', "event.body.size() > 1"):
-        with pytest.raises(EvaluationError, match="cannot be worked out"):
+        with pytest.raises(EvaluationError, match="cannot be evaluated"):
             EventCondition(text).holds({"event": event})
 
 

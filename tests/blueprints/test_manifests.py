@@ -68,7 +68,7 @@ def test_every_problem_of_every_document_is_told_with_its_place() -> None:
         (4, 16, "labels.rack", "expected text, got the number 12"),
         (6, 7, "kind", "there is no kind 'machin'"),
         (11, 8, "slots", "expected a whole number, got the text 'many'"),
-        (10, 7, "name", "'Not A Name' is no name"),
+        (10, 7, "name", "'Not A Name' is not a name"),
         (13, 1, "", "the field 'kind' is missing"),
         (15, 1, "", "expected a manifest: fields with `kind` and `name`"),
     ]
@@ -95,7 +95,7 @@ def test_an_empty_text_and_a_huge_one_are_refused() -> None:
 
 def test_one_name_stands_for_one_thing() -> None:
     twice = "kind: machine\nname: a\n---\nkind: machine\nname: a\n"
-    assert told(twice) == ["f.yaml:5: name: machine 'a' stands here twice; first in f.yaml:1"]
+    assert told(twice) == ["f.yaml:5: name: machine 'a' is here twice; first in f.yaml:1"]
     both = "kind: cluster\nname: a\n"
     assert told(both, "kind: machine\nname: a\n") == [
         "f.yaml:2: name: there is already a machine 'a'; names are unique over all elements"

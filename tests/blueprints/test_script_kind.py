@@ -112,14 +112,14 @@ async def test_a_failed_script_keeps_what_it_said(tmp_path: Path) -> None:
     ("text", "error"),
     [
         ('echo "a=1" >> "$MUSTER_OUTPUTS"; echo oops >> "$MUSTER_OUTPUTS"', "line 2 is neither key=value"),
-        ('echo \'{"a": \' >> "$MUSTER_OUTPUTS"', "line 1 is no JSON object"),
+        ('echo \'{"a": \' >> "$MUSTER_OUTPUTS"', "line 1 is not a JSON object"),
         ('printf "a=1\\na=2\\n" >> "$MUSTER_OUTPUTS"', "line 2: the output 'a' was set before"),
         ('printf "a<<END\\nb=1\\n" >> "$MUSTER_OUTPUTS"', "line 1: no line 'END' ends the text"),
         ("printf 'a=\\377' >> \"$MUSTER_OUTPUTS\"", "line 1 is not UTF-8"),
         ('head -c 1100000 /dev/zero >> "$MUSTER_OUTPUTS"', "larger than 1024 KB"),
-        ('mkfifo "$MUSTER_OUTPUTS"', "no file any more"),
+        ('mkfifo "$MUSTER_OUTPUTS"', "no longer a file"),
         ('ln -s /etc/passwd "$MUSTER_OUTPUTS"', "cannot read $MUSTER_OUTPUTS"),
-        ('mkdir "$MUSTER_OUTPUTS"', "no file any more"),
+        ('mkdir "$MUSTER_OUTPUTS"', "no longer a file"),
     ],
 )
 async def test_bad_outputs_fail_a_script_that_ended_well(tmp_path: Path, text: str, error: str) -> None:
@@ -223,7 +223,7 @@ async def test_a_program_without_an_interpreter_line_is_told(tmp_path: Path) -> 
     outcome, _ = await run(tmp_path, file=str(place))
     assert isinstance(outcome, Failed)
     assert outcome.final
-    assert "it is no program" in outcome.error
+    assert "it is not a program" in outcome.error
 
 
 async def test_files_are_made_before_the_script_runs(tmp_path: Path) -> None:

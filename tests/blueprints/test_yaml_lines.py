@@ -87,8 +87,8 @@ def test_every_value_has_its_place() -> None:
 
 
 def test_a_field_may_stand_only_once() -> None:
-    assert problems("a: 1\nb: 2\na: 3\n") == ["3:1 a: stands here twice; a later one would hide the earlier"]
-    assert problems('{"a": {"b": 1, "b": 2}}') == ["1:16 a.b: stands here twice; a later one would hide the earlier"]
+    assert problems("a: 1\nb: 2\na: 3\n") == ["3:1 a: is here twice; a later one would hide the earlier"]
+    assert problems('{"a": {"b": 1, "b": 2}}') == ["1:16 a.b: is here twice; a later one would hide the earlier"]
 
 
 def test_an_alias_stands_for_its_anchor() -> None:

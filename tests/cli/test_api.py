@@ -35,7 +35,7 @@ PROBLEM = "application/problem+json"
         ((405, PROBLEM, b'{"type": "urn:muster:problem:new", "status": 405, "detail": "no"}'), RefusedError, "no"),
         ((500, PROBLEM, b"not json"), UnreachableError, "500"),
         ((500, PROBLEM, b"[]"), UnreachableError, "500"),
-        ((200, "application/json", b'{"items": ['), UnreachableError, "no JSON"),
+        ((200, "application/json", b'{"items": ['), UnreachableError, "other than JSON"),
         ((200, "text/html", b"<h1>hi</h1>"), UnreachableError, "is http://127.0.0.1"),
     ],
 )
@@ -101,7 +101,7 @@ def test_an_answer_that_is_no_stream_is_not_waited_for() -> None:
     with (
         answering(lambda _: (200, "text/html", b"<h1>hi</h1>")) as server,
         Api(server.url) as api,
-        pytest.raises(UnreachableError, match="no event stream"),
+        pytest.raises(UnreachableError, match="not an event stream"),
         api.stream("/x"),
     ):
         pass

@@ -31,7 +31,7 @@ def test_a_file_says_what_a_manifest_would(content: str, found: object, tmp_path
     ("content", "word"),
     [
         ('{"v": 1e999}', "too large"),
-        ("v: 1\nv: 2", "inputs:2: v: stands here twice"),
+        ("v: 1\nv: 2", "inputs:2: v: is here twice"),
         ('{"v": 1, "v": 2}', "twice"),
         ("v: !!set {a, b}", "set"),
         ("v: &a [*a]", "anchor"),

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from muster.broker.api.logs import unfinished
 from muster.cli.api import Api, _lines
-from muster.cli.follow import Limit, follow, wait
+from muster.cli.follow import follow
 from muster.cli.main import run
+from muster.cli.watch import Limit, Watch, wait
 from muster.mesh.errors import WaitTimeoutError
 from tests.kit.answers import Answer, answering
 from tests.kit.meshes import Mesh
@@ -46,8 +47,8 @@ def hanging() -> Iterator[str]:
 
 def watches() -> list[Callable[[Api, Limit], object]]:
     return [
-        lambda api, limit: wait(api, ORDERS, limit),
-        lambda api, limit: follow(api, ORDERS, "table", limit),
+        lambda api, limit: wait(api, ORDERS, limit, Watch(api, "table")),
+        lambda api, limit: follow(api, ORDERS, limit, Watch(api, "table")),
     ]
 
 
@@ -56,7 +57,7 @@ def test_the_time_limit_is_kept_though_the_mesh_hangs_or_is_gone(watch: Callable
     with hanging() as url:
         for place in (url, f"http://127.0.0.1:{free_port()}"):
             began = time.monotonic()
-            with Api(place) as api, pytest.raises(WaitTimeoutError, match=f"order {ORDERS[0]['id']} goes on"):
+            with Api(place) as api, pytest.raises(WaitTimeoutError, match=f"order {ORDERS[0]['id']} continues"):
                 watch(api, Limit(0.3))
             assert time.monotonic() - began < 2
 
@@ -64,11 +65,11 @@ def test_the_time_limit_is_kept_though_the_mesh_hangs_or_is_gone(watch: Callable
 def test_orders_are_named_when_the_mesh_goes_away_after_they_were_made(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("muster.cli.follow.PATIENCE", 0.1)
+    monkeypatch.setattr("muster.cli.watch.RECONNECT_TIMEOUT", 0.1)
     made = (201, "application/json", b'{"orders": [{"id": "3f6a"}]}')
     with answering(lambda count: made if count == 1 else (502, "text/plain", b"")) as server:
         assert run(["run", "x", "--on", "web01", "--wait", "--api", server.url]) == 4
-    assert "order 3f6a goes on" in capsys.readouterr().err
+    assert "order 3f6a continues" in capsys.readouterr().err
 
 
 LINE_ENDS = "\u2028 \u2029 \x85 \x0b \x0c \x1c \x1e"

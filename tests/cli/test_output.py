@@ -61,7 +61,7 @@ def test_a_trigger_is_described_with_its_inputs_and_what_is_empty_stands_in_its_
         assert run(["describe", "trigger", "bell", "--api", server.url]) == 0
     told = capsys.readouterr()
     assert "\nInputs\nref  main\n" in told.out
-    assert "\nRecent firings\nit has not gone off yet\n" in told.out
+    assert "\nRecent firings\nit has not fired yet\n" in told.out
     assert told.err == ""
 
 

@@ -65,7 +65,7 @@ async def test_the_time_limit_exits_124_and_the_order_goes_on(mesh: Mesh) -> Non
     for mode in ("--follow", "--wait"):
         ran = await mesh.muster(*obey(mesh, "hang"), mode, "--timeout", "2s")
         assert ran.code == 124, ran
-        assert "goes on" in ran.stderr
+        assert "continues" in ran.stderr
         order = (
             ran.stderr.split("order ")[-1].split()[0]
             if mode == "--wait"
@@ -79,7 +79,7 @@ async def test_an_interrupt_exits_130_and_does_not_cancel(mesh: Mesh) -> None:
     async with mesh.running(*obey(mesh, "hang"), "--follow") as program:
         await program.line("hanging")
         assert await program.stop(signal.SIGINT) == 130
-        assert "goes on" in program.stderr
+        assert "continues" in program.stderr
         order = program.stderr.split("muster cancel ")[1].split("`")[0]
     assert json.loads(await mesh.ok("get", "order", order, "-o", "json"))["state"] == "running"
     assert "cancelling" in await mesh.ok("cancel", order)

@@ -134,9 +134,9 @@ def test_documents_are_exact_though_their_text_is_hostile(form: Any, capsys: pyt
 
 
 def test_a_reason_cannot_pass_for_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    from muster.cli.follow import _Watch
+    from muster.cli.watch import Watch
 
-    _Watch(None, "table").tell({"id": "3f6a", "state": "queued", "reason": "x\nmuster: all is well"})  # type: ignore[arg-type]
+    Watch(None, "table").report({"id": "3f6a", "state": "queued", "reason": "x\nmuster: all is well"})  # type: ignore[arg-type]
     assert capsys.readouterr().err.splitlines() == ["muster: order 3f6a is queued: x muster: all is well"]
 
 

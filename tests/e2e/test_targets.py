@@ -68,7 +68,7 @@ async def test_more_than_there_are_is_refused(mesh: Roles) -> None:
     [
         ('element.kidn == "machine"', "kidn"),
         ("element.name + 1", "1"),
-        ('element.name == "x', "no valid expression"),
+        ('element.name == "x', "not a valid expression"),
         ("element.name", "must be true or false"),
     ],
 )

@@ -157,7 +157,7 @@ async def test_what_a_task_needs_and_is_not_there_is_said(mesh: Roles, tmp_path:
     for task, said in (
         ({"name": "a", "file": f"{tmp_path}/none.sh"}, "none.sh"),
         ({"name": "a", "run": "#!/no/such/interpreter\nhello"}, "/no/such/interpreter"),
-        ({"name": "a", "run": "true", "cwd": f"{tmp_path}/none"}, "is no folder on e1"),
+        ({"name": "a", "run": "true", "cwd": f"{tmp_path}/none"}, "is not a folder on e1"),
         ({"name": "a", "run": "no-such-command"}, "exit code 127 (a command was not found)"),
     ):
         order = await ran(mesh, task)

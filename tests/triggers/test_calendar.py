@@ -161,19 +161,19 @@ def test_a_local_time_stays_what_it_is_where_clocks_are_changed() -> None:
         ("FREQ=DAILY;COUNT=1;UNTIL=20300101", 26, "COUNT or UNTIL"),
         ("FREQ=DAILY;UNTIL=tomorrow", 18, "is no UNTIL"),
         ("FREQ=DAILY;BYDAI=MO", 18, "there is no BYDAI"),
-        ("FREQ=DAILY;FREQ=DAILY", 17, "stands here twice"),
+        ("FREQ=DAILY;FREQ=DAILY", 17, "is here twice"),
         ("DTSTART;TZID=Europe/Berlin:20300101T000000\nRRULE:FREQ=DAILY", 1, "DTSTART has no place in a rule"),
         ("EXDATE:20300101T000000\nFREQ=DAILY", 1, "EXDATE has no place in a rule"),
         ("FREQ=DAILY;UNTIL=20301301", 18, "is no UNTIL"),
         ("FREQ=DAILY;SKIP=BACKWARD", 17, "SKIP (RFC 7529) is not supported"),
         ("FREQ=YEARLY;BYWEEKNO=1;BYDAY=1MO", 30, "does not go with BYWEEKNO"),
         ("FREQ=DAILY;COUNT=10001", 18, "is no COUNT"),
-        ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", 1, "it never goes off"),
-        ("FREQ=SECONDLY;INTERVAL=2;BYSETPOS=2;BYMONTH=1", 1, "it never goes off"),
-        ("FREQ=WEEKLY;BYDAY=MO;BYSETPOS=8", 1, "it never goes off"),
-        ("FREQ=MINUTELY;BYMONTH=2;BYMONTHDAY=30", 1, "it never goes off"),
+        ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", 1, "it never fires"),
+        ("FREQ=SECONDLY;INTERVAL=2;BYSETPOS=2;BYMONTH=1", 1, "it never fires"),
+        ("FREQ=WEEKLY;BYDAY=MO;BYSETPOS=8", 1, "it never fires"),
+        ("FREQ=MINUTELY;BYMONTH=2;BYMONTHDAY=30", 1, "it never fires"),
         ("FREQ=SECONDLY;INTERVAL=86400;BYSECOND=61", 39, "is no BYSECOND"),
-        ("FREQ=DAILY;UNTIL=20010101", 1, "it never goes off"),
+        ("FREQ=DAILY;UNTIL=20010101", 1, "it never fires"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(rule: str, column: int, message: str) -> None:
@@ -208,7 +208,7 @@ def test_other_faults_are_told_at_their_field(calendar: Calendar, path: str) -> 
 )
 def test_an_interval_that_always_misses_is_told(rule: str) -> None:
     (problem,) = Calendar(rrule=rule, since="2030-01-31T06:00:00").problems()
-    assert problem.message == "it never goes off"
+    assert problem.message == "it never fires"
 
 
 def test_an_end_beyond_all_years_is_no_end() -> None:
@@ -243,7 +243,7 @@ def test_it_agrees_with_dateutil_asked_from_the_begin(
     calendar = Calendar(rrule=text, since=begin.isoformat())
     try:
         expected = list(rrulestr(text, dtstart=begin).xafter(after, count=3))
-    except ValueError:  # it never goes off
+    except ValueError:  # it never fires
         expected = []
     if len(expected) < 3:
         return

@@ -147,8 +147,8 @@ def test_six_fields_begin_with_seconds() -> None:
         ("٣ * * * *", 1, "'٣' is no minute"),
         ("0 0 */2 * fri#2", 11, "this cannot be limited to days by a step"),
         ("@reboot", 1, "there is no '@reboot'"),
-        ("0 0 30 2 *", 1, "it never goes off: there is no such day"),
-        ("0 0 31 4,6,9,11 *", 1, "it never goes off"),
+        ("0 0 30 2 *", 1, "it never fires: there is no such day"),
+        ("0 0 31 4,6,9,11 *", 1, "it never fires"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(line: str, column: int, message: str) -> None:

@@ -50,12 +50,12 @@ def test_intervals_are_even(every: int, since: datetime | None, after: datetime)
 @pytest.mark.parametrize(
     ("every", "since", "path", "message"),
     [
-        ("often", None, "every", "is no duration"),
+        ("often", None, "every", "is not a duration"),
         ("500ms", None, "every", "not between 1 s"),
         ("0s", None, "every", "not between 1 s"),
         ("99999999999999999d", None, "every", ""),
         ("5m", "2030-01-31", "since", "says no time zone"),
-        ("5m", "noon", "since", "is no time"),
+        ("5m", "noon", "since", "is not a time"),
         ("5m", "9999-12-31T23:59:59-12:00", "since", "beyond the years"),
     ],
 )

@@ -54,7 +54,7 @@ class Calendar(Schedule, kw_only=True):
         if not found and Times(self, datetime.now(UTC)).is_empty:
             hint = "look at until and except" if self.until or self.except_ else "look at its days and its end"
             path = "rrule" if self.rrule else "dates"
-            yield Problem(path=path, message="it never goes off", line=1, column=1, hint=hint)
+            yield Problem(path=path, message="it never fires", line=1, column=1, hint=hint)
 
     def _problems(self) -> Iterator[Problem]:
         try:

@@ -38,7 +38,7 @@ class Cron(Schedule, kw_only=True):
         if isinstance(read, list):
             yield from read
         elif read.following(datetime.now(UTC).replace(tzinfo=None)) is None:
-            message = "it never goes off: there is no such day"
+            message = "it never fires: there is no such day"
             yield Problem(path="cron", message=message, line=1, column=1, hint="look at its day and month")
 
     def zone(self) -> tzinfo:

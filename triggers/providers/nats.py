@@ -63,7 +63,7 @@ class NatsTrigger(Source):
         if problem := subject_problem(self.subject):
             yield problem
         if self.stream is not None and (not self.stream or set(self.stream) & set(" \t\r\n.*>/\\")):
-            yield Problem(path="stream", message=f"{self.stream!r} is no name of a stream")
+            yield Problem(path="stream", message=f"{self.stream!r} is not a stream's name")
         elif self.stream is not None and self.stream.startswith("MUSTER_"):
             message = f"{self.stream} is Muster's own"
             yield Problem(path="stream", message=message, hint="what happens in the mesh is heard by provider event")

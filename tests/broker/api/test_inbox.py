@@ -170,7 +170,7 @@ async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
     ("name", "body", "words"),
     [
         ("deploy", b"version 3", "not valid JSON"),
-        ("Deploy", b"{}", "no name for an event"),
+        ("Deploy", b"{}", "not an event's name"),
         ("deploy", b"[" * 101 + b"]" * 101, "100 levels"),
         ("deploy", b"[" * 979 + b"]" * 979, "100 levels"),
     ],
@@ -186,7 +186,7 @@ async def test_a_subject_that_is_no_text_is_kept_and_stops_nobody(own_mesh: Mesh
     await own_mesh.nats._send_command(b"PUB muster.inbox.events.caf\xe9 2\r\n{}\r\n")
     (event,) = await eventually(lambda: rejections(own_mesh))
     assert event["data"]["subject"] == "muster.inbox.events.caf\\xe9"
-    assert "no name for an event" in event["data"]["reason"]
+    assert "not an event's name" in event["data"]["reason"]
 
 
 @pytest.mark.parametrize("subject", ["muster.inbox.order", "muster.inbox.events", "muster.inbox.orders.web01"])
