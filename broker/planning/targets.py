@@ -86,8 +86,8 @@ def _picked(request: OrderRequest, found: Sequence[str], world: State, planned: 
     """Matches by name; for a part of them, those that can start soonest come first."""
     wanted = len(found) if request.all else request.count or 1
     if not found or len(found) < wanted:
-        told = f"only {len(found)} of {wanted} elements match" if found else "no element matches"
-        raise RefusedError(f"{told}: {request.where}", Problem(message="see `muster get elements`", path="where"))
+        few = f"only {len(found)} of {wanted} elements match" if found else "no element matches"
+        raise RefusedError(f"{few} `{request.where}`; `muster get elements` lists the elements")
     if request.all:
         return found
 
