@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from muster.blueprints.provider import provider_kinds
@@ -22,7 +23,10 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "broken_provider.py").write_text("raise OSError('no licence')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     provider_kinds.cache_clear()
+    before = structlog.get_config()
+    structlog.reset_defaults()  # a command that ran in this process may have silenced everybody
     yield
+    structlog.configure(**before)
     provider_kinds.cache_clear()
 
 

@@ -97,7 +97,7 @@ async def test_what_is_not_there_is_refused_with_its_name(mesh: Mesh) -> None:
 async def test_kinds_that_there_are_not_are_bad_usage(mesh: Mesh) -> None:
     for command, word in (
         (["get", "machnes"], "did you mean 'machine'"),
-        (["describe", "nope", "x"], "there are blueprint,"),
+        (["describe", "nope", "x"], "`muster get kinds` lists them"),
         (["delete", "order", "3f6a"], "on the record"),
         (["get", "orders", "--where", "true"], "muster orders --help"),
     ):

@@ -127,7 +127,7 @@ async def test_an_http_port_in_use_ends_it_with_words(mesh: Mesh, tmp_path: Path
     [
         (("--http", "8642"), "--http takes HOST:PORT"),
         (("--nats", "localhost:99999"), "--nats takes HOST:PORT"),
-        (("--element", "Not A Name"), "may not be an element's name"),
+        (("--element", "Not A Name"), "cannot be an element's name"),
         (("--durability", "some"), "safe"),
     ],
 )

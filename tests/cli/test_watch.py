@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from muster.cli.main import run
+from muster.cli.output import console
 from muster.cli.watch import Watch
 from tests.kit.answers import Answer, answering
 
@@ -77,7 +78,11 @@ def test_a_command_that_waits_reports_every_change(
     assert "finished on web02" in told.out
 
 
-def test_a_parent_is_explained_with_its_children(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_parent_is_explained_with_its_children(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    console.cache_clear()
     child = {**at(2), "id": "c41d" * 4, "blueprint": "part", "parent": ORDER["id"]}
     parent = {**at(0), "version": 1, "state": "suspended", "reason": "children", "children": {child["id"]: {}}}
 
