@@ -7,7 +7,7 @@ came back in the log's total order, so all brokers agree and nothing is half app
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -277,7 +277,7 @@ class Follower:
         if self._puller is not None:
             self._puller.abandon()
 
-    async def batches(self, last: int) -> AsyncIterator[list[Msg]]:
+    async def batches(self, last: int) -> AsyncGenerator[list[Msg], None]:
         """What stands behind `last`, and what comes."""
         while True:
             try:

@@ -37,6 +37,7 @@ from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.projector import Projector
 from muster.broker.projection.readers import Readers
+from muster.broker.projection.recorder import Recorder
 from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
 from muster.broker.settings import Flags, MeshSettings
@@ -139,7 +140,8 @@ class Broker:
         self.publisher = await stack.enter_async_context(Publisher(client))
         self.storage = Storage(client, self.publisher)
         self.log = Log(client, self.publisher)
-        self.projector = Projector(client, self.state, writer, self.log)
+        self.recorder = Recorder(client, self.state, writer, readers)
+        self.projector = Projector(client, self.state, self.recorder, self.log)
         self.offers = Offers(client, self.publisher, self.state, self.log)
         self.leader = Leader(client, self.id, found.replicas)
         self.assignments = Assignments(client, self.publisher, self.state, self.leader, lease)
@@ -147,7 +149,7 @@ class Broker:
         self.beginnings = Beginnings(self.publisher, self.state, self.presences, lease)
         flags = Flags(lease=settings.lease, replicas=settings.replicas)
         self.mesh_settings = MeshSettings(client, self.state, self.leader, self.assignments, lease, flags)
-        self.query = Query(readers, self.state, self.projector, self.log, self._trouble)
+        self.query = Query(readers, self.state, self.recorder, self.log)
         self.query.trouble_of = self.presences.trouble
         means = Means(self.state, self.log, self.query, self.ids)
         self.commands = commands(means, client, lease, self.presences, self._begun)
@@ -243,7 +245,7 @@ class Broker:
                 _broadcast(self.client, batch)
 
         self.projector.on_changes += [act, self.mesh_settings.look]
-        self.projector.on_events.append(tell)
+        self.recorder.on_committed.append(tell)
         self.leader.on_elected += [
             self.presences.start,
             self.offers.look_everywhere,
@@ -269,7 +271,7 @@ class Broker:
 
     def _trouble(self) -> str:
         """Why not everything can be stored just now."""
-        return self.storage.trouble or self.projector.trouble or ""
+        return self.storage.trouble or self.recorder.trouble
 
     async def status(self) -> Status:
         """How this broker is, for `/readyz`, `/metrics` and `muster doctor`."""
@@ -288,7 +290,7 @@ class Broker:
             reason=trouble,
             leader=self.leader.leads,
             durability=self.settings.durability,
-            lag=state.seq - self.projector.committed,
+            lag=state.seq - self.recorder.committed,
             sequence=state.seq,
             orders=orders,
             elements=len(state.fleet.elements),

@@ -1,4 +1,8 @@
-"""What people ask: orders, objects, events.  Every answer holds all that was applied when it was asked."""
+"""What people ask: orders, objects, events.
+
+An answer holds everything that was applied when it was asked, unless the tables are behind: then it holds what they
+have, and `age` says how old that is.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ from muster.blueprints.expressions import Filter
 from muster.blueprints.objects import ELEMENT, KIND, element_kinds, object_kinds
 from muster.broker.log import Log
 from muster.broker.planning.targets import suggestion
-from muster.broker.projection.projector import Projector
 from muster.broker.projection.readers import Readers
+from muster.broker.projection.recorder import Recorder
 from muster.broker.state.machine import State
 from muster.broker.state.waiting import reason_of
 from muster.broker.troubles import Reported
@@ -25,9 +29,6 @@ from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Order, OrderState, Wire
 from muster.mesh.names import order_of
-
-PATIENCE: Final = 10.0
-"""Seconds that a question waits for the tables to catch up."""
 
 READ_TIMEOUT: Final = 5.0
 """Seconds to wait until what is on the log is here too."""
@@ -72,15 +73,11 @@ class Page(Wire):
 class Query:
     """Reads the tables, and the live state where that is fresher."""
 
-    def __init__(
-        self, readers: Readers, state: State, projector: Projector, log: Log, trouble: Callable[[], str]
-    ) -> None:
+    def __init__(self, readers: Readers, state: State, recorder: Recorder, log: Log) -> None:
         self._readers = readers
         self._state = state
-        self._projector = projector
+        self._recorder = recorder
         self._log = log
-        self._trouble = trouble
-        """Why the tables may be behind."""
         self.reported = Reported()
         self.trouble_of: Callable[[str], str] = lambda _: ""
         """What is wrong with an element's agent."""
@@ -131,6 +128,8 @@ class Query:
             raise NotFoundError(f"there is no {noun} {prefix!r}")
         sql = f"SELECT id, doc FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
         rows = await self._rows(sql, (prefix, prefix + "{", CANDIDATES + 1))
+        if not rows and (trouble := self._recorder.trouble):
+            raise UnavailableError(f"the projection does not have the {noun} {prefix!r} yet: {trouble}")
         if not rows:
             raise NotFoundError(f"there is no {noun} {prefix!r}")
         if len(rows) > 1 and rows[0][0] != prefix:
@@ -324,12 +323,14 @@ class Query:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    @property
+    def age(self) -> float:
+        """Seconds by which answers may be out of date; 0 unless the tables are behind."""
+        return self._recorder.age if self._recorder.trouble else 0.0
+
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._projector.caught_up()
-        except TimeoutError:
-            raise UnavailableError(self._trouble() or "the projection is behind the log; try again") from None
+        """Returns what the tables have: everything applied by now, unless they are behind for longer."""
+        await self._recorder.caught_up()
         return await self._readers.rows(sql, values)
 
 

@@ -29,6 +29,10 @@ MOST_TIMES = 1000
 """The most times that a schedule is worked out ahead."""
 
 
+AGE_HEADER = "Muster-Age"
+"""Of an answer, over HTTP and NATS: seconds by which it may be out of date.  Only while the projection is behind."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How the broker is."""
 

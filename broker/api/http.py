@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from litestar import Litestar
+from typing import Any
+
+from litestar import Litestar, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.plugins import PluginProtocol
@@ -10,7 +12,7 @@ from litestar.plugins.core import MsgspecDIPlugin
 
 from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems, triggers
 from muster.broker.api.auth import OriginGuard, TokenGuard
-from muster.broker.api.context import Api
+from muster.broker.api.context import AGE_HEADER, Api
 
 
 class App(Litestar):
@@ -27,6 +29,12 @@ class App(Litestar):
 def create_app(api: Api) -> Litestar:
     """The whole HTTP surface over the rest of the broker."""
     settings = api.settings
+
+    def dated(response: Response[Any]) -> Response[Any]:
+        if age := api.query.age:
+            response.headers[AGE_HEADER] = f"{age:.0f}"
+        return response
+
     return App(
         route_handlers=[
             orders.router(logs.get_output),
@@ -45,6 +53,7 @@ def create_app(api: Api) -> Litestar:
         dependencies={"api": Provide(lambda: api, sync_to_thread=False)},
         exception_handlers=problems.HANDLERS,
         before_request=problems.before_request,
+        after_request=dated,
         guards=[TokenGuard(settings.token) if settings.token else OriginGuard(settings.host)],
         request_max_body_size=settings.max_body,
         openapi_config=documents.config(),

@@ -25,7 +25,7 @@ from nats.micro.service import EndpointConfig, ServiceConfig, ServiceStats
 from nats.micro.service import Service as MicroService
 
 from muster import __version__
-from muster.broker.api.context import Api
+from muster.broker.api.context import AGE_HEADER, Api
 from muster.broker.api.endpoint import Endpoint
 from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.problems import unexpected
@@ -219,7 +219,8 @@ class NatsApi(Service):
         answer = _encode(outcome if view is None else view(outcome))
         if len(answer) > self._client.max_payload:
             raise TooLargeError(f"the answer is larger than {self._client.max_payload} bytes; ask for a smaller page")
-        post(self._client, asked.message.reply, answer)
+        age = self._api.query.age
+        post(self._client, asked.message.reply, answer, headers={AGE_HEADER: f"{age:.0f}"} if age else None)
         asked.count.nanoseconds += time.perf_counter_ns() - asked.since
 
     def _failed(self, asked: _Asked, error: Exception) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from muster.broker.feed import Feed
 from muster.broker.query import Query
+from muster.mesh.errors import UnavailableError
 from muster.mesh.events import Event
 from muster.mesh.model import Order
 from muster.mesh.service import Service
@@ -53,12 +54,18 @@ class Finals(Service):
 
         Raises:
             NotFoundError: there is no such order.
+            UnavailableError: the broker goes down, and the projection does not have the order yet.
         """
         with self._waiting(order_id) as changed:
             while True:
-                order = await self._query.order(order_id)
-                if order.is_final or self.closing.is_set():
-                    return order
+                try:
+                    order = await self._query.order(order_id)
+                except UnavailableError:  # it has ended, and the projection is behind
+                    if self.closing.is_set():
+                        raise
+                else:
+                    if order.is_final or self.closing.is_set():
+                        return order
                 await self._changed(changed)
 
     async def _changed(self, changed: asyncio.Event) -> None:

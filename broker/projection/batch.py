@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,12 @@ from muster.mesh.events import Event, cloud_event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Order
 
+MAX_RECORDS: Final = 4000
+"""Records in one batch, about."""
+
+MAX_SIZE: Final = 16 * 2**20
+"""Bytes of the records in one batch, about."""
+
 EventRow = tuple[int, int, str, str, bytes]
 """Sequence, place, kind, subject, and the event as CloudEvents JSON."""
 
@@ -19,11 +26,16 @@ EventRow = tuple[int, int, str, str, bytes]
 class Batch:
     """What one transaction writes."""
 
-    __slots__ = ("event_rows", "events", "firings", "orders", "stamp", "things")
+    __slots__ = ("event_rows", "events", "firings", "orders", "records", "since", "size", "stamp", "things")
 
     def __init__(self) -> None:
         self.stamp = Stamp(0, datetime.min.replace(tzinfo=UTC), "")
         """Of the last record."""
+        self.records = 0
+        self.size = 0
+        """Bytes of the records."""
+        self.since = 0.0
+        """When the first one was added, in the loop's time."""
         self.orders: dict[str, Order] = {}
         self.things: dict[tuple[str, str], tuple[int, msgspec.Struct | None]] = {}
         """Everything else that is alive, by kind and id: when it last changed, and what it is; None if deleted."""
@@ -36,9 +48,15 @@ class Batch:
         """The log sequence that the tables reach with it; 0 for an empty batch."""
         return self.stamp.seq
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is large enough to be written at once."""
+        return self.records >= MAX_RECORDS or self.size >= MAX_SIZE
+
     def add(self, changes: Changes) -> None:
         """Adds what one record changed."""
         self.stamp = changes.stamp
+        self.records += 1
         if changes.orders:
             self.orders.update(changes.orders)
         if changes.things:

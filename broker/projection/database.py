@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 
+from muster.broker.projection.readers import Readers, Rows
 from muster.broker.projection.tables import connect
 from muster.broker.state.kept import Kept
 from muster.mesh.errors import UnavailableError
@@ -72,19 +73,14 @@ def kept(path: Path, durability: Durability) -> Kept:
 
 
 def _read(path: Path, durability: Durability) -> Kept | str:
-    """What the file knows; or why it is none that we can use, for the log has everything."""
+    """Returns what the file knows; or why we cannot use it, for the log has everything."""
     try:
         with closing(connect(path, durability)) as connection:
-            rows = connection.execute
-            meta = dict(rows("SELECT key, value FROM meta"))
-            if meta["schema"] != SCHEMA_VERSION:
-                return f"it is of version {meta['schema']}, not {SCHEMA_VERSION}"
-            return Kept(
-                seq=int(meta["seq"]),
-                time=msgspec.convert(meta["time"], datetime | None),
-                orders=_docs(rows("SELECT doc FROM orders WHERE finished IS NULL ORDER BY n"), Order),
-                things=[_checked(row) for row in rows("SELECT kind, id, doc FROM things ORDER BY kind, id")],
-            )
+            meta, orders, things = (connection.execute(question).fetchall() for question in _QUESTIONS)
+            version = dict(meta)["schema"]
+            if version != SCHEMA_VERSION:
+                return f"it is of version {version}, not {SCHEMA_VERSION}"
+            return _kept(meta, orders, things)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & PRIMARY in _NOT_OURS:
             return str(error)
@@ -93,15 +89,42 @@ def _read(path: Path, durability: Durability) -> Kept | str:
         return repr(error)
 
 
-def _docs(rows: Iterable[tuple[bytes]], kind: type[T]) -> list[T]:
+async def kept_by(readers: Readers) -> Kept:
+    """Returns the same of a file that is in use; nobody must write it meanwhile.
+
+    Raises:
+        UnavailableError: the file cannot be read.
+    """
+    return _kept(*[await readers.rows(question, ()) for question in _QUESTIONS])
+
+
+_QUESTIONS: Final = (
+    "SELECT key, value FROM meta",
+    "SELECT doc FROM orders WHERE finished IS NULL ORDER BY n",
+    "SELECT kind, id, doc FROM things ORDER BY kind, id",
+)
+
+
+def _kept(meta: Rows, orders: Rows, things: Rows) -> Kept:
+    known: dict[str, Any] = dict(meta)
+    return Kept(
+        seq=int(known["seq"]),
+        time=msgspec.convert(known["time"], datetime | None),
+        orders=_docs(orders, Order),
+        things=[_checked(row) for row in things],
+    )
+
+
+def _docs(rows: Rows, kind: type[T]) -> list[T]:
     decoder = msgspec.json.Decoder(kind)
     return [decoder.decode(row[0]) for row in rows]
 
 
-def _checked(row: tuple[str, str, bytes]) -> tuple[str, str, bytes]:
+def _checked(row: tuple[Any, ...]) -> tuple[str, str, bytes]:
     """A thing whose document is a JSON object, as we write them."""
-    msgspec.json.decode(row[2], type=dict)
-    return row
+    kind, ident, document = row
+    msgspec.json.decode(document, type=dict)
+    return kind, ident, document
 
 
 def _make(path: Path, durability: Durability) -> None:

@@ -99,7 +99,7 @@ async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Bro
 
 async def test_both_steps_are_told_as_events(broker: Broker, agent: Agent) -> None:
     order = await agent.order()
-    await broker.projector.caught_up()
+    await broker.recorder.caught_up()
     events = await broker.query.events(None, "order", 10)
     assert [event.kind for event in events if event.subject == order.id] == ["order.created", "order.running"]
 
@@ -172,7 +172,7 @@ async def test_a_key_makes_one_order_however_it_begins(broker: Broker, agent: Ag
     again = await agent.order("once")
     assert again.id == first.id
     await agent.done(first)
-    await broker.projector.caught_up()
+    await broker.recorder.caught_up()
     ended = await agent.order("once")
     assert (ended.id, ended.state) == (first.id, OrderState.FINISHED)
 

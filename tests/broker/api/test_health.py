@@ -80,7 +80,7 @@ async def test_a_broker_without_its_server_is_alive_but_not_ready(own_mesh: Mesh
 
 async def test_streams_and_waits_end_when_the_broker_does(own_mesh: Mesh) -> None:
     order = await own_mesh.order()
-    await own_mesh.broker.projector.caught_up()  # its event has been told of
+    await own_mesh.broker.recorder.caught_up()  # its event has been told of
     (server,) = [one for one in own_mesh.broker.services if isinstance(one, HttpServer)]
     (finals,) = [one for one in own_mesh.broker.services if isinstance(one, Finals)]
     path = f"/api/v1/orders/{order['id']}"
