@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RawStreamMsg
 from nats.js.errors import NotFoundError
 
+from muster.broker.log_check import check_next
 from muster.broker.state.changes import Changes
 from muster.mesh import names, records
 from muster.mesh.errors import TooLargeError, UnavailableError
@@ -278,9 +279,14 @@ class Follower:
             self._puller.abandon()
 
     async def batches(self, last: int) -> AsyncGenerator[list[Msg], None]:
-        """What stands behind `last`, and what comes."""
+        """What stands behind `last`, and what comes.
+
+        Raises:
+            UnavailableError: the log does not have the record that comes next.
+        """
         while True:
             try:
+                await check_next(self._client, last)
                 consumer = await self._consumer(last + 1)
                 async with Puller(self._client, names.LOG_STREAM, consumer, limit=WINDOW) as puller:
                     self._puller = puller
@@ -307,15 +313,25 @@ class Follower:
 
 async def _unbroken(puller: Puller, last: int) -> AsyncIterator[list[Msg]]:
     """Batches, as long as the consumer is there and nothing is missing between them."""
-    is_first = True
     while not puller.gone.is_set():
         batch = await puller.batch()
         if batch and stamp(batch[0])[0] <= last:
             batch = [message for message in batch if stamp(message)[0] > last]
         if not batch:
             continue
-        if not is_first and stamp(batch[0])[0] != last + 1:
+        first = stamp(batch[0])[0]
+        if first != last + 1:
             return
-        is_first = False
-        last = stamp(batch[-1])[0]
-        yield batch
+        whole = _start_without_a_gap(batch)
+        last = first + len(whole) - 1
+        yield whole
+        if len(whole) < len(batch):
+            return
+
+
+def _start_without_a_gap(batch: list[Msg]) -> list[Msg]:
+    """The messages up to the first one that does not follow its predecessor."""
+    first = stamp(batch[0])[0]
+    if stamp(batch[-1])[0] == first + len(batch) - 1:
+        return batch
+    return [message for place, message in enumerate(batch) if stamp(message)[0] == first + place]

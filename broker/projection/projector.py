@@ -12,17 +12,15 @@ from collections.abc import Callable, Sequence
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.errors import NotFoundError
 
 from muster.broker.log import Follower, Log
+from muster.broker.log_check import check_log
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.recorder import SLICE, Recorder
 from muster.broker.projection.tables import EVENTS_KEPT
 from muster.broker.state.changes import Changes
 from muster.broker.state.machine import State
-from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import moment, stamp
-from muster.mesh.names import LOG_STREAM
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -47,30 +45,16 @@ class Projector(Service):
 
     async def run(self) -> None:
         """Follows the log until cancelled."""
-        self._goal = (await self._client.jetstream().stream_info(LOG_STREAM)).state.last_seq
-        if not await self._is_our_log():
-            log.error("log.replaced", log=self._goal, projection=self._state.seq)
-            raise UnavailableError(
-                f"the log, which ends at {self._goal}, is not the one of which the projection has seen "
-                f"{self._state.seq} records: it was replaced or restored; delete the projection file to rebuild it"
-            )
+        self._goal = await check_log(self._client, self._state.seq, self._state.time)
         self._state.told_after = self._recorder.told_after = self._goal - EVENTS_KEPT  # it would only be deleted again
         self._recorder.on_committed.insert(0, self._note_ready)
         self._note_ready()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._apply_all())
-            tasks.create_task(self._recorder.run())
-
-    async def _is_our_log(self) -> bool:
-        """Whether the record where the projection ends is the one that it has seen there."""
-        seq = self._state.seq
-        if not seq or self._goal < seq:
-            return not seq
         try:
-            found = await self._client.jetstream().get_msg(LOG_STREAM, seq)
-        except NotFoundError:  # the log was trimmed up to there
-            return True
-        return found.time == self._state.time
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._apply_all())
+                tasks.create_task(self._recorder.run())
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     def renew(self) -> None:
         """Asks for the log again after a reconnect."""

@@ -11,8 +11,10 @@ from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
 from muster.mesh.caller import Caller
+from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 from muster.mesh.errors import UnavailableError
+from muster.mesh.names import LOG_STREAM
 
 
 async def use(nats: Path, data: Path, *machines: str) -> None:
@@ -34,3 +36,39 @@ async def test_a_broker_does_not_go_on_with_another_log(tmp_path: Path, others: 
     with pytest.raises(UnavailableError, match="replaced or restored"):
         await use(tmp_path / "other-nats", tmp_path / "broker")
     await use(tmp_path / "nats", tmp_path / "broker", "z")
+
+
+async def trim(nats: Path, up_to: int) -> None:
+    """Delete the start of a mesh's log."""
+    async with (
+        EmbeddedNats(NatsSettings(folder=nats, durability="fast")) as server,
+        connect(server.url, name="test") as client,
+    ):
+        await client.jetstream().purge_stream(LOG_STREAM, seq=up_to + 1)
+
+
+async def test_a_log_without_its_start_is_refused_by_a_broker_that_has_not_seen_it(tmp_path: Path) -> None:
+    await use(tmp_path / "nats", tmp_path / "broker", "a", "b", "c")
+    await trim(tmp_path / "nats", up_to=2)
+    with pytest.raises(UnavailableError, match=r"records 1 to 2 are missing.* restore the streams .* from a backup"):
+        await use(tmp_path / "nats", tmp_path / "new-broker")
+    await use(tmp_path / "nats", tmp_path / "broker", "z")
+
+
+async def test_a_log_of_which_nothing_is_left_is_refused_likewise(tmp_path: Path) -> None:
+    await use(tmp_path / "nats", tmp_path / "broker", "a")
+    await trim(tmp_path / "nats", up_to=100)
+    with pytest.raises(UnavailableError, match="records 1 to 2 are missing"):
+        await use(tmp_path / "nats", tmp_path / "new-broker")
+    await use(tmp_path / "nats", tmp_path / "broker", "z")
+
+
+async def test_a_log_with_a_hole_is_refused(tmp_path: Path) -> None:
+    await use(tmp_path / "nats", tmp_path / "broker", "a", "b", "c")
+    async with (
+        EmbeddedNats(NatsSettings(folder=tmp_path / "nats", durability="fast")) as server,
+        connect(server.url, name="test") as client,
+    ):
+        await client.jetstream().delete_msg(LOG_STREAM, 2)
+    with pytest.raises(UnavailableError, match="record 2 is missing"):
+        await use(tmp_path / "nats", tmp_path / "new-broker")
