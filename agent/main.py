@@ -69,7 +69,7 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
             token=settings.token,
             on_reconnect=reconnected,
             on_closed=stop.fail,
-            patience=settings.patience.total_seconds(),
+            within=settings.patience.total_seconds(),
         )
         client = await entered(stack, connection, stop)
         if client is None:

@@ -152,7 +152,7 @@ class Log(Service):
         try:
             for appender, its_headers in zip(appenders[:-1], headers, strict=False):
                 post(self._client, *appender.place, headers=its_headers)
-            acknowledged = self.publisher.send(*appenders[-1].place, headers[-1], patience=PATIENCE)
+            acknowledged = self.publisher.send(*appenders[-1].place, headers[-1], within=PATIENCE)
         except UnavailableError as error:
             self._fail(appenders, error)
             return

@@ -140,7 +140,7 @@ class Offers(Service):
         try:
             for subject, data, headers in messages[:-1]:
                 post(self._client, subject, data, headers=headers)
-            ack = self._publisher.send(*messages[-1], patience=PATIENCE)
+            ack = self._publisher.send(*messages[-1], within=PATIENCE)
         except UnavailableError as error:
             self._failed(offered, error)
             return

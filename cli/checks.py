@@ -275,7 +275,7 @@ async def _nats(where: Where) -> list[Check]:
     from muster.mesh.connection import connect, is_open
 
     try:
-        async with connect(where.server, name="muster doctor", token=where.nats_token, patience=3) as client:
+        async with connect(where.server, name="muster doctor", token=where.nats_token, within=3) as client:
             server = client.connected_server_version
             version = f"{server.major}.{server.minor}.{server.patch}"
             door = _door("access to NATS", shown(where.server), is_open=is_open(client))

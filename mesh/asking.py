@@ -30,7 +30,7 @@ from muster.mesh.wire import post, subscribe, unsubscribe
 Answer = TypeVar("Answer")
 Told = TypeVar("Told")
 
-PATIENCE: Final = 5.0
+ANSWER_TIMEOUT: Final = 5.0
 """Seconds to wait for an answer; a cluster that lost its leader needs about six to have one again."""
 
 LOST: Final = "the connection to the NATS server was lost before it answered; what was asked for may have been done"
@@ -86,7 +86,7 @@ class Asker(Service, Generic[Answer]):
         self._give_up(list(self._waiting), UnavailableError(LOST))
 
     def send(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = PATIENCE
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, within: float = ANSWER_TIMEOUT
     ) -> asyncio.Future[Answer]:
         """Send now, without waiting; the future has the answer, or raises what `read` raised.
 
@@ -98,7 +98,7 @@ class Asker(Service, Generic[Answer]):
         post(self._client, subject, data, reply, headers)
         waiting: asyncio.Future[Answer] = self._loop.create_future()
         now = self._loop.time()
-        self._waiting[reply] = _Asked(waiting, now + patience, now, subject)
+        self._waiting[reply] = _Asked(waiting, now + within, now, subject)
         return waiting
 
     def _fail(self, before: float) -> None:
@@ -144,7 +144,9 @@ class Requests(Asker[bytes]):
             raise _refusal(message.data)
         return message.data
 
-    async def ask(self, noun: str, verb: str, question: Any, answer: type[Told], *, patience: float = PATIENCE) -> Told:
+    async def ask(
+        self, noun: str, verb: str, question: Any, answer: type[Told], *, within: float = ANSWER_TIMEOUT
+    ) -> Told:
         """Ask, and wait for the answer.
 
         Raises:
@@ -158,7 +160,7 @@ class Requests(Asker[bytes]):
             raise TooLargeError("the question is nested too deeply to be written") from None
         if len(body) > self._client.max_payload:
             raise TooLargeError(f"{len(body)} bytes are more than the NATS server takes in a message")
-        told = await self.send(names.api(noun, verb), body, patience=patience)
+        told = await self.send(names.api(noun, verb), body, within=within)
         try:
             return msgspec.json.decode(told, type=answer)
         except MALFORMED as error:

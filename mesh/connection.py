@@ -36,7 +36,7 @@ async def connect(
     token: Token | None = None,
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[MusterError], None] | None = None,
-    patience: float = CONNECT_TIMEOUT,
+    within: float = CONNECT_TIMEOUT,
 ) -> AsyncIterator[Client]:
     """Connect to `server` (one URL or several, comma-separated), and stay connected until left.
 
@@ -49,10 +49,10 @@ async def connect(
         token: of NATS.
         on_reconnect: called each time that the connection is back.
         on_closed: called with the reason when the connection was closed for good: the process has to end.
-        patience: seconds for the first connection.
+        within: seconds for the first connection.
 
     Raises:
-        UnreachableError: no server answered within `patience` seconds.
+        UnreachableError: no server answered in time.
         UnauthorizedError: a server answered, and refuses the token.
         StrangerError: another account of this host answered.
     """
@@ -60,7 +60,7 @@ async def connect(
     client = Connection()
     client.check = partial(check_peer, owner=token.owner if token else None)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(within):
             await _dial_unless_refused(client, server, watch, name=name, token=token)
             watch.connected()
     except (RefusedError, TimeoutError, asyncio.CancelledError) as error:

@@ -48,7 +48,7 @@ class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`safe` syncs each write to the disk before it is acknowledged; `fast` does every two minutes."""
     token: str | None = None
     """What clients must show; written to the config file, never on the command line."""
-    patience: float = 60.0
+    start_timeout: float = 60.0
     """Seconds until it must be ready; a large store takes time to recover."""
     grace: float = 10.0
     """Seconds between SIGTERM and SIGKILL, and for an earlier server on the same folder to be gone."""
@@ -230,14 +230,14 @@ class EmbeddedNats(Service):
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         try:
-            async with asyncio.timeout(self.settings.patience):
+            async with asyncio.timeout(self.settings.start_timeout):
                 while not await self._serves(process.pid):
                     if process.returncode is not None:
                         raise self._died(process)
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise UnavailableError(
-                f"nats-server was not ready in {self.settings.patience:g} s{self._last_lines()}"
+                f"nats-server was not ready in {self.settings.start_timeout:g} s{self._last_lines()}"
             ) from None
 
     def _port_told(self, pid: int) -> int | None:
@@ -327,11 +327,11 @@ def find_server() -> str:
 
 
 @asynccontextmanager
-async def _locked(folder: Path, patience: float) -> AsyncIterator[int]:
+async def _locked(folder: Path, within: float) -> AsyncIterator[int]:
     """The folder's lock, as a file descriptor that the server inherits: freed when the last holder is gone."""
     file = _open_lock(folder)
     try:
-        if not await taken_within(file, patience):
+        if not await taken_within(file, within):
             raise UnavailableError(
                 f"another nats-server already uses {folder}; "
                 f"stop it (is another `muster up` running?), or choose another folder with --data"

@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from muster.mesh import names, storing
-from muster.mesh.asking import PATIENCE, Asker
+from muster.mesh.asking import ANSWER_TIMEOUT, Asker
 from muster.mesh.connection import settled
 from muster.mesh.errors import StorageError, UnavailableError
 from muster.mesh.service import Service
@@ -64,7 +64,7 @@ EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
 """JetStream's err_code when a compare-and-set lost (10164: several subjects matched the filter)."""
 
-ACK_TIMEOUT: Final = PATIENCE
+ACK_TIMEOUT: Final = ANSWER_TIMEOUT
 """Seconds to wait for an acknowledgement."""
 
 DOUBT: Final = 1.0
@@ -161,7 +161,7 @@ class Publisher(Asker[PubAck]):
         raise storing.why(ack.error)
 
     async def publish(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = ACK_TIMEOUT
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, within: float = ACK_TIMEOUT
     ) -> PubAck:
         """Publish and wait until it is stored.
 
@@ -171,7 +171,7 @@ class Publisher(Asker[PubAck]):
             UnavailableError: no acknowledgement came in time; it may or may not be stored, so
                 try again with the same message id.
         """
-        return await self.send(subject, data, headers, patience=patience)
+        return await self.send(subject, data, headers, within=within)
 
 
 class Puller(Service):

@@ -28,7 +28,7 @@ def by_request(requests: Requests) -> Fire:
     """Fire by asking whichever broker answers: `muster.api.firings.create`."""
 
     async def fire(request: FireRequest) -> FireReply:
-        return await requests.ask("firings", "create", request, FireReply, patience=PATIENCE)
+        return await requests.ask("firings", "create", request, FireReply, within=PATIENCE)
 
     return fire
 

@@ -59,7 +59,7 @@ async def serve(settings: TriggerSettings) -> None:
             token=settings.token,
             on_reconnect=again,
             on_closed=stop.fail,
-            patience=settings.patience.total_seconds(),
+            within=settings.patience.total_seconds(),
         )
         client = await entered(stack, connection, stop)
         if client is None:

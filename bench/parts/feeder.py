@@ -56,7 +56,7 @@ async def work(settings: Feeder) -> None:
         waiting: deque[asyncio.Future[PubAck]] = deque()
         for number in range(settings.orders):
             for subject, data in life(settings, number):
-                waiting.append(publisher.send(subject, data, patience=60))
+                waiting.append(publisher.send(subject, data, within=60))
             while len(waiting) > settings.width:
                 await waiting.popleft()
         last = 0

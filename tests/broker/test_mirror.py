@@ -62,10 +62,10 @@ class Interrupted(Publisher):
     """A publisher before whose message another broker writes."""
 
     async def publish(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, patience: float = 5.0
+        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, within: float = 5.0
     ) -> PubAck:
         await self._client.jetstream().publish(subject, b"of the other one")
-        return await super().publish(subject, data, headers, patience=patience)
+        return await super().publish(subject, data, headers, within=within)
 
 
 async def test_two_leaders_that_write_at_once_do_not_overwrite_each_other(client: Client) -> None:

@@ -35,7 +35,7 @@ async def others_server(folder: Path, limit: int, **config: Any) -> AsyncIterato
     (folder / "nats.json").write_text(json.dumps(settings))
     async with (
         Program.start([find_server(), "-c", str(folder / "nats.json")]) as server,
-        connect(f"nats://127.0.0.1:{port}", name="test", patience=20) as client,
+        connect(f"nats://127.0.0.1:{port}", name="test", within=20) as client,
     ):
         yield client
         await server.stop()

@@ -24,7 +24,7 @@ async def test_a_wrong_token_is_told_at_once_and_not_taken_for_silence(tmp_path:
     settings = NatsSettings(folder=tmp_path, durability="fast", token="right")
     async with deadline(5), EmbeddedNats(settings) as server:
         with pytest.raises(UnauthorizedError, match="MUSTER_NATS_TOKEN"):
-            async with connect(server.url, name="test", token=token, patience=30):
+            async with connect(server.url, name="test", token=token, within=30):
                 pytest.fail("connected")
 
 
@@ -41,7 +41,7 @@ async def test_the_right_token_connects(tmp_path: Path) -> None:
 async def test_a_silent_address_is_told_after_the_patience_given() -> None:
     async with deadline(5):
         with pytest.raises(UnreachableError, match="no NATS server answers"):
-            async with connect(f"nats://127.0.0.1:{free_port()}", name="test", patience=0.5):
+            async with connect(f"nats://127.0.0.1:{free_port()}", name="test", within=0.5):
                 pytest.fail("connected")
 
 

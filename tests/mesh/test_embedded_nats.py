@@ -61,7 +61,7 @@ async def test_the_folder_is_private_and_has_the_token_in_it_and_nowhere_else(tm
         assert "s3cret" in config.read_text()
         assert "s3cret" not in Path(f"/proc/{server.pid}/cmdline").read_text()
         with pytest.raises(UnauthorizedError):
-            async with connect(server.url, name="stranger", patience=0.5):
+            async with connect(server.url, name="stranger", within=0.5):
                 pass
         async with connect(server.url, name="friend", token=Token("s3cret", "here")) as client:
             assert client.is_connected
