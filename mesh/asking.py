@@ -1,4 +1,4 @@
-"""Messages that are answered, any number of them under way at a time.
+"""Requests over NATS: any number of them wait for their answers at the same time.
 
 nats-py's own `request` costs a task and a timer a message; this costs a dictionary entry.
 """
@@ -28,10 +28,10 @@ from muster.mesh.service import Service
 from muster.mesh.wire import post, subscribe, unsubscribe
 
 Answer = TypeVar("Answer")
-Told = TypeVar("Told")
+Reply = TypeVar("Reply")
 
 ANSWER_TIMEOUT: Final = 5.0
-"""Seconds to wait for an answer; a cluster that lost its leader needs about six to have one again."""
+"""Seconds to wait for an answer; a cluster that lost its leader needs about six to elect another."""
 
 LOST: Final = "the connection to the NATS server was lost before it answered; what was asked for may have been done"
 
@@ -44,13 +44,13 @@ class _Asked(NamedTuple, Generic[Answer]):
 
 
 class Asker(Service, Generic[Answer]):
-    """Sends messages and waits for what comes back."""
+    """Sends messages and waits for their answers."""
 
     SWEEP: ClassVar = 0.25
-    """Seconds between two looks for answers that are overdue: one timer for all."""
+    """Seconds between two checks for overdue answers: one timer for all."""
 
     LATE: ClassVar[str]
-    """What is told when no answer came in time."""
+    """The error when no answer came in time."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ class Asker(Service, Generic[Answer]):
 
     @abstractmethod
     def read(self, message: Msg) -> Answer:
-        """What an answer says; whatever this raises is told to who asked."""
+        """Returns what an answer says; the caller of `send` gets what this raises."""
 
     async def run(self) -> None:
-        """Listen for answers until cancelled."""
+        """Receives answers until cancelled."""
         subscription = await subscribe(self._client, f"{self._inbox}.*", self._answered)
         await settled(self._client)
         self.ready.set()
@@ -78,17 +78,17 @@ class Asker(Service, Generic[Answer]):
             await unsubscribe(subscription)
 
     def sweep(self, now: float) -> None:
-        """Give up what is overdue."""
+        """Fails the requests that are overdue."""
         self._fail(before=now)
 
     def renew(self) -> None:
-        """After a reconnect: no answer to what was sent before will come any more."""
+        """Fails all requests after a reconnect: their answers were lost with the connection."""
         self._give_up(list(self._waiting), UnavailableError(LOST))
 
     def send(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, within: float = ANSWER_TIMEOUT
     ) -> asyncio.Future[Answer]:
-        """Send now, without waiting; the future has the answer, or raises what `read` raised.
+        """Sends now, without waiting; the future has the answer, or raises what `read` raised.
 
         Raises:
             UnavailableError: there is no connection, or the message is too large for the server.
@@ -107,12 +107,12 @@ class Asker(Service, Generic[Answer]):
         )
 
     def _give_up(self, replies: Iterable[str], error: MusterError) -> None:
-        """No answer will come to these."""
+        """Fails these requests."""
         for reply in replies:
             waiting = self._waiting.pop(reply).answer
             if not waiting.done():
                 waiting.set_exception(error)
-                waiting.exception()  # whoever gave up waiting need not be told
+                waiting.exception()  # its caller may have stopped waiting
 
     def _answered(self, message: Msg) -> None:
         asked = self._waiting.pop(message.subject, None)
@@ -121,21 +121,21 @@ class Asker(Service, Generic[Answer]):
         waiting = asked.answer
         try:
             waiting.set_result(self.read(message))
-        except Exception as error:  # noqa: BLE001 - it is the asker's
+        except Exception as error:  # noqa: BLE001 - the caller gets it
             waiting.set_exception(error)
             waiting.exception()
 
 
 class Requests(Asker[bytes]):
-    """Asks brokers: `muster.api.<noun>.<verb>`."""
+    """Requests to brokers: `muster.api.<noun>.<verb>`."""
 
-    LATE = "the broker did not answer in time; it may have done what it was asked for"
+    LATE = "the broker did not answer in time; it may have done what was asked"
 
     def read(self, message: Msg) -> bytes:
-        """The answer's JSON.
+        """Returns the answer's JSON.
 
         Raises:
-            MusterError: what the broker refused, or that none listens.
+            MusterError: the broker refused, or none is there.
         """
         headers = message.headers or {}
         if not message.data and headers.get("Status") == "503":
@@ -145,12 +145,12 @@ class Requests(Asker[bytes]):
         return message.data
 
     async def ask(
-        self, noun: str, verb: str, question: Any, answer: type[Told], *, within: float = ANSWER_TIMEOUT
-    ) -> Told:
-        """Ask, and wait for the answer.
+        self, noun: str, verb: str, question: Any, answer: type[Reply], *, within: float = ANSWER_TIMEOUT
+    ) -> Reply:
+        """Sends a request and waits for the answer.
 
         Raises:
-            MusterError: what the broker refused, or its answer cannot be read.
+            MusterError: the broker refused, or its answer cannot be read.
             TooLargeError: the question is larger than NATS takes, or nested too deeply to be written.
             UnavailableError: none answered in time.
         """
@@ -160,9 +160,9 @@ class Requests(Asker[bytes]):
             raise TooLargeError("the question is nested too deeply to be written") from None
         if len(body) > self._client.max_payload:
             raise TooLargeError(f"{len(body)} bytes are more than the NATS server takes in a message")
-        told = await self.send(names.api(noun, verb), body, within=within)
+        reply = await self.send(names.api(noun, verb), body, within=within)
         try:
-            return msgspec.json.decode(told, type=answer)
+            return msgspec.json.decode(reply, type=answer)
         except MALFORMED as error:
             raise RefusedError(f"the broker gave an answer that cannot be read: {error}") from error
 

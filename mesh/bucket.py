@@ -1,7 +1,6 @@
-"""A bucket as a whole: all that it holds, then each change, as they were written.
+"""Reads a bucket: all its values first, then every change, in the order in which they were written.
 
-A bucket is a stream (ADR-8), and reading it means to take a place in it: a consumer that begins with the
-last message of each name.
+A bucket is a stream (ADR-8).  A reader is a consumer of it that starts with the last message of each name.
 """
 
 from __future__ import annotations
@@ -27,53 +26,53 @@ from muster.mesh.jetstream import Puller, moment, pending, place, stamp
 log = structlog.get_logger()
 
 OPERATION: Final = "KV-Operation"
-"""The header that says what was done to a name, if no value was put (ADR-8)."""
+"""The header that names the operation, if it is not a put (ADR-8)."""
 
 REMOVED: Final[Mapping[str, str]] = {OPERATION: "DEL"}
 """The headers of a message that removes a name."""
 
 AT_ONCE: Final = 1024
-"""Entries on their way to us at a time."""
+"""Entries that may be on their way to us."""
 
 SILENCE: Final = 2.0
-"""Seconds without an entry after which the server is asked whether it has more."""
+"""Seconds without an entry before the server is asked whether it has more."""
 
 FORGOTTEN: Final = 60.0
-"""Seconds after which the server drops our place in the bucket, should we be gone."""
+"""Seconds before the server drops the consumer of a reader that is gone."""
 
 TIMEOUT: Final = 5.0
 """Seconds for the server to answer."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What a bucket says of a name."""
+    """A name and its value in a bucket."""
 
     name: str
     value: bytes | None
-    """None: it was removed."""
+    """None if it was removed."""
     written_at: datetime
 
 
 class Reader:
-    """Our place in a bucket; `reading` gives it."""
+    """A reader of a bucket; `reading` creates it."""
 
     def __init__(self, client: Client, puller: Puller, *, is_whole: bool) -> None:
         self.is_whole = is_whole
-        """Whether all that the bucket held was read; what comes from now on are changes."""
+        """Whether every value that the bucket held was read; from now on there are only changes."""
         self._client = client
         self._puller = puller
         self._taken = 0
-        """How many messages have come."""
+        """How many messages were received."""
 
     def renew(self) -> None:
-        """The connection is back: the server may have forgotten what we asked for."""
+        """Pulls again after a reconnect: the server may have forgotten the open pull."""
         self._puller.renew()
 
     async def batch(self) -> list[Entry]:
-        """What has come since the last call, in its order; none if the server was asked instead whether it has more.
+        """Returns the entries since the last call, in order; none if the server was asked whether it has more.
 
         Raises:
-            UnavailableError: the server has forgotten our place, or something got lost on its way; begin anew.
+            UnavailableError: the server has dropped the consumer, or a message was lost; read the bucket again.
         """
         messages = await (self._puller.batch() if self.is_whole else self._unless_silent())
         self._taken += len(messages)
@@ -81,7 +80,7 @@ class Reader:
             self._miss_nothing(place(messages[-1]))
             self.is_whole = self.is_whole or pending(messages[-1]) == 0
         elif self._puller.gone.is_set():
-            raise UnavailableError(f"the server has forgotten our place in {self._puller.stream}")
+            raise UnavailableError(f"the NATS server has dropped our consumer of {self._puller.stream}")
         elif not self.is_whole:
             await self._ask()
         return [_entry(message) for message in messages]
@@ -94,7 +93,7 @@ class Reader:
             return []
 
     async def _ask(self) -> None:
-        """Learn whether the server has nothing more for us: what it was about to send may be gone meanwhile."""
+        """Asks the server whether it has more: a message that it was about to send may have expired."""
         js = self._client.jetstream(timeout=TIMEOUT)
         info = await js.consumer_info(self._puller.stream, self._puller.consumer)
         log.debug("bucket.silence", stream=self._puller.stream, pending=info.num_pending)
@@ -104,14 +103,14 @@ class Reader:
         self.is_whole = True
 
     def _miss_nothing(self, sent: int) -> None:
-        """Nobody acknowledges entries, so what a connection took with it does not come again."""
+        """Raises if a message was lost: entries are not acknowledged, so the server does not send them again."""
         if sent != self._taken:
-            raise UnavailableError(f"{sent - self._taken} of {sent} messages of {self._puller.stream} got lost")
+            raise UnavailableError(f"{sent - self._taken} of {sent} messages of {self._puller.stream} were lost")
 
 
 @asynccontextmanager
 async def reading(client: Client, bucket: str) -> AsyncIterator[Reader]:
-    """Take a place at the beginning of a bucket, and give it back at the end.
+    """Reads a bucket from its start; the consumer is removed at the end.
 
     Raises:
         JetStreamError: there is no such bucket.

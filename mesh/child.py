@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def python(module: str, *args: str) -> tuple[str, ...]:
-    """The command line that runs one of our modules in this Python.
+    """Returns the command line that runs one of our modules in this Python.
 
     `-P` keeps the current folder out of the import path: a file there must not take the place of a library.
     """
@@ -27,7 +27,7 @@ def python(module: str, *args: str) -> tuple[str, ...]:
 
 
 def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | None:
-    """A `preexec_fn` that has the kernel send `number` to the child when this process is gone (Linux; None elsewhere).
+    """Returns a `preexec_fn`: the kernel sends `number` to the child when this process is gone (Linux; None elsewhere).
 
     Everything it calls is looked up before the fork: a child of a process with threads must not import.
     """
@@ -45,7 +45,7 @@ def dies_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], No
 
 
 async def end(process: asyncio.subprocess.Process, grace: float) -> None:
-    """SIGTERM, up to `grace` seconds, SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
+    """Sends SIGTERM, waits up to `grace` seconds, sends SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
     if process.returncode is not None:
         return
     with suppress(ProcessLookupError):
@@ -54,7 +54,7 @@ async def end(process: asyncio.subprocess.Process, grace: float) -> None:
 
 
 async def gone(process: asyncio.subprocess.Process, grace: float) -> None:
-    """Wait up to `grace` seconds for a process that was told to end; SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
+    """Waits up to `grace` seconds for the end of a process; then SIGKILL.  Cancelled meanwhile: SIGKILL at once."""
     try:
         async with asyncio.timeout(grace):
             await process.wait()
@@ -68,12 +68,12 @@ async def gone(process: asyncio.subprocess.Process, grace: float) -> None:
 
 
 def how_it_ended(code: int) -> str:
-    """A return code in words."""
+    """Returns a return code in words."""
     return f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL`, or the number of a signal that has no name."""
+    """Returns `SIGKILL`, or the number of a signal without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:

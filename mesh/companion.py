@@ -1,4 +1,4 @@
-"""A part of the mesh that may live in another one's process: no room knows the other, whoever composes them does."""
+"""A part of the mesh that may run in the process of another part, without either importing the other."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from muster.mesh.service import Service
 
 
 class Companion(Service):
-    """What its host serves, tells and asks."""
+    """What its host serves and notifies."""
 
     @property
     @abstractmethod
     def mounts(self) -> Mapping[str, App]:
-        """What it answers on the host's HTTP port, by the start of the path (`/hooks/`)."""
+        """The applications that it serves on the host's HTTP port, by the start of the path (`/hooks/`)."""
 
     @abstractmethod
     def renew(self) -> None:
-        """The connection to NATS is back."""
+        """Is called when the connection to NATS is back."""
 
     @abstractmethod
     def exposition(self) -> bytes:
-        """Its metrics, as Prometheus reads them."""
+        """Returns its metrics in the format of Prometheus."""
 
 
 Beside = Callable[[Client, Fire], Companion]
-"""Makes what lives in the broker's process without being part of it: the trigger service of `muster up`."""
+"""Creates the part that runs in the broker's process: the trigger service of `muster up`."""

@@ -1,4 +1,4 @@
-"""A connection to NATS that outlives the server's restarts, and says in words when there is none."""
+"""A connection to NATS that survives restarts of the server, with errors in words."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from muster.mesh.wire import Connection
 log = structlog.get_logger()
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds for the first connection; afterwards the client reconnects for ever."""
+"""Seconds for the first connection; later the client reconnects without a limit."""
 
 RECONNECT_WAIT = 0.25
-"""Seconds between two tries to reconnect."""
+"""Seconds between two attempts to reconnect."""
 
 
 @asynccontextmanager
@@ -38,17 +38,17 @@ async def connect(
     on_closed: Callable[[MusterError], None] | None = None,
     within: float = CONNECT_TIMEOUT,
 ) -> AsyncIterator[Client]:
-    """Connect to `server` (one URL or several, comma-separated), and stay connected until left.
+    """Connects to `server` (one URL or several, comma-separated), and stays connected until left.
 
-    Publishing while the server is away fails at once rather than filling a buffer nobody sees:
-    callers hold what they must not lose, and try again.
+    Publishing while the server is unreachable fails at once and fills no buffer: callers keep what they must not
+    lose, and retry.
 
     Args:
         server: where to connect to.
         name: what the server calls this client.
         token: of NATS.
         on_reconnect: called each time that the connection is back.
-        on_closed: called with the reason when the connection was closed for good: the process has to end.
+        on_closed: called with the reason when the connection was closed for good: the process must end.
         within: seconds for the first connection.
 
     Raises:
@@ -75,7 +75,7 @@ async def connect(
     try:
         yield client
     finally:
-        watch.away = watch.left = True  # on purpose: nobody need be told
+        watch.away = watch.left = True  # on purpose: not reported
         with suppress(OSError, RuntimeError):  # the server may have gone first; uvloop says that as a RuntimeError
             await client.close()
 
@@ -141,7 +141,7 @@ class _Watch:
 
 
 async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, name: str, token: Token | None) -> None:
-    """nats-py tries a refused token for ever, and only mentions it."""
+    """Stops when the server refuses the token: nats-py would try it for ever."""
     dialling = asyncio.ensure_future(_dial(client, server, watch, name=name, token=token))
     refused = asyncio.ensure_future(watch.refused.wait())
     try:
@@ -158,12 +158,12 @@ async def _dial_unless_refused(client: Client, server: str, watch: _Watch, *, na
 
 
 def is_open(client: Client) -> bool:
-    """Whether the server asks nobody for anything."""
+    """Whether the server asks for no token."""
     return isinstance(client, Connection) and client.is_open
 
 
 def check_asks(client: Client, server: str) -> None:
-    """Refuse a server that asks nobody for anything.
+    """Refuses a server that asks for no token.
 
     Raises:
         RefusedError: it is one.
@@ -176,7 +176,7 @@ def check_asks(client: Client, server: str) -> None:
 
 
 async def _dial(client: Client, server: str, watch: _Watch, *, name: str, token: Token | None) -> None:
-    """Try until a server answers."""
+    """Connects, with retries until a server answers."""
     urls = [url.strip() for url in server.split(",") if url.strip()]
     while True:
         try:
@@ -207,7 +207,7 @@ async def settled(client: Client) -> None:
     """Wait until the server knows this client's subscriptions.
 
     nats-py's `flush` may send its PING ahead of pending SUBs, so one round trip is not enough.
-    Should we be cancelled, the flush goes on: a PONG for one that was given up breaks the connection.
+    The flush continues if the caller is cancelled: a PONG for a flush that was given up breaks the connection.
     """
     await asyncio.shield(client.flush(timeout=5))
     await asyncio.shield(client.flush(timeout=5))

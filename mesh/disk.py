@@ -14,16 +14,16 @@ MIB: Final = 1024**2
 GIB: Final = 1024**3
 
 NO_SPACE: Final = "no space left on the disk of the NATS server"
-"""What everybody says while nothing can be stored."""
+"""What every process reports while nothing can be stored."""
 
 LEAST: Final = 4 * MIB
-"""Bytes that must be free for a server to start, or to start again once its disk was full."""
+"""Bytes that must be free for a server to start, or to restart after its disk was full."""
 
 FULL: Final = MIB
-"""Fewer bytes than that are none: a stream's next block, the tables' next page may not fit."""
+"""Fewer free bytes count as none: the next block of a stream or the next page of the tables might not fit."""
 
 MOST_HELD_BACK: Final = 4 * GIB
-"""JetStream leaves a tenth of the free space to others, and no more than this."""
+"""JetStream leaves a tenth of the free space to other programs, at most this."""
 
 MOST_OUTPUT: Final = 8 * GIB
 LEAST_OUTPUT: Final = MIB // 4
@@ -55,7 +55,7 @@ def size(number: int) -> str:
 
 
 def too_little(folder: Path) -> str | None:
-    """What is wrong with the disk of a folder in which a server is to start; None if it will do."""
+    """Returns what is wrong with the disk on which a server is to start; None if it has enough space."""
     free = space(folder).free
     if free >= LEAST:
         return None
@@ -66,17 +66,17 @@ def too_little(folder: Path) -> str | None:
 
 
 def held_back(free: int) -> int:
-    """What JetStream leaves to others of so much free space, so that it refuses before the disk is full."""
+    """Returns the free space that JetStream leaves to others, so that it refuses before the disk is full."""
     return min(free // 10, MOST_HELD_BACK)
 
 
 def limit(used: int, free: int) -> int:
-    """What JetStream may use on a disk: what it has already, and most of what is free."""
+    """Returns what JetStream may use on a disk: what it uses already, and most of the free space."""
     return used + free - held_back(free)
 
 
 def may_grow(now: int, then: int, free_then: int) -> bool:
-    """Whether a limit that is used up should be chosen anew: more is free than was held back when it was chosen."""
+    """Whether a limit that is used up should be raised: more is free than was held back when it was chosen."""
     return now - then >= max(held_back(free_then) * 5 // 4, LEAST // 2)
 
 
@@ -87,10 +87,10 @@ def wanted_output(config: Mapping[str, Any]) -> int:
 
 
 def output_share(held: int, free: int, most: int = MOST_OUTPUT) -> int:
-    """The bytes that task output may take on a disk on which it holds so much; never more than `most`.
+    """Returns the bytes that task output may use on a disk on which it uses `held`; never more than `most`.
 
-    A tenth of what it could have.  Older output is only dropped for that when the disk runs short, for it may be
-    another program that takes the space for a while.
+    That is a tenth of what it could have.  Older output is dropped only when the disk runs short: another program may
+    use the space for a while.
     """
     share = (held + free) // 10
     keeps = held if free > share else 0
@@ -98,7 +98,7 @@ def output_share(held: int, free: int, most: int = MOST_OUTPUT) -> int:
 
 
 def is_far(wanted: int, current: int) -> bool:
-    """Whether a share differs enough from what is set to be set anew: by more than an eighth."""
+    """Whether a share differs from the current one by more than an eighth: only then it is changed."""
     return abs(wanted - current) * 8 > current
 
 

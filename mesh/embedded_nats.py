@@ -40,10 +40,10 @@ class NatsSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where an embedded server lives and listens."""
 
     folder: Path
-    """Its config, log and JetStream store; made if it is not there."""
+    """Its config, log and JetStream store; created if it is missing."""
     host: str = "127.0.0.1"
     port: int = 0
-    """0: any free port; `EmbeddedNats.url` tells which."""
+    """0: any free port; `EmbeddedNats.url` has it."""
     durability: Durability = "safe"
     """`safe` syncs each write to the disk before it is acknowledged; `fast` does every two minutes."""
     token: str | None = None
@@ -82,7 +82,7 @@ class EmbeddedNats(Service):
         return self.settings.folder / "nats.log"
 
     async def run(self) -> None:
-        """Start the server, wait until it serves JetStream, and watch it.
+        """Starts the server, waits until it serves JetStream, and watches it.
 
         Raises:
             RefusedError: there is no space on its disk to start.
@@ -105,7 +105,7 @@ class EmbeddedNats(Service):
                     self.pid = None
 
     async def _until_there_is_space(self) -> None:
-        """Choose the limit of what the server may use.
+        """Chooses the limit of what the server may use, once there is space.
 
         Raises:
             RefusedError: its disk is full, and it never ran.
@@ -117,16 +117,16 @@ class EmbeddedNats(Service):
             if not waits:
                 log.error("nats.waits", why=f"no space left on the disk of {self.settings.folder}")
             waits = True
-            await asyncio.sleep(disk_watch.LOOK)
+            await asyncio.sleep(disk_watch.CHECK_INTERVAL)
         self._free = disk.space(store).free
         self._right = disk.limit(await asyncio.to_thread(disk.used, store), self._free)
         self._limit = max(self._right, disk.reserved(store))
 
     async def _is_overbooked(self) -> bool:
-        """Whether it runs with too high a limit, for its streams had reserved more than its disk has now.
+        """Whether the server runs with too high a limit, because its streams had reserved more than its disk has now.
 
-        Then they have what they can have by now, and it is to be started again; once, for there may be streams that
-        are not ours.
+        This reduces the output stream's reservation; then the server must restart.  It does so once, because there may
+        be streams that are not ours.
         """
         if self._limit == self._right or self._was_overbooked:
             return False
@@ -140,7 +140,7 @@ class EmbeddedNats(Service):
         return True
 
     async def _watched(self, process: asyncio.subprocess.Process) -> str:
-        """Watch the server; why it has to be started again.
+        """Watches the server; returns why it must restart.
 
         Raises:
             UnavailableError: it ended by itself.
@@ -240,17 +240,17 @@ class EmbeddedNats(Service):
                 f"nats-server was not ready in {self.settings.start_timeout:g} s{self._last_lines()}"
             ) from None
 
-    def _port_told(self, pid: int) -> int | None:
+    def _port_written(self, pid: int) -> int | None:
         path = self.settings.folder / f"{BINARY}_{pid}.ports"
         try:
-            told = json.loads(path.read_text())
+            ports = json.loads(path.read_text())
         except (OSError, ValueError):  # not there yet, or half written
             return None
-        urls = told.get("nats") or ()
+        urls = ports.get("nats") or ()
         return int(urls[0].rpartition(":")[2]) if urls else None
 
     async def _serves(self, pid: int) -> bool:
-        if (port := self._port_told(pid)) is None:
+        if (port := self._port_written(pid)) is None:
             return False
         self.port = port
         try:
@@ -260,7 +260,7 @@ class EmbeddedNats(Service):
         try:
             await client.jetstream(timeout=5).account_info()
         except (nats.js.errors.ServiceUnavailableError, nats.js.errors.NoStreamResponseError, nats.errors.Error):
-            # Clients are let in only after JetStream is up, so it is not just late.
+            # Clients can connect only after JetStream is up, so it is not just late.
             raise UnavailableError(f"nats-server runs without JetStream{self._last_lines()}") from None
         finally:
             await client.close()
@@ -361,4 +361,4 @@ def _write_private(path: Path, text: str) -> None:
 
 
 async def _quiet(_: Exception) -> None:
-    """The caller tells what went wrong; nats-py need not print it."""
+    """Prints nothing: the caller reports what went wrong."""

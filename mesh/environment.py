@@ -1,4 +1,4 @@
-"""What of a process's environment others may have: tasks get what says how this host works, and nothing secret.
+"""The part of a process's environment that tasks get: how this host works, and nothing secret.
 
 A role's own environment may hold the mesh's tokens, the secrets of triggers and of HTTP tasks.
 """
@@ -33,7 +33,7 @@ PLAIN: Final = (
     "*_proxy",
     "*_PROXY",
 )
-"""Names, `*` for any end or start, that are passed to whatever a role starts."""
+"""Names, `*` for any end or start, that every process started by a role gets."""
 
 KEYS: Final = frozenset(
     {
@@ -48,7 +48,7 @@ KEYS: Final = frozenset(
 """What opens the mesh: a role may have it in its environment, and no task may (a server's URL may hold a password)."""
 
 READ_LATE: Final = ("LD_*", "MALLOC_*", "GLIBC_*", "UV_*", "OPENSSL_*", "RES_OPTIONS", "LOCALDOMAIN")
-"""What libraries in C read when they need it, long after the start."""
+"""Names that libraries in C read when they need them, long after the start."""
 
 PR_SET_DUMPABLE: Final = 4
 ENVIRONMENT: Final = 47
@@ -56,16 +56,16 @@ ENVIRONMENT: Final = 47
 
 
 def passed(environment: Mapping[str, str], more: Iterable[str] = ()) -> dict[str, str]:
-    """What a task gets of an environment: what is plain, and what the names in `more` allow; no key of the mesh."""
+    """Returns a task's part of an environment: the plain names, those of `more`, and no key of the mesh."""
     patterns = (*PLAIN, *more)
     return {name: value for name, value in environment.items() if not _is_ours(name) and _matches(name, patterns)}
 
 
 def conceal() -> None:
-    """Keep our environment and memory from other processes of this account, and our secrets from root's `ps e` as well.
+    """Hides our environment and memory from other processes of this account, and our secrets from root's `ps e`.
 
     /proc/PID/environ shows the memory in which the kernel has put the environment.  Python has its own copy of
-    it, so the values there are blanked, but for what is plain and what libraries read late.
+    it, so the values there are blanked, except plain ones and those that libraries read late.
     """
     if sys.platform != "linux":
         return

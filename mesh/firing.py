@@ -1,4 +1,4 @@
-"""What trigger services and brokers say to each other: definitions one way, firings the other."""
+"""The messages between trigger services and brokers: definitions one way, firings the other."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MOST_DUE: Final = 5000
 
 
 class FiringState(StrEnum):
-    """What came of a firing."""
+    """The result of a firing."""
 
     FIRED = "fired"
-    """It made its orders."""
+    """It created its orders."""
     SKIPPED = "skipped"
-    """It made none on purpose: too many are open (`max_open`), or it comes too soon (`cooldown`)."""
+    """It created none on purpose: too many are open (`max_open`), or its trigger is cooling down (`cooldown`)."""
     REJECTED = "rejected"
-    """It could make none: a template failed, the blueprint is gone, nothing matches; the reason says."""
+    """It could not create any: a template failed, the blueprint is gone, nothing matches; the reason says."""
     PENDING = "pending"
-    """It makes its orders once there has been no other of its key for as long as `debounce` says."""
+    """It creates its orders once no other firing of its key has come for as long as `debounce` says."""
     SUPERSEDED = "superseded"
-    """Another of the same burst came while it was pending; that one makes the orders."""
+    """Another one of the same burst came while it was pending, and creates the orders instead."""
 
 
 class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
@@ -43,7 +43,7 @@ class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
     active_at: datetime | None = None
     """Since when it has been enabled with these settings: nothing before it counts."""
     seq: int = 0
-    """Where on the log it was applied; tells which of two is newer, also where clocks were set back."""
+    """The log sequence at which it was applied: the greater one is newer, even if a clock was set back."""
     with_: dict[str, Any] = {}
     enabled: bool = True
     headers: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Definition(Wire, omit_defaults=True, rename={"with_": "with"}):
 
 
 MADE_NOTHING: Final = frozenset({FiringState.SKIPPED, FiringState.REJECTED})
-"""What came of firings whose event may come again."""
+"""The results of firings whose event may be sent again."""
 
 
 class FireRequest(Wire, omit_defaults=True):
@@ -67,7 +67,7 @@ class FireRequest(Wire, omit_defaults=True):
     due: Moment | None = None
     """For a schedule: the time it was due."""
     depth: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """How many firings stand above it, each having caused the next."""
+    """How many firings led to it, each having caused the next."""
     rejected: str = ""
     """Why it can make no orders, if the trigger service knows that already: it is put on the log with this reason."""
     try_again: bool = False
@@ -75,7 +75,7 @@ class FireRequest(Wire, omit_defaults=True):
 
 
 class FireReply(Wire, omit_defaults=True):
-    """What came of it.  Exactly one of `firing`, `ignored` and `stale` is set."""
+    """The answer.  Exactly one of `firing`, `ignored` and `stale` is set."""
 
     firing: str = ""
     """The firing's id: it is on the log."""
@@ -84,15 +84,15 @@ class FireReply(Wire, omit_defaults=True):
     """Why there are no orders."""
     orders: tuple[str, ...] = ()
     duplicate: bool = False
-    """The event had come before; the rest tells of that firing."""
+    """The event is a duplicate; the other fields describe its first firing."""
     ignored: str = ""
     """Why the event does not concern the trigger (`when` does not hold); nothing was written."""
     stale: bool = False
-    """The trigger has changed meanwhile: look at its definition again."""
+    """The trigger has changed meanwhile: match the event with its new definition."""
 
 
 class Firing(Wire, omit_defaults=True):
-    """One time a trigger went off, and the orders it made."""
+    """One time a trigger fired, and the orders that it created."""
 
     id: str
     trigger: str
@@ -112,10 +112,10 @@ class Firing(Wire, omit_defaults=True):
     """What the trigger's `key` gave, unless that is another for each item."""
     by: str = ""
     event: Any = None
-    """Its JSON; a broker that only hands it on has it as `msgspec.Raw`."""
+    """Its JSON; a broker that only passes it on has it as `msgspec.Raw`."""
     orders: tuple[str, ...] = ()
     seq: int = 0
-    """Where its (first) record stands on the log."""
+    """The log sequence of its (first) record."""
 
 
 Fire = Callable[[FireRequest], Awaitable[FireReply]]
@@ -126,7 +126,7 @@ Raises NotFoundError (no such trigger, or disabled), InvalidError, or Unavailabl
 
 
 class DueQuery(Wire, omit_defaults=True):
-    """Which schedules' last due times to tell: `muster.api.triggers.due`, in pages by name."""
+    """Which schedules' last due times to list: `muster.api.triggers.due`, in pages by name."""
 
     after: str = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_DUE)] = MOST_DUE

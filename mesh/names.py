@@ -55,7 +55,7 @@ DISK_FULL: Final = "muster.disk.full"
 """Whoever runs the NATS server says here, each second, that its disk is full."""
 
 BEGUN_SUBJECTS: Final = "muster.log.order.*.broker.*"
-"""Records that begin an order on an element; the server itself passes each on, once it is stored, to `BEGINS`."""
+"""Records that start an order on an element; the server itself republishes each, once it is stored, on `BEGINS`."""
 
 BEGINS: Final = "muster.begin.{{wildcard(2)}}"
 """Where it passes them on to (a stream's `republish`): `begin` of the element."""
@@ -64,7 +64,7 @@ INBOX_ORDERS: Final = "muster.inbox.orders"
 """Orders to create, as the JSON of `POST /api/v1/orders`."""
 
 INBOX_EVENTS: Final = "muster.inbox.events.>"
-"""Things that users tell of, by name: each becomes an event, and may fire `event` triggers."""
+"""Events of users, by name: each becomes an event, and may fire `event` triggers."""
 
 INBOX_CONSUMER: Final = "inbox"
 """The durable pull consumer of the whole inbox: what is on no subject of the two is read as well, and rejected."""
@@ -124,12 +124,12 @@ def log_of(kind: str, ident: str) -> str:
 
 
 def log_begun(order: str, element: str) -> str:
-    """Where the record is written that makes an order and begins it on an element at once."""
+    """Where the record is written that creates an order and starts it on an element at once."""
     return f"{log('order', order)}.{token(element)}"
 
 
 def log_parts(subject: str) -> list[str] | None:
-    """`[kind, id, actor]` of a log subject, and the element if the record begins an order; None if it is not one."""
+    """`[kind, id, actor]` of a log subject, and the element if the record starts an order; None for another subject."""
     parts = subject.split(".")
     is_long = len(parts) == 6 and parts[4] == BROKER  # noqa: PLR2004 - muster.log.<kind>.<id>.<actor>.<element>
     if not (is_long or len(parts) == 5) or parts[0] != "muster" or parts[1] != "log":  # noqa: PLR2004

@@ -1,6 +1,6 @@
 """How deep JSON may be nested: what goes deeper is turned away where it comes in.
 
-Python's own limit is too late: decoders and encoders count the stack on which they stand as well, so one part
+Python's own limit is too late: decoders and encoders count the stack of their caller as well, so one part
 read what another one could not write again, and whoever met it next on the record failed.
 """
 
@@ -40,7 +40,7 @@ def from_json(text: bytes) -> Any:
 def check_levels(text: bytes, deepest: int = DEEPEST) -> None:
     """See that what was found to be JSON has no more levels of arrays and objects.
 
-    If it has no more brackets than that, it is not looked at any closer: two counts, half a microsecond.  A short
+    If it has no more brackets than that, it is not inspected further: two counts, half a microsecond.  A short
     one is not counted either: a level takes two bytes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Anything with a loop: started when entered, stopped when left, and its failure is the owner's."""
+"""Everything with a loop: started when entered, stopped when left; its owner gets its failure."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ class Service(ABC):
             log.exception("service.failed", service=type(self).__name__)
 
     async def ended(self) -> None:
-        """Wait until the loop ends by itself, and raise what ended it."""
+        """Waits until the loop ends by itself, and raises what ended it."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
 
 def rest_the_collector() -> None:
-    """Look for cycles seldom, and never again among what is there by now.
+    """Makes the garbage collector run rarely, and never again over the objects that exist by now.
 
-    Our structs are frozen and hold no cycles; with Python's own thresholds the search took a seventh
-    of a broker's time.
+    Our structs are frozen and hold no cycles; with Python's own thresholds it took a seventh of a
+    broker's time.
     """
     gc.collect()
     gc.freeze()
@@ -94,7 +94,7 @@ class Stop(asyncio.Event):
     error: MusterError | None = None
 
     def fail(self, error: MusterError) -> None:
-        """End the process with an error: what runs it starts it again."""
+        """Ends the process with an error; its supervisor restarts it."""
         self.error = self.error or error
         self.set()
 
@@ -120,7 +120,7 @@ async def stop_signals() -> AsyncIterator[Stop]:
 
 
 async def entered(stack: AsyncExitStack, part: AbstractAsyncContextManager[Part], stop: asyncio.Event) -> Part | None:
-    """Start a service, or enter whatever takes its time; None if the signal to stop came before it was ready."""
+    """Starts a service, or enters any other context; None if the signal to stop came before it was ready."""
     entering = asyncio.ensure_future(stack.enter_async_context(part))
     stopping = asyncio.ensure_future(stop.wait())
     try:
@@ -135,7 +135,7 @@ async def entered(stack: AsyncExitStack, part: AbstractAsyncContextManager[Part]
 
 
 async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, None]) -> bool:
-    """Start something; False, and it is cancelled, if the signal to stop came before it was ready."""
+    """Starts something; returns False, and cancels it, if the signal to stop came before it was ready."""
     task = asyncio.ensure_future(starting)
     stopping = asyncio.ensure_future(stop.wait())
     try:
@@ -152,7 +152,7 @@ async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, None
 
 
 async def until_stopped(stop: asyncio.Event, *services: Service) -> None:
-    """Wait for the stop signal, or raise what ended one of the services."""
+    """Waits for the stop signal, or raises what ended one of the services."""
     waits = [asyncio.create_task(stop.wait()), *(asyncio.create_task(service.ended()) for service in services)]
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """Why JetStream stores nothing: asked of the server, which leaves a message that it cannot write without an answer.
 
 A stream whose file could not be written (a full disk) refuses everything until its server is started again,
-whatever is free by then.  Only a deletion says why; one of a message that does not exist changes nothing.
+even if there is space by then.  Only a deletion says why; one of a missing message changes nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FAILED_WRITE: Final = re.compile(r"[a-z]+ \S.*: (?P<cause>.+)")
 """How the server's language writes of a file that could not be written: `write /a/1.blk: no space left on device`."""
 
 _NO_STORE: Final = "error creating store for"
-"""How it begins when the files of a stream or a consumer cannot be made; on a full disk it says no more."""
+"""How its message starts when the files of a stream or a consumer cannot be created; on a full disk it says no more."""
 
-FULL: Final = f"{NO_SPACE}; nothing accepted is lost, and everything continues by itself soon after some is freed"
+FULL: Final = f"{NO_SPACE}; nothing accepted is lost, and everything continues by itself after some is freed"
 """What is said with it, and the next step."""
 
 

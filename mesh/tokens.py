@@ -24,7 +24,7 @@ import msgspec
 from muster.mesh.errors import RefusedError, UnauthorizedError, UsageError
 from muster.mesh.settings import DEFAULT_API, DEFAULT_SERVER, context, state_home
 
-_HERE: Final = dict.fromkeys(("localhost", "0.0.0.0", "::"), "127.0.0.1")  # noqa: S104 - as told, not bound
+_HERE: Final = dict.fromkeys(("localhost", "0.0.0.0", "::"), "127.0.0.1")  # noqa: S104 - an address to reach, not bound
 """Where this host reaches what listens there."""
 
 _HOST: Final = re.compile(r"[\w.:%-]+")
