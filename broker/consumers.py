@@ -23,6 +23,9 @@ CHANGED_AT_ONCE: Final = 64
 EXISTS: Final = 10148
 """JetStream's err_code for a consumer that exists with other settings than the one that was to be created."""
 
+OVERLAPS: Final = 10100
+"""JetStream's err_code for a second consumer of the same messages of a work queue."""
+
 MISSING: Final = 10149
 """JetStream's err_code for a change of a consumer that is missing."""
 
@@ -78,12 +81,23 @@ async def ensure_inbox(client: Client, lease: timedelta) -> timedelta:
     try:
         if found := await granted(client):
             return found
-        await create(client, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, lease)
+        await _create_inbox(client, lease)
         return await granted(client) or lease  # another broker may have been faster
     except APIError as error:
         raise storing.refused(error) from error
     except TimeoutError as error:
         raise UnavailableError("JetStream does not answer; is the NATS server overloaded, or its disk?") from error
+
+
+async def _create_inbox(client: Client, lease: timedelta) -> None:
+    try:
+        await create(client, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, lease)
+    except APIError as error:
+        if error.err_code != OVERLAPS:
+            raise
+        for older in await all_names(client, names.INBOX_STREAM):  # an earlier version's: it read a part of the inbox
+            await drop(client, names.INBOX_STREAM, older)
+        await create(client, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, lease)
 
 
 async def granted(client: Client) -> timedelta | None:

@@ -186,6 +186,7 @@ class Broker:
             commands=self.commands,
             query=self.query,
             feed=self.feed,
+            lease=self.lease,
             status=self.status,
             mounts=companion.mounts if companion else {},
             expositions=(companion.exposition,) if companion else (),

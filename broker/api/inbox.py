@@ -14,16 +14,16 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig
-from nats.js.errors import APIError
 
 from muster.blueprints.rates import Rates, rate_of
+from muster.broker import consumers
 from muster.broker.api.context import idempotency_key
 from muster.broker.api.decode import decode, value
 from muster.broker.commands import Commands
+from muster.broker.lease import Lease
 from muster.mesh import jetstream, names
 from muster.mesh.caller import Caller
-from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnreachableError
+from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnavailableError, UnreachableError
 from muster.mesh.jetstream import Puller
 from muster.mesh.model import OrderRequest
 from muster.mesh.service import Service
@@ -33,10 +33,8 @@ log = structlog.get_logger()
 AT_ONCE: Final = 64
 """Messages under way at a time."""
 
-AGAIN: Final = timedelta(seconds=2)
-"""Until a message that could not be dealt with comes again."""
-
-ACK_WAIT: Final = timedelta(seconds=30)
+RETRY_DELAY: Final = timedelta(seconds=2)
+"""Time before a message that could not be used is delivered again."""
 
 BY: Final = Caller(door="inbox")
 
@@ -96,9 +94,9 @@ async def deal_with(commands: Commands, message: Msg) -> None:
 class Inbox(Service):
     """Puts on the log what the inbox asks for."""
 
-    def __init__(self, client: Client, commands: Commands) -> None:
+    def __init__(self, client: Client, commands: Commands, lease: Lease) -> None:
         super().__init__()
-        self._client, self._commands = client, commands
+        self._client, self._commands, self._lease = client, commands, lease
         self._puller: Puller | None = None
         self._rates = Rates()
 
@@ -179,20 +177,13 @@ class Inbox(Service):
 
     async def _again(self, message: Msg) -> None:
         try:
-            await message.nak(delay=AGAIN.total_seconds())
+            await message.nak(delay=RETRY_DELAY.total_seconds())
         except nats.errors.Error:
-            return  # it comes again by itself after ACK_WAIT
+            return  # the server sends it again once the lease ended
 
     async def _make_consumer(self) -> None:
-        config = ConsumerConfig(
-            durable_name=names.INBOX_CONSUMER,
-            filter_subject=names.INBOX_SUBJECTS,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT.total_seconds(),
-            max_deliver=-1,
-        )
         try:
-            await self._client.jetstream().add_consumer(names.INBOX_STREAM, config)
-        except (APIError, nats.errors.Error, TimeoutError) as error:
+            await consumers.ensure_inbox(self._client, self._lease.granted)
+        except (UnavailableError, nats.errors.Error, OSError) as error:
             log.warning("inbox.no_consumer", error=repr(error))
-            await asyncio.sleep(AGAIN.total_seconds())
+            await asyncio.sleep(RETRY_DELAY.total_seconds())

@@ -17,6 +17,7 @@ from muster.broker.api.output import Output
 from muster.broker.api.wait import Finals
 from muster.broker.commands import Commands
 from muster.broker.feed import Feed
+from muster.broker.lease import Lease
 from muster.broker.query import Query
 from muster.mesh.asgi import App, mounted
 from muster.mesh.http import HttpServer
@@ -30,6 +31,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     commands: Commands
     query: Query
     feed: Feed
+    lease: Lease
     status: StatusSource
     mounts: Mapping[str, App] = {}
     """What else is served on the HTTP port, by the start of its paths (`/hooks/`)."""
@@ -80,7 +82,7 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
     running = Surfaces(
         http=_http(api, parts.mounts),
         nats=NatsApi(parts.client, api),
-        inbox=Inbox(parts.client, parts.commands),
+        inbox=Inbox(parts.client, parts.commands, parts.lease),
         finals=finals,
         meter=meter,
         output=output,

@@ -123,7 +123,7 @@ async def test_a_message_that_brings_a_bug_to_light_does_not_come_for_ever(
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("muster.broker.api.inbox.AGAIN", timedelta(milliseconds=10))
+    monkeypatch.setattr("muster.broker.api.inbox.RETRY_DELAY", timedelta(milliseconds=10))
     monkeypatch.setattr(inbox._commands.orders, "create", broken)
     await put(own_mesh, json.dumps(BODY).encode())
     (event,) = await eventually(lambda: rejections(own_mesh))
