@@ -1,4 +1,4 @@
-"""The leader keeps what others rely on: consumers, assignments, blueprint versions by digest, triggers' definitions."""
+"""The leader maintains what others read: consumers, assignments, blueprint versions, triggers' definitions."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-WINDOW: Final = 64
-"""Things being set right at once."""
+CHANGED_AT_ONCE: Final = 64
+"""Things that are being changed at the same time."""
 
-MANY: Final = 512
-"""Definitions being set right at once: each is one message."""
+DEFINITIONS_AT_ONCE: Final = 512
+"""Definitions that are being written at the same time: each is one message."""
 
-RETRY: Final = 0.5
-"""Seconds before what failed is tried again."""
+RETRY_DELAY: Final = 0.5
+"""Seconds before a failed change is retried."""
 
 Key = TypeVar("Key")
 
 
 class Assignments(Service):
-    """Makes consumers and buckets say what the state says."""
+    """Makes consumers and buckets agree with the state."""
 
     def __init__(self, client: Client, publisher: Publisher, state: State, leader: Leader, lease: Lease) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ class Assignments(Service):
         self._elements: dict[str, None] = {}
         self._triggers: dict[str, None] = {}
         self._doubtful = False
-        """Whether what there is for others is to be compared with the state, all of it."""
+        """Whether all consumers and buckets must be compared with the state."""
 
     def look(self, applied: Sequence[Changes]) -> None:
-        """Take note of what some records changed."""
+        """Queues the changes that some records need."""
         for changes in applied:
             for kind, _, name in (ident.partition("/") for ident in changes.ids("object")):
                 if kind == "blueprint":
@@ -81,7 +81,7 @@ class Assignments(Service):
             self._wake.set()
 
     def look_everywhere(self) -> None:
-        """Take nothing for done."""
+        """Queues everything: the leader before may have stopped half-way."""
         for kind, name in self._state.fleet.stored:
             if kind == "blueprint":
                 self._blueprints[name] = None
@@ -93,14 +93,14 @@ class Assignments(Service):
         self._wake.set()
 
     async def rewrite(self) -> None:
-        """Write every assignment again (the lease of the mesh is another one), and wait until that is done."""
+        """Writes every assignment again after a change of the lease, and waits until that is done."""
         self._elements.update(dict.fromkeys(self._state.fleet.elements))
         self._idle.clear()
         self._wake.set()
         await self._idle.wait()
 
     async def run(self) -> None:
-        """Work the lists off until cancelled."""
+        """Makes the queued changes until cancelled."""
         self.ready.set()
         while True:
             await self._wake.wait()
@@ -113,21 +113,21 @@ class Assignments(Service):
             await self._work_off(self._elements, self._keep_element)
             if self._doubtful and await _tried(self._find_doubtful, "what was deleted"):
                 self._doubtful = False
-            await self._work_off(self._triggers, self._definitions.keep, most=MANY)
+            await self._work_off(self._triggers, self._definitions.keep, most=DEFINITIONS_AT_ONCE)
             if self._doubtful or self._triggers or self._pools or self._elements:
                 self._wake.set()
             else:
                 self._idle.set()
 
     def _forget(self) -> None:
-        """Another broker leads, and has taken nothing for done."""
+        """Drops the queues: another broker leads, and has queued everything."""
         for todo in (self._blueprints, self._pools, self._elements, self._triggers):
             todo.clear()
         self._doubtful = False
         self._idle.set()
 
     async def _find_doubtful(self, _: str) -> None:
-        """A leader that died may not have removed what a deleted thing had; the state does not know of it any more."""
+        """Finds what belongs to deleted things: a leader may have died before it removed that."""
         self._triggers.update(dict.fromkeys(await self._definitions.doubtful()))
         for kind, name in map(names.served_by, await consumers.all_names(self._client, names.WORK_STREAM)):
             if kind == "pool" and not self._is_pool(name):
@@ -143,9 +143,9 @@ class Assignments(Service):
     async def _work_off(
         self, todo: dict[Key, None], effect: Callable[[Key], Awaitable[None]], most: int | None = None
     ) -> None:
-        """All of it, some at a time; with `most`, only so many, for the others have to get their turn."""
+        """Applies an effect to all keys, some at a time; with `most`, to so many only: the other lists have their turn."""
         while todo:
-            chosen = list(islice(todo, most or WINDOW))
+            chosen = list(islice(todo, most or CHANGED_AT_ONCE))
             for key in chosen:
                 del todo[key]
             results = await asyncio.gather(*(_tried(effect, key) for key in chosen))
@@ -153,13 +153,13 @@ class Assignments(Service):
             if failed:
                 todo.update(dict.fromkeys(failed))
                 self._wake.set()
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_DELAY)
                 return
             if most is not None:
                 return
 
     async def _keep_blueprint(self, name: str) -> None:
-        """Versions stay for ever: an order that is retried next year still needs its own."""
+        """Stores a version, for ever: an order that is retried next year still needs it."""
         manifest = self._state.fleet.get("blueprint", name)
         if isinstance(manifest, Blueprint):
             await self._put(names.BLUEPRINT_BUCKET, manifest.digest(), manifest.encoded())
@@ -180,9 +180,9 @@ class Assignments(Service):
         return name in self._state.fleet.elements
 
     async def _drop_offers(self, subject: str, is_back: Callable[[], bool]) -> None:
-        """Copies of orders that were cancelled before anybody took them: nobody will any more.
+        """Removes the offers of a pool or an element that is gone: nobody will claim them.
 
-        An offer of a pool or an element that comes back meanwhile stands behind what the stream holds now.
+        If it is created again meanwhile, its new offers are behind the last message of now.
         """
         last = (await self._js.stream_info(names.WORK_STREAM)).state.last_seq
         if not is_back():

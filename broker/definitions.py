@@ -1,4 +1,4 @@
-"""Triggers' definitions in their bucket: what trigger services run by."""
+"""The definitions of triggers in their bucket, which trigger services read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def definition_of(stored: StoredObject, trigger: Trigger) -> Definition:
-    """What a trigger service has to know."""
+    """Returns what a trigger service must know of a trigger."""
     return Definition(
         name=stored.name,
         version=stored.version,
@@ -37,7 +37,7 @@ def definition_of(stored: StoredObject, trigger: Trigger) -> Definition:
 
 
 class Definitions:
-    """Makes the bucket say what the state says."""
+    """Makes the bucket agree with the state."""
 
     def __init__(self, client: Client, publisher: Publisher, state: State) -> None:
         self._client = client
@@ -45,14 +45,19 @@ class Definitions:
         self._state = state
 
     async def keep(self, trigger: str) -> None:
-        """Write one, or remove it."""
+        """Writes a definition, or removes it.
+
+        Raises:
+            LostRaceError: another broker has written it meanwhile.
+            UnavailableError: it may be written or not.
+        """
         await self._mirror.write(trigger, self._data(trigger), self._state.seq)
 
     async def doubtful(self) -> Iterable[str]:
-        """Triggers of which the bucket says something else than the state: one pass over both.
+        """Returns the triggers whose definition in the bucket differs from the state.
 
         Raises:
-            UnavailableError: the server forgot how far we were.
+            UnavailableError: the bucket could not be read to its end.
         """
         wrong = {name for kind, name in self._state.fleet.stored if kind == "trigger"}
         async with reading(self._client, names.TRIGGER_BUCKET) as bucket:

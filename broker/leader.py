@@ -1,7 +1,7 @@
-"""Which broker does the side effects: a key with a time to live, renewed by compare-and-set.
+"""Elects the broker that does the side effects: a key with a time to live, renewed by compare-and-set.
 
-A second leader for a moment does no harm: every effect is idempotent (message ids, compare-and-set)
-and is derived again from state, so none is lost in a crash either.
+Two leaders for a moment do no harm: every effect is idempotent (message ids, compare-and-set), and a new leader
+derives it again from the state, so a crash loses none.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from muster.mesh.service import Service
 log = structlog.get_logger()
 
 TERM = timedelta(seconds=3)
-"""How long a leader that died keeps others waiting."""
+"""How long the others wait for a leader that died."""
 
 _KEY = "leader"
 
 
 class Leader(Service):
-    """Tries to be the leader, and stays it by renewing; tells when it changes."""
+    """Tries to become the leader, renews its term, and notifies when it is elected."""
 
     def __init__(self, client: Client, broker: str, replicas: int = 1) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class Leader(Service):
         self._bucket: KeyValue | None = None
         self._revision: int | None = None
         self._until = 0.0
-        """When our term may have run out, in the loop's time; 0 if we have none."""
+        """When our term may have ended, in the loop's time; 0 if we have none."""
         self._loop = asyncio.get_running_loop()
         self.on_elected: list[Callable[[], None]] = []
 
     @property
     def leads(self) -> bool:
-        """Whether this broker does the side effects now; false as soon as its term may have run out."""
+        """Whether this broker does the side effects now; false once its term may have ended."""
         return self._loop.time() < self._until
 
     async def run(self) -> None:
-        """Campaign until cancelled; a leader that leaves gives the key back."""
+        """Campaigns until cancelled; a leader that stops gives the key back."""
         pause = TERM.total_seconds() / 3
         try:
             while True:
@@ -64,7 +64,7 @@ class Leader(Service):
         revision = self._revision
         self._lose()
         if revision is not None and self._bucket is not None and self._client.is_connected:
-            with suppress(nats.errors.Error, OSError):  # then the term runs out by itself
+            with suppress(nats.errors.Error, OSError):  # then the term ends by itself
                 await self._bucket.delete(_KEY, last=revision)
 
     async def _campaign(self) -> None:
@@ -84,17 +84,17 @@ class Leader(Service):
             self._lose()
         except (nats.errors.Error, OSError) as error:
             log.debug("leader.waits", error=repr(error))
-            self._bucket = None  # it is in memory: a server that was started anew has lost it
+            self._bucket = None  # it is in memory: a server that restarted has lost it
             if not self.leads:
                 self._lose()
 
     def _lead_from(self, asked: float) -> None:
-        """We lead for a term from when we asked for it; what came while we did not is to be looked for."""
+        """Starts a term at the time of the request; whoever listens checks what changed while nobody led."""
         led = self.leads
         self._until = asked + TERM.total_seconds()
         if not led:
-            for tell in self.on_elected:
-                tell()
+            for notify in self.on_elected:
+                notify()
 
     def _lose(self) -> None:
         self._revision, self._until = None, 0.0

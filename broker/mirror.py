@@ -1,4 +1,4 @@
-"""A bucket that says what the state says: what agents and trigger services read."""
+"""A bucket that repeats a part of the state, for agents and trigger services."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ AS_OF: Final = "Muster-As-Of"
 class Mirror:
     """Writes values to a bucket, each by compare-and-set.
 
-    For a moment there may be two leaders, and one of them may not have read the end of the log.  Whoever knows more of
-    the log wins, in whichever order the two write.
+    For a moment there can be two leaders, and one of them has not read the end of the log yet.  The one that knows more
+    of the log wins, in whichever order they write.
     """
 
     def __init__(self, client: Client, publisher: Publisher, bucket: str) -> None:
@@ -28,7 +28,7 @@ class Mirror:
         self._bucket = bucket
 
     async def write(self, name: str, value: bytes | None, as_of: int) -> None:
-        """Write what the state says as of a log sequence; None removes the name.
+        """Writes a value of the state as of a log sequence; None removes the name.
 
         Raises:
             LostRaceError: another broker has written meanwhile; write again what the state says then.

@@ -1,4 +1,4 @@
-"""Which agents were heard of, and when: what `Expire` and `join` judge by; and what is wrong with them."""
+"""The last heartbeat of every agent, by which `Expire` and `join` decide, and what is wrong with agents."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MOST_SKEW: Final = 2.0
-"""Seconds by which an agent's clock may be off before that is said; a heartbeat may have been under way for some."""
+"""Seconds by which an agent's clock may be off before that is reported; a heartbeat may have taken some to arrive."""
 
 LONGEST_SILENCE: Final = timedelta(seconds=15)
 """After how long without a heartbeat an element is offline, however long the lease is."""
 
 MOST_MISFITS: Final = 1000
-"""Elements remembered for whom an agent asked that does not fit."""
+"""Elements whose agent is incompatible, remembered at most."""
 
-REMEMBERED: Final = 60.0
-"""Seconds for which a misfit that says nothing more is remembered."""
+MISFIT_SHOWN: Final = 60.0
+"""Seconds for which an incompatible agent is shown after its last message."""
 
 
 MOST_SIGNS: Final = 100_000
@@ -47,7 +47,7 @@ class _Sign(NamedTuple):
 
 
 class _Misfit(NamedTuple):
-    """An agent whose protocol is not ours."""
+    """An agent with another protocol."""
 
     agent: str
     heard: float
@@ -55,9 +55,9 @@ class _Misfit(NamedTuple):
 
 
 class Presences:
-    """The last sign of life of every agent.  Each broker keeps its own, from the same heartbeats.
+    """The last heartbeat of every agent.  Each broker keeps its own, from the same messages.
 
-    It goes by a clock that nobody sets: a day's time that is put right is no silence.
+    It uses a monotonic clock: a correction of the wall clock must not look like silence.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Presences:
         return min(LONGEST_SILENCE, self._lease.longer / 2)
 
     def start(self) -> None:
-        """Only from now on does silence count: nobody could be heard before."""
+        """Counts silence only from now on: no heartbeat could arrive before."""
         self._started = self._clock()
 
     def heard(self, element: str, presence: Presence) -> None:
-        """A heartbeat came in."""
+        """Notes a heartbeat."""
         self._forget_old()
         speaker = Speaker(protocol=presence.protocol, version=presence.version)
         if presence.leaving:
@@ -100,7 +100,7 @@ class Presences:
             self._misfits.pop(element, None)
 
     def misfits(self, element: str, agent: str, speaker: Speaker) -> bool:
-        """An agent does not fit.  It lives, and what it runs is not given up; whether that is news."""
+        """Notes an incompatible agent; returns whether it is new.  It lives, so its orders are not revoked."""
         now = self._clock()
         before = self._misfits.get(element)
         _remember(self._agents, agent, now)
@@ -108,41 +108,41 @@ class Presences:
         return before is None or before.agent != agent
 
     def silent_for(self, agent: str) -> timedelta:
-        """How long nothing was heard of an agent that could have been; of one never heard of, since we first asked."""
+        """How long an agent has been silent while it could be heard; for an unknown one, since the first call."""
         now = self._clock()
         return timedelta(seconds=now - max(self._agents.setdefault(agent, now), self._started))
 
     def is_silent(self, agent: str) -> bool:
-        """Whether an agent should be taken for gone."""
+        """Whether an agent counts as offline."""
         return self.silent_for(agent) > self.silence
 
     def serves(self, element: str) -> str | None:
-        """The agent that says just now that it acts for an element."""
+        """The agent that acts for an element, by its latest heartbeats."""
         sign = self._elements.get(element)
         if sign is None or self._clock() - sign.heard > self.silence.total_seconds() / 2:
             return None
         return sign.agent
 
     def beat(self, element: str, agent: str) -> float:
-        """An agent's clock when it said just now that it acts for an element; 0 if it did not."""
+        """The agent's clock at its last heartbeat for an element; 0 if it does not act for it now."""
         return self._elements[element].beat if self.serves(element) == agent else 0.0
 
     def misfit(self, element: str, agent: str) -> str:
-        """Why an agent does not fit that says that it acts for an element; empty if it does."""
+        """Why an element's agent is incompatible; empty if it is not."""
         found = self._misfits.get(element)
         return agent_misfit(found.speaker) if found is not None and found.agent == agent else ""
 
     def trouble(self, element: str) -> str:
-        """What is wrong with an element's agent, or with one that wants to be it; empty if nothing is known."""
+        """What is wrong with the agent of an element, or with one that tries to act for it; empty if nothing is."""
         found, sign = self._misfits.get(element), self._elements.get(element)
-        if found is not None and self._clock() - found.heard < REMEMBERED:
+        if found is not None and self._clock() - found.heard < MISFIT_SHOWN:
             return agent_misfit(found.speaker)
         if sign is None or self.serves(element) is None or abs(sign.ahead) <= MOST_SKEW:
             return ""
         return f"its host's clock is {abs(sign.ahead):.0f} s {'ahead of' if sign.ahead > 0 else 'behind'} the broker's"
 
     def troubles(self, most: int) -> dict[str, str]:
-        """By element, what is wrong with agents; at most so many."""
+        """What is wrong with agents, by element; at most so many."""
         found: dict[str, str] = {}
         for element in sorted(self._misfits.keys() | self._elements.keys()):
             if why := self.trouble(element):
@@ -157,11 +157,11 @@ class Presences:
         return tuple(element for element in found[:most] if self.serves(element))
 
     def said_goodbye(self, element: str, agent: str) -> bool:
-        """Whether an agent gave an element up; told once."""
+        """Whether an agent said that it leaves an element; true once."""
         return self._left.pop((element, agent), None) is not None
 
     def _forget_old(self) -> None:
-        """Each daemon has an id of its own, and elements come and go: those that are gone must not pile up."""
+        """Forgets agents, elements and good-byes by age: each daemon has a new id, and elements come and go."""
         now, lease = self._clock(), self._lease.longer.total_seconds()
         if now < self._forget_at:
             return
@@ -173,7 +173,7 @@ class Presences:
 
 
 def _remember(known: dict[K, V], key: K, value: V, most: int = MOST_SIGNS) -> None:
-    """Keep the newest, at most so many."""
+    """Keeps the newest entries, at most so many."""
     known.pop(key, None)
     if len(known) >= most:
         del known[next(iter(known))]

@@ -40,7 +40,7 @@ SEED: Final = "mesh-settings"
 """The id of the record that seeds the settings: the log takes one of them."""
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two attempts, or two looks at what the leader has done, while a setting changes."""
+"""Seconds between two attempts of the leader, or two checks of the others, while a setting changes."""
 
 NOTICE: Final = timedelta(seconds=ASSIGNMENT_POLL + 10)
 """How long an agent that is connected may take to learn of a shorter lease: it reads its assignment that often."""
@@ -120,13 +120,13 @@ class MeshSettings(Service):
         }
 
     def look(self, applied: Sequence[Changes]) -> None:
-        """Take note of a change of the settings."""
+        """Notices a change of the settings."""
         if any(("object", f"{MESH.kind}/{NAME}") in changes.things for changes in applied):
             self._follow()
             self._wake.set()
 
     def look_everywhere(self) -> None:
-        """Make sure that the settings are true: the leader before may have stopped half-way."""
+        """Checks the settings on the server: the leader before may have stopped half-way."""
         self._noticed = None
         self._wake.set()
 
@@ -135,7 +135,7 @@ class MeshSettings(Service):
             self._lease.wanted = duration(mesh.lease)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follows until cancelled."""
         self._follow()
         self.ready.set()
         while True:
@@ -146,7 +146,7 @@ class MeshSettings(Service):
             self._wake.clear()
 
     async def _attempt(self) -> bool:
-        """Whether all processes and streams are as the settings say; otherwise it is to be called again."""
+        """Returns whether all processes and streams are as the settings say; if not, it must be called again."""
         mesh = self.current
         if mesh is None:
             return True
@@ -164,7 +164,7 @@ class MeshSettings(Service):
         return is_done
 
     async def _refresh(self) -> None:
-        """Learn what the leader before has granted."""
+        """Reads the lease that the leader before has granted."""
         before = self._lease.shorter
         self._lease.granted = await consumers.granted(self._client) or self._lease.granted
         if self._leader.leads and self._lease.shorter != before:

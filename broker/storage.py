@@ -1,4 +1,4 @@
-"""Whether the streams take what is written: asked every few seconds, for nobody may be writing."""
+"""Whether the streams store what is written: asked every few seconds, because there may be no writes that show it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from muster.mesh.wire import subscribe, unsubscribe
 
 log = structlog.get_logger()
 
-EVERY: Final = 3.0
-"""Seconds between two rounds of questions."""
+CHECK_INTERVAL: Final = 3.0
+"""Seconds between two checks of all streams."""
 
 STREAMS: Final = (
     names.LOG_STREAM,
@@ -30,7 +30,7 @@ STREAMS: Final = (
 
 
 def note(event: str, error: BaseException, **about: object) -> None:
-    """Log that something could not be stored; not each time when nothing can be, which `Storage` says once."""
+    """Logs that something could not be stored; quietly while nothing can be, which `Storage` logs once."""
     if isinstance(error, StorageError):
         log.debug(event, error=str(error), **about)
     else:
@@ -38,7 +38,7 @@ def note(event: str, error: BaseException, **about: object) -> None:
 
 
 class Storage(Service):
-    """Knows why nothing can be stored, while that is so."""
+    """Knows whether the streams store what is written, and why not."""
 
     def __init__(self, client: Client, publisher: Publisher) -> None:
         super().__init__()
@@ -46,24 +46,24 @@ class Storage(Service):
         self._publisher = publisher
         self._loop = asyncio.get_running_loop()
         self._heard = float("-inf")
-        """When it was last said that the disk is full, in the loop's time."""
+        """When a server last reported a full disk, in the loop's time."""
         self._stuck = ""
         self._was_full = False
-        """Whether that was so when the server was last seen."""
+        """Whether the disk was full when the server was last reached."""
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be stored just now; empty if it can be, as far as is known."""
+        """Why nothing can be stored now; empty if it can be, as far as is known."""
         if self._stuck:
             return self._stuck
-        if self._loop.time() - self._heard < EVERY:
+        if self._loop.time() - self._heard < CHECK_INTERVAL:
             return storing.FULL
         if self._client.is_connected:
             return ""
         return f"the NATS server is offline; when last seen, there was {storing.FULL}" if self._was_full else ""
 
     async def run(self) -> None:
-        """Listen and ask until cancelled."""
+        """Listens and checks until cancelled."""
         subscription = await subscribe(self._client, names.DISK_FULL, self._hear)
         self.ready.set()
         try:
@@ -71,12 +71,12 @@ class Storage(Service):
                 if self._client.is_connected:
                     self._note(await self._asked())
                     self._was_full = bool(self.trouble)
-                await asyncio.sleep(EVERY)
+                await asyncio.sleep(CHECK_INTERVAL)
         finally:
             await unsubscribe(subscription)
 
     def _hear(self, _: Msg) -> None:
-        """Whoever runs the server looks at its disk; a stream only knows once it has tried to write."""
+        """Notes a report of a full disk: who runs the server watches its disk, a stream only notices when it writes."""
         self._heard, self._was_full = self._loop.time(), True
 
     async def _asked(self) -> str:
@@ -85,7 +85,7 @@ class Storage(Service):
                 await self._publisher.ask_why(stream)
             except StorageError as error:
                 return error.detail
-            except UnavailableError:  # it has no such message, as it should be, or does not answer, which others say
+            except UnavailableError:  # no such message, as it should be; or no answer, which others report
                 continue
         return ""
 

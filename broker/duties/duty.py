@@ -1,4 +1,4 @@
-"""The shape of a duty, and the loop that all of them share."""
+"""The shape of a duty, and the loop that all duties share."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ APPENDED_AT_ONCE: Final = 256
 
 
 class Duty(ABC):
-    """Something to look after.  A second leader for a moment does no harm: the state machine refuses doubles."""
+    """Something that the leader does as time passes.  Two leaders do no harm: the state machine refuses duplicates."""
 
     every: ClassVar[float] = 1.0
-    """Seconds between two looks."""
+    """Seconds between two runs."""
 
     @abstractmethod
     def run_once(self, state: State, now: datetime) -> Iterable[Record]:
-        """The records that are due now."""
+        """Returns the records that are due now."""
 
 
 class Duties(Service):
@@ -49,7 +49,7 @@ class Duties(Service):
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def run(self) -> None:
-        """Look after everything until cancelled."""
+        """Runs every duty until cancelled."""
         self.ready.set()
         async with asyncio.TaskGroup() as tasks:
             for duty in self._duties:
@@ -64,7 +64,7 @@ class Duties(Service):
                 await self._do(duty)
             except UnavailableError as error:
                 log.warning("duty.waits", duty=type(duty).__name__, error=str(error))
-            except Exception:  # a bug with one thing may not end the broker, which would find it again
+            except Exception:  # a bug with one thing must not end the broker: it would find it again
                 log.exception("duty.bug", duty=type(duty).__name__)
 
     async def _do(self, duty: Duty) -> None:

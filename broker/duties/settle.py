@@ -1,4 +1,4 @@
-"""Firings whose burst is over."""
+"""Settles firings whose burst has ended."""
 
 from __future__ import annotations
 

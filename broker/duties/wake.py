@@ -11,7 +11,7 @@ from muster.mesh.records import Due
 
 
 class Wake(Duty):
-    """Tells orders that wait for a time (`not_before`, a suspended task's `until`) that it has come."""
+    """Wakes orders that wait for a time (`not_before`, the `until` of a suspended task) when it has come."""
 
     every = 0.25
 
