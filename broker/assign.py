@@ -143,7 +143,7 @@ class Assignments(Service):
     async def _work_off(
         self, todo: dict[Key, None], effect: Callable[[Key], Awaitable[None]], most: int | None = None
     ) -> None:
-        """Applies an effect to all keys, some at a time; with `most`, to so many only: the other lists have their turn."""
+        """Applies an effect to all keys, some at a time; with `most`, to that many, so that other lists have a turn."""
         while todo:
             chosen = list(islice(todo, most or CHANGED_AT_ONCE))
             for key in chosen:
