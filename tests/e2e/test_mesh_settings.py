@@ -1,4 +1,4 @@
-"""The settings of a mesh that runs: applied, shown, and followed by all without a restart."""
+"""The settings of a mesh that runs are followed without a restart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from muster.mesh.connection import connect
 from muster.mesh.model import Assignment
 from tests.kit import record
 from tests.kit.blueprints import machine, witness, words
-from tests.kit.meshes import Mesh
 from tests.kit.processes import is_alive
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
@@ -36,14 +35,3 @@ async def test_an_agent_follows_a_shorter_lease_without_a_restart(tmp_path: Path
         await mesh.kill("server")
         await eventually(lambda: not is_alive(pid), 30, "the end of a task whose lease ended")
         await mesh.start("server")
-
-
-async def test_the_settings_are_shown_and_cannot_be_deleted(mesh: Mesh) -> None:
-    shown = await mesh.ok("get", "mesh")
-    assert "LEASE" in shown
-    assert "30s" in shown
-    described = await mesh.ok("describe", "mesh", "mesh")
-    assert "retention" in described
-    ran = await mesh.muster("delete", "mesh", "mesh")
-    assert ran.code == 3
-    assert "change it with `muster apply` instead" in ran.stderr

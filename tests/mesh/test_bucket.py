@@ -105,7 +105,7 @@ async def test_a_reader_whose_place_is_gone_says_so(fresh_nats: Nats) -> None:
             await all_of(reader)
             await client.jetstream().delete_key_value(BUCKET)
             async with deadline(10, "word of it"):
-                with pytest.raises(UnavailableError, match="our place"):
+                with pytest.raises(UnavailableError, match="our consumer"):
                     await reader.batch()
 
 

@@ -94,7 +94,7 @@ async def test_a_server_says_when_its_disk_is_full(tmp_path: Path) -> None:
 
 
 async def test_output_gets_the_share_of_the_disk_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_watch, "LOOK", 0.05)
+    monkeypatch.setattr(disk_watch, "CHECK_INTERVAL", 0.05)
     with small_disk(tmp_path / "disk", 64 * disk.MIB) as small:
         async with EmbeddedNats(settings(small)) as server, publishing(server) as (client, publisher):
             js = client.jetstream()
@@ -135,7 +135,7 @@ async def test_more_was_reserved_than_the_disk_has_now(tmp_path: Path) -> None:
 
 
 async def test_what_jetstream_may_use_grows_with_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_watch, "LOOK", 0.05)
+    monkeypatch.setattr(disk_watch, "CHECK_INTERVAL", 0.05)
     with small_disk(tmp_path / "disk", 16 * disk.MIB) as small:
         async with EmbeddedNats(settings(small)) as server, publishing(server) as (client, publisher):
             await client.jetstream().add_stream(LOG)
