@@ -16,6 +16,7 @@ from muster.blueprints.manifest import load
 from muster.broker.api.context import ApiSettings
 from muster.broker.main import Broker, BrokerSettings
 from muster.mesh import names
+from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import find_server
 from muster.mesh.jetstream_api import ask, stream_config
@@ -82,7 +83,7 @@ async def test_a_broker_without_the_flag_keeps_three_copies_until_they_are_chang
             await broker.start(stack)
             assert await copies(broker.client) == {3}
             assert (await broker.query.object("mesh", "mesh"))["replicas"] == 3
-            await broker.commands.objects.apply(load("kind: mesh\nname: mesh\nreplicas: 1"), by="test")
+            await broker.commands.objects.apply(load("kind: mesh\nname: mesh\nreplicas: 1"), by=Caller(door="test"))
 
             async def is_followed() -> bool:
                 return await copies(broker.client) == {1}
