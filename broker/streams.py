@@ -120,7 +120,7 @@ async def ensure(client: Client, settings: StreamSettings) -> StreamSettings:
 
 def refused(error: APIError, replicas: int) -> RefusedError | UnavailableError:
     """What it means that the server refused a stream with so many copies."""
-    if error.err_code in TOO_FEW_SERVERS:
+    if error.err_code in TOO_FEW_SERVERS and not storing.is_short(error):
         return RefusedError(
             f"{replicas} copies of each stream need a NATS cluster of as many servers ({error.description}); "
             "add servers, or ask for fewer `replicas`"
@@ -182,7 +182,7 @@ async def _create_output(client: Client, config: dict[str, Any], size: int) -> N
             await ask(client, create, {**config, "max_bytes": 10 * tenth})
             break
         except APIError as error:
-            if error.err_code not in storing.NO_RESOURCES or tenth <= disk.LEAST_OUTPUT:
+            if not storing.is_short(error) or tenth <= disk.LEAST_OUTPUT:
                 raise
             tenth //= 2
     await change_stream(client, await stream_config(client, config["name"]), {"max_bytes": tenth})
@@ -235,7 +235,7 @@ async def _change_output(client: Client, settings: StreamSettings) -> None:
     try:
         await change_stream(client, found, changes)
     except APIError as error:
-        if error.err_code not in storing.NO_RESOURCES or size <= now:
+        if not storing.is_short(error) or size <= now:
             raise
         await change_stream(client, found, {**changes, "max_bytes": now})
         log.warning(

@@ -24,6 +24,9 @@ DELETE_FAILED: Final = 10057
 NO_RESOURCES: Final = frozenset({10023, 10047})
 """JetStream's err_codes for what it has no storage left for: a message, a reservation."""
 
+_NO_PEER_WITH_SPACE: Final = "insufficient storage"
+"""What a cluster says when it places a stream; the err_code is that of too few servers."""
+
 _FULL: Final = frozenset({"no space left on device", "disk quota exceeded"})
 _FAILED_WRITE: Final = re.compile(r"[a-z]+ \S.*: (?P<cause>.+)")
 """How the server's language writes of a file that could not be written: `write /a/1.blk: no space left on device`."""
@@ -59,13 +62,18 @@ def why(error: ApiError) -> UnavailableError:
     """What a refusal means."""
     found = _FAILED_WRITE.fullmatch(error.description)
     cause = found["cause"] if found else ""
-    if error.err_code in NO_RESOURCES or cause in _FULL:
+    if error.err_code in NO_RESOURCES or _NO_PEER_WITH_SPACE in error.description or cause in _FULL:
         return StorageError(FULL)
     if error.description.startswith(_NO_STORE):
         return StorageError(f"the NATS server cannot write on its disk ({error.description}); is there any space left?")
     if error.err_code == DELETE_FAILED and cause:
         return StorageError(f"the NATS server cannot write its streams: {cause}; nothing accepted is lost")
     return UnavailableError(f"JetStream refuses: {error.description}")
+
+
+def is_short(error: APIError) -> bool:
+    """Whether the server, or a cluster of them, has no storage left for what was asked."""
+    return error.err_code in NO_RESOURCES or _NO_PEER_WITH_SPACE in (error.description or "")
 
 
 def refused(error: APIError) -> UnavailableError:
