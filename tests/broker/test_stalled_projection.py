@@ -47,7 +47,7 @@ async def run_orders(broker: Broker, first: int, count: int) -> None:
     last = 0
     for start in range(first, first + count, 500):
         waits = [
-            broker.publisher.send(subject, data, patience=60)
+            broker.publisher.send(subject, data, within=60)
             for number in range(start, min(start + 500, first + count))
             for subject, data in life(f"order{number:06}")
         ]
