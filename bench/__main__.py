@@ -30,7 +30,7 @@ MEASURES: Final[tuple[tuple[Measure, frozenset[str]], ...]] = (
     (schedules.due, frozenset({"G14"})),
     (pools.pools, frozenset({"G15"})),
 )
-"""What finds what; G9 is looked at in each."""
+"""What finds what; G9 is checked in each."""
 
 GATES: Final = sorted(frozenset().union(*(gates for _, gates in MEASURES)), key=lambda gate: int(gate[1:]))
 

@@ -54,7 +54,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def audit(url: str, record: Path, sent: int) -> Audit:
-    """Look at the record and read the whole log."""
+    """Reads the record and the whole log."""
     with closing(sqlite3.connect(f"file:{record}?mode=ro", uri=True, timeout=5)) as connection:
         recorded, finished, first = connection.execute(
             "SELECT count(*), sum(state = 'finished'), sum(json_extract(CAST(doc AS TEXT), '$.attempt') = 1)"

@@ -54,7 +54,7 @@ async def make_streams(url: str) -> None:
 
 @asynccontextmanager
 async def floor(folder: Path, durability: Durability, *, record: bool, idle: bool = False) -> AsyncIterator[Floor]:
-    """A server with its streams, workers and, if wished, a recorder, all set up and begun.
+    """A server with its streams, workers and, if wished, a recorder, all set up and started.
 
     Idle, workers fetch one message at a time and the recorder two (started, done): nats-py's `fetch` waits until a
     batch is full.
@@ -65,11 +65,11 @@ async def floor(folder: Path, durability: Durability, *, record: bool, idle: boo
         started = Floor(url, folder)
         if record:
             recorder = Recorder(url=url, path=str(folder / "record.sqlite"), full_sync=durability == "safe")
-            recorder = replace(recorder, announce=True, batch=2, patience=5.0) if idle else recorder
+            recorder = replace(recorder, announce=True, batch=2, timeout=5.0) if idle else recorder
             started.recorder = await stack.enter_async_context(part("recorder", recorder, folder))
             await started.recorder.go()
         settings = Worker(url=url, record=record)
-        settings = replace(settings, batch=1, loops=1, patience=5.0, stamps=True) if idle else settings
+        settings = replace(settings, batch=1, loops=1, timeout=5.0, stamps=True) if idle else settings
         for _ in range(WORKERS):
             worker = await stack.enter_async_context(part("worker", settings, folder))
             started.workers.append(worker)
@@ -87,26 +87,26 @@ class Floor:
         self.recorder: Process | None = None
 
     async def rate(self, count: int, width: int = WIDTH) -> float:
-        """Pieces of work a second, from the first publish to the last one that is through."""
+        """Pieces of work a second, from the first publish to the last one that has ended."""
         ends = self.workers if self.recorder is None else [self.recorder]
         async with part("publisher", Publisher(url=self.url, count=count, width=width), self.folder) as publisher:
             await publisher.go()
             through = asyncio.create_task(_through(ends, count))
-            begin = int((await publisher.told())["begin"])
+            begin = int((await publisher.facts())["begin"])
             return count / ((await through - begin) / 1e9)
 
 
 async def _through(ends: list[Process], count: int) -> int:
-    """When the last of `count` was told."""
+    """Returns when the last of `count` was reported."""
     left, last = count, 0
-    lines = {asyncio.create_task(process.told()): process for process in ends}
+    lines = {asyncio.create_task(process.facts()): process for process in ends}
     while left > 0:
         done, _ = await asyncio.wait(lines, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             process, facts = lines.pop(task), task.result()
             left -= int(facts["count"])
             last = max(last, int(facts["at"]))
-            lines[asyncio.create_task(process.told())] = process
+            lines[asyncio.create_task(process.facts())] = process
     for task in lines:
         task.cancel()
     return last
@@ -119,5 +119,5 @@ async def publish_rate(folder: Path, durability: Durability, count: int, *, each
         settings = Publisher(url=url, count=count, width=WIDTH, each_awaited=each_awaited)
         async with part("publisher", settings, folder) as publisher:
             await publisher.go()
-            facts = await publisher.told()
+            facts = await publisher.facts()
             return count / ((int(facts["end"]) - int(facts["begin"])) / 1e9)

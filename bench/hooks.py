@@ -1,4 +1,4 @@
-"""G11, G12: how soon a webhook has started its task on an idle pooled runner, and webhooks taken in a second."""
+"""G11, G12: how long a webhook takes to start its task on an idle pooled runner, and webhooks taken in a second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bench import floors, latency
 from bench.measure import Finding, Goal, percentile
-from bench.mesh import ELEMENTS, PATIENCE, POLL, Mesh, mesh
+from bench.mesh import ELEMENTS, POLL, RECORD_TIMEOUT, Mesh, mesh
 from bench.parts.deliverer import Deliverer
 from bench.parts.knocker import Knocker
 from bench.parts.taker import Taker
@@ -63,10 +63,10 @@ async def starts(plan: Plan) -> list[Finding]:
         middles = [percentile(values[-1], 0.5) for values in (floor, ours, answers)]
         plan.say("G11", "run {}: raw {:.2f}, ours {:.2f}, answered {:.2f} ms".format(run + 1, *middles))
     what = "idle, webhook in to task start on a pooled runner"
-    told = [percentile(values, 0.5) for values in answers]
+    middles_of_answers = [percentile(values, 0.5) for values in answers]
     return [
         *latency.compared("G11", what, (floor, ours), "raw: publish to receipt", {0.5: 4.0, 0.99: 4.0}),
-        Finding(gate="G11", what="idle, webhook in to its answer, p50", unit="ms", ours=told),
+        Finding(gate="G11", what="idle, webhook in to its answer, p50", unit="ms", ours=middles_of_answers),
     ]
 
 
@@ -78,7 +78,7 @@ async def delivered(settings: Deliverer, folder: Path) -> float:
     """
     async with part("deliverer", settings, folder) as deliverer:
         await deliverer.go()
-        facts = await deliverer.told(600)
+        facts = await deliverer.facts(600)
     if facts["answers"] != {"202": settings.count}:
         raise RuntimeError(f"of {settings.count} deliveries, these were the answers: {facts['answers']}")
     return float(settings.count / ((facts["end"] - facts["begin"]) / 1e9))
@@ -91,7 +91,7 @@ async def handled_by_parts(folder: Path, durability: Durability, count: int, *, 
         parts = Taker(url=url, subject="floor.work", secret=SECRET, each_awaited=each_awaited)
         async with part("taker", parts, folder) as taker:
             await taker.go()
-            address = str((await taker.told())["url"])
+            address = str((await taker.facts())["url"])
             settings = Deliverer(url=address, path=PATH, count=count, connections=CONNECTIONS, secret=SECRET)
             return await delivered(settings, folder)
 
@@ -128,7 +128,7 @@ async def recorded(subject: Mesh, count: int) -> None:
     Raises:
         TimeoutError: some are missing.
     """
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(RECORD_TIMEOUT):
         while subject.counts()[0] != count:
             await asyncio.sleep(POLL)
 

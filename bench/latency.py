@@ -22,7 +22,7 @@ from bench.plan import Plan
 from bench.process import Process, part
 
 ENDED: Final = "muster.event.order.finished.>"
-"""Events are told once their rows are committed."""
+"""Events are published once their rows are committed."""
 
 
 START_LIMITS: Final = {0.5: 2.5, 0.99: 3.0}
@@ -36,7 +36,7 @@ async def asked(name: str, settings: Caller | Knocker, folder: Path) -> list[Sam
     async with part(name, settings, folder) as caller:
         await caller.go()
         while len(samples) < settings.count:
-            samples += msgspec.convert((await caller.told(600))["samples"], list[Sample])
+            samples += msgspec.convert((await caller.facts(600))["samples"], list[Sample])
     return samples[settings.count // 10 :]
 
 
@@ -56,7 +56,7 @@ async def starts_of_floor(folder: Path, count: int) -> list[float]:
 
 async def _stamps(worker: Process, received: dict[str, int]) -> None:
     while True:
-        received |= (await worker.told()).get("received", {})
+        received |= (await worker.facts()).get("received", {})
 
 
 async def ends_of_floor(folder: Path, count: int) -> list[float]:

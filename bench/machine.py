@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    told = subprocess.run(
+    printed = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,
         capture_output=True,
@@ -51,7 +51,7 @@ def _commit() -> str:
         check=False,
         timeout=10,
     )
-    return told.stdout.strip() or "unknown"
+    return printed.stdout.strip() or "unknown"
 
 
 def _sync_time() -> float:

@@ -27,13 +27,13 @@ async def bare_worker(folder: Path, count: int) -> tuple[float, float]:
     async with floors.server(folder, "fast") as url:
         await floors.make_streams(url)
         async with process("bare", ["-m", "bench.parts.bare", url], folder) as worker:
-            await worker.told()
+            await worker.facts()
             begin = worker.memory()
             async with part("publisher", Publisher(url=url, count=count, width=floors.WIDTH), folder) as publisher:
                 await publisher.go()
                 left = count
                 while left > 0:
-                    left -= int((await worker.told())["count"])
+                    left -= int((await worker.facts())["count"])
             return begin, worker.memory()
 
 
@@ -72,9 +72,9 @@ async def fed(subject: Mesh, orders: int) -> None:
     settings = Feeder(url=subject.url, orders=orders, elements=ELEMENTS)
     async with part("feeder", settings, subject.folder) as feeder:
         await feeder.go()
-        last = int((await feeder.told(3600))["last"])
+        last = int((await feeder.facts(3600))["last"])
     async with asyncio.timeout(900):
-        while (told := await subject.get("/api/v1/info"))["sequence"] < last or told["lag"]:
+        while (info := await subject.get("/api/v1/info"))["sequence"] < last or info["lag"]:
             await asyncio.sleep(10 * POLL)
 
 

@@ -18,9 +18,9 @@ from muster.mesh.settings import Durability
 
 SLOTS: Final = 100
 ELEMENTS: Final = ("left", "right")
-"""Whom the two agents act for."""
+"""The elements of the two agents."""
 POLL: Final = 0.02
-PATIENCE: Final = 300.0
+RECORD_TIMEOUT: Final = 300.0
 """Seconds for orders to be through."""
 
 NOOP: Final[dict[str, Any]] = {"kind": "blueprint", "name": "noop", "tasks": [{"name": "nothing", "uses": "noop"}]}
@@ -67,10 +67,10 @@ class Mesh:
             answer.raise_for_status()
             return str(answer.json()["orders"][0]["id"])
 
-    async def ended(self, order: str, patience: float = 120.0) -> dict[str, Any]:
+    async def ended(self, order: str, timeout: float = 120.0) -> dict[str, Any]:
         """An order, once it is final."""
-        async with httpx.AsyncClient(base_url=self.api, timeout=patience + 5) as client:
-            answer = await client.get(f"/api/v1/orders/{order}", params={"wait": patience})
+        async with httpx.AsyncClient(base_url=self.api, timeout=timeout + 5) as client:
+            answer = await client.get(f"/api/v1/orders/{order}", params={"wait": timeout})
             answer.raise_for_status()
             found: dict[str, Any] = answer.json()
             return found
@@ -87,7 +87,7 @@ class Mesh:
             TimeoutError: some never were.
         """
         with self._reader() as connection:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(RECORD_TIMEOUT):
                 while _counts(connection) != (count, 0):
                     await asyncio.sleep(POLL)
         return time.monotonic_ns()

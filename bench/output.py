@@ -1,4 +1,4 @@
-"""G10: a task that prints 100 MB, and how soon a line is seen by whoever follows."""
+"""G10: a task that prints 100 MB, and how late a line is seen by a follower."""
 
 from __future__ import annotations
 

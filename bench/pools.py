@@ -86,7 +86,7 @@ async def _gathered(stack: AsyncExitStack, folder: Path, runners: int) -> Mesh:
         crowds.append(await stack.enter_async_context(part("crowd", settings, folder)))
     for crowd in crowds:
         await crowd.go()
-        await crowd.told()
+        await crowd.facts()
     return subject
 
 

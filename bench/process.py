@@ -1,4 +1,4 @@
-"""Child processes of a measurement: started, listened to, ended, and looked at from outside."""
+"""Child processes of a measurement: started, read, ended, and measured from outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 from muster.mesh.child import dies_with_parent, end
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PATIENCE: Final = 120.0
+ANSWER_TIMEOUT: Final = 120.0
 """Seconds without a sign of life after which a measurement has failed."""
 GRACE: Final = 15.0
 
@@ -34,7 +34,7 @@ class Process:
         """Its process id."""
         return self._process.pid
 
-    async def line(self, patience: float = PATIENCE) -> bytes:
+    async def line(self, timeout: float = ANSWER_TIMEOUT) -> bytes:
         """Its next line.
 
         Raises:
@@ -42,19 +42,19 @@ class Process:
             TimeoutError: there was none for so many seconds.
         """
         assert self._process.stdout is not None
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             line = await self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self._name} has ended: {self._errors.read_text()[-2000:]}")
         return line
 
-    async def told(self, patience: float = PATIENCE) -> dict[str, Any]:
+    async def facts(self, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
         """Its next line, as the JSON that parts print."""
-        facts: dict[str, Any] = msgspec.json.decode(await self.line(patience))
+        facts: dict[str, Any] = msgspec.json.decode(await self.line(timeout))
         return facts
 
     async def go(self) -> None:
-        """Have a part begin."""
+        """Starts the work of a part."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"go\n")
         await self._process.stdin.drain()
@@ -106,5 +106,5 @@ async def part(name: str, settings: msgspec.Struct, folder: Path) -> AsyncIterat
     """One of `bench/parts`, set up and waiting for `go`."""
     argv = ["-m", f"bench.parts.{name}", msgspec.json.encode(settings, enc_hook=str).decode()]
     async with process(name, argv, folder) as started:
-        await started.told()
+        await started.facts()
         yield started

@@ -30,7 +30,7 @@ async def replay(plan: Plan) -> list[Finding]:
                 await first.apply(NOOP, *(machine(element, 1) for element in ELEMENTS))
             async with part("feeder", Feeder(url=url, orders=orders, elements=ELEMENTS), folder) as feeder:
                 await feeder.go()
-                facts = await feeder.told(3600)
+                facts = await feeder.facts(3600)
             records = int(facts["last"])
             plan.say("G8", f"{records:,} records written in {(facts['end'] - facts['begin']) / 1e9:.0f} s")
             for run in range(plan.runs):

@@ -25,7 +25,7 @@ TICKS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 INTRODUCTION: Final = """\
 # How fast Muster is
 
-Made by `python -m bench`; [README.md](README.md) tells what is measured and how.  Each figure is the median of its
+Made by `python -m bench`; [README.md](README.md) says what is measured and how.  Each figure is the median of its
 runs, with the lowest and the highest in brackets.  A ratio is the median of the ratios pair by pair: floor and
 subject ran in turns, each on a fresh nats-server with the same settings.
 
@@ -97,7 +97,7 @@ def number(value: float) -> str:
 
 
 def plot(findings: Sequence[Finding], path: Path) -> bool:
-    """A bar a judged figure: how far it is beyond what was asked; False if matplotlib is not there."""
+    """A bar a judged figure: how far it is beyond what was asked; False without matplotlib."""
     try:
         import matplotlib as mpl
     except ImportError:

@@ -44,11 +44,11 @@ async def added(plan: Plan) -> list[Finding]:
         floor: list[dict[str, Any]] = []
         settings = Adder(url="", count=plan.size(ADDED), all_different=all_different, fast_loop=False)
         for run in range(plan.runs):
-            for name, told in (("job_adder", floor), ("clock_adder", ours)):
+            for name, sizes_and_rates in (("job_adder", floor), ("clock_adder", ours)):
                 with tempfile.TemporaryDirectory() as folder:
                     async with part(name, settings, Path(folder)) as adder:
                         await adder.go()
-                        told.append(await adder.told(600))
+                        sizes_and_rates.append(await adder.facts(600))
             plan.say("G13", f"run {run + 1}: APScheduler {floor[-1]['rate']:,.0f}/s, ours {ours[-1]['rate']:,.0f}/s")
         rates, sizes = ([[each[key] for each in side] for side in (ours, floor)] for key in ("rate", "size"))
         what = f"{settings.count:,} cron triggers added, {LINES[all_different]}"
@@ -75,7 +75,7 @@ async def lags_of_server(folder: Path, count: int) -> list[float]:
         settings = Catcher(url=url, count=count, due=int(due.timestamp() * 1e9))
         async with part("catcher", settings, folder) as catcher:
             await catcher.go()
-            late: list[float] = (await catcher.told())["late"]
+            late: list[float] = (await catcher.facts())["late"]
         await client.close()
         return late
 
@@ -155,9 +155,9 @@ async def due(plan: Plan) -> list[Finding]:
     for run in range(plan.runs):
         with tempfile.TemporaryDirectory() as name:
             floor.append(await lags_of_server(Path(name), DUE))
-        for told, beside in ((ours, 0), (crowded, plan.size(IDLE))):
+        for lags, beside in ((ours, 0), (crowded, plan.size(IDLE))):
             with tempfile.TemporaryDirectory() as name:
-                told.append(await lags_of_mesh(Path(name), DUE, beside))
+                lags.append(await lags_of_mesh(Path(name), DUE, beside))
         lates = [percentile(values[run], 0.99) for values in (floor, ours, crowded)]
         plan.say("G14", "run {}: server {:.0f}, ours {:.0f}, beside idle ones {:.0f} ms".format(run + 1, *lates))
     server, alone, beside_ = ([percentile(values, 0.99) for values in side] for side in (floor, ours, crowded))

@@ -32,7 +32,7 @@ async def spawn_rate(folder: Path, count: int) -> float:
     """Processes a second, eight at a time."""
     async with part("spawner", Spawner(url="", count=count, width=WIDE, fast_loop=False), folder) as spawner:
         await spawner.go()
-        facts = await spawner.told()
+        facts = await spawner.facts()
         return count / ((int(facts["end"]) - int(facts["begin"])) / 1e9)
 
 
@@ -40,7 +40,7 @@ async def spawn_times(folder: Path, count: int) -> list[float]:
     """Milliseconds that each process takes, one at a time with pauses."""
     async with part("spawner", Spawner(url="", count=count, pause=PAUSE, fast_loop=False), folder) as spawner:
         await spawner.go()
-        return [time / 1e6 for time in (await spawner.told())["times"]]
+        return [time / 1e6 for time in (await spawner.facts())["times"]]
 
 
 async def order_rate(subject: Mesh, count: int) -> float:
@@ -52,7 +52,7 @@ async def order_rate(subject: Mesh, count: int) -> float:
 
 
 async def marked(subject: Mesh, count: int) -> audit.Marks:
-    """Run orders that leave a trace each, and look at the traces."""
+    """Runs orders that leave a trace each, and reads the traces."""
     before = subject.counts()[0]
     creator = Creator(url=subject.url, count=count, width=WIDE * 8, elements=ELEMENTS[:1], blueprint="mark")
     await created(subject, creator)

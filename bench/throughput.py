@@ -18,10 +18,10 @@ GOALS: Final[dict[Durability, Goal]] = {"fast": Goal(least=0.5, better=0.75), "s
 
 
 async def created(subject: Mesh, settings: Creator) -> tuple[float, int]:
-    """Make orders: those accepted a second, and when that began."""
+    """Make orders: those accepted a second, and when that started."""
     async with part("creator", settings, subject.folder) as creator:
         await creator.go()
-        facts = await creator.told()
+        facts = await creator.facts()
     if facts["accepted"] != settings.count:
         raise RuntimeError(f"{facts['accepted']} of {settings.count} orders were accepted: {facts['refused']}")
     return settings.count / ((facts["end"] - facts["begin"]) / 1e9), int(facts["begin"])

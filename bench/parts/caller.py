@@ -1,4 +1,4 @@
-"""Asks for one thing at a time, with pauses, and tells when each was asked for and when it was told of the end.
+"""Asks for one thing at a time, with pauses, and reports when each was asked for and when its end was published.
 
 With `subject` it publishes work for a floor, else it makes orders.  All times are wall clock, in nanoseconds.
 """
@@ -14,9 +14,9 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
-PATIENCE = 30.0
+REQUEST_TIMEOUT = 30.0
 
 
 class Caller(Settings, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class Caller(Settings, frozen=True, kw_only=True):
 
     count: int
     ends: str = ""
-    """Where each end is told; none: it goes on without."""
+    """Where each end is published; none: it does not wait for one."""
     subject: str = ""
     """A floor's stream subject."""
     element: str = ""
@@ -55,7 +55,7 @@ class Ends:
 
     async def next(self) -> int:
         """When the end was heard of."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(REQUEST_TIMEOUT):
             await self._heard.wait()
         self._heard.clear()
         return self._at
@@ -77,7 +77,7 @@ async def work(settings: Caller) -> None:
         samples.append(sample)
         await asyncio.sleep(random.uniform(*settings.pause))
     for start in range(0, len(samples), 100):
-        tell(samples=samples[start : start + 100])
+        emit(samples=samples[start : start + 100])
     await client.close()
 
 
@@ -93,7 +93,7 @@ async def asked_mesh(client: Client, settings: Caller, _: int) -> Sample:
     """Make an order."""
     body = msgspec.json.encode({"blueprint": settings.blueprint, "on": settings.element})
     begin = time.time_ns()
-    answer = await client.request("muster.api.orders.create", body, timeout=PATIENCE)
+    answer = await client.request("muster.api.orders.create", body, timeout=REQUEST_TIMEOUT)
     return Sample(str(msgspec.json.decode(answer.data)["orders"][0]["id"]), begin)
 
 

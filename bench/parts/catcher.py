@@ -1,4 +1,4 @@
-"""Floor: pulls messages that the server publishes at a time, and tells how late each was received."""
+"""Floor: pulls messages that the server publishes at a time, and reports how late each was received."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import nats
 from nats.aio.msg import Msg
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
 
 class Catcher(Settings, frozen=True, kw_only=True):
@@ -18,7 +18,7 @@ class Catcher(Settings, frozen=True, kw_only=True):
     count: int
     due: int
     """When they are due: nanoseconds since 1970."""
-    patience: float = 120.0
+    timeout: float = 120.0
 
 
 async def work(settings: Catcher) -> None:
@@ -37,13 +37,13 @@ async def work(settings: Catcher) -> None:
 
     inbox = client.new_inbox()
     await client.subscribe(inbox, cb=receive)
-    request = {"batch": settings.count, "expires": int(settings.patience * 1e9)}
+    request = {"batch": settings.count, "expires": int(settings.timeout * 1e9)}
     await client.publish("$JS.API.CONSUMER.MSG.NEXT.FLOOR_DUE.floor", msgspec.json.encode(request), reply=inbox)
     await client.flush()
     await started()
-    async with asyncio.timeout(settings.patience):
+    async with asyncio.timeout(settings.timeout):
         await is_through.wait()
-    tell(late=late)
+    emit(late=late)
     await client.close()
 
 

@@ -1,4 +1,4 @@
-"""Adds cron triggers to a running clock, from the JSON that the bucket has; tells how fast, and how big they are."""
+"""Adds cron triggers to a running clock, from the JSON that the bucket has; reports how fast, and how big they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import psutil
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 from muster.mesh.firing import Definition, DueReply, FireReply, FireRequest
 from muster.triggers.clock import Clock
 from muster.triggers.definitions import understood
@@ -68,7 +68,7 @@ async def work(settings: Adder) -> None:
         end = time.monotonic_ns()
         gc.collect()
         size = (psutil.Process().memory_info().rss - before) / settings.count
-        tell(rate=settings.count / ((end - begin) / 1e9), size=size, known=len(clock))
+        emit(rate=settings.count / ((end - begin) / 1e9), size=size, known=len(clock))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes orders over NATS, so many requests outstanding at a time, and tells how many were accepted."""
+"""Makes orders over NATS, so many requests outstanding at a time, and reports how many were accepted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 import nats
 from nats.aio.msg import Msg
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
-PATIENCE = 60.0
+REQUEST_TIMEOUT = 60.0
 
 
 class Creator(Settings, frozen=True, kw_only=True):
@@ -21,7 +21,7 @@ class Creator(Settings, frozen=True, kw_only=True):
     width: int
     """Requests under way at a time."""
     elements: tuple[str, ...] = ()
-    """For whom, in turn."""
+    """Their targets, in turn."""
     where: str = ""
     """Instead: for whoever matches this filter and is free."""
     blueprint: str = "noop"
@@ -37,7 +37,7 @@ _answer = msgspec.json.Decoder(Answer)
 
 
 async def work(settings: Creator) -> None:
-    """Create all of them, and tell when they were accepted.
+    """Creates all of them, and reports when they were accepted.
 
     `Client.request` makes a future and a timer for each request; one subscription for all answers, and a
     semaphore, does the same with nats-py's `publish`, as `publish_async` does for the floor's publisher.
@@ -69,9 +69,9 @@ async def work(settings: Creator) -> None:
     for number in range(settings.count):
         await room.acquire()
         await client.publish("muster.api.orders.create", bodies[number % len(bodies)], reply=inbox)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(REQUEST_TIMEOUT):
         await through.wait()
-    tell(begin=begin, end=time.monotonic_ns(), accepted=accepted, refused=refused[:3])
+    emit(begin=begin, end=time.monotonic_ns(), accepted=accepted, refused=refused[:3])
     await client.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
 from muster.mesh.service import Stop
@@ -23,7 +23,7 @@ class Crowd(Settings, frozen=True, kw_only=True):
 
 
 async def work(settings: Crowd) -> None:
-    """Act for all of them until told to go away."""
+    """Acts for all of them until it is stopped."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     await started()
     stop = Stop()
@@ -35,7 +35,7 @@ async def work(settings: Crowd) -> None:
             group.create_task(run_agent(agent, stop, online))
         for online in ready:
             await online.wait()
-        tell(online=len(ready))
+        emit(online=len(ready))
         await asyncio.get_running_loop().create_future()  # ended by a signal, as in a host that goes down
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
 
 class Deliverer(Settings, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ def _itself(connection: Connection) -> Connection:
 
 
 async def work(settings: Deliverer) -> None:
-    """Deliver all, and tell how they were answered."""
+    """Delivers all, and reports how they were answered."""
     loop = asyncio.get_running_loop()
     address = urlsplit(settings.url)
     seen: Counter[int] = Counter()
@@ -111,7 +111,7 @@ async def work(settings: Deliverer) -> None:
     for connection in connections:
         connection.go_on()
     await asyncio.gather(*(connection.over for connection in connections))
-    tell(begin=begin, end=time.monotonic_ns(), answers={str(status): count for status, count in seen.items()})
+    emit(begin=begin, end=time.monotonic_ns(), answers={str(status): count for status, count in seen.items()})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
@@ -62,7 +62,7 @@ async def work(settings: Feeder) -> None:
         last = 0
         for ack in waiting:
             last = (await ack).seq
-        tell(begin=begin, end=time.monotonic_ns(), last=last)
+        emit(begin=begin, end=time.monotonic_ns(), last=last)
 
 
 if __name__ == "__main__":

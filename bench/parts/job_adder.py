@@ -1,4 +1,4 @@
-"""Floor: adds cron jobs to an APScheduler that runs, and tells how fast and how big."""
+"""Floor: adds cron jobs to an APScheduler that runs, and reports how fast and how big."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 
 from bench.parts.clock_adder import Adder, lines
-from bench.parts.part import run, started, tell
+from bench.parts.part import emit, run, started
 
 
 def job() -> None:
@@ -31,7 +31,7 @@ async def work(settings: Adder) -> None:
     end = time.monotonic_ns()
     gc.collect()
     size = (psutil.Process().memory_info().rss - before) / settings.count
-    tell(rate=settings.count / ((end - begin) / 1e9), size=size)
+    emit(rate=settings.count / ((end - begin) / 1e9), size=size)
     scheduler.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""Delivers one webhook at a time over a kept connection, with pauses, and tells when each was sent."""
+"""Delivers one webhook at a time over a kept connection, with pauses, and reports when each was sent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import msgspec
 
 from bench.parts.caller import Sample
 from bench.parts.deliverer import Deliverer, delivery
-from bench.parts.part import run, started, tell
+from bench.parts.part import emit, run, started
 
-PATIENCE = 30.0
+REQUEST_TIMEOUT = 30.0
 
 
 class Knocker(Deliverer, frozen=True, kw_only=True):
@@ -33,12 +33,12 @@ async def work(settings: Knocker) -> None:
         request = delivery(settings, address.netloc, number)
         begin = time.time_ns()
         writer.write(request)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(REQUEST_TIMEOUT):
             answer = await answered(reader)
         samples.append(Sample(msgspec.json.decode(answer)["orders"][0], begin, time.time_ns()))
         await asyncio.sleep(random.uniform(*settings.pause))
     for start in range(0, len(samples), 100):
-        tell(samples=samples[start : start + 100])
+        emit(samples=samples[start : start + 100])
     writer.close()
 
 

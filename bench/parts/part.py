@@ -1,4 +1,4 @@
-"""What every part does: read its settings, say that it is ready, wait for the start, tell what it saw."""
+"""What every part does: read its settings, say that it is ready, wait for the start, report what it saw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every part is told."""
+    """What every part is given."""
 
     url: str
     """Where the NATS server is."""
@@ -21,15 +21,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it runs on uvloop."""
 
 
-def tell(**facts: Any) -> None:
-    """One line to whoever started this process."""
+def emit(**facts: Any) -> None:
+    """Writes one line to the process that started this one."""
     sys.stdout.buffer.write(msgspec.json.encode(facts) + b"\n")
     sys.stdout.buffer.flush()
 
 
 async def started() -> None:
     """Say that everything is set up, and wait for the start."""
-    tell(ready=True)
+    emit(ready=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 

@@ -8,7 +8,7 @@ import time
 import nats
 from nats.js import JetStreamContext
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
 
 class Publisher(Settings, frozen=True, kw_only=True):
@@ -28,13 +28,13 @@ def body(number: int) -> bytes:
 
 
 async def work(settings: Publisher) -> None:
-    """Publish all of it, and tell when it was acknowledged."""
+    """Publish all of it, and report when it was acknowledged."""
     client = await nats.connect(settings.url, pending_size=-1)
     stream = client.jetstream(publish_async_max_pending=settings.width)
     await started()
     begin = time.monotonic_ns()
     await (each_awaited if settings.each_awaited else together)(stream, settings)
-    tell(begin=begin, end=time.monotonic_ns())
+    emit(begin=begin, end=time.monotonic_ns())
     await client.close()
 
 

@@ -10,7 +10,7 @@ import msgspec
 import nats
 import nats.errors
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
 
 class Recorder(Settings, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class Recorder(Settings, frozen=True, kw_only=True):
     full_sync: bool
     batch: int = 500
     """Events asked for at a time."""
-    patience: float = 0.05
+    timeout: float = 0.05
     """Seconds that `fetch` waits for a batch to be full."""
     announce: bool = False
     """Publish a note for each order that is done and committed."""
@@ -68,7 +68,7 @@ async def work(settings: Recorder) -> None:
     await started()
     while True:
         try:
-            batch = await subscription.fetch(settings.batch, timeout=settings.patience)
+            batch = await subscription.fetch(settings.batch, timeout=settings.timeout)
         except (nats.errors.TimeoutError, TimeoutError):
             continue
         except nats.errors.Error:
@@ -82,7 +82,7 @@ async def work(settings: Recorder) -> None:
         if settings.announce:
             for ident in done:
                 await client.publish(f"floor.committed.{ident}", b"")
-        tell(count=len(done), at=time.monotonic_ns())
+        emit(count=len(done), at=time.monotonic_ns())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
 
 class Spawner(Settings, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class Spawner(Settings, frozen=True, kw_only=True):
 
 
 async def work(settings: Spawner) -> None:
-    """Start all of them, and tell how long each took."""
+    """Start all of them, and report how long each took."""
     left = iter(range(settings.count))
     times: list[int] = []
 
@@ -38,7 +38,7 @@ async def work(settings: Spawner) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(settings.width):
             group.create_task(one_after_the_other())
-    tell(begin=begin, end=time.monotonic_ns(), times=times)
+    emit(begin=begin, end=time.monotonic_ns(), times=times)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import hmac
 
 import nats
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 from muster.mesh.asgi import Receive, Scope, Send
 from muster.mesh.http import HttpServer
 from muster.mesh.service import rest_the_collector
@@ -65,7 +65,7 @@ async def work(settings: Taker) -> None:
     async with HttpServer(take, "127.0.0.1", 0) as server:
         rest_the_collector()
         await started()
-        tell(url=server.url)
+        emit(url=server.url)
         await asyncio.get_running_loop().create_future()
 
 

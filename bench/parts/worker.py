@@ -14,7 +14,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.parts.part import Settings, run, started, tell
+from bench.parts.part import Settings, emit, run, started
 
 
 class Worker(Settings, frozen=True, kw_only=True):
@@ -26,8 +26,8 @@ class Worker(Settings, frozen=True, kw_only=True):
     loops: int = 2
     """Batches under way at a time."""
     stamps: bool = False
-    """Tell when each was received."""
-    patience: float = 0.05
+    """Report when each was received."""
+    timeout: float = 0.05
     """Seconds that `fetch` waits for a batch to be full."""
 
 
@@ -58,7 +58,7 @@ async def pull(client: Client, settings: Worker) -> None:
     subscription = await stream.pull_subscribe_bind(consumer="floor", stream="FLOOR_WORK")
     while True:
         try:
-            batch = await subscription.fetch(settings.batch, timeout=settings.patience)
+            batch = await subscription.fetch(settings.batch, timeout=settings.timeout)
         except (nats.errors.TimeoutError, TimeoutError):
             continue
         except nats.errors.Error:
@@ -74,9 +74,9 @@ async def pull(client: Client, settings: Worker) -> None:
             await ack
         for message in batch:
             await message.ack()
-        tell(count=len(batch), at=time.monotonic_ns())
+        emit(count=len(batch), at=time.monotonic_ns())
         if settings.stamps:
-            tell(received={_work.decode(message.data).id: received for message in batch})
+            emit(received={_work.decode(message.data).id: received for message in batch})
 
 
 def plain(message: Msg) -> list[tuple[str, bytes]]:

@@ -14,7 +14,6 @@ from tests.kit.processes import ROOT
 
 STILL_ALLOWED: Final[dict[str, int]] = {
     "agent": 140,
-    "bench": 58,
     "broker": 275,
     "docs": 20,
     "examples": 26,
