@@ -21,7 +21,7 @@ from nats.js.errors import APIError, NotFoundError
 from muster.agent.lease import Delivery
 from muster.agent.orders import Arrival, Orders
 from muster.agent.slots import Slots
-from muster.agent.start import Direct, offered
+from muster.agent.start import Started, offered
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
@@ -98,15 +98,15 @@ class Fetch(Service):
         for source in (self._own, *self._pools.values()):
             source.renew()
 
-    def started(self, message: Msg, direct: Direct) -> None:
+    def started(self, message: Msg, started: Started) -> None:
         """The first record of an order has come that is to run here at once.
 
         The broker may know before this agent that a slot is free: it has read the end that we have written, and of
         which we have no acknowledgement yet.
         """
-        delivery = Delivery(message, self.lease, direct.beat)
+        delivery = Delivery(message, self.lease, started.start.beat)
         is_late = self.slots.is_closed or delivery.is_overdue
-        self._orders.started(Arrival(self.slots, delivery, direct.packet), is_late=is_late)
+        self._orders.started(Arrival(self.slots, delivery, started.packet), is_late=is_late)
         self.ask()
 
     def ask(self) -> None:

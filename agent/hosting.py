@@ -187,7 +187,7 @@ class Host(Service):
         except msgspec.MsgspecError as error:
             log.warning("begin.unreadable", element=self.element, error=str(error))
             return
-        if started.agent == self._shop.agent and started.packet.element == self.element:
+        if started.start.agent == self._shop.agent and started.packet.element == self.element:
             self._fetch.started(message, started)
 
     def _told(self, message: Msg) -> None:

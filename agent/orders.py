@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple, Self
 
@@ -21,7 +22,7 @@ from muster.agent.start import is_direct, lease_message
 from muster.agent.workshop import Workshop
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import sequence
-from muster.mesh.model import Packet
+from muster.mesh.model import CleanUp, OrderState, Packet
 from muster.mesh.wire import post
 
 log = structlog.get_logger()
@@ -318,4 +319,5 @@ def _supersede(hold: Hold, arrival: Arrival) -> None:
 
 
 def _mark_cancelled(hold: Hold) -> None:
-    hold.packet = replace(hold.packet, cancelled=True)
+    due = CleanUp(state=OrderState.CANCELLED, reason="it was cancelled while it waited", since=datetime.now(UTC))
+    hold.packet = replace(hold.packet, ending=due)

@@ -12,32 +12,27 @@ from nats.aio.msg import Msg
 
 from muster.mesh import names, records
 from muster.mesh.jetstream import MSG_ID
-from muster.mesh.model import Packet
+from muster.mesh.model import Direct, Packet
 
 SEQUENCE: Final = "Nats-Sequence"
 """The header in which the server says at which place of the log it has stored a record that it passes on."""
-
-DIRECT: Final = 0
-"""The `rev` of a direct start: older than any offer of the same order."""
 
 _Sequence = Annotated[int, msgspec.Meta(ge=1)]
 _packet = msgspec.json.Decoder(Packet)
 _first = msgspec.json.Decoder(records.Created | records.Fired)
 
 
-class Direct(NamedTuple):
+class Started(NamedTuple):
     """What the first record of an order says that its agent runs at once."""
 
     packet: Packet
-    agent: str
-    """The daemon that the broker chose."""
-    beat: float
-    """That daemon's clock at the heartbeat by which the broker knew it: its lease runs from there."""
+    start: Direct
+    """The daemon that the broker chose, and its clock at the heartbeat by which the broker knew it."""
 
 
 def is_direct(packet: Packet) -> bool:
     """Whether an order started with its first record: nobody claims it."""
-    return packet.rev == DIRECT
+    return isinstance(packet.start, Direct)
 
 
 def offered(message: Msg) -> Packet:
@@ -49,7 +44,7 @@ def offered(message: Msg) -> Packet:
     return _packet.decode(message.data)
 
 
-def direct(message: Msg) -> Direct:
+def direct(message: Msg) -> Started:
     """The first record of an order, as the server passed it on.
 
     Raises:
@@ -57,10 +52,13 @@ def direct(message: Msg) -> Direct:
     """
     record: records.Created | records.Fired = _first.decode(message.data)
     msgspec.convert((message.headers or {}).get(SEQUENCE, ""), _Sequence, strict=False)
+    start = record.start
+    if start is None:
+        raise msgspec.ValidationError("the record names no agent")
     packet = Packet(
         order=record.about,
         attempt=1,
-        rev=DIRECT,
+        start=start,
         blueprint=record.blueprint,
         digest=record.digest,
         inputs=record.inputs,
@@ -69,7 +67,7 @@ def direct(message: Msg) -> Direct:
         labels=record.labels,
         depth=record.depth if isinstance(record, records.Created) else 0,
     )
-    return Direct(packet, record.agent or "", record.beat)
+    return Started(packet, start)
 
 
 def lease_message(packet: Packet, element: str) -> tuple[str, bytes, dict[str, str]]:

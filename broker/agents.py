@@ -56,7 +56,7 @@ class Agents:
         if not names.is_name(element):
             problem = Problem(message=f"{element!r} is not a name", path="element", hint=names.NAME_RULE)
             raise InvalidError("the element's name is not valid", problem)
-        if element not in self._world.fleet.elements:
+        if element not in self._world.elements:
             manifest = msgspec.json.encode({"kind": "machine", "name": element}).decode()
             await self._objects.apply(load(manifest), by=by)
         self._may_join(request)
@@ -64,7 +64,7 @@ class Agents:
         if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
             await consumers.drop(self._client, names.WORK_STREAM, consumer)
         await consumers.create(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
-        if self._world.fleet.elements[element].agent != request.agent:
+        if self._world.elements[element].agent != request.agent:
             joined = records.Joined(element=element, agent=request.agent, place=request.place, by=by)
             accepted(await self._log.append(joined))
         assignment = self._world.fleet.assignment(element)
@@ -80,7 +80,7 @@ class Agents:
         Raises:
             UnavailableError: another one acts for it; the agent asks again until that one is gone.
         """
-        element = self._world.fleet.elements[request.element]
+        element = self._world.elements[request.element]
         if element.agent in {None, request.agent} or (element.place and element.place == request.place):
             return
         if self._presences.serves(element.name) == element.agent:
@@ -88,7 +88,7 @@ class Agents:
 
     def _succeeds(self, request: JoinRequest) -> bool:
         """Whether the daemon follows one that died in its place: the place's lock tells that it is dead."""
-        element = self._world.fleet.elements[request.element]
+        element = self._world.elements[request.element]
         return element.agent not in {None, request.agent} and bool(request.place) and element.place == request.place
 
     async def leave(self, request: JoinRequest, *, by: Caller) -> None:

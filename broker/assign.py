@@ -22,7 +22,7 @@ from muster.broker.leader import Leader
 from muster.broker.lease import Lease
 from muster.broker.mirror import Mirror
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh import names
 from muster.mesh.bucket import reading
 from muster.mesh.errors import UnavailableError
@@ -46,7 +46,7 @@ Key = TypeVar("Key")
 class Assignments(Service):
     """Makes consumers and buckets agree with the state."""
 
-    def __init__(self, client: Client, publisher: Publisher, state: State, leader: Leader, lease: Lease) -> None:
+    def __init__(self, client: Client, publisher: Publisher, state: World, leader: Leader, lease: Lease) -> None:
         super().__init__()
         self._client = client
         self._js = client.jetstream()
@@ -82,19 +82,19 @@ class Assignments(Service):
 
     def look_everywhere(self) -> None:
         """Queues everything: the leader before may have stopped half-way."""
-        for kind, name in self._state.fleet.stored:
+        for kind, name in self._state.objects.stored:
             if kind == "blueprint":
                 self._blueprints[name] = None
             elif kind == "pool":
                 self._pools[name] = None
-        self._pools.update(dict.fromkeys(self._state.fleet.queues()))
-        self._elements.update(dict.fromkeys(self._state.fleet.elements))
+        self._pools.update(dict.fromkeys(self._state.pools.queues()))
+        self._elements.update(dict.fromkeys(self._state.elements))
         self._doubtful = True
         self._wake.set()
 
     async def rewrite(self) -> None:
         """Writes every assignment again after a change of the lease, and waits until that is done."""
-        self._elements.update(dict.fromkeys(self._state.fleet.elements))
+        self._elements.update(dict.fromkeys(self._state.elements))
         self._idle.clear()
         self._wake.set()
         await self._idle.wait()
@@ -160,7 +160,7 @@ class Assignments(Service):
 
     async def _keep_blueprint(self, name: str) -> None:
         """Stores a version, for ever: an order that is retried next year still needs it."""
-        manifest = self._state.fleet.get("blueprint", name)
+        manifest = self._state.objects.get("blueprint", name)
         if isinstance(manifest, Blueprint):
             await self._put(names.BLUEPRINT_BUCKET, manifest.digest(), manifest.encoded())
 
@@ -174,10 +174,10 @@ class Assignments(Service):
         await consumers.keep(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
 
     def _is_pool(self, name: str) -> bool:
-        return self._state.fleet.is_queue(name) or self._state.fleet.get("pool", name) is not None
+        return self._state.pools.is_queue(name) or self._state.objects.get("pool", name) is not None
 
     def _is_element(self, name: str) -> bool:
-        return name in self._state.fleet.elements
+        return name in self._state.elements
 
     async def _drop_offers(self, subject: str, is_back: Callable[[], bool]) -> None:
         """Removes the offers of a pool or an element that is gone: nobody will claim them.

@@ -25,14 +25,13 @@ from muster.broker.offer import addressed, packet
 from muster.broker.planning.first import First
 from muster.broker.presence import Presences
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
-from muster.broker.state.order import was_begun
-from muster.broker.state.shelves import element_shelf
+from muster.broker.state.order import runs_directly
+from muster.broker.state.world import World
 from muster.broker.storage import note
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, Publisher
-from muster.mesh.model import Order
+from muster.mesh.model import Direct, Order
 from muster.mesh.records import Created, Fired
 from muster.mesh.service import Service
 
@@ -48,7 +47,7 @@ BURST: Final = 500
 class Beginnings(Service):
     """Lets orders begin, and lends those that last their message."""
 
-    def __init__(self, publisher: Publisher, state: State, presences: Presences, lease: Lease) -> None:
+    def __init__(self, publisher: Publisher, state: World, presences: Presences, lease: Lease) -> None:
         super().__init__()
         self._publisher = publisher
         self._state = state
@@ -67,19 +66,19 @@ class Beginnings(Service):
         if where is None:
             return record
         order, name = where
-        standing, manifest = self._state.fleet.elements.get(name), self._state.fleet.manifest_of(name)
+        standing, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
         if standing is None or manifest is None or standing.agent is None or not standing.takes_work:
             return record
         beat = self._presences.beat(name, standing.agent)
         if not beat or self._open(name) >= manifest.slots:
             return record
         self._coming.setdefault(name, {})[order] = self._loop.time() + PATIENCE
-        return replace(record, agent=standing.agent, beat=beat)
+        return replace(record, start=Direct(agent=standing.agent, beat=beat))
 
     def _open(self, element: str) -> int:
         """Orders that are there or on their way, whether they run or wait."""
         coming = self._coming.get(element)
-        count = self._state.shelves.count(element_shelf(element))
+        count = self._state.held.open_for(element)
         if not coming:
             return count
         now = self._loop.time()
@@ -95,13 +94,13 @@ class Beginnings(Service):
                     continue
                 if coming := self._coming.get(order.element or ""):
                     coming.pop(order.id, None)
-                if was_begun(order):
+                if runs_directly(order):
                     self._young.append((self._loop.time() + self._after(), order.id))
                     self._wake.set()
 
     def look_everywhere(self) -> None:
         """Take nothing for done."""
-        self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if was_begun(order))
+        self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if runs_directly(order))
         self._wake.set()
 
     def _after(self) -> float:
@@ -124,7 +123,7 @@ class Beginnings(Service):
         due: list[Order] = []
         while self._young and self._young[0][0] <= now and len(due) < BURST:
             order = self._state.orders.get(self._young.popleft()[1])
-            if order is not None and was_begun(order):
+            if order is not None and runs_directly(order):
                 due.append(order)
         results = await asyncio.gather(
             *(self._publisher.publish(*_lent(order)) for order in due), return_exceptions=True
@@ -138,11 +137,11 @@ class Beginnings(Service):
 
 
 def _lent(order: Order) -> tuple[str, bytes, dict[str, str]]:
-    message = replace(packet(order), attempt=order.attempt, rev=0)
+    message = replace(packet(order), attempt=order.attempt, start=Direct(agent=order.agent or ""))
     return *addressed(order, message), {MSG_ID: names.lease_message_id(order.id)}
 
 
-def _where(record: Created | Fired, state: State) -> tuple[str, str] | None:
+def _where(record: Created | Fired, state: World) -> tuple[str, str] | None:
     """The only order that a record makes, and its element, if nothing but the element can be in its way.
 
     Of what goes off, only the clock's: the record goes to the agent as it is, and what somebody else's event says
@@ -153,7 +152,7 @@ def _where(record: Created | Fired, state: State) -> tuple[str, str] | None:
         return (record.order, record.element or "") if is_bound else None
     if record.due is None or record.rejected or len(record.orders) != 1:
         return None
-    trigger, planned = state.fleet.get("trigger", record.trigger), record.orders[0]
+    trigger, planned = state.objects.get("trigger", record.trigger), record.orders[0]
     if not isinstance(trigger, Trigger) or trigger.max_open is not None or trigger.cooldown is not None:
         return None
     return (planned.id, planned.element) if planned.element is not None and planned.pool is None else None

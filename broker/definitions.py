@@ -11,7 +11,7 @@ from muster.blueprints.event_fields import headers_read
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.mirror import Mirror
 from muster.broker.state.element import StoredObject
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh import names
 from muster.mesh.bucket import reading
 from muster.mesh.firing import Definition
@@ -39,7 +39,7 @@ def definition_of(stored: StoredObject, trigger: Trigger) -> Definition:
 class Definitions:
     """Makes the bucket agree with the state."""
 
-    def __init__(self, client: Client, publisher: Publisher, state: State) -> None:
+    def __init__(self, client: Client, publisher: Publisher, state: World) -> None:
         self._client = client
         self._mirror = Mirror(client, publisher, names.TRIGGER_BUCKET)
         self._state = state
@@ -59,7 +59,7 @@ class Definitions:
         Raises:
             UnavailableError: the bucket could not be read to its end.
         """
-        wrong = {name for kind, name in self._state.fleet.stored if kind == "trigger"}
+        wrong = {name for kind, name in self._state.objects.stored if kind == "trigger"}
         async with reading(self._client, names.TRIGGER_BUCKET) as bucket:
             while not bucket.is_whole:
                 for entry in await bucket.batch():
@@ -67,8 +67,8 @@ class Definitions:
         return wrong
 
     def _data(self, trigger: str) -> bytes | None:
-        stored = self._state.fleet.stored.get(("trigger", trigger))
-        manifest = self._state.fleet.get("trigger", trigger)
+        stored = self._state.objects.stored.get(("trigger", trigger))
+        manifest = self._state.objects.get("trigger", trigger)
         if stored is None or not isinstance(manifest, Trigger):
             return None
         return _encode(definition_of(stored, manifest))

@@ -41,7 +41,7 @@ class Elements:
         return await self._query.element(element)
 
     def _element(self, name: str) -> Element:
-        elements = self._world.fleet.elements
+        elements = self._world.elements
         if name not in elements:
             raise NotFoundError(f"there is no element {name!r}{suggestion(name, elements)}")
         return elements[name]

@@ -77,7 +77,7 @@ class Firings:
         return self._ids.firing(request.trigger, request.key, attempt, scope) if request.key else names.new_id()
 
     async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> FireReply:
-        standing = self._world.triggers.standings.get(request.trigger)
+        standing = self._world.standings.get(request.trigger)
         if standing is not None and standing.last_firing == ident:
             return await self._duplicate(ident)
         planned = self._planned(aim, request, ident, by)
@@ -136,7 +136,7 @@ class Firings:
 
     def last_due(self, query: DueQuery) -> DueReply:
         """Returns when schedules were due last, as far as the log has it; a page by name."""
-        every = self._world.triggers.standings
+        every = self._world.standings
         behind = ((it.name, it.last_due) for it in every if it.last_due is not None and it.name > query.after)
         page = nsmallest(query.limit, behind)
         return DueReply(last=dict(page), next=page[-1][0] if len(page) == query.limit else None)

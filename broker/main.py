@@ -42,7 +42,7 @@ from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
 from muster.broker.settings import Flags, MeshSettings
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.broker.storage import Storage
 from muster.mesh import names
 from muster.mesh.companion import Beside, Companion
@@ -117,7 +117,7 @@ class Broker:
         self._beside = beside
         self.companion: Companion | None = None
         self.id = names.new_id()
-        self.state = State()
+        self.state = World()
         self.feed = Feed()
         self.surfaces: Surfaces | None = None
         self.services: list[Service] = []
@@ -281,7 +281,7 @@ class Broker:
         for order in state.orders.values():
             orders[order.state] = orders.get(order.state, 0) + 1
         objects: dict[str, int] = {}
-        for kind, _ in state.fleet.stored:
+        for kind, _ in state.objects.stored:
             objects[kind] = objects.get(kind, 0) + 1
         connected = self.client.is_connected
         trouble = self._trouble() or ("" if connected else "the NATS server is away")
@@ -294,8 +294,8 @@ class Broker:
             lag=state.seq - self.recorder.committed,
             sequence=state.seq,
             orders=orders,
-            elements=len(state.fleet.elements),
-            online=sum(element.agent is not None for element in state.fleet.elements.values()),
+            elements=len(state.elements),
+            online=sum(element.agent is not None for element in state.elements.values()),
             objects=objects,
             ignored=self.commands.firings.ignored,
             duplicates=self.commands.firings.duplicates,

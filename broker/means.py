@@ -7,13 +7,13 @@ from typing import NamedTuple
 from muster.broker.ids import Ids
 from muster.broker.log import Log
 from muster.broker.query import Query
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 
 
 class Means(NamedTuple):
     """All of it; one of each a broker."""
 
-    world: State
+    world: World
     log: Log
     query: Query
     ids: Ids

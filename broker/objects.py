@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nats.aio.client import Client
 
 from muster.blueprints.definition import Blueprint
+from muster.blueprints.facts import facts_of
 from muster.blueprints.manifest import Loaded, check_all, completed
 from muster.blueprints.objects import object_kinds
 from muster.blueprints.objects.mesh import Mesh
@@ -51,13 +52,14 @@ class Objects:
             TooLargeError: they are more than one record holds.
         """
         loaded = [self._completed(document) for document in loaded]
-        check_all(loaded, self._world.fleet)
+        check_all(loaded, self._world.objects)
         changes = [self._compare(document) for document in loaded]
         wanted = [document for document, change in zip(loaded, changes, strict=True) if change.action != "unchanged"]
         await self._check_possible(wanted)
         if dry_run or not wanted:
             return changes
-        record = records.Applied(id=names.new_id(), manifests=tuple(document.raw for document in wanted), by=by)
+        manifests = tuple(document.raw for document in wanted)
+        record = records.Applied(id=names.new_id(), manifests=manifests, facts=facts_of(manifests), by=by)
         if len(size := records.encode(record)) > MAX_BODY - 65536:
             raise TooLargeError(
                 f"these manifests make {len(size)} bytes, more than one record holds; apply them in parts"
@@ -75,8 +77,8 @@ class Objects:
             NotFoundError: no such object.
             RefusedError: something still needs it.
         """
-        if (kind, name) not in self._world.fleet.stored:
-            known = [its_name for its_kind, its_name in self._world.fleet.stored if its_kind == kind]
+        if (kind, name) not in self._world.objects.stored:
+            known = [its_name for its_kind, its_name in self._world.objects.stored if its_kind == kind]
             raise NotFoundError(f"there is no {kind} {name!r}{suggestion(name, known)}")
         if is_settings(kind):
             raise RefusedError(f"{kind} {name} holds the settings of this mesh; change it with `muster apply` instead")
@@ -85,18 +87,18 @@ class Objects:
     async def _check_possible(self, wanted: Iterable[Loaded]) -> None:
         for document in wanted:
             if isinstance(document.manifest, Mesh):
-                before = self._world.fleet.get(document.kind, document.name)
+                before = self._world.objects.get(document.kind, document.name)
                 await check_possible(self._client, before, document.manifest)
 
     def _completed(self, document: Loaded) -> Loaded:
         """Fills in what a manifest of settings leaves out from what holds now."""
-        before = self._world.fleet.stored.get((document.kind, document.name))
+        before = self._world.objects.stored.get((document.kind, document.name))
         if before is None or not is_settings(document.kind):
             return document
         return completed(document, before.manifest)
 
     def _compare(self, document: Loaded) -> ObjectChange:
-        before = self._world.fleet.stored.get((document.kind, document.name))
+        before = self._world.objects.stored.get((document.kind, document.name))
         action: Literal["created", "changed", "unchanged"] = "created"
         if before is not None:
             action = "unchanged" if before.says(document.raw) else "changed"
@@ -110,7 +112,7 @@ class Objects:
         )
 
     def _next_version(self, document: Loaded) -> int:
-        return self._world.fleet.next_version(document.kind, document.name)
+        return self._world.objects.next_version(document.kind, document.name)
 
 
 def is_settings(kind: str) -> bool:

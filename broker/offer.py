@@ -18,14 +18,14 @@ from nats.aio.client import Client
 
 from muster.broker.log import HEADERS, Log
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
 from muster.broker.state.order import is_held
+from muster.broker.state.world import World
 from muster.broker.storage import note
 from muster.mesh import names, records
 from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
-from muster.mesh.model import FINAL_STATES, Control, Order, OrderState, Packet
+from muster.mesh.model import FINAL_STATES, Control, Offered, Order, OrderState, Packet
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
@@ -44,26 +44,25 @@ def packet(order: Order) -> Packet:
     return Packet(
         order=order.id,
         attempt=order.attempt + 1,
-        rev=order.rev,
+        start=Offered(rev=order.rev),
         blueprint=order.blueprint,
         digest=order.digest,
         inputs=order.inputs,
         sources=order.sources,
-        element=order.element,
+        element=order.runner,
         pool=order.pool,
         jobs=order.jobs,
         children=order.children,
         labels=order.labels,
         depth=order.depth,
-        cancelled=bool(order.cancelled),
-        failing=order.failing,
+        ending=order.clean_up,
     )
 
 
 class Offers(Service):
     """Puts released orders into the work stream, and cares for those that are held."""
 
-    def __init__(self, client: Client, publisher: Publisher, state: State, appender: Log) -> None:
+    def __init__(self, client: Client, publisher: Publisher, state: World, appender: Log) -> None:
         super().__init__()
         self._client = client
         self._publisher = publisher
@@ -88,7 +87,7 @@ class Offers(Service):
             if changes.revoked or changes.unclaimed:
                 self._revoke(changes)
             for name in changes.ids("element"):
-                self._held.update(dict.fromkeys(self._state.shelves.held(name)))
+                self._held.update(dict.fromkeys(self._state.held.by(name)))
         if released:
             self._publish(released)
         if self._held or self._owed:
@@ -209,8 +208,8 @@ class Offers(Service):
                 await self._append(
                     records.CancelRequested(order=child, by=Caller(kind=CallerKind.ORDER, name=order.id))
                 )
-        if is_held(order) and order.element is not None:
-            self._tell_to_stop(order.id, order.element)
+        if is_held(order) and order.runner is not None:
+            self._tell_to_stop(order.id, order.runner)
 
     def _tell_to_stop(self, order: str, element: str) -> None:
         with suppress(UnavailableError):  # told again while it is held, or when its message comes again
@@ -226,7 +225,7 @@ class Offers(Service):
 
 def addressed(order: Order, content: Packet) -> tuple[str, bytes]:
     """Where an order's message goes, and its bytes."""
-    subject = names.work_pool(order.pool or "") if order.element is None else names.work_element(order.element)
+    subject = names.work_pool(order.pool or "") if order.runner is None else names.work_element(order.runner)
     return subject, _encode(content)
 
 

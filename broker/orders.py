@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -16,8 +16,9 @@ from muster.broker.planning.blueprints import Blueprints
 from muster.broker.planning.first import Begun
 from muster.broker.planning.orders import plan_orders
 from muster.broker.state.changes import Changes
-from muster.broker.state.order import as_child, is_held, was_begun
-from muster.broker.state.table import TABLE, WAITING
+from muster.broker.state.order import as_child, is_held, runs_directly
+from muster.broker.state.table import TABLE
+from muster.broker.state.waiting import REASONS, words_of
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import ForbiddenError, MusterError, NotFoundError, RefusedError, UnavailableError
@@ -26,8 +27,6 @@ from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeR
 
 IdOf = Callable[[int], str]
 """Gives the id of the nth order of a request."""
-
-_WAITS: Final = frozenset({OrderState.QUEUED, OrderState.OFFERED, OrderState.SUSPENDED})
 
 
 class Orders:
@@ -190,10 +189,10 @@ class Orders:
         """
         order = self._world.orders.get(request.order)
         if order is not None and is_held(order) and order.element is not None and order.attempt == request.attempt:
-            holder = self._world.fleet.elements.get(order.element)
+            holder = self._world.elements.get(order.element)
             is_own = order.element == request.element
-            is_peer = is_own or request.element in self._world.fleet.members.get(order.pool or "", ())
-            is_gone = is_peer and (holder is None or holder.agent != order.agent) and not was_begun(order)
+            is_peer = is_own or request.element in self._world.pools.members.get(order.pool or "", ())
+            is_gone = is_peer and (holder is None or holder.agent != order.agent) and not runs_directly(order)
             if (is_own and order.agent == request.agent) or is_gone:
                 gone = order.agent != request.agent
                 reason = f"the agent on {order.element} {'is gone' if gone else 'gave it up'}"
@@ -209,7 +208,8 @@ class Orders:
         return {
             "order": found,
             "meaning": TABLE[found.state].meaning,
-            "waits": WAITING.get(found.reason, found.reason) if found.state in _WAITS else "",
+            "waits": words_of(found.waiting) if found.waiting is not None else "",
+            "ends": REASONS[type(found.waiting)].ends if found.waiting is not None else "",
             "inputs": [
                 {"name": name, "value": value, "source": found.sources.get(name, "order")}
                 for name, value in found.inputs.items()

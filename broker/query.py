@@ -21,8 +21,9 @@ from muster.broker.log import Log
 from muster.broker.planning.targets import suggestion
 from muster.broker.projection.readers import Readers
 from muster.broker.projection.recorder import Recorder
-from muster.broker.state.machine import State
-from muster.broker.state.waiting import reason_of
+from muster.broker.state.aggregate import aggregates
+from muster.broker.state.waiting import waiting_of, words_of
+from muster.broker.state.world import World
 from muster.broker.troubles import Reported
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
 from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
@@ -73,7 +74,7 @@ class Page(Wire):
 class Query:
     """Reads the tables, and the live state where that is fresher."""
 
-    def __init__(self, readers: Readers, state: State, recorder: Recorder, log: Log) -> None:
+    def __init__(self, readers: Readers, state: World, recorder: Recorder, log: Log) -> None:
         self._readers = readers
         self._state = state
         self._recorder = recorder
@@ -120,8 +121,11 @@ class Query:
         """The order, with why nobody has started it if it is offered."""
         if order.state is not OrderState.OFFERED or order.id not in self._state.orders:
             return order
-        reason = reason_of(order, self._state)
-        return order if reason == order.reason else msgspec.structs.replace(order, reason=reason)
+        waiting = waiting_of(order, self._state)
+        if waiting is None:
+            return order
+        reason = f"{order.reason}; its clean-up waits: {words_of(waiting)}" if order.reason else words_of(waiting)
+        return msgspec.structs.replace(order, waiting=waiting, reason=reason)
 
     async def _only(self, table: str, noun: str, prefix: str) -> bytes:
         if not (prefix.isascii() and prefix.isalnum()):
@@ -226,57 +230,34 @@ class Query:
             NotFoundError: there is no such kind.
         """
         if kind == ELEMENT:
-            return {name: element.kind for name, element in self._state.fleet.elements.items()}
+            return {name: element.kind for name, element in self._state.elements.items()}
         if kind == KIND:
             return dict.fromkeys(object_kinds(), KIND)
         if kind not in object_kinds():
             raise NotFoundError(f"there is no kind {kind!r}{suggestion(kind, object_kinds())}")
-        return {name: kind for its_kind, name in self._state.fleet.stored if its_kind == kind}
+        return {name: kind for its_kind, name in self._state.objects.stored if its_kind == kind}
 
     def _told(self, kind: str, name: str) -> dict[str, Any]:
         if kind == KIND:
             found = object_kinds()[name]
             about = {"summary": found.summary, "plural": found.plural, "is_element": found.is_element}
             return {"kind": KIND, "name": name, **about}
-        fleet = self._state.fleet
-        stored = fleet.stored[kind, name]
+        stored = self._state.objects.stored[kind, name]
         told = {
             **stored.manifest,
             "version": stored.version,
             "created_at": stored.created_at,
             "changed_at": stored.changed_at,
         }
-        if kind == "pool":
-            told["members"] = sorted(fleet.members.get(name, ()))
+        for aggregate in aggregates():
+            told |= aggregate.shown(self._state, kind, name)
+        if (why := self._state.objects.unreadable.get((kind, name))) is not None:
+            told["unreadable"] = why
         if kind == "trigger":
-            standing = self._state.triggers.standings.get(name)
-            told["last_due"] = standing.last_due if standing is not None else None
-            told["last_fired"] = standing.last_fired if standing is not None else None
-            told["open"] = self._state.triggers.count(name)
-            told["pending"] = [
-                {"firing": pending.id, "group": pending.group, "until": pending.until}
-                for lane in self._state.triggers.standings.lanes(name)
-                for pending in self._state.triggers.standings.of(lane).pending
-            ]
             told["trouble"] = self.reported.of(name)
-        element = fleet.elements.get(name)
-        if element is None or element.kind != kind:
-            return told
-        manifest = fleet.manifest_of(name)
-        return {
-            **told,
-            "labels": manifest.labels if manifest else {},
-            "params": fleet.params(name)[0],
-            "slots": manifest.slots if manifest else 1,
-            "mode": element.mode,
-            "drained": element.drained,
-            "online": element.agent is not None,
-            "agent": element.agent,
-            "since": element.since,
-            "trouble": self.trouble_of(name),
-            "pools": list(fleet.pools_of(name)),
-            "running": self._state.shelves.held(name),
-        }
+        elif stored.is_element:
+            told["trouble"] = self.trouble_of(name)
+        return told
 
     # -- events ---------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from muster.broker.leader import Leader
 from muster.broker.lease import Lease
 from muster.broker.log import Log
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.errors import MusterError
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.model import ASSIGNMENT_POLL
@@ -69,7 +69,7 @@ class MeshSettings(Service):
     """Follows the settings on the log, and as the leader makes them true on the server."""
 
     def __init__(
-        self, client: Client, state: State, leader: Leader, assignments: Assignments, lease: Lease, flags: Flags
+        self, client: Client, state: World, leader: Leader, assignments: Assignments, lease: Lease, flags: Flags
     ) -> None:
         super().__init__()
         self._client = client
@@ -91,7 +91,7 @@ class MeshSettings(Service):
     @property
     def current(self) -> Mesh | None:
         """The settings on the log; None until they are seeded."""
-        found = self._state.fleet.get(MESH.kind, NAME)
+        found = self._state.objects.get(MESH.kind, NAME)
         return found if isinstance(found, Mesh) else None
 
     async def seed(self, appender: Log, found: streams.StreamSettings) -> None:

@@ -50,6 +50,7 @@ def _explain(found: dict[str, Any], below: list[dict[str, Any]]) -> None:
         say(("  made by: ", "bold"), f"trigger {order['trigger']}, firing {order.get('firing')}")
     if found.get("waits"):
         say(("  waits: ", "bold"), str(found["waits"]))
+        say(("  until: ", "bold"), str(found.get("ends") or ""))
     listed(
         "Inputs",
         found.get("inputs") or [],
@@ -150,7 +151,7 @@ def facts(order: dict[str, Any]) -> None:
             ("Started", order.get("started_at") and clock(order["started_at"])),
             ("Ended", order.get("finished_at") and clock(order["finished_at"])),
             ("Not before", order.get("not_before") and clock(order["not_before"])),
-            ("Continues at", order.get("wake_at") and clock(order["wake_at"])),
+            ("Continues at", (order.get("waiting") or {}).get("at") and clock(order["waiting"]["at"])),
             ("Pool", order.get("pool")),
             ("Attempt", order.get("attempt")),
             ("Trigger", order.get("trigger")),

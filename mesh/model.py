@@ -121,6 +121,123 @@ class Runner(Wire):
     element: Name
 
 
+class Schedule(Wire, tag_field="for", tag="schedule"):
+    """The order must not start before a time."""
+
+    at: datetime
+
+
+class Until(Wire, tag_field="for", tag="until", omit_defaults=True):
+    """A suspended task continues at a time."""
+
+    at: datetime
+    why: str = ""
+    """What it waits for, in words that follow the time."""
+
+
+class Children(Wire, tag_field="for", tag="children", omit_defaults=True):
+    """The order continues when its child orders have ended."""
+
+    ids: tuple[Name, ...] = ()
+    """Those; empty: all that it has."""
+    at: datetime | None = None
+    """When it continues at the latest: `ids` that are still open are cancelled then."""
+    why: str = ""
+
+
+class Lane(Wire, tag_field="for", tag="lane"):
+    """As many orders of a lane are under way as may be."""
+
+    name: str
+    limit: int
+
+
+class WorkflowMode(Wire, tag_field="for", tag="mode"):
+    """Every element that could run the order is in workflow mode."""
+
+
+class Drained(Wire, tag_field="for", tag="drained"):
+    """Every element that could run the order takes nothing new."""
+
+
+class NoElement(Wire, tag_field="for", tag="no_element"):
+    """No element is there that could run the order."""
+
+
+class NoAgent(Wire, tag_field="for", tag="no_agent", omit_defaults=True):
+    """The order is offered, and every agent that could claim it is offline."""
+
+    target: str
+    elements: int = 1
+    """How many elements that are."""
+    last: str = ""
+    """The one that was online last; empty: none ever was."""
+    since: datetime | None = None
+    """When that one went offline."""
+
+
+class NoSlot(Wire, tag_field="for", tag="no_slot"):
+    """The order is offered, and every slot of those that could claim it is taken."""
+
+    target: str
+    slots: int
+    orders: tuple[Name, ...]
+    """The orders that hold the slots."""
+    place: int
+    """Its place in the line, from 1."""
+
+
+Waiting = Schedule | Until | Children | Lane | WorkflowMode | Drained | NoElement | NoAgent | NoSlot
+"""Why nothing happens to an order for now; `broker/state/waiting.py` says of each its words and what ends it."""
+
+
+class CancelHow(StrEnum):
+    """How an order is to be stopped."""
+
+    GENTLE = "gentle"
+    FORCE = "force"
+    KILL = "kill"
+
+
+class Cancel(Wire, tag_field="by_way_of", tag="cancel", omit_defaults=True):
+    """Somebody wants the order stopped."""
+
+    by: str
+    how: CancelHow = CancelHow.GENTLE
+
+
+class CleanUp(Wire, tag_field="by_way_of", tag="clean_up"):
+    """The order has come to its end, but for its clean-up."""
+
+    state: OrderState
+    """`failed`: `on_failure` and `always` are still to be run; `cancelled`: only `always`."""
+    reason: str
+    since: datetime
+
+
+Ending = Cancel | CleanUp
+"""How an order is about to end."""
+
+
+class Offered(Wire, tag_field="by", tag="offer"):
+    """The order goes to its runner by a message on the work stream, and is claimed by compare-and-set."""
+
+    rev: int
+    """The last log sequence on the order's subjects; a claim that finds another one has lost the race."""
+
+
+class Direct(Wire, tag_field="by", tag="record", omit_defaults=True):
+    """The order starts with its first record, which names the agent that runs it."""
+
+    agent: Name
+    beat: float = 0.0
+    """When that agent was last heard of, by its own clock."""
+
+
+Start = Offered | Direct
+"""How an order gets to the agent that runs it."""
+
+
 class Order(Wire):
     """One run of a blueprint, for one element or for a pool."""
 
@@ -133,11 +250,21 @@ class Order(Wire):
     state: OrderState
     created_by: str
     created_at: datetime
+    subject: Name | None = None
+    """The element that it is about; None: whichever member of the pool claims it."""
+    runner: Name | None = None
+    """The element whose agent runs it, or is to run it; None while nobody of the pool has claimed it."""
     element: Name | None = None
-    """Whom it is for; for a pool's order, who claimed it."""
+    """What lists show: the subject, else the runner."""
     pool: PoolName | None = None
     reason: str = ""
-    """Why it waits, or why it failed."""
+    """Why it waits, in a word, or why it ended as it did."""
+    waiting: Waiting | None = None
+    """Why nothing happens to it for now."""
+    ending: Ending | None = None
+    """How it is about to end."""
+    start: Direct | None = None
+    """The direct start that it runs by; None: it was offered, or will be."""
     inputs: dict[str, Any] = {}
     sources: dict[str, str] = {}
     """Where each input's value came from: `order`, `element`, `profile:NAME`, `blueprint` …"""
@@ -151,23 +278,12 @@ class Order(Wire):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None
-    wake_at: datetime | None = None
-    """When a suspended order goes on by itself."""
-    waits_for_children: bool = False
-    """A suspended order that goes on when its children are through: those of `awaited`, or all."""
-    awaited: tuple[Name, ...] = ()
-    """Children that its suspended task waits for: cancelled if its time comes before their end."""
+    """When it was asked to start at the earliest."""
     has_on_failure: bool = False
     has_always: bool = False
     """What its blueprint cleans up with."""
     cleans_up: bool = False
     """Some of its tasks may have run and its clean-up has not: its end has to let that run."""
-    cancelled: str = ""
-    """By whom it was cancelled while nobody ran it: only `always` is still to be run."""
-    failing: str = ""
-    """Why it fails, once its clean-up has run: only `on_failure` and `always` are still to be run."""
-    ending_since: datetime | None = None
-    """Since when only its clean-up is still to be run."""
     lost_in_row: int = 0
     """Attempts that were lost, one after another, since a job ended last; too many end the order."""
     losses: tuple[Loss, ...] = ()
@@ -195,6 +311,11 @@ class Order(Wire):
     def is_final(self) -> bool:
         """Whether nothing more will happen to it, unless somebody retries it."""
         return self.state in FINAL_STATES
+
+    @property
+    def clean_up(self) -> CleanUp | None:
+        """The clean-up that is all of it that is still to be run."""
+        return self.ending if isinstance(self.ending, CleanUp) else None
 
     def runner_of(self, attempt: int) -> str | None:
         """The element that an attempt ran on; None if there was no such attempt."""
@@ -234,11 +355,8 @@ class Packet(Wire, omit_defaults=True):
     order: Name
     attempt: int
     """Which attempt the claim starts."""
-    rev: int
-    """The order's last log sequence; a claim that finds another one has lost the race.
-
-    0, which no claim finds: the order began without a message, and this is the one whose lease its agent renews.
-    """
+    start: Start
+    """How the order gets to its agent; direct: this message only carries the lease that the agent renews."""
     blueprint: Name
     digest: Digest
     inputs: dict[str, Any] = {}
@@ -250,10 +368,23 @@ class Packet(Wire, omit_defaults=True):
     children: dict[Name, Child] = {}
     labels: dict[str, str] = {}
     depth: int = 0
-    cancelled: bool = False
-    """Run only `always`."""
-    failing: str = ""
-    """Run only `on_failure` and `always`; the order fails for this reason."""
+    ending: CleanUp | None = None
+    """Run only this clean-up; then the order ends as it says."""
+
+    @property
+    def rev(self) -> int:
+        """What a claim is compared with; 0, older than any offer, for a direct start."""
+        return self.start.rev if isinstance(self.start, Offered) else 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether only `always` is to be run."""
+        return self.ending is not None and self.ending.state is OrderState.CANCELLED
+
+    @property
+    def failing(self) -> str:
+        """Why the order fails of which only `on_failure` and `always` are to be run; empty otherwise."""
+        return self.ending.reason if self.ending is not None and self.ending.state is OrderState.FAILED else ""
 
 
 ASSIGNMENT_POLL: Final = 30.0

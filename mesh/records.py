@@ -14,7 +14,7 @@ import msgspec
 from muster.mesh import names
 from muster.mesh.caller import BROKER, Caller, CallerKind
 from muster.mesh.errors import MALFORMED
-from muster.mesh.model import Digest, Job, Moment, Name, Order, OrderState, PoolName, Wire
+from muster.mesh.model import Digest, Direct, Job, Moment, Name, Order, OrderState, PoolName, Wire
 from muster.mesh.nesting import WRAPPED, check_levels
 
 NOTHING: Final = msgspec.Raw(b"{}")
@@ -77,15 +77,13 @@ class Created(OrderRecord, tag="created", kw_only=True):
     has_on_failure: bool = False
     has_always: bool = False
     """Whether its blueprint has `on_failure` and `always`."""
-    agent: Name | None = None
-    """The agent of `element` that runs it from now on: the record is its claim too."""
-    beat: float = 0.0
-    """The time of that agent's latest heartbeat, by its own clock."""
+    start: Direct | None = None
+    """The agent of `element` that runs it from now on: the record is its claim as well."""
 
     @property
     def begins_on(self) -> str:
         """The element, if the record names its agent."""
-        return self.element or "" if self.agent else ""
+        return self.element or "" if self.start else ""
 
 
 class Due(OrderRecord, tag="due", kw_only=True):
@@ -222,12 +220,25 @@ class OtherRecord(Record, kw_only=True):
         return self.id
 
 
+class Facts(Wire, omit_defaults=True):
+    """What its kind says of a manifest.
+
+    It is written down with the manifest, because what happens to be installed on a broker must not decide anything.
+    """
+
+    is_element: bool = False
+    uses: tuple[str, ...] = ()
+    """What must not be deleted while it is there: `KIND/NAME`, or `element/NAME` for an element of any kind."""
+
+
 class Applied(OtherRecord, tag="applied", kw_only=True):
     """Manifests were applied, all in one record."""
 
     kind = "objects"
     manifests: tuple[dict[str, Any], ...]
     """Each has `kind` and `name`, and was validated before the record was written."""
+    facts: dict[str, Facts] = {}
+    """By `KIND/NAME`, what their kinds say of them."""
 
 
 class Deleted(OtherRecord, tag="deleted", kw_only=True):
@@ -306,9 +317,8 @@ class Fired(OtherRecord, tag="fired", kw_only=True):
     has_on_failure: bool = False
     has_always: bool = False
     """Whether their blueprint has `on_failure` and `always`."""
-    agent: Name | None = None
+    start: Direct | None = None
     """The agent that runs its only order from now on, as in `Created`."""
-    beat: float = 0.0
 
     @property
     def about(self) -> str:
@@ -318,7 +328,7 @@ class Fired(OtherRecord, tag="fired", kw_only=True):
     @property
     def begins_on(self) -> str:
         """The element of its only order, if the record names its agent."""
-        return self.orders[0].element or "" if self.agent and len(self.orders) == 1 else ""
+        return self.orders[0].element or "" if self.start and len(self.orders) == 1 else ""
 
 
 AnyRecord = (

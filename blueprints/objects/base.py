@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -50,6 +50,12 @@ class Catalog(Protocol):
 Check = Callable[[Any, Catalog], Iterable[Problem]]
 
 
+def profiles_used(manifest: Any) -> Iterator[str]:
+    """Yields the profiles of an element; what other manifests use, their kinds say."""
+    if isinstance(manifest, ElementManifest):
+        yield from (f"profile/{name}" for name in manifest.profiles)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectKind:
     """A kind of manifest: what an entry point of `muster.objects` names."""
@@ -60,6 +66,8 @@ class ObjectKind:
     check: Check
     """What is wrong with a manifest beyond its types; the catalog holds what is applied with it too."""
     is_element: bool = False
+    uses: Callable[[Any], Iterable[str]] = profiles_used
+    """What must not be deleted while a manifest is there: `KIND/NAME`, or `element/NAME` for an element of any kind."""
     is_settings: bool = False
     """The mesh's own settings: nobody deletes them, and a field that a manifest leaves out keeps its value."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from muster.blueprints.objects.base import Catalog, ElementManifest, ObjectKind
+from muster.blueprints.objects.base import Catalog, ElementManifest, ObjectKind, profiles_used
 from muster.blueprints.objects.element_checks import check_element, check_reference
 from muster.mesh.errors import Problem
 
@@ -31,4 +31,10 @@ def check(manifest: Cluster, catalog: Catalog) -> Iterator[Problem]:
             yield from check_reference(member, path, catalog)
 
 
-CLUSTER = ObjectKind(kind="cluster", manifest=Cluster, check=check, is_element=True)
+def uses(manifest: Cluster) -> Iterator[str]:
+    """Yields its profiles and its members."""
+    yield from profiles_used(manifest)
+    yield from (f"element/{member}" for member in manifest.members)
+
+
+CLUSTER = ObjectKind(kind="cluster", manifest=Cluster, check=check, is_element=True, uses=uses)

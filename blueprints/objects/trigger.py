@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -106,4 +107,9 @@ class Trigger(Manifest, kw_only=True, rename={"with_": "with"}):
         )
 
 
-TRIGGER = ObjectKind(kind="trigger", manifest=Trigger, check=check_trigger)
+def uses(manifest: Trigger) -> Iterator[str]:
+    """Yields the blueprint of its orders."""
+    yield f"blueprint/{manifest.blueprint}"
+
+
+TRIGGER = ObjectKind(kind="trigger", manifest=Trigger, check=check_trigger, uses=uses)

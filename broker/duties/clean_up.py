@@ -8,7 +8,7 @@ from typing import Final
 
 from muster.broker.duties.duty import Duty
 from muster.broker.lease import Lease
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.records import GivenUp
 
 LEASES: Final = 20
@@ -27,10 +27,10 @@ class EndCleanUps(Duty):
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
 
-    def run_once(self, state: State, now: datetime) -> Iterator[GivenUp]:
+    def run_once(self, state: World, now: datetime) -> Iterator[GivenUp]:
         """A GivenUp for each order that has waited for too long."""
         within = self._lease.longer * LEASES
-        for ident, since in state.endings.items():
+        for ident, since in state.clean_ups.items():
             if now - since >= within:
                 where = state.orders[ident].element
                 seconds = within.total_seconds()

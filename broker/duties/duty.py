@@ -13,7 +13,7 @@ import structlog
 
 from muster.broker.leader import Leader
 from muster.broker.log import Log
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import LostRaceError
 from muster.mesh.records import Record
@@ -33,14 +33,14 @@ class Duty(ABC):
     """Seconds between two runs."""
 
     @abstractmethod
-    def run_once(self, state: State, now: datetime) -> Iterable[Record]:
+    def run_once(self, state: World, now: datetime) -> Iterable[Record]:
         """Returns the records that are due now."""
 
 
 class Duties(Service):
     """Runs duties while this broker leads."""
 
-    def __init__(self, state: State, appender: Log, leader: Leader, duties: Sequence[Duty]) -> None:
+    def __init__(self, state: World, appender: Log, leader: Leader, duties: Sequence[Duty]) -> None:
         super().__init__()
         self._state = state
         self._log = appender

@@ -9,7 +9,7 @@ from muster.broker.duties.duty import Duty
 from muster.broker.lease import Lease
 from muster.broker.presence import Presences
 from muster.broker.state.element import Element
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.records import Joined, Left, Lost, Record
 
 
@@ -31,19 +31,19 @@ class Expire(Duty):
     def _lost_after(self) -> timedelta:
         return self._lease.longer * 1.5
 
-    def run_once(self, state: State, now: datetime) -> Iterator[Record]:
+    def run_once(self, state: World, now: datetime) -> Iterator[Record]:
         """Left for silent agents, Lost for what they held, Joined for those that speak again."""
         del now  # silence is measured by a clock that nobody sets
-        for element in list(state.fleet.elements.values()):
+        for element in list(state.elements.values()):
             yield from self._look_at(element, state)
-        for name in list(state.shelves.holders()):
-            for ident in state.shelves.held(name):
+        for name in list(state.held.holders()):
+            for ident in state.held.by(name):
                 order = state.orders[ident]
                 if order.agent is not None and self._presences.silent_for(order.agent) > self._lost_after:
                     reason = f"nothing was heard of the agent on {name} for {self._lost_after.total_seconds():g} s"
                     yield Lost(order=ident, attempt=order.attempt, reason=reason)
 
-    def _look_at(self, element: Element, state: State) -> Iterator[Record]:
+    def _look_at(self, element: Element, state: World) -> Iterator[Record]:
         name, agent = element.name, element.agent
         if agent is None:
             if (speaking := self._presences.serves(name)) is not None:
@@ -57,9 +57,9 @@ class Expire(Duty):
             yield Left(element=name, agent=agent, reason="its agent was not heard of for too long")
 
 
-def _given_up(state: State, element: str, agent: str) -> Iterator[Lost]:
+def _given_up(state: World, element: str, agent: str) -> Iterator[Lost]:
     """What an agent held that said good-bye: it has stopped its tasks before."""
-    for ident in state.shelves.held(element):
+    for ident in state.held.by(element):
         order = state.orders[ident]
         if order.agent == agent:
             yield Lost(order=ident, attempt=order.attempt, reason=f"the agent on {element} was stopped")

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Final
 
 from muster.broker.duties.duty import Duty
-from muster.broker.state.machine import State
 from muster.broker.state.standing import Pending, trigger_of
+from muster.broker.state.world import World
 from muster.mesh.records import Fired
 
 AT_ONCE: Final = 100
@@ -28,9 +28,9 @@ class Settle(Duty):
     def __init__(self, settled: Callable[[str, Pending], Fired]) -> None:
         self._settled = settled
 
-    def run_once(self, state: State, now: datetime) -> Iterator[Fired]:
+    def run_once(self, state: World, now: datetime) -> Iterator[Fired]:
         """The second record of each firing whose time has come."""
-        standings = state.triggers.standings
+        standings = state.standings
         over = (lane for lane, until in standings.pending.items() if until <= now)
         for lane in list(islice(over, AT_ONCE)):
             yield self._settled(trigger_of(lane), standings.of(lane).pending[0])

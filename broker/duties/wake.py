@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from muster.broker.duties.duty import Duty
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.records import Due
 
 
@@ -15,7 +15,7 @@ class Wake(Duty):
 
     every = 0.25
 
-    def run_once(self, state: State, now: datetime) -> Iterator[Due]:
+    def run_once(self, state: World, now: datetime) -> Iterator[Due]:
         """A Due for each order whose time has passed."""
         for order, time in state.timers.items():
             if time <= now:

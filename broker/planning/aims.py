@@ -17,7 +17,7 @@ from muster.blueprints.objects.trigger import Trigger
 from muster.blueprints.references import mentions
 from muster.blueprints.templates import has_template, is_template
 from muster.broker.planning.targets import Target, chosen
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh import names
 from muster.mesh.errors import InvalidError, Problem
 from muster.mesh.model import OrderRequest
@@ -65,7 +65,7 @@ class Aim(msgspec.Struct, frozen=True):
         """
         return None if self.key is None else self.key.text_of(values)
 
-    def targets(self, values: Mapping[str, Any], world: State, planned: Counter[str]) -> Sequence[Target]:
+    def targets(self, values: Mapping[str, Any], world: World, planned: Counter[str]) -> Sequence[Target]:
         """For whom the orders of one item are; `planned` counts those that elements get by this very firing.
 
         Raises:

@@ -10,7 +10,7 @@ import msgspec
 from muster.blueprints.definition import Blueprint
 from muster.blueprints.resolve import Resolved, resolve, validate
 from muster.broker.planning.targets import Target, suggestion
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.errors import InvalidError, NotFoundError
 
 _NO_INPUTS: Final = Resolved(inputs={}, sources={})
@@ -27,7 +27,7 @@ class Pinned(msgspec.Struct, frozen=True):
 class Blueprints:
     """Pins blueprints; it remembers the digest of each current version."""
 
-    def __init__(self, world: State) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self._pinned: dict[str, Pinned] = {}
 
@@ -37,11 +37,11 @@ class Blueprints:
         Raises:
             NotFoundError: no such blueprint.
         """
-        fleet = self._world.fleet
-        stored, blueprint = fleet.stored.get(("blueprint", name)), fleet.get("blueprint", name)
+        objects = self._world.objects
+        stored, blueprint = objects.stored.get(("blueprint", name)), objects.get("blueprint", name)
         if stored is None or not isinstance(blueprint, Blueprint):
             self._pinned.pop(name, None)
-            known = [its_name for kind, its_name in fleet.stored if kind == "blueprint"]
+            known = [its_name for kind, its_name in objects.stored if kind == "blueprint"]
             raise NotFoundError(f"there is no blueprint {name!r}{suggestion(name, known)}")
         pinned = self._pinned.get(name)
         if pinned is None or pinned.blueprint is not blueprint:
@@ -50,7 +50,7 @@ class Blueprints:
 
 
 def resolve_inputs(
-    world: State, pinned: Pinned, wanted: Mapping[str, Any], target: Target, source: str = "order"
+    world: World, pinned: Pinned, wanted: Mapping[str, Any], target: Target, source: str = "order"
 ) -> Resolved:
     """Returns the inputs of one order, each with its source.
 

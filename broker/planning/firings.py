@@ -25,8 +25,8 @@ from muster.broker.planning.firing_records import (
 from muster.broker.planning.targets import suggestion
 from muster.broker.state.element import StoredObject
 from muster.broker.state.firing import MAX_CHAIN
-from muster.broker.state.machine import State
 from muster.broker.state.standing import Pending
+from muster.broker.state.world import World
 from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, Problem, RefusedError
@@ -45,7 +45,7 @@ MAX_REASONS: Final = 10
 class FiringPlans:
     """Plans firings.  It remembers what it made of each trigger until that, an object or an element changes."""
 
-    def __init__(self, world: State, blueprints: Blueprints) -> None:
+    def __init__(self, world: World, blueprints: Blueprints) -> None:
         self._world = world
         self._blueprints = blueprints
         self._aims: dict[str, Aim] = {}
@@ -58,10 +58,10 @@ class FiringPlans:
         Raises:
             NotFoundError: no such trigger.
         """
-        fleet = self._world.fleet
-        stored, manifest = fleet.stored.get(("trigger", name)), fleet.get("trigger", name)
+        objects = self._world.objects
+        stored, manifest = objects.stored.get(("trigger", name)), objects.get("trigger", name)
         if stored is None or not isinstance(manifest, Trigger):
-            known = (its_name for kind, its_name in fleet.stored if kind == "trigger")
+            known = (its_name for kind, its_name in objects.stored if kind == "trigger")
             raise NotFoundError(f"there is no trigger {name!r}{suggestion(name, known)}")
         return stored, manifest
 
@@ -72,7 +72,7 @@ class FiringPlans:
             NotFoundError: no such trigger, or it is disabled.
         """
         aim = self._aims.get(name)
-        if aim is None or aim.trigger is not self._world.fleet.get("trigger", name):
+        if aim is None or aim.trigger is not self._world.objects.get("trigger", name):
             stored, trigger = self.trigger(name)
             if len(self._aims) >= MAX_AIMS:
                 self._aims.clear()

@@ -9,7 +9,7 @@ from typing import Final
 from muster.blueprints.resolve import given
 from muster.broker.planning.blueprints import Blueprints, resolve_inputs
 from muster.broker.planning.targets import chosen
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, Problem, RefusedError
@@ -24,7 +24,7 @@ MAX_DEPTH: Final = 16
 
 
 def plan_orders(
-    world: State, blueprints: Blueprints, request: OrderRequest, *, by: Caller, id_of: Callable[[int], str]
+    world: World, blueprints: Blueprints, request: OrderRequest, *, by: Caller, id_of: Callable[[int], str]
 ) -> list[records.Created]:
     """Returns a record for each order that a request asks for.
 
@@ -77,7 +77,7 @@ def plan_orders(
     return planned
 
 
-def _depth(world: State, request: OrderRequest) -> tuple[int, int]:
+def _depth(world: World, request: OrderRequest) -> tuple[int, int]:
     """How many orders stand above it, and how many firings."""
     if request.parent is None:
         return 0, 0

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from muster.blueprints.expressions import Filter
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh import names
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, UsageError
 from muster.mesh.model import OrderRequest, Wire
@@ -27,7 +27,7 @@ class Target(Wire):
 
 def chosen(
     request: OrderRequest,
-    world: State,
+    world: World,
     matching: Sequence[str] | None = None,
     planned: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Target]:
@@ -47,18 +47,18 @@ def chosen(
     """
     _check_form(request)
     if request.on is not None:
-        if request.on not in world.fleet.elements:
-            raise NotFoundError(f"there is no element {request.on!r}{suggestion(request.on, world.fleet.elements)}")
+        if request.on not in world.elements:
+            raise NotFoundError(f"there is no element {request.on!r}{suggestion(request.on, world.elements)}")
         return [Target(element=request.on)]
     if request.pool is not None:
-        if ("pool", request.pool) not in world.fleet.stored:
-            known = [name for kind, name in world.fleet.stored if kind == "pool"]
+        if ("pool", request.pool) not in world.objects.stored:
+            known = [name for kind, name in world.objects.stored if kind == "pool"]
             raise NotFoundError(f"there is no pool {request.pool!r}{suggestion(request.pool, known)}")
         return [Target(pool=request.pool)]
     if request.queue:
         where = request.where or ""
         pool = names.queue_pool(where)
-        if not world.fleet.is_queue(pool):
+        if not world.pools.is_queue(pool):
             Filter(where)
         return [Target(pool=pool, where=where)]
     found = world.fleet.matching(request.where or "") if matching is None else matching
@@ -82,7 +82,7 @@ def _check_form(request: OrderRequest) -> None:
         raise InvalidError("the request is not valid", problem)
 
 
-def _picked(request: OrderRequest, found: Sequence[str], world: State, planned: Mapping[str, int]) -> Sequence[str]:
+def _picked(request: OrderRequest, found: Sequence[str], world: World, planned: Mapping[str, int]) -> Sequence[str]:
     """Matches by name; for a part of them, those that can start soonest come first."""
     wanted = len(found) if request.all else request.count or 1
     if not found or len(found) < wanted:
@@ -92,8 +92,8 @@ def _picked(request: OrderRequest, found: Sequence[str], world: State, planned: 
         return found
 
     def readiness(name: str) -> tuple[bool, bool, int]:
-        element = world.fleet.elements[name]
-        return not element.takes_work, element.agent is None, len(world.shelves.held(name)) + planned.get(name, 0)
+        element = world.elements[name]
+        return not element.takes_work, element.agent is None, len(world.held.by(name)) + planned.get(name, 0)
 
     if wanted == 1 and (idle := next((name for name in found if readiness(name) == _IDLE), None)) is not None:
         return (idle,)

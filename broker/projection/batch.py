@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from muster.broker.state.changes import Changes
-from muster.broker.state.order import Stamp
+from muster.broker.state.step import Stamp
 from muster.mesh.events import Event, cloud_event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Order

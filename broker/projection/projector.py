@@ -18,8 +18,9 @@ from muster.broker.log_check import check_log
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.recorder import SLICE, Recorder
 from muster.broker.projection.tables import EVENTS_KEPT
+from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.jetstream import moment, stamp
 from muster.mesh.service import Service
 
@@ -32,7 +33,7 @@ class Projector(Service):
     Ready once the tables have what was on the log at the time of starting.
     """
 
-    def __init__(self, client: Client, state: State, recorder: Recorder, appended: Log) -> None:
+    def __init__(self, client: Client, state: World, recorder: Recorder, appended: Log) -> None:
         super().__init__()
         self._client = client
         self._state = state
@@ -46,7 +47,9 @@ class Projector(Service):
     async def run(self) -> None:
         """Follows the log until cancelled."""
         self._goal = await check_log(self._client, self._state.seq, self._state.time)
-        self._state.told_after = self._recorder.told_after = self._goal - EVENTS_KEPT  # it would only be deleted again
+        self._state.reports_after = self._recorder.reports_after = (
+            self._goal - EVENTS_KEPT
+        )  # it would only be deleted again
         self._recorder.on_committed.insert(0, self._note_ready)
         self._note_ready()
         try:
@@ -73,7 +76,7 @@ class Projector(Service):
         applied, size = [], 0
         for message in messages:
             seq, time = stamp(message)
-            changes = state.apply(seq, moment(time), message.subject, message.data)
+            changes = apply(state, seq, moment(time), message.subject, message.data)
             size += len(message.data)
             applied.append(changes)
             if appended.has_appenders:

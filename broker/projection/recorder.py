@@ -22,9 +22,10 @@ from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.readers import Readers
 from muster.broker.projection.writer import Writer
+from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
 from muster.broker.state.kept import Kept
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import moment, stamp
 
@@ -59,7 +60,7 @@ def _pause(load: float) -> float:
 class Recorder:
     """Writes batches of changes, one at a time."""
 
-    def __init__(self, client: Client, state: State, writer: Writer, readers: Readers) -> None:
+    def __init__(self, client: Client, state: World, writer: Writer, readers: Readers) -> None:
         self._state = state
         self._writer = writer
         self._readers = readers
@@ -79,7 +80,7 @@ class Recorder:
         """Whether a batch may be dropped: not before the broker is ready, for nobody waits for orders until then."""
         self.committed = state.seq
         """The last log sequence that the tables have."""
-        self.told_after = 0
+        self.reports_after = 0
         """Records up to this sequence make no events when they are replayed."""
         self.on_committed: list[Callable[[Batch], None]] = []
         """Called with each committed batch."""
@@ -218,13 +219,13 @@ class Recorder:
         self._catches_up = True
         started, missing = self._loop.time(), self._state.seq - self.committed
         try:
-            world, batch, goal = State(), Batch(), self._state.seq
-            world.told_after = self.told_after
+            world, batch, goal = World(), Batch(), self._state.seq
+            world.reports_after = self.reports_after
             world.load(await self._kept())
             async with aclosing(self._follower.batches(world.seq)) as log_behind:
                 async for message in _singly(log_behind):
                     seq, time = stamp(message)
-                    batch.add(world.apply(seq, moment(time), message.subject, message.data))
+                    batch.add(apply(world, seq, moment(time), message.subject, message.data))
                     batch.size += len(message.data)
                     if batch.is_full or seq >= goal:
                         await self._write(batch)

@@ -10,13 +10,13 @@ import msgspec
 from msgspec.structs import replace
 
 from muster.broker.state.standing import MOST_PENDING, OVERHEAD, Pending, Standing, lane_of
+from muster.broker.state.step import Step
 from muster.mesh import records
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.moment import rfc3339
 
 if TYPE_CHECKING:
-    from muster.broker.state.changes import Changes
-    from muster.broker.state.machine import State
+    from muster.broker.state.world import World
 
 _NO_LANES: Final[Counter[str]] = Counter()
 
@@ -32,21 +32,21 @@ class Verdict(msgspec.Struct, frozen=True):
     """How many of them there are in each lane."""
 
 
-def verdict(state: State, record: records.Fired) -> Verdict:
-    """It has to wait for its burst's end; unless too much waits already."""
-    pending, size = state.triggers.standings.pending_bytes, OVERHEAD + memoryview(record.event).nbytes
+def verdict(world: World, record: records.Fired) -> Verdict:
+    """Has a firing wait for its burst's end, unless too much is pending already."""
+    pending, size = world.standings.pending_bytes, OVERHEAD + memoryview(record.event).nbytes
     if pending + size > MOST_PENDING:
         reason = f"{pending} bytes of events are pending already; at most {MOST_PENDING} may be"
         return Verdict(FiringState.REJECTED, reason)
     return Verdict(FiringState.PENDING, "")
 
 
-def joined(state: State, record: records.Fired, firing: Firing, changes: Changes) -> Firing:
-    """The firing that is pending from now on; the one that was before it in the same burst is superseded.
+def joined(step: Step, record: records.Fired, firing: Firing) -> Firing:
+    """Returns the firing that is pending from now on; its predecessor in the same burst is superseded.
 
     One whose time has come already is of another burst: only the leader is late with it.
     """
-    standing = state.triggers.standings.of(lane_of(record.trigger, record.group))
+    standing = step.world.standings.of(lane_of(record.trigger, record.group))
     earlier, now = standing.pending, firing.time
     last = earlier[-1] if earlier else None
     is_same = last is not None and (last.until > now or len(earlier) > 1)
@@ -67,33 +67,33 @@ def joined(state: State, record: records.Fired, firing: Firing, changes: Changes
     )
     if last is not None and is_same:
         earlier = earlier[:-1]
-        _superseded(record.trigger, last, firing.id, changes)
-    keep(state, replace(standing, pending=(*earlier, pending)), changes)
+        _superseded(step, record.trigger, last, firing.id)
+    keep(step, replace(standing, pending=(*earlier, pending)))
     return firing_of(record.trigger, pending)
 
 
-def taken(state: State, record: records.Fired, changes: Changes) -> Pending | None:
-    """The pending firing that a record settles; it is not pending any more."""
+def settled(step: Step, record: records.Fired) -> Pending | None:
+    """Returns the pending firing that a record settles; it is not pending any more."""
     lane = lane_of(record.trigger, record.group)
-    standing = state.triggers.standings.get(lane)
+    standing = step.world.standings.get(lane)
     if standing is None or not standing.pending or standing.pending[0].id != record.id:
         return None
-    _put(state, replace(standing, pending=standing.pending[1:]), changes)
+    _put(step, replace(standing, pending=standing.pending[1:]))
     return standing.pending[0]
 
 
-def dropped(state: State, trigger: str, changes: Changes) -> None:
-    """The trigger is gone: what was pending makes no orders."""
-    for lane in state.triggers.standings.lanes(trigger):
-        for pending in state.triggers.standings.of(lane).pending:
+def drop_pending(step: Step, trigger: str) -> None:
+    """Rejects what was pending of a trigger that is gone."""
+    for lane in step.world.standings.lanes(trigger):
+        for pending in step.world.standings.of(lane).pending:
             reason = f"trigger {trigger} was deleted while it was pending"
             firing = replace(firing_of(trigger, pending), state=FiringState.REJECTED, until=None, reason=reason)
-            changes.firings[firing.id] = firing
-            changes.event("firing.rejected", firing.id, told(firing))
+            step.changes.firings[firing.id] = firing
+            step.changes.event("firing.rejected", firing.id, event_data(firing))
 
 
 def firing_of(trigger: str, pending: Pending) -> Firing:
-    """The firing that is pending."""
+    """Returns a pending firing as it is listed."""
     return Firing(
         id=pending.id,
         trigger=trigger,
@@ -112,7 +112,7 @@ def firing_of(trigger: str, pending: Pending) -> Firing:
     )
 
 
-def _superseded(trigger: str, pending: Pending, by: str, changes: Changes) -> None:
+def _superseded(step: Step, trigger: str, pending: Pending, by: str) -> None:
     firing = replace(
         firing_of(trigger, pending),
         state=FiringState.SUPERSEDED,
@@ -120,44 +120,44 @@ def _superseded(trigger: str, pending: Pending, by: str, changes: Changes) -> No
         superseded_by=by,
         reason=f"superseded by firing {by} of the same burst",
     )
-    changes.firings[firing.id] = firing
-    changes.event("firing.superseded", firing.id, told(firing))
+    step.changes.firings[firing.id] = firing
+    step.changes.event("firing.superseded", firing.id, event_data(firing))
 
 
 def lane_in(record: records.Fired, planned: records.Planned) -> str:
-    """The lane that an order of a firing is in."""
+    """Returns the lane of a firing's order, among those of its trigger."""
     return lane_of(record.trigger, record.group if planned.group is None else planned.group)
 
 
-def keep(state: State, standing: Standing, changes: Changes) -> None:
-    """A trigger or a lane is like this now."""
-    state.triggers.standings.put(standing)
-    changes.things["standing", standing.name] = standing
+def keep(step: Step, standing: Standing) -> None:
+    """Keeps the state of a trigger or a lane."""
+    step.world.standings.put(standing)
+    step.changes.things["standing", standing.name] = standing
 
 
-def forget(state: State, name: str, changes: Changes) -> None:
-    """Nothing needs to be known of a trigger or a lane any more."""
-    if state.triggers.standings.drop(name):
-        changes.things["standing", name] = None
+def forget(step: Step, name: str) -> None:
+    """Forgets a trigger or a lane: nothing needs to be known of it any more."""
+    if step.world.standings.drop(name):
+        step.changes.things["standing", name] = None
 
 
-def forget_cooldowns(state: State, trigger: str, changes: Changes) -> None:
-    """No lane of a trigger has a cooldown any more."""
-    for lane in state.triggers.standings.lanes(trigger):
+def forget_cooldowns(step: Step, trigger: str) -> None:
+    """Forgets when the lanes of a trigger fired: it has no cooldown for each of them any more."""
+    for lane in step.world.standings.lanes(trigger):
         if lane != trigger:
-            _put(state, replace(state.triggers.standings.of(lane), last_fired=None), changes)
+            _put(step, replace(step.world.standings.of(lane), last_fired=None))
 
 
-def _put(state: State, lane: Standing, changes: Changes) -> None:
-    """Keep a lane, if anything is known of it."""
+def _put(step: Step, lane: Standing) -> None:
+    """Keeps a lane, if anything is known of it."""
     if lane == Standing(name=lane.name):
-        forget(state, lane.name, changes)
+        forget(step, lane.name)
     else:
-        keep(state, lane, changes)
+        keep(step, lane)
 
 
-def told(firing: Firing) -> dict[str, Any]:
-    """What the event of a firing says."""
+def event_data(firing: Firing) -> dict[str, Any]:
+    """Returns what the event of a firing says."""
     return {
         "trigger": firing.trigger,
         "state": firing.state,

@@ -24,6 +24,9 @@ class StoredObject(Wire):
     """Of a trigger: from when its schedule counts."""
     active_at: datetime | None = None
     """Of a trigger: since when it has been enabled with these settings; nothing before counts."""
+    is_element: bool = False
+    uses: tuple[str, ...] = ()
+    """What must not be deleted while it is there: `KIND/NAME`, or `element/NAME`."""
     is_deleted: bool = False
     """It is gone but for its name and version: one that is made by the same name continues to count."""
 

@@ -10,74 +10,67 @@ from msgspec.structs import replace
 
 from muster.blueprints.definition import duration
 from muster.blueprints.objects.trigger import Trigger
-from muster.broker.state import bursts
-from muster.broker.state.bursts import Verdict, forget, keep, lane_in, told
-from muster.broker.state.order import Refused, Stamp
+from muster.broker.state import bursts, lanes, orders
+from muster.broker.state.bursts import Verdict, event_data, forget, keep, lane_in
+from muster.broker.state.order import started
 from muster.broker.state.standing import Pending
+from muster.broker.state.step import Refused, Stamp, Step
+from muster.broker.state.topics import REPLACE
 from muster.mesh import records
-from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import Order, OrderState
 
 if TYPE_CHECKING:
-    from muster.broker.state.changes import Changes
-    from muster.broker.state.machine import State
+    from muster.broker.state.world import World
 
 MAX_CHAIN: Final = 8
 """Firings that may stand above one; a trigger that sets itself off ends here."""
 
 
-def fired(state: State, record: records.Fired, changes: Changes) -> None:
-    """A trigger went off.  What depends on the order of things (`max_open`, `cooldown`) is decided here."""
+def fired(step: Step, record: records.Fired) -> Refused | None:
+    """Makes the orders of a firing.  What depends on the order of things (`max_open`, `cooldown`) is decided here."""
+    world = step.world
     pending = None
     if record.settles:
-        pending = bursts.taken(state, record, changes)
-        known = pending is None
+        pending = bursts.settled(step, record)
+        is_known = pending is None
     else:
-        last = state.triggers.standings.get(record.trigger)
-        known = last is not None and last.last_firing == record.id
-    if known or any(planned.id in state.orders for planned in record.orders):
-        changes.refused = Refused("this firing is on the record already, or it is not pending any more")
-        state.touch(changes, record.about)
-        return
-    trigger = state.fleet.get("trigger", record.trigger)
-    verdict = _verdict(state, record, trigger, changes.stamp)
-    firing = _firing(record, verdict, changes.stamp) if pending is None else _settled(record, verdict, pending)
+        last = world.standings.get(record.trigger)
+        is_known = last is not None and last.last_firing == record.id
+    if is_known or any(planned.id in world.orders for planned in record.orders):
+        return Refused("this firing is on the record already, or it is not pending any more")
+    trigger = world.objects.get("trigger", record.trigger)
+    verdict = _verdict(world, record, trigger, step.stamp)
+    firing = _firing(record, verdict, step.stamp) if pending is None else _settled(record, verdict, pending)
     if firing.state is FiringState.PENDING:
-        firing = bursts.joined(state, record, firing, changes)
-    changes.firings[firing.id] = firing
-    if isinstance(trigger, Trigger):  # else it was deleted, and nothing is kept of it
-        _stand(state, trigger, firing, verdict, changes)
-    changes.event(_event_of(firing), firing.id, told(firing))
+        firing = bursts.joined(step, record, firing)
+    step.changes.firings[firing.id] = firing
+    if isinstance(trigger, Trigger):  # otherwise it was deleted, and nothing is kept of it
+        _note(step, trigger, firing, verdict)
+    step.changes.event(_event_of(firing), firing.id, event_data(firing))
     if firing.state is FiringState.FIRED:
-        _make_orders(state, record, trigger, verdict, changes)
+        _make_orders(step, record, trigger, verdict)
+    return None
 
 
-def _make_orders(state: State, record: records.Fired, trigger: Any, verdict: Verdict, changes: Changes) -> None:
-    if isinstance(trigger, Trigger) and trigger.on_overlap == "replace" and trigger.max_open is not None:
-        for lane, wanted in verdict.lanes.items():
-            _make_room(state, trigger, lane, wanted, changes)
+def _make_orders(step: Step, record: records.Fired, trigger: Any, verdict: Verdict) -> None:
     for planned in verdict.orders:
-        state.change(None, _order(record, planned, changes.stamp), changes)
-    if record.agent and record.begins_on:
-        state.begin(record.about, record.agent, changes)
+        orders.put(step, None, _order(record, planned, step.stamp))
+    if isinstance(trigger, Trigger) and trigger.on_overlap == "replace" and trigger.max_open is not None:
+        for lane in verdict.lanes:
+            step.look_at(REPLACE, lanes.of_standing(lane))
 
 
-def announced(_state: State, record: records.Announced, changes: Changes) -> None:
-    """Somebody told of something: an event, for whoever listens."""
-    changes.event("inbox.event", record.name, {"name": record.name, "body": record.body})
-
-
-def _verdict(state: State, record: records.Fired, trigger: Any, stamp: Stamp) -> Verdict:
+def _verdict(world: World, record: records.Fired, trigger: Any, stamp: Stamp) -> Verdict:
     if reason := _rejection(record, trigger):
         return Verdict(FiringState.REJECTED, reason)
     if record.quiet and not record.settles:
-        return bursts.verdict(state, record)
+        return bursts.verdict(world, record)
     if not record.orders:
         return Verdict(FiringState.REJECTED, "it makes no orders")
     if record.begins_on or (trigger.cooldown is None and (trigger.max_open is None or trigger.on_overlap != "skip")):
         return _all_fired(record)
-    return _held_back(state, record, trigger, stamp)
+    return _held_back(world, record, trigger, stamp)
 
 
 def _rejection(record: records.Fired, trigger: Any) -> str:
@@ -95,10 +88,10 @@ def _all_fired(record: records.Fired) -> Verdict:
     return Verdict(FiringState.FIRED, "", record.orders, Counter(lane_in(record, planned) for planned in record.orders))
 
 
-def _held_back(state: State, record: records.Fired, trigger: Trigger, stamp: Stamp) -> Verdict:
+def _held_back(world: World, record: records.Fired, trigger: Trigger, stamp: Stamp) -> Verdict:
     """Without the orders that the trigger itself does not want now, lane by lane."""
     lanes = Counter(lane_in(record, planned) for planned in record.orders)
-    reasons = {lane: reason for lane in lanes if (reason := _why_not(state, lane, trigger, stamp))}
+    reasons = {lane: reason for lane in lanes if (reason := _why_not(world, lane, trigger, stamp))}
     if not reasons:
         return Verdict(FiringState.FIRED, "", record.orders, lanes)
     reason = next(iter(reasons.values()))
@@ -109,15 +102,15 @@ def _held_back(state: State, record: records.Fired, trigger: Trigger, stamp: Sta
     return Verdict(FiringState.FIRED, told, kept, Counter({lane: lanes[lane] for lane in lanes if lane not in reasons}))
 
 
-def _why_not(state: State, lane: str, trigger: Trigger, stamp: Stamp) -> str:
+def _why_not(world: World, lane: str, trigger: Trigger, stamp: Stamp) -> str:
     """Why the trigger itself wants no orders in a lane now."""
-    standing = state.triggers.standings.get(lane)
+    standing = world.standings.get(lane)
     if trigger.cooldown is not None and standing is not None and standing.last_fired is not None:
         since, span = stamp.time - standing.last_fired, _span(trigger.cooldown)
         if timedelta(0) <= since < span:  # it may lie ahead: the server's clock was set back
             return f"cooldown: it went off less than {trigger.cooldown} ago"
     if trigger.max_open is not None and trigger.on_overlap == "skip":
-        count = len(state.triggers.open(lane))
+        count = len(world.lanes.open(lanes.of_standing(lane)))
         if count >= trigger.max_open:
             return f"overlap: {count} of its orders are open"
     return ""
@@ -161,45 +154,34 @@ def _settled(record: records.Fired, verdict: Verdict, pending: Pending) -> Firin
     )
 
 
-def _stand(state: State, trigger: Trigger, firing: Firing, verdict: Verdict, changes: Changes) -> None:
-    """Note when the trigger, and each of its lanes, went off."""
-    standing = state.triggers.standings.of(firing.trigger)
+def _note(step: Step, trigger: Trigger, firing: Firing, verdict: Verdict) -> None:
+    """Notes when the trigger, and each of its lanes, fired."""
+    standings = step.world.standings
+    standing = standings.of(firing.trigger)
     due = firing.due
     if due is None or (standing.last_due is not None and standing.last_due > due):
         due = standing.last_due
-    is_fired, now = firing.state is FiringState.FIRED, changes.stamp.time
-    made = now if is_fired else standing.last_fired
-    keep(state, replace(standing, last_due=due, last_fired=made, last_firing=firing.id), changes)
+    is_fired, now = firing.state is FiringState.FIRED, step.stamp.time
+    last_fired = now if is_fired else standing.last_fired
+    keep(step, replace(standing, last_due=due, last_fired=last_fired, last_firing=firing.id))
     if trigger.cooldown is None or trigger.key is None:
         return
     for lane in verdict.lanes if is_fired else ():
         if lane != firing.trigger:
-            keep(state, replace(state.triggers.standings.of(lane), last_fired=now), changes)
-    for lane in state.triggers.standings.cooled(firing.trigger, _span(trigger.cooldown), now):
-        forget(state, lane, changes)
-
-
-def _make_room(state: State, trigger: Trigger, lane: str, wanted: int, changes: Changes) -> None:
-    """Cancel the lane's oldest orders, as many as have to go; those being cancelled are going already."""
-    open_orders = [state.orders[ident] for ident in state.triggers.open(lane)]
-    going_on = [order for order in open_orders if _is_going_on(order)]
-    going_on.sort(key=lambda order: (order.created_at, order.id))
-    surplus = max(0, len(going_on) + wanted - (trigger.max_open or 0))
-    for order in going_on[:surplus]:
-        state.cancel(order.id, Caller(kind=CallerKind.TRIGGER, name=trigger.name), changes)
-
-
-def _is_going_on(order: Order) -> bool:
-    return order.state is not OrderState.CANCELLING and not order.cancelled and not order.failing
+            keep(step, replace(standings.of(lane), last_fired=now))
+    for lane in standings.cooled(firing.trigger, _span(trigger.cooldown), now):
+        forget(step, lane)
 
 
 def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Order:
-    """A new order, queued until the machine settles where it goes."""
-    return Order(
+    """Returns a new order: queued until a rule releases it, or running if its record starts it."""
+    order = Order(
         id=planned.id,
         blueprint=record.blueprint,
         version=record.blueprint_version,
         digest=record.digest,
+        subject=planned.element,
+        runner=planned.element,
         element=planned.element,
         pool=planned.pool,
         where=planned.where,
@@ -217,6 +199,7 @@ def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Ord
         group=record.group if planned.group is None else planned.group,
         rev=stamp.seq if planned.id == record.about else 0,
     )
+    return started(order, record.start, stamp) if record.start is not None and record.begins_on else order
 
 
 def _event_of(firing: Firing) -> str:

@@ -24,11 +24,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     things: Sequence[tuple[str, str, bytes]] = ()
     """Kind, id and JSON of everything else."""
 
-    def of(self, kind: str, struct: type[T]) -> list[T]:
-        """All things of a kind.
+    def of(self, kind: str, struct: type[T]) -> list[tuple[str, T]]:
+        """Returns all things of a kind, with their ids.
 
         Raises:
             MsgspecError: one of them is not such a struct.
         """
         decoder = msgspec.json.Decoder(struct)
-        return [decoder.decode(doc) for its_kind, _, doc in self.things if its_kind == kind]
+        return [(ident, decoder.decode(doc)) for its_kind, ident, doc in self.things if its_kind == kind]

@@ -11,9 +11,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from muster.broker.state.order import Refused, Stamp, ended, going_on, is_held, stopped
+from muster.broker.state.order import ended, is_held, queued, stopped
+from muster.broker.state.step import Refused, Stamp
 from muster.mesh import records
-from muster.mesh.model import JobState, Loss, Order, OrderState
+from muster.mesh.model import CleanUp, JobState, Loss, Order, OrderState
 
 MOST_LOST: Final = 3
 """Attempts that an order may lose in a row, with no job ended between them."""
@@ -29,10 +30,9 @@ def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
     if not record.ran:
         return _offered_anew(order)
     order = _with_loss(order, record, stamp)
-    if order.failing or order.cancelled:
-        state = OrderState.FAILED if order.failing else OrderState.CANCELLED
-        reason = f"{order.failing or order.cancelled}; its agent was lost again while it cleaned up"
-        return ended(_jobs_stopped(order, stamp), state, reason, stamp)
+    if order.clean_up is not None:
+        reason = f"{order.clean_up.reason}; its agent was lost again while it cleaned up"
+        return ended(_jobs_stopped(order, stamp), order.clean_up.state, reason, stamp)
     if order.state is OrderState.CANCELLING:
         return stopped(order, order.reason, stamp)
     reason = _why_not_again(order, record)
@@ -43,9 +43,9 @@ def given_up(order: Order, record: records.GivenUp, stamp: Stamp) -> Order | Ref
     """It cannot be offered, or nobody took its clean-up; a second leader's record finds it ended."""
     if order.state not in {OrderState.QUEUED, OrderState.OFFERED}:
         return Refused(f"it is {order.state}, not offered")
-    known = order.failing or order.cancelled
-    state = OrderState.CANCELLED if order.cancelled else OrderState.FAILED
-    return ended(order, state, f"{known}; {record.reason}" if known else record.reason, stamp)
+    if order.clean_up is not None:
+        return ended(order, order.clean_up.state, f"{order.clean_up.reason}; {record.reason}", stamp)
+    return ended(order, OrderState.FAILED, record.reason, stamp)
 
 
 def _why_not_again(order: Order, record: records.Lost) -> str:
@@ -57,12 +57,12 @@ def _why_not_again(order: Order, record: records.Lost) -> str:
 
 
 def _offered_anew(order: Order) -> Order:
-    is_bound = not order.pool or order.failing or order.cancelled
-    return replace(going_on(order), element=order.element if is_bound else None)
+    is_bound = not order.pool or order.clean_up is not None
+    return replace(queued(order), runner=order.runner if is_bound else order.subject)
 
 
 def _with_loss(order: Order, record: records.Lost, stamp: Stamp) -> Order:
-    loss = Loss(attempt=order.attempt, element=order.element or "", at=stamp.time, reason=record.reason)
+    loss = Loss(attempt=order.attempt, element=order.runner or "", at=stamp.time, reason=record.reason)
     return replace(order, lost_in_row=order.lost_in_row + 1, losses=(*order.losses, loss)[-KEPT:])
 
 
@@ -71,7 +71,7 @@ def _failed(order: Order, reason: str, stamp: Stamp) -> Order:
     order = _jobs_stopped(order, stamp)
     if not order.cleans_up:
         return ended(order, OrderState.FAILED, reason, stamp)
-    return replace(going_on(order), failing=reason, ending_since=stamp.time)
+    return replace(queued(order), ending=CleanUp(state=OrderState.FAILED, reason=reason, since=stamp.time))
 
 
 def _jobs_stopped(order: Order, stamp: Stamp) -> Order:

@@ -10,37 +10,41 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
+from muster.broker.state.step import Refused, Stamp
 from muster.mesh import records
-from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Child, Job, Order, OrderState, Runner
-
-
-class Stamp(msgspec.Struct, frozen=True):
-    """A record's place in the log."""
-
-    seq: int
-    time: datetime
-    actor: str
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """The state machine did not take a record."""
-
-    reason: str
+from muster.mesh.model import (
+    FINAL_JOB_STATES,
+    FINAL_STATES,
+    Cancel,
+    Child,
+    Children,
+    CleanUp,
+    Direct,
+    Job,
+    Order,
+    OrderState,
+    Runner,
+    Schedule,
+    Until,
+    Waiting,
+)
 
 
 def created(record: records.Created, stamp: Stamp) -> Order:
-    """A new order, queued until the machine settles where it goes."""
-    return Order(
+    """Returns a new order: queued until a rule releases it, or running if its record starts it."""
+    order = Order(
         id=record.order,
         blueprint=record.blueprint,
         version=record.version,
         digest=record.digest,
+        subject=record.element,
+        runner=record.element,
         element=record.element,
         pool=record.pool,
         state=OrderState.QUEUED,
+        waiting=Schedule(at=record.not_before) if record.not_before is not None else None,
         inputs=record.inputs,
         sources=record.sources,
         created_by=str(record.by),
@@ -54,18 +58,19 @@ def created(record: records.Created, stamp: Stamp) -> Order:
         has_on_failure=record.has_on_failure,
         has_always=record.has_always,
     )
+    return order if record.start is None else started(order, record.start, stamp)
 
 
-def begun(order: Order, agent: str, stamp: Stamp) -> Order:
-    """Its first record is its claim as well: whatever may be in the way by now, its agent runs it."""
+def started(order: Order, start: Direct, stamp: Stamp) -> Order:
+    """Returns an order whose first record is its claim as well: whatever is in the way by now, its agent runs it."""
     return replace(
         order,
         state=OrderState.RUNNING,
-        reason="",
+        start=start,
         attempt=order.attempt + 1,
-        agent=agent,
+        agent=start.agent,
         started_at=stamp.time,
-        runners=with_runner(order, order.element or "", order.attempt + 1),
+        runners=with_runner(order, order.runner or "", order.attempt + 1),
         cleans_up=order.has_on_failure or order.has_always,
     )
 
@@ -77,18 +82,16 @@ def with_runner(order: Order, element: str, attempt: int) -> tuple[Runner, ...]:
     return (*order.runners, Runner(attempt=attempt, element=element))
 
 
-def was_begun(order: Order) -> bool:
+def runs_directly(order: Order) -> bool:
     """Whether it runs without ever having been offered: no message of the work stream stands for it."""
-    return order.attempt == 1 and order.started_at == order.created_at and is_held(order)
+    return order.start is not None and is_held(order)
 
 
 def due(order: Order, _record: records.Due, _stamp: Stamp) -> Order | Refused:
     """Its time has come; a second Due (two leaders for a moment) finds nothing to do."""
-    if order.state is OrderState.QUEUED and order.not_before is not None:
-        return replace(order, not_before=None, reason="")
-    if order.state is OrderState.SUSPENDED and order.wake_at is not None:
-        return going_on(order)
-    return Refused("it does not wait for a time")
+    if due_at(order) is None:
+        return Refused("it does not wait for a time")
+    return queued(order)
 
 
 def claimed(order: Order, record: records.Claimed, stamp: Stamp) -> Order | Refused:
@@ -97,13 +100,15 @@ def claimed(order: Order, record: records.Claimed, stamp: Stamp) -> Order | Refu
         return Refused(f"it is {order.state}, not offered")
     if record.attempt != order.attempt + 1:
         return Refused(f"attempt {record.attempt} is not the next one")
-    if order.element is not None and order.element != record.element:
-        return Refused(f"it is for {order.element}, not for {record.element}")
+    if order.runner is not None and order.runner != record.element:
+        return Refused(f"it is for {order.runner}, not for {record.element}")
+    is_stopping = order.clean_up is not None and order.clean_up.state is OrderState.CANCELLED
     return replace(
         order,
-        state=OrderState.CANCELLING if order.cancelled else OrderState.RUNNING,
-        reason=order.cancelled or order.failing,
-        element=record.element,
+        state=OrderState.CANCELLING if is_stopping else OrderState.RUNNING,
+        reason=order.clean_up.reason if order.clean_up is not None else "",
+        runner=record.element,
+        start=None,
         attempt=record.attempt,
         agent=record.agent,
         runners=with_runner(order, record.element, record.attempt),
@@ -141,14 +146,13 @@ def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | 
     )
     if order.state is OrderState.CANCELLING:
         return stopped(order, order.reason, stamp)
-    return replace(
-        order,
-        state=OrderState.SUSPENDED,
-        wake_at=record.until,
-        waits_for_children=record.children,
-        awaited=record.orders,
-        reason=_waiting_words(record),
-    )
+    if record.children:
+        waiting: Waiting | None = Children(ids=record.orders, at=record.until, why=record.why)
+    else:
+        waiting = Until(at=record.until, why=record.why) if record.until is not None else None
+    if waiting is None:
+        return Refused("it does not say what ends its wait")
+    return replace(order, state=OrderState.SUSPENDED, start=None, waiting=waiting, reason=_waiting_words(record))
 
 
 def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
@@ -160,24 +164,27 @@ def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
     jobs = with_jobs(order.jobs, record.jobs)
     if isinstance(jobs, Refused):
         return jobs
-    state = OrderState.FAILED if order.failing else record.state
+    failing = order.clean_up if order.clean_up is not None and order.clean_up.state is OrderState.FAILED else None
+    state = record.state if failing is None else OrderState.FAILED
     if state is OrderState.CANCELLED and order.state is not OrderState.CANCELLING:
         return Refused("nobody asked to cancel it")
-    known = order.reason if state is OrderState.CANCELLED else order.failing  # by whom, the broker knows
-    reason = record.reason or known
+    known = order.reason if failing is None and state is OrderState.CANCELLED else ""  # by whom, the broker knows
+    reason = record.reason or (failing.reason if failing is not None else known)
     order = replace(order, jobs=jobs, outputs=record.outputs, cleans_up=False)
     return stopped(order, reason, stamp) if state is OrderState.CANCELLED else ended(order, state, reason, stamp)
 
 
 def cancel_requested(order: Order, record: records.CancelRequested, stamp: Stamp) -> Order | Refused:
-    """At once if nobody runs it; else its agent is told, and answers with Done."""
+    """Stops it at once if nobody runs it; otherwise its agent is notified, and answers with Done."""
     reason = f"cancelled by {record.by}"
     if order.state is OrderState.CANCELLING:
         return Refused("it is being cancelled already")
     if order.state is OrderState.RUNNING:
-        return replace(order, state=OrderState.CANCELLING, reason=reason)
-    if order.failing:
-        return ended(order, OrderState.FAILED, f"{order.failing}; its clean-up was {reason}", stamp)
+        return replace(
+            order, state=OrderState.CANCELLING, reason=reason, ending=order.ending or Cancel(by=str(record.by))
+        )
+    if order.clean_up is not None and order.clean_up.state is OrderState.FAILED:
+        return ended(order, OrderState.FAILED, f"{order.clean_up.reason}; its clean-up was {reason}", stamp)
     return stopped(order, reason, stamp)
 
 
@@ -186,27 +193,36 @@ def stopped(order: Order, reason: str, stamp: Stamp) -> Order:
 
     Who asks once more, while it waits to be claimed, does not want to wait for that.
     """
-    if not children_are_through(order):
-        stopping = replace(going_on(order), state=OrderState.CANCELLING, reason=reason)
-        return replace(stopping, waits_for_children=True)
-    if order.cleans_up and order.has_always and not order.cancelled:
-        return replace(going_on(order), cancelled=reason, ending_since=stamp.time)
+    if not children_have_ended(order):
+        return replace(queued(order), state=OrderState.CANCELLING, waiting=Children(), reason=reason)
+    if order.cleans_up and order.has_always and order.clean_up is None:
+        due_still = CleanUp(state=OrderState.CANCELLED, reason=reason, since=stamp.time)
+        return replace(queued(order), ending=due_still)
     return ended(order, OrderState.CANCELLED, reason, stamp)
 
 
 def is_held(order: Order) -> bool:
     """Whether an agent runs it; a cancelling order that nobody ran waits only for its children."""
-    return order.state is OrderState.RUNNING or (order.state is OrderState.CANCELLING and not order.waits_for_children)
+    return order.state is OrderState.RUNNING or (order.state is OrderState.CANCELLING and order.waiting is None)
 
 
-def going_on(order: Order) -> Order:
-    """Back in the queue, waiting for nothing of its own any more."""
-    return replace(order, state=OrderState.QUEUED, reason="", wake_at=None, waits_for_children=False, not_before=None)
+def due_at(order: Order) -> datetime | None:
+    """Returns the time at which a Due record releases it; None if it does not wait for a time."""
+    waiting = order.waiting
+    if order.state is OrderState.QUEUED:
+        return waiting.at if isinstance(waiting, Schedule) else None
+    is_suspended = order.state is OrderState.SUSPENDED and isinstance(waiting, Until | Children)
+    return waiting.at if is_suspended and isinstance(waiting, Until | Children) else None
+
+
+def queued(order: Order) -> Order:
+    """Returns it back in the queue, where it waits for nothing of its own any more."""
+    return replace(order, state=OrderState.QUEUED, reason="", waiting=None, start=None)
 
 
 def ended(order: Order, state: OrderState, reason: str, stamp: Stamp) -> Order:
-    """At its end."""
-    return replace(order, state=state, reason=reason, finished_at=stamp.time, wake_at=None, waits_for_children=False)
+    """Returns it at its end."""
+    return replace(order, state=state, reason=reason, finished_at=stamp.time, waiting=None, start=None)
 
 
 def as_child(order: Order) -> Child:
@@ -228,7 +244,7 @@ def reunited(order: Order, open_orders: Mapping[str, Order]) -> Order:
     return replace(order, children=children)
 
 
-def children_are_through(order: Order) -> bool:
+def children_have_ended(order: Order) -> bool:
     """Whether no child order is open any more."""
     return all(child.state in FINAL_STATES for child in order.children.values())
 
@@ -240,12 +256,12 @@ def origin(order: Order) -> dict[str, Any]:
     return {"trigger": order.trigger, "firing": order.firing, "chain": order.chain}
 
 
-def may_go_on(order: Order) -> bool:
-    """Whether it is suspended, and the children that it waits for are through: all, if it does not say which."""
-    if order.state is not OrderState.SUSPENDED or not order.waits_for_children:
+def has_its_children(order: Order) -> bool:
+    """Whether it waits for children that have all ended: those that it names, or all that it has."""
+    if not isinstance(order.waiting, Children):
         return False
     known = order.children
-    return all(known[child].state in FINAL_STATES for child in order.awaited or known if child in known)
+    return all(known[child].state in FINAL_STATES for child in order.waiting.ids or known if child in known)
 
 
 def with_jobs(known: tuple[Job, ...], news: tuple[Job, ...]) -> tuple[Job, ...] | Refused:
@@ -266,7 +282,7 @@ def _not_the_runner(order: Order, attempt: int, stamp: Stamp) -> Refused | None:
         return Refused(f"attempt {attempt} is over; the order is at attempt {order.attempt}")
     if not is_held(order):
         return Refused(f"it is {order.state}, not running")
-    if stamp.actor != order.element:
+    if stamp.actor != order.runner:
         return Refused(f"{stamp.actor} does not hold it")
     return None
 

@@ -28,54 +28,45 @@ TABLE: Final[dict[OrderState, Row]] = {
     _S.QUEUED: Row(
         meaning="accepted; waits for the reason given",
         leads_to=frozenset({_S.OFFERED, _S.FAILED, _S.CANCELLED, _S.CANCELLING}),
-        entered_by="Created; Fired; Due, Lost, Retried or a child's end, while something is in the way",
+        entered_by="Created; Fired; Due; Lost; Retried; its children's end; CancelRequested, if `always` is due",
         crash="nothing: it is on the log, and any broker releases it when it may go",
     ),
     _S.OFFERED: Row(
         meaning="released to its element or pool; the next free one claims it",
-        leads_to=frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED, _S.CANCELLING}),
+        leads_to=frozenset({_S.RUNNING, _S.FAILED, _S.CANCELLED, _S.CANCELLING, _S.QUEUED}),
         entered_by="the state machine, as soon as nothing is in the way",
         crash="the leader publishes it again; the claim's compare-and-set lets only one copy run",
     ),
     _S.RUNNING: Row(
         meaning="an element runs its tasks",
-        leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.OFFERED, _S.QUEUED}),
-        entered_by="Claimed; Created, if it names the agent",
+        leads_to=frozenset({_S.FINISHED, _S.FAILED, _S.CANCELLING, _S.SUSPENDED, _S.QUEUED}),
+        entered_by="Claimed; Created or Fired, if it names the agent",
         crash="broker, server: nothing; agent: its lease runs out, Lost is written, the next attempt resumes; "
         "after three in a row without a job that ended it fails, once its clean-up has run",
     ),
     _S.SUSPENDED: Row(
         meaning="waits for a time or for its child orders, without holding a slot",
-        leads_to=frozenset({_S.OFFERED, _S.QUEUED, _S.CANCELLED, _S.CANCELLING}),
+        leads_to=frozenset({_S.QUEUED, _S.CANCELLED, _S.CANCELLING}),
         entered_by="Suspended",
         crash="nothing: what it waits for is on the log",
     ),
     _S.CANCELLING: Row(
         meaning="was told to stop and has not stopped yet",
-        leads_to=frozenset({_S.CANCELLED, _S.FINISHED, _S.FAILED, _S.OFFERED, _S.QUEUED}),
+        leads_to=frozenset({_S.CANCELLED, _S.FINISHED, _S.FAILED, _S.QUEUED}),
         entered_by="CancelRequested while it runs or has open children; Claimed, if only its `always` is to run",
         crash="agent: Lost lets `always` run on the same element, then it ends as cancelled",
     ),
     _S.FINISHED: Row(meaning="ended well", leads_to=frozenset(), entered_by="Done", crash="nothing"),
     _S.FAILED: Row(
         meaning="ended badly, for the reason given",
-        leads_to=frozenset({_S.OFFERED, _S.QUEUED}),
+        leads_to=frozenset({_S.QUEUED}),
         entered_by="Done; Lost, where a task that may not run twice was under way, or for the third time; GivenUp",
         crash="nothing",
     ),
     _S.CANCELLED: Row(
         meaning="was stopped",
-        leads_to=frozenset({_S.OFFERED, _S.QUEUED}),
+        leads_to=frozenset({_S.QUEUED}),
         entered_by="CancelRequested, or Done after it",
         crash="nothing",
     ),
 }
-
-WAITING: Final[dict[str, str]] = {
-    "schedule": "its time has not come",
-    "mode": "its element is in workflow mode",
-    "drained": "its element takes nothing new",
-    "overlap": "its trigger has as many orders under way as it may (`max_open`)",
-    "no matching element": "no element that may run it is there and takes work",
-}
-"""Why an order is queued."""

@@ -25,8 +25,10 @@ from muster.mesh.errors import MusterError
 from muster.mesh.model import (
     Assignment,
     Control,
+    Direct,
     Job,
     JoinRequest,
+    Offered,
     Packet,
     Presence,
     ResumeReply,
@@ -129,7 +131,12 @@ class StandIn:
         )
         ack = await self.js.publish(records.subject(created), records.encode(created))
         packet = Packet(
-            order=order, attempt=1, rev=ack.seq, blueprint=blueprint.name, digest=blueprint.digest(), **fields
+            order=order,
+            attempt=1,
+            start=Offered(rev=ack.seq),
+            blueprint=blueprint.name,
+            digest=blueprint.digest(),
+            **fields,
         )
         self.packets[order] = packet
         return packet
@@ -146,10 +153,12 @@ class StandIn:
         await self.offer(packet)
         return packet.order
 
-    async def begin(self, tasks: list[dict[str, Any]], **fields: Any) -> Packet:
-        """An order that begins with its first record on the agent last heard of, or as `fields` say.
+    async def begin(
+        self, tasks: list[dict[str, Any]], *, agent: str | None = None, beat: float | None = None
+    ) -> Packet:
+        """Starts an order directly: on the agent last heard of, by its last heartbeat, or as told.
 
-        The packet is the one that lends it the message's lease.
+        The packet is the one that carries the lease.
         """
         blueprint = await self.blueprint({"tasks": tasks})
         heard = await eventually(lambda: self.presence[-1:], what="a heartbeat")
@@ -160,13 +169,16 @@ class StandIn:
             digest=blueprint.digest(),
             by=Caller(name="test"),
             element="e1",
-            agent=heard[0].agent,
-            beat=heard[0].at,
+            start=Direct(agent=agent or heard[0].agent, beat=heard[0].at if beat is None else beat),
         )
-        record = msgspec.structs.replace(record, **fields)
         await self.js.publish(records.subject(record), records.encode(record))
         packet = self.packets[record.order] = Packet(
-            order=record.order, attempt=1, rev=0, blueprint=blueprint.name, digest=blueprint.digest(), element="e1"
+            order=record.order,
+            attempt=1,
+            start=Direct(agent=heard[0].agent),
+            blueprint=blueprint.name,
+            digest=blueprint.digest(),
+            element="e1",
         )
         return packet
 
@@ -177,7 +189,7 @@ class StandIn:
             return
         lost = records.Lost(order=request.order, attempt=packet.attempt, reason="its agent is gone")
         ack = await self.js.publish(records.subject(lost), records.encode(lost))
-        packet = msgspec.structs.replace(packet, attempt=packet.attempt + 1, rev=ack.seq, jobs=jobs)
+        packet = msgspec.structs.replace(packet, attempt=packet.attempt + 1, start=Offered(rev=ack.seq), jobs=jobs)
         self.packets[request.order] = packet
         await self.js.publish(names.work_element(request.element), msgspec.json.encode(packet))
 

@@ -18,13 +18,20 @@ from muster.agent.start import SEQUENCE
 from muster.mesh import names, records
 from muster.mesh.connection import settled
 from muster.mesh.embedded_nats import EmbeddedNats
-from muster.mesh.model import JobState, OrderState, Packet
+from muster.mesh.model import Direct, JobState, Offered, OrderState, Packet
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.agent.test_faults import is_running, pid_in
 from tests.kit.waiting import eventually
 
 NOOP = [{"name": "a", "uses": "noop"}]
+
+
+def heard_now(record: records.Record) -> records.Created:
+    """The same record, as if its agent had been heard of just now."""
+    assert isinstance(record, records.Created)
+    assert record.start is not None
+    return msgspec.structs.replace(record, start=Direct(agent=record.start.agent, beat=now()))
 
 
 async def test_it_runs_without_a_claim(broker: StandIn, agent: asyncio.Event) -> None:
@@ -55,7 +62,7 @@ async def test_a_first_record_that_comes_after_the_broker_was_asked_is_too_late(
 ) -> None:
     packet = await broker.begin(NOOP, beat=now() - broker.lease.total_seconds())
     await eventually(lambda: [request.order for request in broker.resumes] == [packet.order])
-    late = msgspec.structs.replace(broker.of(packet.order)[0], beat=now())
+    late = heard_now(broker.of(packet.order)[0])
     await broker.client.publish(names.begin("e1"), records.encode(late), headers={SEQUENCE: "1"})
     after = await broker.begin(NOOP)
     await broker.done(after.order)
@@ -113,7 +120,7 @@ async def test_a_record_that_no_server_passed_on_begins_nothing(
     """It must say where it stands on the log."""
     before = await broker.begin(NOOP)
     await broker.done(before.order)
-    forged = msgspec.structs.replace(broker.of(before.order)[0], order=names.new_id(), beat=now())
+    forged = heard_now(msgspec.structs.replace(broker.of(before.order)[0], order=names.new_id()))
     await broker.client.publish(names.begin("e1"), records.encode(forged), headers=headers)
     after = await broker.begin(NOOP)
     await broker.done(after.order)
@@ -250,7 +257,7 @@ class TestTheLease:
         await pid_in(tmp_path / "pids")
         lost = records.Lost(order=packet.order, attempt=1, reason="test")
         ack = await broker.js.publish(records.subject(lost), records.encode(lost))
-        anew = msgspec.structs.replace(packet, attempt=2, rev=ack.seq)
+        anew = msgspec.structs.replace(packet, attempt=2, start=Offered(rev=ack.seq))
         await broker.js.publish(names.work_element("e1"), msgspec.json.encode(anew))
         assert (await broker.done(packet.order)).attempt == 2
         assert len((tmp_path / "pids").read_text().split()) == 2

@@ -12,7 +12,7 @@ from muster.agent.hosting import welcomed
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
 from muster.mesh.errors import RefusedError
-from muster.mesh.model import Assignment, OrderState, Welcome
+from muster.mesh.model import Assignment, Offered, OrderState, Welcome
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.waiting import eventually
@@ -73,7 +73,7 @@ async def test_an_older_copy_of_a_running_order_is_dropped(broker: StandIn, agen
     packet = await broker.create(blueprint, element="e1")
     await broker.offer(packet)
     await broker.first(packet.order, records.Claimed)
-    stale = msgspec.structs.replace(packet, rev=packet.rev - 1)
+    stale = msgspec.structs.replace(packet, start=Offered(rev=packet.rev - 1))
     await broker.js.publish(names.work_element("e1"), msgspec.json.encode(stale))
     assert (await broker.done(packet.order)).state is OrderState.FINISHED
     await broker.settled()
@@ -85,7 +85,7 @@ async def test_an_attempt_that_was_given_up_elsewhere_stops(broker: StandIn, age
     await broker.first(order, records.Claimed)
     lost = records.Lost(order=order, attempt=1, reason="test")
     ack = await broker.js.publish(records.subject(lost), records.encode(lost))
-    packet = msgspec.structs.replace(broker.packets[order], attempt=2, rev=ack.seq)
+    packet = msgspec.structs.replace(broker.packets[order], attempt=2, start=Offered(rev=ack.seq))
     other = await broker.blueprint({"tasks": NOOP})
     await broker.offer(msgspec.structs.replace(packet, digest=other.digest(), order=order, labels={"x": "y"}))
     await broker.js.publish(

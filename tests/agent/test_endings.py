@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from muster.mesh import records
-from muster.mesh.model import Child, Job, JobState, OrderState
+from muster.mesh.model import Child, CleanUp, Job, JobState, OrderState
 from tests.agent.broker_stand_in import StandIn
 
 pytestmark = pytest.mark.usefixtures("agent")
@@ -31,7 +31,8 @@ async def failing(broker: StandIn, *before: Job, **blueprint: Any) -> tuple[reco
         "on_failure": [{"name": "f", "run": "true"}],
         "always": [{"name": "z", "run": "true"}],
     }
-    order = await broker.order({**text, **blueprint}, failing=GONE, jobs=before)
+    clean_up = CleanUp(state=OrderState.FAILED, reason=GONE, since=datetime.now(UTC))
+    order = await broker.order({**text, **blueprint}, ending=clean_up, jobs=before)
     done, jobs = await ended(broker, order)
     return done, {name: job.state for name, job in jobs.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from muster.agent.job import _delay
 from muster.agent.settings import AgentSettings
 from muster.blueprints.definition import Retry
 from muster.mesh import records
-from muster.mesh.model import Job, JobState, OrderState
+from muster.mesh.model import CleanUp, Job, JobState, OrderState
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.waiting import eventually
@@ -108,7 +108,8 @@ async def test_a_failed_clean_up_is_not_forgotten_by_the_next_attempt(broker: St
 async def test_of_an_order_cancelled_while_it_waited_only_always_runs(broker: StandIn, agent: asyncio.Event) -> None:
     tasks = [NOOP, {"name": "b", "uses": "noop"}]
     jobs = (Job(name="a", state=JobState.SUSPENDED, memo={}),)
-    order = await broker.order({"tasks": tasks, "always": [{"name": "z", "uses": "noop"}]}, jobs=jobs, cancelled=True)
+    clean_up = CleanUp(state=OrderState.CANCELLED, reason="cancelled by test", since=datetime.now(UTC))
+    order = await broker.order({"tasks": tasks, "always": [{"name": "z", "uses": "noop"}]}, jobs=jobs, ending=clean_up)
     done = await broker.done(order)
     assert done.state is OrderState.CANCELLED
     assert {job.name: job.state for job in done.jobs} == {"a": JobState.CANCELLED, "z": JobState.FINISHED}

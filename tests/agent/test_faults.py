@@ -22,7 +22,7 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
-from muster.mesh.model import Job, JobState, OrderState, ResumeRequest
+from muster.mesh.model import Job, JobState, Offered, OrderState, ResumeRequest
 from muster.mesh.service import Stop
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
@@ -198,7 +198,7 @@ async def test_a_refused_claim_waits_for_a_broker_that_can_tell(broker: StandIn,
     broker.on_resume = answer
     blueprint = await broker.blueprint({"tasks": [{"name": "a", "uses": "noop"}]})
     packet = await broker.create(blueprint, element="e1")
-    await broker.offer(msgspec.structs.replace(packet, rev=packet.rev + 100))
+    await broker.offer(msgspec.structs.replace(packet, start=Offered(rev=packet.rev + 100)))
     await broker.settled()
     assert len(broker.resumes) == 3
 

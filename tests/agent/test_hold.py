@@ -19,11 +19,19 @@ from muster.agent.lease import Delivery
 from muster.agent.orders import Arrival, Orders
 from muster.agent.resume import GivenUp
 from muster.agent.slots import Slots
-from muster.agent.start import DIRECT
 from muster.agent.workshop import Workshop
-from muster.mesh.model import Assignment, Packet
+from muster.mesh.model import Assignment, Direct, Offered, Packet, Start
 
 ORDER = "order1"
+
+
+DIRECT = 0
+"""Instead of an offer's sequence: a direct start."""
+
+
+def start_of(rev: int) -> Start:
+    """How an order gets here."""
+    return Offered(rev=rev) if rev else Direct(agent="a1")
 
 
 class Letter(Delivery):
@@ -94,7 +102,7 @@ class Agent:
 
     def packet(self, rev: int) -> bool:
         """A message of the work stream."""
-        packet = Packet(order=ORDER, attempt=1, rev=rev, blueprint="b", digest="0" * 64, element="e1")
+        packet = Packet(order=ORDER, attempt=1, start=start_of(rev), blueprint="b", digest="0" * 64, element="e1")
         if not (self.orders.knows(packet) or self.slots.takes_work):
             return False
         self.orders.arrived(Arrival(self.slots, self._letter(), packet))
@@ -102,7 +110,7 @@ class Agent:
 
     def record(self, *, is_late: bool) -> bool:
         """The first record of a direct start."""
-        packet = Packet(order=ORDER, attempt=1, rev=DIRECT, blueprint="b", digest="0" * 64, element="e1")
+        packet = Packet(order=ORDER, attempt=1, start=start_of(DIRECT), blueprint="b", digest="0" * 64, element="e1")
         self.orders.started(
             Arrival(self.slots, self._letter(beat=1.0), packet), is_late=is_late or self.slots.is_closed
         )

@@ -17,7 +17,7 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, compare_and_set
-from muster.mesh.model import Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
+from muster.mesh.model import Direct, Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
 from muster.mesh.version import PROTOCOL
 from tests.kit.waiting import deadline, eventually
 
@@ -90,7 +90,7 @@ async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Bro
     async with deadline(5, "the order begins"):
         message = await agent.begun.get()
     record = json(message)
-    assert (record.about, record.agent, record.beat) == (order.id, "a1", BEAT)
+    assert (record.about, record.start) == (order.id, Direct(agent="a1", beat=BEAT))
     assert int((message.headers or {})["Nats-Sequence"]) == order.rev
     await agent.done(order)
     assert [entry["type"] for entry in await broker.log.records_of("order", order.id)] == ["created", "done"]
@@ -183,28 +183,33 @@ async def test_what_begins_on_a_daemon_that_has_just_been_succeeded_is_offered_a
     """The broker had not read of the new daemon yet when it wrote the record."""
     await broker.log.append(records.Joined(element="e1", agent="a1", place="here"))
     await broker.log.append(records.Joined(element="e1", agent="a2", place="here"))
-    pinned = broker.state.fleet.stored["blueprint", "nothing"]
+    pinned = broker.state.objects.stored["blueprint", "nothing"]
     record = records.Created(
         order="o1",
         blueprint="nothing",
         version=pinned.version,
         digest="d",
         element="e1",
-        agent="a1",
-        beat=1.0,
+        start=Direct(agent="a1", beat=1.0),
         by=Caller(name="x"),
     )
     changes = await broker.log.append(record)
     order = changes.orders["o1"]
     assert order.state is OrderState.OFFERED
-    assert [event.kind for event in changes.events][-2:] == ["order.offered", "order.lost"]
+    assert [event.kind for event in changes.events] == ["order.created", "order.lost"]
     (packet,) = await work(broker, 1)
     assert (packet.order, packet.attempt, packet.rev) == ("o1", 2, order.rev)
 
 
 async def test_nobody_else_may_write_where_orders_begin(broker: Broker, agent: Agent) -> None:
     record = records.Created(
-        order="o1", blueprint="nothing", version=1, digest="d", element="e1", agent="a1", by=Caller(name="x")
+        order="o1",
+        blueprint="nothing",
+        version=1,
+        digest="d",
+        element="e1",
+        start=Direct(agent="a1"),
+        by=Caller(name="x"),
     )
     data = records.encode(record)
     right = records.subject(record)

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.tables import connect, write
-from muster.broker.state.machine import State
+from muster.broker.state.apply import apply
 from muster.broker.state.standing import Standing
+from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import OrderState
+from tests.kit.manifests import applied
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TABLES = ("orders", "things", "events", "firings")
@@ -53,7 +55,7 @@ def made(path: Path) -> Path:
 def story(orders: int) -> list[tuple[str, bytes]]:
     """What the log says of some orders on one machine."""
     said: list[tuple[records.Record, str]] = [
-        (records.Applied(id="x", manifests=MANIFESTS, by=Caller(name="test")), names.BROKER),
+        (applied(MANIFESTS), names.BROKER),
         (records.Joined(element="web01", agent="one"), names.BROKER),
     ]
     for number in range(orders):
@@ -95,11 +97,11 @@ def story(orders: int) -> list[tuple[str, bytes]]:
 
 
 def project(path: Path, log: list[tuple[str, bytes]], batch_size: int, told_after: int = 0) -> None:
-    state, batch = State(), Batch()
-    state.told_after = told_after
+    state, batch = World(), Batch()
+    state.reports_after = told_after
     with closing(connect(path, "fast")) as tables:
         for seq, (subject, data) in enumerate(log, start=1):
-            batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
+            batch.add(apply(state, seq, START + timedelta(seconds=seq), subject, data))
             if seq % batch_size == 0 or seq == len(log):
                 write(tables, batch)
                 batch = Batch()
@@ -135,9 +137,9 @@ def test_a_large_batch_is_written_whole_and_in_order(path: Path) -> None:
 
 def test_a_batch_may_be_written_again(path: Path) -> None:
     """Whoever does not know whether it was committed gives it again."""
-    state, batch, batches = State(), Batch(), []
+    state, batch, batches = World(), Batch(), []
     for seq, (subject, data) in enumerate(story(orders=9), start=1):
-        batch.add(state.apply(seq, START + timedelta(seconds=seq), subject, data))
+        batch.add(apply(state, seq, START + timedelta(seconds=seq), subject, data))
         if seq % 7 == 0:
             batches.append(batch)
             batch = Batch()
@@ -173,7 +175,7 @@ def test_firings_and_how_triggers_stand_are_kept(path: Path) -> None:
         ("firing1", "t", "fired"),
         ("firing2", "t", "fired"),
     ]
-    (standing,) = database.kept(path, "fast").of("standing", Standing)
+    ((_, standing),) = database.kept(path, "fast").of("standing", Standing)
     assert (standing.name, standing.last_due, standing.last_firing) == ("t", START, "firing2")
 
 
@@ -230,7 +232,7 @@ def test_a_batch_that_cannot_be_written_leaves_nothing_behind(path: Path) -> Non
     project(path, log, len(log))
     before = rows(path)
     batch = Batch()
-    batch.add(State().apply(99, START, "muster.log.nonsense", b""))
+    batch.add(apply(World(), 99, START, "muster.log.nonsense", b""))
     with closing(connect(path, "fast")) as tables:
         tables.execute("PRAGMA query_only = ON")
         with pytest.raises(sqlite3.OperationalError):

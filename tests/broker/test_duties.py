@@ -12,7 +12,7 @@ import pytest
 from muster.broker.duties.duty import APPENDED_AT_ONCE, Duties, Duty
 from muster.broker.leader import Leader
 from muster.broker.log import Log
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.records import Due, Record
 from tests.kit.waiting import deadline
 
@@ -25,7 +25,7 @@ class WakeMany(Duty):
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def run_once(self, state: State, now: datetime) -> Iterator[Due]:
+    def run_once(self, state: World, now: datetime) -> Iterator[Due]:
         del state, now
         count, self.count = self.count, 0
         yield from (Due(order=f"o{number}") for number in range(count))
@@ -64,7 +64,7 @@ class SlowLog:
 @pytest.mark.parametrize("count", [1, 100, APPENDED_AT_ONCE * 2 + 1])
 async def test_the_records_of_a_duty_are_appended_before_any_is_awaited(count: int) -> None:
     log = SlowLog(count)
-    duties = Duties(State(), cast("Log", log), cast("Leader", Elected()), [WakeMany(count)])
+    duties = Duties(World(), cast("Log", log), cast("Leader", Elected()), [WakeMany(count)])
     async with duties, deadline(10, "every record is on the log"):
         await log.done.wait()
     assert log.most == min(count, APPENDED_AT_ONCE)

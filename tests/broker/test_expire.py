@@ -12,11 +12,13 @@ from muster.broker.duties.wake import Wake
 from muster.broker.lease import Lease
 from muster.broker.main import Broker
 from muster.broker.presence import Presences
-from muster.broker.state.machine import State
+from muster.broker.state.apply import apply
+from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.model import OrderState, Presence
 from muster.mesh.version import OURS, PROTOCOL, Speaker, agent_misfit
+from tests.kit.manifests import applied
 from tests.kit.waiting import eventually
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,20 +29,22 @@ class Clockwork:
     """A state machine, a duty, and a time that only we move."""
 
     def __init__(self) -> None:
-        self.state = State()
+        self.state = World()
         self.now = START
         self.ahead = 0.0
         """Seconds by which the clock of the agent's host is ahead."""
         self.presences = Presences(Lease(LEASE), self.clock, self.clock)
         self.expire = Expire(Lease(LEASE), self.presences)
-        self.write(records.Applied(id="x", manifests=({"kind": "machine", "name": "web01"},), by=Caller(name="test")))
+        self.write(applied(({"kind": "machine", "name": "web01"},)))
         self.write(records.Joined(element="web01", agent="one"))
 
     def clock(self) -> float:
         return self.now.timestamp()
 
     def write(self, record: records.Record, actor: str = names.BROKER) -> None:
-        changes = self.state.apply(self.state.seq + 1, self.now, records.subject(record, actor), records.encode(record))
+        changes = apply(
+            self.state, self.state.seq + 1, self.now, records.subject(record, actor), records.encode(record)
+        )
         assert changes.refused is None, changes.refused
 
     def beat(self, agent: str = "one", *, leaving: bool = False) -> None:

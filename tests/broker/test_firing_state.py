@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import FiringState
 from muster.mesh.model import OrderState
+from tests.kit.manifests import applied
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,20 +21,20 @@ class Book:
     """A log, and the state machine that reads it."""
 
     def __init__(self) -> None:
-        self.state = State()
+        self.state = World()
         self.seq = 0
         self.now = START
         machines = [{"kind": "machine", "name": name} for name in "abc"]
-        self.write(records.Applied(id="x", manifests=(*machines,), by=Caller(name="test")))
+        self.write(applied((*machines,)))
 
     def write(self, record: records.Record, actor: str = names.BROKER) -> Changes:
         self.seq += 1
         self.now += timedelta(seconds=1)
-        return self.state.apply(self.seq, self.now, records.subject(record, actor), records.encode(record))
+        return apply(self.state, self.seq, self.now, records.subject(record, actor), records.encode(record))
 
     def trigger(self, **fields: Any) -> Changes:
         manifest = {"kind": "trigger", "name": "t", "provider": "x", "blueprint": "b", "target": {"on": "a"}, **fields}
-        return self.write(records.Applied(id="x", manifests=(manifest,), by=Caller(name="test")))
+        return self.write(applied((manifest,)))
 
     def fire(self, ident: str, *elements: str, **fields: Any) -> Changes:
         """Let it go off for elements, each perhaps with the key of its item: `a:main`."""
@@ -121,7 +123,7 @@ def test_the_limit_of_a_deleted_trigger_holds_until_its_orders_are_through() -> 
     assert book.states() == {"oneb": "offered"}
     changes = book.cancel("oneb")
     assert changes.things == {("standing", "t"): None}
-    assert not book.state.triggers.limits
+    assert not book.state.lanes.rules
 
 
 def test_only_as_many_orders_are_replaced_as_have_to_go() -> None:
@@ -163,7 +165,7 @@ def test_a_firing_of_a_trigger_that_was_deleted_meanwhile_is_rejected() -> None:
     firing = book.fire("one").firings["one"]
     assert (firing.state, firing.orders) == (FiringState.REJECTED, ())
     assert "deleted" in firing.reason
-    assert not list(book.state.triggers.standings)
+    assert not list(book.state.standings)
 
 
 def test_late_ticks_do_not_turn_the_clock_back() -> None:
@@ -171,12 +173,12 @@ def test_late_ticks_do_not_turn_the_clock_back() -> None:
     book.trigger()
     for hour in (1, 3, 2):
         book.fire(f"at{hour}", due=START + timedelta(hours=hour))
-    assert book.state.triggers.standings.of("t").last_due == START + timedelta(hours=3)
+    assert book.state.standings.of("t").last_due == START + timedelta(hours=3)
 
 
 def counts(book: Book) -> tuple[datetime | None, datetime | None]:
     """From when the trigger's schedule and its settings count."""
-    stored = book.state.fleet.stored["trigger", "t"]
+    stored = book.state.objects.stored["trigger", "t"]
     return stored.begun_at, stored.active_at
 
 

@@ -10,6 +10,7 @@ from muster.broker.state.changes import Changes
 from muster.mesh import records
 from muster.mesh.caller import Caller
 from tests.broker.test_firing_state import Book
+from tests.kit.manifests import applied
 
 POOL = {"kind": "pool", "name": "pool", "where": 'element.name == "a"'}
 
@@ -18,7 +19,7 @@ class Mesh(Book):
     """Machines a, b and c, and what people do with them."""
 
     def apply(self, *manifests: dict[str, Any]) -> Changes:
-        return self.write(records.Applied(id="x", manifests=manifests, by=Caller(name="test")))
+        return self.write(applied(manifests))
 
     def machine(self, **fields: Any) -> Changes:
         return self.apply({"kind": "machine", "name": "a", **fields})

@@ -71,7 +71,7 @@ async def test_no_record_costs_the_broker_its_connection(broker: Broker, fresh_n
         async with AsyncExitStack() as stack:
             again = Broker(settings)
             await again.start(stack)
-            assert "after" in again.state.fleet.elements
+            assert "after" in again.state.elements
             assert again.client.is_connected
     assert not injected
-    assert all(names.is_name(name) for name in broker.state.fleet.elements)
+    assert all(names.is_name(name) for name in broker.state.elements)

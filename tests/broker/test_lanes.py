@@ -27,7 +27,7 @@ def standings(changes: Changes) -> dict[str, object]:
 
 
 def lanes(book: Book) -> list[str]:
-    return sorted(it.name for it in book.state.triggers.standings if "/" in it.name)
+    return sorted(it.name for it in book.state.standings if "/" in it.name)
 
 
 def test_a_cooldown_counts_for_each_key_apart() -> None:
@@ -46,13 +46,13 @@ def test_max_open_counts_for_each_key_apart() -> None:
         book.fire(ident, group=key)
     assert book.states() == {"1a": "offered", "2a": "offered", "3a": "overlap"}
     assert book.state.orders["3a"].group == "main"
-    assert book.state.triggers.count("t") == 3
+    assert book.state.lanes.count("trigger/t") == 3
     book.cancel("2a")
     assert book.states() == {"1a": "offered", "3a": "overlap"}
     book.cancel("1a")
     assert book.states() == {"3a": "offered"}
     book.cancel("3a")
-    assert book.state.triggers.count("t") == 0
+    assert book.state.lanes.count("trigger/t") == 0
 
 
 def test_skip_and_replace_concern_orders_of_the_same_key_only() -> None:

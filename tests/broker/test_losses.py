@@ -15,6 +15,7 @@ from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.model import Job, JobState, Order, OrderState
 from tests.broker.test_firing_state import Book
+from tests.kit.manifests import applied
 
 GONE = "lost: its agent was gone 3 times while it ran"
 LEASE = timedelta(seconds=30)
@@ -26,7 +27,7 @@ class Doomed(Book):
     def __init__(self, **fields: Any) -> None:
         super().__init__()
         manifest = {"kind": "pool", "name": "p", "where": "true"}
-        self.write(records.Applied(id="p", manifests=(manifest,), by=Caller(name="test")))
+        self.write(applied((manifest,)))
         for element in ("a", "b", "c"):
             self.write(records.Joined(element=element, agent="x"))
         target: dict[str, Any] = {} if "pool" in fields else {"element": "a"}
@@ -145,14 +146,15 @@ def test_an_order_that_ends_as_lost_is_offered_to_the_same_element_for_its_clean
         doomed.report(Job(name="once", state=JobState.RUNNING, idempotent=False))
         doomed.lose()
     waiting = doomed.order
-    assert (waiting.state, waiting.element, waiting.reason) == (OrderState.OFFERED, "a", waiting.failing)
-    assert waiting.failing.startswith("lost: ")
+    assert waiting.clean_up is not None
+    assert (waiting.state, waiting.runner, waiting.reason) == (OrderState.OFFERED, "a", waiting.clean_up.reason)
+    assert waiting.reason.startswith("lost: ")
     record = records.Claimed(order="o", attempt=waiting.attempt + 1, element="b", agent="x")
     assert doomed.write(record, "b").refused is not None, "another host has nothing to clean up"
     doomed.claim()
     assert doomed.order.state is OrderState.RUNNING
     ended = doomed.done(OrderState.FINISHED)
-    assert (ended.state, ended.reason) == (OrderState.FAILED, waiting.failing), "it has failed before it cleaned up"
+    assert (ended.state, ended.reason) == (OrderState.FAILED, waiting.reason), "it has failed before it cleaned up"
 
 
 def test_a_cancelled_order_that_is_lost_is_offered_for_its_clean_up() -> None:
@@ -196,18 +198,19 @@ def test_an_order_ends_without_its_clean_up_if_its_element_does_not_come_back(*,
         doomed.lose()
     else:
         doomed.lose_often(3)
-    since = doomed.order.ending_since
-    assert since is not None
+    clean_up = doomed.order.clean_up
+    assert clean_up is not None
+    since = clean_up.since
     assert list(duty.run_once(doomed.state, since + LEASE)) == []
     (record,) = duty.run_once(doomed.state, since + LEASES * LEASE)
     ended = doomed.write(record).orders["o"]
     why, state = ("cancelled by test", "cancelled") if is_cancelled else (GONE, "failed")
     assert (ended.state, ended.reason) == (state, f"{why}; its clean-up did not run: a did not take it in 600 s")
-    assert not doomed.state.endings
+    assert not doomed.state.clean_ups
 
 
 def test_a_clean_up_that_runs_is_not_given_up() -> None:
     doomed = Doomed(has_always=True)
     doomed.lose_often(3)
     doomed.claim()
-    assert not doomed.state.endings
+    assert not doomed.state.clean_ups

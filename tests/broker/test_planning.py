@@ -17,6 +17,7 @@ from muster.mesh.errors import InvalidError, NotFoundError, RefusedError
 from muster.mesh.firing import FireRequest
 from muster.mesh.model import OrderRequest
 from tests.broker.test_firing_state import Book
+from tests.kit.manifests import applied
 
 BLUEPRINT = {
     "kind": "blueprint",
@@ -37,7 +38,7 @@ class World(Book):
         self.firings = FiringPlans(self.state, self.blueprints)
 
     def apply(self, *manifests: dict[str, Any]) -> None:
-        changes = self.write(records.Applied(id="x", manifests=manifests, by=Caller(name="test")))
+        changes = self.write(applied(manifests))
         assert changes.refused is None
 
     def plan(self, **fields: Any) -> list[records.Created]:
@@ -179,7 +180,7 @@ def test_a_burst_makes_its_orders_by_what_holds_when_it_has_ended(world: World) 
     assert isinstance(first, records.Fired)
     assert (first.quiet, first.orders) == (10.0, ())
     world.write(first)
-    (pending,) = world.state.triggers.standings.of("t").pending
+    (pending,) = world.state.standings.of("t").pending
     world.apply({"kind": "machine", "name": "a", "params": {"ram": 8}})
     second = world.firings.settled("t", pending)
     assert (second.settles, [order.element for order in second.orders]) == (True, ["a", "b"])

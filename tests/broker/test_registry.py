@@ -9,20 +9,20 @@ from typing import get_args
 import pytest
 
 from muster.broker import state
-from muster.broker.state.machine import OTHERS
-from muster.broker.state.table import TABLE, WAITING
-from muster.broker.state.transitions import BEGINNINGS, TRANSITIONS
+from muster.broker.state import topics
+from muster.broker.state.aggregate import aggregates, rules
+from muster.broker.state.table import TABLE
+from muster.broker.state.waiting import REASONS
 from muster.mesh import records
 from muster.mesh.events import KINDS
-from muster.mesh.model import FINAL_STATES, OrderState
+from muster.mesh.model import FINAL_STATES, OrderState, Waiting
 
 ROOM = Path(str(state.__file__)).parent
 
 
 @pytest.mark.parametrize("kind", get_args(records.AnyRecord), ids=lambda kind: kind.__name__)
 def test_every_record_has_one_handler_and_a_story(kind: type[records.Record]) -> None:
-    handlers = [registry for registry in (BEGINNINGS, TRANSITIONS, OTHERS) if kind in registry]
-    assert len(handlers) == 1
+    assert len([it for it in aggregates() if kind in it.handlers]) == 1
     assert kind.__doc__
     assert kind.__doc__ != records.Record.__doc__
 
@@ -38,7 +38,7 @@ def test_every_state_has_a_story_and_an_event(order_state: OrderState) -> None:
 
 def test_what_ended_only_goes_on_by_a_retry() -> None:
     for order_state in FINAL_STATES:
-        assert TABLE[order_state].leads_to <= {OrderState.QUEUED, OrderState.OFFERED}
+        assert TABLE[order_state].leads_to <= {OrderState.QUEUED}
 
 
 def test_every_state_can_be_reached_and_left() -> None:
@@ -48,8 +48,27 @@ def test_every_state_can_be_reached_and_left() -> None:
         assert TABLE[order_state].leads_to
 
 
-def test_every_reason_to_wait_is_in_words() -> None:
-    assert all(WAITING.values())
+TOPICS = {value for name, value in vars(topics).items() if name.isupper()}
+RECORDS = {kind.__name__ for kind in get_args(records.AnyRecord)}
+
+
+@pytest.mark.parametrize("variant", get_args(Waiting), ids=lambda variant: variant.__name__)
+def test_every_reason_to_wait_has_words_an_end_and_a_releaser(variant: type[Waiting]) -> None:
+    reason = REASONS[variant]
+    assert reason.code
+    assert reason.meaning
+    assert reason.ends
+    assert reason.released_by, "nothing would ever release an order that waits so"
+    assert set(reason.released_by) <= TOPICS | RECORDS
+
+
+def test_no_reason_to_wait_is_left_over() -> None:
+    assert set(REASONS) == set(get_args(Waiting))
+    assert len({reason.code for reason in REASONS.values()}) == len(REASONS)
+
+
+def test_every_rule_looks_at_a_topic_that_there_is() -> None:
+    assert set(rules()) <= TOPICS
 
 
 @pytest.mark.parametrize("path", sorted(ROOM.glob("*.py")), ids=lambda path: path.name)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from muster.broker.state.waiting import reason_of
+from muster.broker.state.waiting import waiting_of, words_of
 from muster.mesh import records
 from muster.mesh.caller import Caller
+from muster.mesh.model import NoSlot
 from tests.broker.test_firing_state import Book
+from tests.kit.manifests import applied
 
 
 class Offer(Book):
@@ -18,11 +20,7 @@ class Offer(Book):
     def __init__(self) -> None:
         super().__init__()
         pool = {"kind": "pool", "name": "p", "where": 'element.name in ["a", "b"]'}
-        self.write(
-            records.Applied(
-                id="p", manifests=(pool, {"kind": "machine", "name": "b", "slots": 2}), by=Caller(name="test")
-            )
-        )
+        self.write(applied((pool, {"kind": "machine", "name": "b", "slots": 2})))
 
     def create(self, order: str, **target: Any) -> None:
         self.write(records.Created(order=order, blueprint="b", version=1, digest="d", by=Caller(name="test"), **target))
@@ -40,7 +38,8 @@ class Offer(Book):
         assert self.write(record, element).refused is None
 
     def why(self) -> str:
-        return reason_of(self.state.orders["o"], self.state)
+        waiting = waiting_of(self.state.orders["o"], self.state)
+        return words_of(waiting) if waiting is not None else ""
 
 
 @pytest.fixture
@@ -105,8 +104,7 @@ def test_a_pool_whose_members_are_busy(for_pool: Offer) -> None:
 def test_only_members_that_take_work_count(for_pool: Offer) -> None:
     for_pool.join("a")
     for_pool.write(records.DrainChanged(element="a", drained=True, by=Caller(name="test")))
-    reason = "no element of pool p that is online takes work (1 element): drained, or in workflow mode"
-    assert for_pool.why() == reason
+    assert for_pool.why() == "its element takes nothing new"
 
 
 def test_a_pool_that_a_filter_defines_is_told_by_its_filter() -> None:
@@ -116,7 +114,18 @@ def test_a_pool_that_a_filter_defines_is_told_by_its_filter() -> None:
     assert book.why() == f"all agents of `{where}` are offline (1 element)"
 
 
-def test_an_order_that_only_has_to_clean_up_keeps_its_reason(for_one: Offer) -> None:
+def test_the_place_in_the_line_is_said(for_one: Offer) -> None:
+    for_one.join("a")
+    for_one.create("p", element="a")
+    for_one.run("busy", "a")
+    assert for_one.why() == "1 of 1 slots of a are busy: order busy"
+    waiting = waiting_of(for_one.state.orders["p"], for_one.state)
+    assert isinstance(waiting, NoSlot)
+    assert waiting.place == 2
+    assert words_of(waiting).endswith("; 1 are before it")
+
+
+def test_an_order_that_only_has_to_clean_up_waits_like_others(for_one: Offer) -> None:
     for_one.join("a")
     for_one.write(records.Claimed(order="o", attempt=1, element="a", agent="x"), "a")
     suspended = records.Suspended(order="o", attempt=1, jobs=(), children=True, cleans_up=True)
@@ -124,4 +133,5 @@ def test_an_order_that_only_has_to_clean_up_keeps_its_reason(for_one: Offer) -> 
     for_one.cancel("o")
     for_one.leave("a")
     time = f"{for_one.now:%Y-%m-%dT%H:%M:%SZ}"
-    assert for_one.why() == f"cancelled by test; its clean-up waits: its agent is offline since {time}"
+    assert for_one.why() == f"its agent is offline since {time}"
+    assert for_one.state.orders["o"].reason == "cancelled by test"

@@ -8,6 +8,7 @@ from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.model import OrderState
 from tests.broker.test_firing_state import Book
+from tests.kit.manifests import applied
 
 
 class Pooled(Book):
@@ -15,9 +16,7 @@ class Pooled(Book):
 
     def __init__(self, where: str) -> None:
         super().__init__()
-        self.write(
-            records.Applied(id="p", manifests=({"kind": "pool", "name": "p", "where": where},), by=Caller(name="test"))
-        )
+        self.write(applied(({"kind": "pool", "name": "p", "where": where},)))
         for element in ("a", "b"):
             self.write(records.Joined(element=element, agent=f"agent-of-{element}"))
         self.write(records.Created(order="o", blueprint="b", version=1, digest="d", by=Caller(name="test"), pool="p"))
@@ -63,7 +62,7 @@ def test_an_order_that_a_member_has_taken_before_is_its_own(pooled: Pooled) -> N
     pooled.write(records.Suspended(order="o", attempt=1, jobs=(), until=pooled.now), "a")
     pooled.write(records.Due(order="o"))
     pool = {"kind": "pool", "name": "p", "where": "false"}
-    pooled.write(records.Applied(id="q", manifests=(pool,), by=Caller(name="test")))
+    pooled.write(applied((pool,)))
     record = records.Claimed(order="o", attempt=2, element="a", agent="agent-of-a")
     assert pooled.write(record, "a").refused is None
 

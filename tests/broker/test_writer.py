@@ -17,7 +17,7 @@ from muster.broker.projection import database, tables
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.readers import READERS, Readers
 from muster.broker.projection.writer import Writer
-from muster.broker.state.order import Stamp
+from muster.broker.state.step import Stamp
 from muster.mesh.errors import UnavailableError
 from muster.mesh.model import Order, OrderState
 from tests.kit.waiting import deadline, eventually

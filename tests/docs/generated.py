@@ -22,7 +22,8 @@ from muster.broker.api.context import Api, ApiSettings
 from muster.broker.api.endpoint import Endpoint
 from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.http import create_app
-from muster.broker.state.table import TABLE, WAITING
+from muster.broker.state.table import TABLE
+from muster.broker.state.waiting import REASONS
 from muster.mesh import names, records
 from muster.mesh.errors import BY_CODE, MusterError
 from muster.mesh.events import KINDS, Event, cloud_event, nats_subject
@@ -51,6 +52,7 @@ def diagram() -> str:
 
 def states() -> str:
     """`docs/reference/states.md`."""
+    waits = [[f"`{reason.code}`", reason.meaning, reason.ends] for reason in REASONS.values()]
     rows = [
         [f"`{state}`", row.meaning, row.entered_by, _words(row.leads_to), row.crash] for state, row in TABLE.items()
     ]
@@ -69,9 +71,9 @@ def states() -> str:
 
 Only `muster retry` leaves `failed` and `cancelled`.
 
-## Why an order is queued
+## Why an order waits
 
-{table(["reason", "meaning"], [[f"`{reason}`", words] for reason, words in WAITING.items()])}
+{table(["reason", "meaning", "what ends it"], waits)}
 
 ## Of a job
 

@@ -13,7 +13,8 @@ import msgspec
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from muster.broker.state.machine import State
+from muster.broker.state.apply import apply
+from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.jetstream import moment, stamp
 from muster.mesh.model import FINAL_STATES, JobState, OrderState
@@ -30,7 +31,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class Told(msgspec.Struct, kw_only=True):
     """The whole log, replayed."""
 
-    state: State
+    state: World
     open: set[str] = set()
     created: list[str] = []
     endings: list[Ending] = []
@@ -41,7 +42,7 @@ class Told(msgspec.Struct, kw_only=True):
 
 async def replay(server: str) -> Told:
     """Read the log from its beginning to its end, as a new broker would."""
-    told = Told(state=State())
+    told = Told(state=World())
     client = await nats.connect(server)
     try:
         js = client.jetstream()
@@ -58,7 +59,7 @@ async def replay(server: str) -> Told:
 
 
 def _take(told: Told, seq: int, time: datetime, subject: str, data: bytes) -> None:
-    changes = told.state.apply(seq, time, subject, data)
+    changes = apply(told.state, seq, time, subject, data)
     record, _ = records.decode(subject, data)
     if changes.refused is None and not isinstance(record, str):
         _note(told, record, time)

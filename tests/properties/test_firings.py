@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, initialize, invariant, multiple, rule
 
 from muster.broker.state.firing import MAX_CHAIN
-from muster.broker.state.lines import OVERLAP
 from muster.broker.state.standing import trigger_of
+from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
-from muster.mesh.model import Order, OrderState
+from muster.mesh.model import Lane, Order, OrderState
+from tests.kit.manifests import applied
 from tests.properties.test_state_machine import ELEMENTS, FLEET, POOL, Mesh, snapshot
 
 pytestmark = pytest.mark.timeout(300)  # some 10 s of a processor, which a busy host takes minutes for
@@ -58,7 +59,7 @@ class Firings(Mesh):
     @initialize()
     def installed(self) -> None:
         manifests = (*FLEET, *MANIFESTS.values())
-        assert self.write(records.Applied(id="t", manifests=manifests, by=Caller(name="test"))).refused is None
+        assert self.write(applied(manifests)).refused is None
 
     @rule(
         target=Mesh.orders,
@@ -78,7 +79,7 @@ class Firings(Mesh):
             rejected=rejected,
             orders=tuple(planned(ident, place, target) for place, target in enumerate(addresses)),
         )
-        open_before = self.state.triggers.count(trigger)
+        open_before = self.state.lanes.count(f"trigger/{trigger}")
         changes = self.write(record)
         assert changes.refused is None
         firing = self.firings[ident] = changes.firings[ident]
@@ -102,7 +103,7 @@ class Firings(Mesh):
             return
         ident = data.draw(st.sampled_from(sorted(self.written)))
         record = self.written[ident]
-        standing = self.state.triggers.standings.get(record.trigger)
+        standing = self.state.standings.get(record.trigger)
         open_still = any(each.id in self.state.orders for each in record.orders)
         if not open_still and (standing is None or standing.last_firing != ident):
             return
@@ -119,7 +120,7 @@ class Firings(Mesh):
     @rule(trigger=triggers, enabled=st.booleans())
     def apply(self, trigger: str, enabled: bool) -> None:
         manifest = {**MANIFESTS[trigger], "enabled": enabled}
-        self.write(records.Applied(id="t", manifests=(manifest,), by=Caller(name="test")))
+        self.write(applied((manifest,)))
 
     @invariant()
     def no_more_orders_of_a_trigger_are_under_way_than_may_be(self) -> None:
@@ -129,31 +130,38 @@ class Firings(Mesh):
         for (trigger, _), of_it in lanes.items():
             ending = sum(order.state is OrderState.CANCELLING and order.started_at is not None for order in of_it)
             under_way = sum(order.state in RELEASED for order in of_it) + ending
-            assert under_way <= self.state.triggers.limits.get(trigger or "", under_way)
+            assert under_way <= limit_of(self.state, trigger, under_way)
 
     @invariant()
     def nobody_waits_for_others_while_there_is_room(self) -> None:
         for order in self.state.orders.values():
-            if order.reason == OVERLAP:
-                assert self.state.triggers.is_full(order)
+            if isinstance(order.waiting, Lane):
+                assert self.state.lanes.blocks(order) == order.waiting
+                assert order.id not in self.state.lanes.next_in(order.waiting.name)
 
     @invariant()
     def a_filter_is_a_pool_as_long_as_somebody_needs_it(self) -> None:
         needed = {order.pool for order in self.state.orders.values() if order.where is not None}
         for fields in TRIGGERS:
-            if fields["target"].get("queue") and ("trigger", fields["name"]) in self.state.fleet.stored:
+            if fields["target"].get("queue") and ("trigger", fields["name"]) in self.state.objects.stored:
                 needed.add(names.queue_pool(fields["target"]["where"]))
-        assert set(self.state.fleet.queues()) == needed
+        assert set(self.state.pools.queues()) == needed
         for pool in needed:
-            online = {name for name, element in self.state.fleet.elements.items() if element.agent is not None}
-            assert self.state.fleet.members[str(pool)] == online - {"a"}
+            online = {name for name, element in self.state.elements.items() if element.agent is not None}
+            assert self.state.pools.members[str(pool)] == online - {"a"}
 
     @invariant()
     def what_is_deleted_is_forgotten_with_its_last_order(self) -> None:
-        for trigger in {it.name for it in self.state.triggers.standings} | set(self.state.triggers.limits):
+        owners = {it.partition("/")[2] for it in self.state.lanes.rules}
+        for trigger in {it.name for it in self.state.standings} | owners:
             name = trigger_of(trigger)
-            stored = ("trigger", name) in self.state.fleet.stored
-            assert stored or self.state.triggers.count(name)
+            stored = ("trigger", name) in self.state.objects.stored
+            assert stored or self.state.lanes.count(f"trigger/{name}")
+
+
+def limit_of(state: World, trigger: str | None, unlimited: int) -> int:
+    rule = state.lanes.rules.get(f"trigger/{trigger}")
+    return rule.limit if rule is not None else unlimited
 
 
 def without_sequences(snapshot: bytes) -> bytes:

@@ -15,6 +15,7 @@ from muster.broker.state.standing import lane_of, trigger_of
 from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
+from tests.kit.manifests import applied
 from tests.properties.test_firings import Firings, planned
 from tests.properties.test_state_machine import ELEMENTS, EPOCH, POOL, Mesh
 
@@ -48,10 +49,7 @@ class Lanes(Firings):
 
     @initialize()
     def keyed(self) -> None:
-        assert (
-            self.write(records.Applied(id="k", manifests=tuple(MANIFESTS.values()), by=Caller(name="test"))).refused
-            is None
-        )
+        assert self.write(applied(tuple(MANIFESTS.values()))).refused is None
 
     @rule(
         target=Mesh.orders,
@@ -152,11 +150,11 @@ class Lanes(Firings):
     @rule(trigger=names_of, enabled=st.booleans())
     def apply_with_keys(self, trigger: str, enabled: bool) -> None:
         manifest = {**MANIFESTS[trigger], "enabled": enabled}
-        self.write(records.Applied(id="k", manifests=(manifest,), by=Caller(name="test")))
+        self.write(applied((manifest,)))
 
     @invariant()
     def what_is_pending_is_known_with_its_time(self) -> None:
-        standings = self.state.triggers.standings
+        standings = self.state.standings
         told = {it.name: [pending.id for pending in it.pending] for it in standings if it.pending}
         assert told == {lane: list(row) for lane, row in self.waiting.items() if row}
         assert standings.pending == {lane: next(iter(row.values())).until for lane, row in self.waiting.items() if row}
@@ -164,7 +162,7 @@ class Lanes(Firings):
 
     @invariant()
     def nothing_is_kept_of_a_lane_that_no_cooldown_and_no_burst_needs(self) -> None:
-        for it in self.state.triggers.standings:
+        for it in self.state.standings:
             if it.name != trigger_of(it.name):
                 assert it.pending or (trigger_of(it.name) == "cools" and it.last_fired is not None)
 

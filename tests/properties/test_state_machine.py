@@ -20,14 +20,18 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.tables import connect, write
+from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
 from muster.broker.state.loss import MOST_LOST
-from muster.broker.state.machine import State
-from muster.broker.state.order import is_held, was_begun
+from muster.broker.state.order import has_its_children, is_held, runs_directly
 from muster.broker.state.table import TABLE
+from muster.broker.state.waiting import hindrance
+from muster.broker.state.waits import target_of
+from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
-from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Job, JobState, Order, OrderState
+from muster.mesh.model import FINAL_JOB_STATES, FINAL_STATES, Direct, Job, JobState, Order, OrderState
+from tests.kit.manifests import applied
 
 pytestmark = pytest.mark.timeout(300)  # some 10 s of a processor, which a busy host takes minutes for
 
@@ -44,24 +48,24 @@ attempts = st.integers(min_value=0, max_value=3)
 job_states = st.sampled_from(list(JobState))
 
 
-def snapshot(state: State) -> bytes:
+def snapshot(state: World) -> bytes:
     """Everything a state machine knows, comparable."""
     return msgspec.json.encode(
         {
             "seq": state.seq,
             "orders": state.orders,
-            "elements": state.fleet.elements,
-            "objects": [state.fleet.stored[key] for key in sorted(state.fleet.stored)],
-            "members": {pool: sorted(members) for pool, members in state.fleet.members.items()},
+            "elements": state.elements,
+            "objects": [state.objects.stored[key] for key in sorted(state.objects.stored)],
+            "members": {pool: sorted(members) for pool, members in state.pools.members.items()},
             "timers": state.timers,
-            "standing": {it.name: it for it in state.triggers.standings},
-            "pending": [state.triggers.standings.pending, state.triggers.standings.pending_bytes],
-            "cooling": state.triggers.standings._cooling,
-            "limits": state.triggers.limits,
-            "queues": {pool: state.fleet._uses[pool] for pool in state.fleet.queues()},
+            "standing": {it.name: it for it in state.standings},
+            "pending": [state.standings.pending, state.standings.pending_bytes],
+            "cooling": state.standings._cooling,
+            "rules": state.lanes.rules,
+            "queues": {pool: state.pools.uses(pool) for pool in state.pools.queues()},
             "lines": {
-                name: [sorted(line.open), sorted(line.released), line.waiting]
-                for name, line in state.triggers._lines.items()
+                name: [sorted(line.open), sorted(line.admitted), line.waiting]
+                for name, line in state.lanes._lines.items()
             },
         },
         order="deterministic",
@@ -86,7 +90,7 @@ class Mesh(RuleBasedStateMachine):
         assert database.kept(self.path, "fast").seq == 0
         self.tables = connect(self.path, "fast")
         self.batch = Batch()
-        self.state, self.twin = State(), State()
+        self.state, self.twin = World(), World()
         self.log: list[tuple[int, datetime, str, bytes]] = []
         self.known: dict[str, Order] = {}
         self.ends: dict[str, int] = {}
@@ -106,8 +110,8 @@ class Mesh(RuleBasedStateMachine):
         seq = len(self.log) + 1
         message = (seq, EPOCH + timedelta(seconds=seq), subject, data)
         self.log.append(message)
-        changes = self.state.apply(*message)
-        self.twin.apply(*message)
+        changes = apply(self.state, *message)
+        apply(self.twin, *message)
         self.batch.add(changes)
         parts = names.log_parts(subject)
         if parts is not None and parts[0] == "order":
@@ -140,7 +144,7 @@ class Mesh(RuleBasedStateMachine):
 
     @initialize(target=orders)
     def fleet(self) -> MultipleResults[str]:
-        assert self.write(records.Applied(id="x", manifests=FLEET, by=Caller(name="test"))).refused is None
+        assert self.write(applied(FLEET)).refused is None
         for element in ELEMENTS:
             assert self.write(records.Joined(element=element, agent="agent")).refused is None
         return multiple(self.made("a"), self.made(None))
@@ -177,7 +181,7 @@ class Mesh(RuleBasedStateMachine):
                 pool=None if element else POOL,
                 not_before=EPOCH if delay else None,
                 parent=parent,
-                agent=agent,
+                start=Direct(agent=agent) if agent is not None else None,
                 has_always=cleans,
             )
         )
@@ -189,7 +193,7 @@ class Mesh(RuleBasedStateMachine):
         ident = self.made(element, parent=parent, agent=agent)
         order = self.known[ident]
         assert (order.state, order.attempt, order.agent) == (OrderState.RUNNING, 1, agent)
-        assert was_begun(order)
+        assert runs_directly(order)
         return ident
 
     @rule(order=orders, element=elements)
@@ -208,8 +212,8 @@ class Mesh(RuleBasedStateMachine):
             assert before is not None
             assert before.state is OrderState.OFFERED
             assert attempt == before.attempt + 1
-            assert (self.known[order].state is OrderState.CANCELLING) == bool(before.cancelled)
-            assert before.element == element or self.state.fleet.elements[element].last == "agent"
+            assert (self.known[order].state is OrderState.CANCELLING) == is_cancelled(before)
+            assert before.element == element or self.state.elements[element].last == "agent"
 
     @rule(order=orders, element=elements)
     def claim_rightly(self, order: str, element: str) -> None:
@@ -219,7 +223,7 @@ class Mesh(RuleBasedStateMachine):
             if known.element is None and known.pool and not self.state.fleet.may_serve(known.pool, actor):
                 return
             attempt = known.attempt + 1
-            agent = self.state.fleet.elements[actor].last or ""
+            agent = self.state.elements[actor].last or ""
             record = records.Claimed(order=order, attempt=attempt, element=actor, agent=agent)
             assert self.write(record, actor).refused is None
 
@@ -296,9 +300,9 @@ class Mesh(RuleBasedStateMachine):
             unsafe = any(job.state is JobState.RUNNING and not job.idempotent for job in known.jobs)
             ends = unsafe or known.lost_in_row + 1 >= MOST_LOST
             now = self.known[order]
-            assert (now.state is OrderState.FAILED) == (bool(known.failing) or (ends and not known.cleans_up))
-            if ends and not known.failing and known.cleans_up:
-                assert now.failing
+            assert (now.state is OrderState.FAILED) == (is_failing(known) or (ends and not known.cleans_up))
+            if ends and not is_failing(known) and known.cleans_up:
+                assert is_failing(now)
                 assert now.element == known.element, "only its host can be cleaned up"
 
     @rule(order=orders, idempotent=st.booleans())
@@ -314,9 +318,9 @@ class Mesh(RuleBasedStateMachine):
     def cancel(self, order: str) -> None:
         before = self.known[order]
         changes = self.write(records.CancelRequested(order=order, by=Caller(name="test")))
-        if changes.refused is None and before.cleans_up and not before.cancelled and not before.failing:
+        if changes.refused is None and before.cleans_up and before.clean_up is None:
             assert not self.known[order].is_final, "it has not cleaned up"
-        if before.cancelled and before.state in {OrderState.QUEUED, OrderState.OFFERED}:
+        if is_cancelled(before) and before.state in {OrderState.QUEUED, OrderState.OFFERED}:
             assert self.known[order].state not in {OrderState.QUEUED, OrderState.OFFERED}, "asked twice: at once"
 
     @rule(order=orders)
@@ -325,13 +329,14 @@ class Mesh(RuleBasedStateMachine):
         if self.write(records.GivenUp(order=order, reason="too large")).refused is None:
             assert before is not None
             assert before.state in {OrderState.QUEUED, OrderState.OFFERED}
-            assert self.known[order].state is (OrderState.CANCELLED if before.cancelled else OrderState.FAILED)
+            assert self.known[order].state is (OrderState.CANCELLED if is_cancelled(before) else OrderState.FAILED)
 
     @rule(order=orders)
     def come_due(self, order: str) -> None:
+        waiting = self.known[order].waiting
         changes = self.write(records.Due(order=order))
         if changes.refused is None:
-            for child in self.known[order].awaited:
+            for child in getattr(waiting, "ids", ()):
                 assert self.known[child].state in {*FINAL_STATES, OrderState.CANCELLING}, "its time is over"
 
     @rule(order=orders)
@@ -379,7 +384,7 @@ class Mesh(RuleBasedStateMachine):
         """A broker that starts from its tables knows what one that never stopped knows."""
         self.commit()
         kept = database.kept(self.path, "fast")
-        fresh = State()
+        fresh = World()
         fresh.load(kept)
         fresh.refused = self.state.refused
         if kept.seq == self.state.seq:
@@ -403,11 +408,13 @@ class Mesh(RuleBasedStateMachine):
             assert order.rev == self.last_on.get(ident, 0)
 
     @invariant()
-    def shelves_hold_what_they_say(self) -> None:
+    def indexes_hold_what_they_say(self) -> None:
         for order in self.state.orders.values():
-            shelf = f"element/{order.element}" if order.element is not None else f"pool/{order.pool}"
-            assert order.id in self.state.shelves.open(shelf)
-            assert (order.state is OrderState.QUEUED) == (order.id in self.state.shelves.waiting(shelf))
+            held = self.state.held
+            its = held.all_open(order.runner) if order.runner is not None else held.open_in(order.pool or "")
+            assert order.id in its
+            assert (order.state is OrderState.QUEUED) == (order.id in self.state.waits.on(target_of(order)))
+            assert is_held(order) <= (order.id in held.by(order.runner or ""))
 
     @invariant()
     def only_what_waits_for_a_time_has_a_timer(self) -> None:
@@ -415,12 +422,27 @@ class Mesh(RuleBasedStateMachine):
             assert self.state.orders[ident].state in {OrderState.QUEUED, OrderState.SUSPENDED}
 
     @invariant()
-    def nothing_waits_without_a_reason(self) -> None:
+    def nothing_waits_without_a_reason_that_still_holds(self) -> None:
         for order in self.state.orders.values():
-            assert order.state is not OrderState.QUEUED or order.reason
+            if order.state is OrderState.QUEUED:
+                assert order.waiting is not None
+                assert order.waiting == hindrance(order, self.state)
+            elif order.state is OrderState.SUSPENDED:
+                assert order.waiting is not None
+                assert not has_its_children(order)
+            else:
+                assert order.waiting is None or order.state is OrderState.CANCELLING
 
 
-def snapshot_without_revs(state: State) -> list[Order]:
+def is_cancelled(order: Order) -> bool:
+    return order.clean_up is not None and order.clean_up.state is OrderState.CANCELLED
+
+
+def is_failing(order: Order) -> bool:
+    return order.clean_up is not None and order.clean_up.state is OrderState.FAILED
+
+
+def snapshot_without_revs(state: World) -> list[Order]:
     return [msgspec.structs.replace(order, rev=0) for order in state.orders.values()]
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from muster.broker.duties.wake import Wake
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.records import Due
 from tests.broker.api.conftest import Mesh
 from tests.kit.waiting import eventually
@@ -17,7 +17,7 @@ from tests.kit.waiting import eventually
 async def test_a_duty_that_stumbles_ends_nothing_and_goes_on(own_mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     run_once, stumbles = Wake.run_once, iter([True, True])
 
-    def stumbling(self: Wake, state: State, now: datetime) -> Iterator[Due]:
+    def stumbling(self: Wake, state: World, now: datetime) -> Iterator[Due]:
         if next(stumbles, False):
             raise TypeError("can't compare offset-naive and offset-aware datetimes")
         return run_once(self, state, now)

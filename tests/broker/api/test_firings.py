@@ -138,7 +138,7 @@ async def test_a_blueprint_that_a_trigger_or_a_parent_uses_is_not_deleted(own_me
     await own_mesh.apply(trigger(), {"kind": "blueprint", "name": "parent", "tasks": [child]})
     refused = await own_mesh.http.delete("/api/v1/blueprints/hello")
     assert refused.status_code == 409
-    assert "blueprint hello is used by trigger t, blueprint parent" in refused.json()["detail"]
+    assert "blueprint hello is used by blueprint parent, trigger t" in refused.json()["detail"]
     for path in ("triggers/t", "blueprints/parent", "blueprints/hello"):
         assert (await own_mesh.http.delete(f"/api/v1/{path}")).status_code == 204
 

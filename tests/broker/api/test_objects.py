@@ -83,7 +83,7 @@ async def test_what_is_needed_is_not_deleted(mesh: Mesh) -> None:
     assert "open orders" in problem(await mesh.http.delete("/api/v1/machines/busy"), 409)["detail"]
     await mesh.apply({"kind": "profile", "name": "worn"}, {"kind": "machine", "name": "grouped", "profiles": ["worn"]})
     await mesh.apply({"kind": "cluster", "name": "group", "members": ["grouped"]})
-    for place, user in (("profiles/worn", "grouped"), ("machines/grouped", "group")):
+    for place, user in (("profiles/worn", "machine grouped"), ("machines/grouped", "cluster group")):
         assert f"used by {user}" in problem(await mesh.http.delete(f"/api/v1/{place}"), 409)["detail"]
     for place in ("clusters/group", "machines/grouped", "profiles/worn"):
         assert (await mesh.http.delete(f"/api/v1/{place}")).status_code == 204

@@ -1,0 +1,83 @@
+"""One application of a record: the world it changes, what it changed so far, and what must be looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from muster.broker.state.changes import Changes
+    from muster.broker.state.world import World
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The state machine did not accept a record."""
+
+    reason: str
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """A record's place in the log."""
+
+    seq: int
+    time: datetime
+    actor: str
+
+
+class Key(NamedTuple):
+    """Something to look at again, once the record's own handler is done."""
+
+    topic: str
+    """Which rules look at it: the name of one of an aggregate's `rules`."""
+    id: str
+
+
+class Step:
+    """What a handler and a rule are given.
+
+    A handler changes the things of its own aggregate only.  What follows for others it leaves to their rules: it puts
+    a key on the worklist.
+    """
+
+    __slots__ = ("_keys", "_orders", "_seen", "changes", "world")
+
+    def __init__(self, world: World, changes: Changes) -> None:
+        self.world = world
+        self.changes = changes
+        self._keys: dict[Key, None] = {}
+        self._orders: list[tuple[datetime, str]] = []
+        self._seen: set[str] = set()
+
+    @property
+    def stamp(self) -> Stamp:
+        """The record's place in the log."""
+        return self.changes.stamp
+
+    def look_at(self, topic: str, ident: str) -> None:
+        """Have the rules of a topic look at a thing, after what was put on the list before it."""
+        self._keys[Key(topic, ident)] = None
+
+    def look_at_order(self, ident: str) -> None:
+        """Have an order looked at: the oldest order first, once no other key is left."""
+        order = self.world.orders.get(ident)
+        if order is not None and ident not in self._seen:
+            self._seen.add(ident)
+            heappush(self._orders, (order.created_at, ident))
+
+    def worklist(self) -> Iterator[Key]:
+        """What is still to be looked at, until nothing is left; looking at one thing may add others."""
+        while True:
+            if self._keys:
+                key = next(iter(self._keys))
+                del self._keys[key]
+                yield key
+            elif self._orders:
+                _, ident = heappop(self._orders)
+                self._seen.discard(ident)
+                yield Key("order", ident)
+            else:
+                return
