@@ -1,4 +1,4 @@
-"""What a body says: JSON, a form's fields, or text; by its type, and where that says little, by how it begins."""
+"""Parses bodies as JSON, the fields of a form, or text: by their type or, if that says little, by their start."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from muster.mesh.errors import InvalidError
 from muster.triggers.charsets import decoded, in_utf8, is_utf8_error, without_half_characters
 
 MOST_FIELDS: Final = 1000
-"""Fields of a form; more is an attack, not a form."""
+"""Fields of a form; a form with more is refused as an attack."""
 
 FORM: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 
 BodyKind = Literal["auto", "json", "form", "text"]
-"""What a trigger may say that bodies are."""
+"""The values of a trigger's `body`."""
 
 _SEQUENCES: Final = ("ndjson", "jsonl", "json-seq", "jsonlines")
-"""Types with `json` in their name whose texts are many values, or another language."""
+"""Types with `json` in their name whose bodies hold many values, or another language."""
 
 
 def parsed(data: bytes, content_type: str, kind: BodyKind = "auto") -> Any:
-    """The body as JSON has it: its value, a form's fields, a text; None if there is nothing.
+    """Returns the body as JSON data: a JSON value, the fields of a form, or text; None if it is empty.
 
     Raises:
-        InvalidError: it is not what its type, or the trigger, says.
+        InvalidError: the body does not match its type, or the trigger's `body`.
     """
     if not data:
         return None
@@ -42,27 +42,27 @@ def parsed(data: bytes, content_type: str, kind: BodyKind = "auto") -> Any:
         case "form":
             return _multipart(data, content_type) if media_type == MULTIPART else fields(data)
         case _:
-            return _untold(data, content_type)
+            return _undeclared(data, content_type)
 
 
 def _read_as(media_type: str, data: bytes) -> str:
-    """What a type promises; empty if nothing."""
-    # `curl -d '{…}'` says it sends a form; no form begins so, for a bracket would be escaped.
+    """Returns how to parse a type; empty if the type does not say."""
+    # `curl -d '{…}'` declares a form; no form starts like this, because a form escapes brackets.
     if is_json(media_type) or (media_type == FORM and data[:64].lstrip()[:1] in {b"{", b"["}):
         return "json"
     return "form" if media_type in {FORM, MULTIPART} else ""
 
 
 def is_json(media_type: str) -> bool:
-    """Whether a type promises JSON: `application/json`, `text/json`, `application/x-amz-json-1.1`, `…+json`."""
+    """Returns whether a type is JSON: `application/json`, `text/json`, `application/x-amz-json-1.1`, `…+json`."""
     subtype = media_type.partition("/")[2]
     return "json" in subtype and not any(map(subtype.__contains__, _SEQUENCES))
 
 
-def _untold(data: bytes, content_type: str) -> Any:
-    """A body whose type promises nothing: JSON if all of it is some, and it is no lone number or word; or text.
+def _undeclared(data: bytes, content_type: str) -> Any:
+    """Parses a body of unknown type: as JSON if all of it parses and it is not a single number or word; else as text.
 
-    Without a type at all, what begins as an object does has to be one, and a lone value counts too.
+    Without any type, a body that starts like an object must be one, and a single value is JSON too.
     """
     is_unnamed = content_type in {"", "application/octet-stream"}
     text = data if is_unnamed else in_utf8(data, content_type)
@@ -82,12 +82,12 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def from_json(data: bytes, content_type: str = "") -> Any:
-    """The value of a JSON text (RFC 8259), in UTF-8 unless a byte order mark or the type's charset says otherwise.
+    """Returns the value of a JSON text (RFC 8259), in UTF-8 unless a byte order mark or the type's charset differs.
 
-    Half of a surrogate pair, which no text can hold, becomes U+FFFD.
+    An unpaired surrogate becomes U+FFFD, because text cannot hold it.
 
     Raises:
-        InvalidError: it is malformed, with the place; or it is nested too deeply.
+        InvalidError: the text is malformed (with the place), or nested too deeply.
     """
     text = in_utf8(data, content_type)
     try:
@@ -108,10 +108,10 @@ def from_json(data: bytes, content_type: str = "") -> Any:
 
 
 def fields(data: bytes) -> dict[str, Any]:
-    """A form's fields by name; one that comes several times is a list.
+    """Returns the fields of a form by name; a repeated field becomes a list.
 
     Raises:
-        InvalidError: it is no form.
+        InvalidError: the body is not a form.
     """
     try:
         pairs = parse_qsl(
@@ -120,7 +120,7 @@ def fields(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise InvalidError("the body's form is not UTF-8") from None
     except ValueError as error:
-        raise InvalidError(f"the body is no form: {error}") from None
+        raise InvalidError(f"the body is not a form: {error}") from None
     return _together(pairs)
 
 
@@ -137,7 +137,7 @@ def _together(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _multipart(data: bytes, content_type: str) -> dict[str, Any]:
-    """Text fields as text, files as what is known of them: an order is no place for files."""
+    """Returns text fields as text, and files as their metadata, because an order does not store files."""
     import multipart
 
     _, options = multipart.parse_options_header(content_type)
@@ -153,7 +153,7 @@ def _multipart(data: bytes, content_type: str) -> dict[str, Any]:
                 elif segment is not None:
                     pairs.append((segment.name or "", _field(segment, bytes(inside))))
     except multipart.MultipartError as error:
-        raise InvalidError(f"the body is no form: {error}") from None
+        raise InvalidError(f"the body is not a form: {error}") from None
     return _together(pairs)
 
 

@@ -1,4 +1,4 @@
-"""Challenges: what a sender asks once, to see that the hook is its owner's.  Answered, and no firing is made."""
+"""Answers challenges: a sender's requests that verify the owner of a hook.  They make no firing."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from muster.blueprints.provider import Answered, HookRequest
 ChallengeKind = Literal["auto", "none", "slack", "zoom", "event-grid", "monday", "meta", "okta", "dropbox", "graph"]
 
 MOST: Final = 4096
-"""Characters of a challenge; whoever sends more does not ask that."""
+"""Characters of a challenge; a longer text is not a challenge."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Signed(NamedTuple):
-    """A delivery that was let in, and with which secret."""
+    """An authenticated delivery, and the secret that it was signed with."""
 
     body: Any
     secret: bytes = b""
-    """Only if it signed the delivery with Zoom's scheme."""
+    """Set only if the delivery was signed with Zoom's scheme."""
 
 
 def _json(**fields: str) -> Answered:
@@ -42,7 +42,7 @@ def _short(value: Any) -> str:
 
 
 def _slack(signed: Signed) -> Answered | None:
-    """https://docs.slack.dev/reference/events/url_verification; Lark and Feishu ask the same."""
+    """https://docs.slack.dev/reference/events/url_verification; Lark and Feishu send the same."""
     body = signed.body
     if not isinstance(body, dict) or body.get("type") != "url_verification":
         return None
@@ -51,7 +51,7 @@ def _slack(signed: Signed) -> Answered | None:
 
 
 _ZOOM_TOKEN: Final = re.compile(r"[\w-]{1,100}", re.ASCII)
-"""Nothing that could be `v0:TIME:BODY`: the answer is an HMAC with the secret that signs deliveries."""
+"""Excludes `v0:TIME:BODY`, because the answer is an HMAC with the secret that signs deliveries."""
 
 
 def _zoom(signed: Signed) -> Answered | None:
@@ -75,7 +75,7 @@ def _event_grid(signed: Signed) -> Answered | None:
 
 
 def _monday(signed: Signed) -> Answered | None:
-    """https://developer.monday.com/api-reference/reference/webhooks: the body is sent back."""
+    """https://developer.monday.com/api-reference/reference/webhooks: the answer is the body."""
     match signed.body:
         case {"challenge": challenge} if len(signed.body) == 1 and _short(challenge):
             return _json(challenge=challenge)
@@ -86,7 +86,7 @@ _IN_BODY: Final[Mapping[str, Callable[[Signed], Answered | None]]] = MappingProx
     {"slack": _slack, "zoom": _zoom, "event-grid": _event_grid, "monday": _monday}
 )
 _AUTO: Final = ("slack", "zoom", "event-grid")
-"""Those that nothing else looks like."""
+"""Challenges that no delivery can be confused with."""
 
 
 def _meta(request: HookRequest) -> str:
@@ -104,12 +104,12 @@ _BY_GET: Final[Mapping[str, Callable[[HookRequest], str]]] = MappingProxyType(
 
 
 def comes_by_get(kind: ChallengeKind) -> bool:
-    """Whether the sender asks with GET."""
+    """Returns whether the challenge is a GET request."""
     return kind in _BY_GET
 
 
 def of_request(kind: ChallengeKind, request: HookRequest) -> Answered | None:
-    """The answer to a challenge that no signature covers; None if the request is none."""
+    """Returns the answer to an unsigned challenge; None if the request is not a challenge."""
     if kind == "graph":  # https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
         token = _short(request.query.get("validationToken"))
         return _text(token) if token and not request.body else None
@@ -122,12 +122,12 @@ def of_request(kind: ChallengeKind, request: HookRequest) -> Answered | None:
 
 
 def verify_token(kind: ChallengeKind, request: HookRequest) -> str | None:
-    """What the sender shows with its challenge for us to check; None if it shows nothing."""
+    """Returns the token that the sender sends with its challenge; None if there is none."""
     return request.query.get("hub.verify_token", "") if kind == "meta" else None
 
 
 def of_delivery(kind: ChallengeKind, signed: Signed) -> Answered | None:
-    """The answer to a challenge that came as a delivery, and was checked as one; None if it is none."""
+    """Returns the answer to a challenge that was sent as an authenticated delivery; None if it is not a challenge."""
     kinds = _AUTO if kind == "auto" else (kind,)
     answers = (_IN_BODY[name](signed) for name in kinds if name in _IN_BODY)
     return next((answer for answer in answers if answer is not None), None)

@@ -1,4 +1,4 @@
-"""Bytes as text: byte order marks, declared charsets, and halves of characters."""
+"""Decodes bytes to text: byte order marks, declared charsets, and unpaired surrogates."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks; UTF-32's little-endian one begins as UTF-16's does."""
+"""Byte order marks; that of little-endian UTF-32 starts with that of UTF-16."""
 
 _SPOKEN: Final = re.compile(
     r"utf-?(8|16|32)([_-][lb]e)?|utf-8-sig|ascii|iso8859-\d+|cp\d+|koi8-\w|gb\w+|hz|big5\w*|shift_?ji\w+|euc_\w+"
     r"|iso2022_\w+|mac-\w+|johab|tis-620|ptcp154"
 )
-"""Python's names of charsets.  It has others, which are no charsets (`unicode_escape`) or quadratic (`punycode`)."""
+"""Python's names of charsets, without codecs that are not charsets (`unicode_escape`) or quadratic (`punycode`)."""
 
 _HALF: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-"""In JSON, an escape of half a surrogate pair (RFC 8259 §8.2)."""
+"""An escape of an unpaired surrogate in JSON (RFC 8259 §8.2)."""
 
 _ASIDE: Final = b"\0\0"
-"""Stands for an escaped backslash meanwhile: JSON has no such byte."""
+"""A placeholder for an escaped backslash; JSON does not contain these bytes."""
 
 
 def charset_of(data: bytes, content_type: str) -> str:
-    """What a byte order mark says, or else the type.
+    """Returns the charset that the byte order mark or, without one, the type names.
 
     Raises:
-        InvalidError: it is no charset.
+        InvalidError: the charset is unknown.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
@@ -54,30 +54,30 @@ def charset_of(data: bytes, content_type: str) -> str:
     except LookupError:
         name = ""
     if not _SPOKEN.fullmatch(name):
-        raise InvalidError(f"the body's charset is not known: {found[1]!r}")
+        raise InvalidError(f"the body's charset is unknown: {found[1]!r}")
     return name
 
 
 def decoded(data: bytes, content_type: str) -> str:
-    """The text that a body is.
+    """Decodes a body.
 
     Raises:
-        InvalidError: it is none in its charset.
+        InvalidError: the body is not text in its charset.
     """
     charset = charset_of(data, content_type)
     try:
         return data.decode(charset).removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise InvalidError(f"the body is no text in {charset}, no JSON and no form") from None
+        raise InvalidError(f"the body is not text in {charset}, JSON or a form") from None
 
 
 def in_utf8(data: bytes, content_type: str) -> bytes:
-    """The same text in UTF-8, without a byte order mark; as it is if it is UTF-8 already, whatever its type says.
+    """Returns a body in UTF-8, without a byte order mark.  Valid UTF-8 is unchanged, even if its type differs.
 
-    Many servers write `charset=ISO-8859-1` on all that they send, JSON in UTF-8 among it.
+    Many servers declare `charset=ISO-8859-1` for everything, including JSON in UTF-8.
 
     Raises:
-        InvalidError: it is no text in its charset.
+        InvalidError: the body is not text in its charset.
     """
     try:
         charset = charset_of(data, content_type)
@@ -104,11 +104,11 @@ def _recoded(data: bytes, charset: str) -> bytes:
     try:
         return data.decode(charset).removeprefix("\ufeff").encode()
     except UnicodeError:
-        raise InvalidError(f"the body is no text in {charset}") from None
+        raise InvalidError(f"the body is not text in {charset}") from None
 
 
 def without_half_characters(text: bytes) -> bytes | None:
-    """JSON whose escapes of lone surrogates are U+FFFD; None if it has none of them."""
+    """Replaces escapes of unpaired surrogates by U+FFFD; returns None if there are none."""
     if _ASIDE[:1] in text:
         return None
     aside = text.replace(rb"\\", _ASIDE)
@@ -117,5 +117,5 @@ def without_half_characters(text: bytes) -> bytes | None:
 
 
 def is_utf8_error(error: Exception) -> bool:
-    """Whether a decoder complains of bytes that are no UTF-8."""
+    """Returns whether an error reports invalid UTF-8."""
     return isinstance(error, UnicodeDecodeError) or (isinstance(error, msgspec.DecodeError) and "UTF-8" in str(error))

@@ -1,7 +1,7 @@
-"""The clock: knows when each schedule is due next, and hands over what is due.
+"""The clock: computes when each schedule is due next, and enqueues due times.
 
-Every trigger service has one, and all of them tick: a due time is the key of its firing, so a second one
-is a duplicate (docs/decisions/015).  What the services were not there for is told by the log.
+Every trigger service has one, and all of them fire every due time.  The due time is the key of its firing, so that a
+second firing is a duplicate (docs/decisions/015).  Missed times are computed from the last due times on the log.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ from muster.mesh.errors import UnreachableError
 from muster.mesh.firing import DueReply, Fire
 from muster.mesh.service import Service
 from muster.triggers.definitions import Trigger
-from muster.triggers.missed import made_good
-from muster.triggers.ticks import LATE, PAUSES, Entry, Ticks
+from muster.triggers.missed import to_fire
+from muster.triggers.ticks import LATE, RETRY_DELAYS, Entry, Ticks
 from muster.triggers.zones import MOMENT
 
 log = structlog.get_logger()
 
-RELOOK: Final = 1.0
-"""Seconds after which the wall clock is looked at again, in case somebody has set it."""
+MAX_SLEEP: Final = 1.0
+"""Seconds after which the wall clock is read again, in case it was set."""
 
 SET_BACK: Final = timedelta(hours=1)
-"""Up to here the clock waits until the time comes again at which it was; beyond, it was wrong before."""
+"""If the clock is set back by less, it waits for its latest time; by more, that latest time was wrong."""
 
-BREATH: Final = 250
-"""Due times after which they are fired, before there are more."""
+YIELD_EVERY: Final = 250
+"""Due times after which the loop lets other tasks run."""
 
 _Place = tuple[float, int, Entry]
-"""When it goes off, a number of its own, and whose it is."""
+"""The time at which it fires, a unique number, and its entry."""
 
 Dues = Callable[[str], Awaitable[DueReply]]
-"""Asks for one page of the last due times on the log: those of triggers after a name."""
+"""Requests one page of the last due times on the log: those of triggers after a name."""
 
 
 class Wall(Protocol):
-    """The time, and waiting for it."""
+    """A source of time that can wait."""
 
     def now(self) -> datetime:
-        """The time of day, in UTC; it may be set, also back."""
+        """Returns the time of day in UTC; the clock can be set, also back."""
         ...
 
     async def wait(self, changed: asyncio.Event, seconds: float | None) -> None:
-        """Wait so long, or until something has changed; None: for that alone."""
+        """Waits for so many seconds or until `changed` is set; None waits only for `changed`."""
         ...
 
 
 class SystemWall:
-    """The computer's clock."""
+    """The clock of the host."""
 
     def now(self) -> datetime:
-        """The time of day."""
+        """Returns the time of day in UTC."""
         return datetime.now(UTC)
 
     async def wait(self, changed: asyncio.Event, seconds: float | None) -> None:
-        """By the event loop, which does not care who sets the time of day."""
+        """Waits by the event loop's clock, which setting the time of day does not change."""
         loop = asyncio.get_running_loop()
         timer = None if seconds is None else loop.call_later(seconds, changed.set)
         try:
@@ -76,7 +76,7 @@ class SystemWall:
 
 
 class Clock(Service):
-    """Fires schedules as they are due.  Ready once it knows what is on the log."""
+    """Fires schedules when they are due.  Ready once it has read the last due times."""
 
     def __init__(self, fire: Fire, dues: Dues, *, wall: Wall | None = None, ticks: Ticks | None = None) -> None:
         super().__init__()
@@ -88,26 +88,26 @@ class Clock(Service):
         self._numbers = count()
         self._changed = asyncio.Event()
         self._last: dict[str, datetime] = {}
-        """What was told at the start, of triggers that we were not told of yet."""
+        """Last due times of triggers that are not known here yet."""
         self._began: datetime | None = None
         self._seen = datetime.min.replace(tzinfo=UTC)
-        """The latest time that the wall clock has shown."""
+        """The latest time of the wall clock so far."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def hear(self, name: str, trigger: Trigger | None) -> None:
-        """A listener of `Definitions`: what it tells holds at once."""
+        """Applies a change of a definition; a listener of `Definitions`."""
         if trigger is None or not isinstance(trigger.settings, Schedule):
             self.remove(name)
         else:
             self.add(trigger, trigger.settings)
 
     def add(self, trigger: Trigger, schedule: Schedule) -> None:
-        """Go by this trigger from now on, instead of the one of its name."""
+        """Adds a trigger, or replaces the trigger with its name."""
         entry = self._entries.get(trigger.name)
         if entry is not None and entry.schedule == schedule:
-            entry.take(trigger)  # what is due already, and what waits to be fired, still is to be
+            entry.take(trigger)  # due and pending times are kept
             if self._began is not None and _has_moved(entry):
                 self._plan(entry)
             return
@@ -117,7 +117,7 @@ class Clock(Service):
             self._plan(entry)
 
     def remove(self, name: str) -> None:
-        """Forget a trigger; nothing of it is fired any more."""
+        """Removes a trigger; its pending times do not fire."""
         entry = self._entries.pop(name, None)
         if entry is not None:
             entry.is_present = False
@@ -125,7 +125,7 @@ class Clock(Service):
         self._last.pop(name, None)
 
     async def run(self) -> None:
-        """Tick until cancelled."""
+        """Fires due times until cancelled."""
         async with self.ticks:
             await self._learn()
             for entry in list(self._entries.values()):
@@ -133,20 +133,20 @@ class Clock(Service):
             self.ready.set()
             while True:
                 self._changed.clear()
-                await self._look()
+                await self._fire_due()
                 await self._wall.wait(self._changed, self._until_next())
 
     async def _learn(self) -> None:
-        """Ask what was fired last, page by page, as long as it takes."""
+        """Reads the last due times, page by page, and retries until a broker answers."""
         after: str | None = ""
         tries = 0
         while after is not None:
             try:
                 reply = await self._dues(after)
             except UnreachableError as error:
-                if tries == len(PAUSES):
+                if tries == len(RETRY_DELAYS):
                     log.warning("clock.waits", why=error.detail)
-                await self._wall.wait(asyncio.Event(), PAUSES[min(tries, len(PAUSES) - 1)])
+                await self._wall.wait(asyncio.Event(), RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)])
                 tries += 1
                 continue
             self._last |= reply.last
@@ -154,7 +154,7 @@ class Clock(Service):
         self._began = self._seen = self._wall.now()
 
     def _plan(self, entry: Entry) -> None:
-        """Make good what was missed, and wait for what comes."""
+        """Enqueues missed times, and schedules the next one."""
         now = self._wall.now()
         began = min(self._began or now, now) - most_delay(entry.schedule)
         after = entry.active_at
@@ -162,18 +162,18 @@ class Clock(Service):
         if last is not None and last <= now + SET_BACK:
             after = max(after, last)
         if after < began:
-            self._make_good(entry, after, began, now)
+            self._enqueue_missed(entry, after, began, now)
             after = began
         self._wait(entry, after)
 
-    def _make_good(self, entry: Entry, after: datetime, until: datetime, now: datetime) -> None:
-        """Hand over what is still to be fired of the times that went by."""
+    def _enqueue_missed(self, entry: Entry, after: datetime, until: datetime, now: datetime) -> None:
+        """Enqueues the missed times that the policy of the schedule selects."""
         with _guarded(entry):
-            if missed := made_good(entry.schedule, entry.begun_at, after, until):
+            if missed := to_fire(entry.schedule, entry.begun_at, after, until):
                 self.ticks.hand(entry, missed, now)
 
     def _wait(self, entry: Entry, after: datetime) -> None:
-        """Wait for the first time after `after`."""
+        """Schedules the first time after `after`."""
         entry.due = None
         with _guarded(entry):
             entry.due = due = entry.schedule.following(after, entry.begun_at)
@@ -183,15 +183,15 @@ class Clock(Service):
             if not self._heap or entry.at < self._heap[0][0]:
                 self._changed.set()
             heapq.heappush(self._heap, (entry.at, next(self._numbers), entry))
-        if len(self._heap) > 2 * len(self._entries) + BREATH:
-            self._heap = [each for each in self._heap if _is_meant(each)]
+        if len(self._heap) > 2 * len(self._entries) + YIELD_EVERY:
+            self._heap = [each for each in self._heap if _is_current(each)]
             heapq.heapify(self._heap)
 
-    async def _look(self) -> None:
-        """Hand over what is due by now."""
+    async def _fire_due(self) -> None:
+        """Enqueues every time that is due."""
         now = self._wall.now()
         if now < self._seen - SET_BACK:
-            self._start_again(now)
+            self._recover(now)
         self._seen = max(self._seen, now)
         late = 0
         limit = now.timestamp()
@@ -199,35 +199,35 @@ class Clock(Service):
         while self._heap and self._heap[0][0] <= limit:
             item = heapq.heappop(self._heap)
             entry = item[2]
-            if not _is_meant(item) or (due := entry.due) is None:
+            if not _is_current(item) or (due := entry.due) is None:
                 continue
             late += limit - entry.at > LATE.total_seconds()
             handed.append((entry, due, self._tick(entry, due, now)))
-            if len(handed) % BREATH == 0:
+            if len(handed) % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         if late:
             log.warning("clock.missed", triggers=late, why="the clock was set forward, or this process was stopped")
         await self._wait_again(handed)
 
     def _tick(self, entry: Entry, due: datetime, now: datetime) -> datetime:
-        """Hand over what is due; the time behind which the next one is."""
+        """Enqueues a due time; returns the time after which the next one is due."""
         if now.timestamp() - entry.at <= LATE.total_seconds():
             self.ticks.hand(entry, [due], now)
             return due
         until = now - LATE
-        self._make_good(entry, due - MOMENT, until, now)
+        self._enqueue_missed(entry, due - MOMENT, until, now)
         return max(due, until)
 
     async def _wait_again(self, handed: list[tuple[Entry, datetime, datetime]]) -> None:
-        """Work out when each is due next: only now, for what is due already is in more of a hurry."""
+        """Schedules the next time of each entry, after all due times are enqueued."""
         for place, (entry, due, after) in enumerate(handed, start=1):
-            if entry.due == due:  # else it was removed meanwhile
+            if entry.due == due:  # otherwise it was removed meanwhile
                 self._wait(entry, after)
-            if place % BREATH == 0:
+            if place % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
-    def _start_again(self, now: datetime) -> None:
-        """The clock was far ahead: what it has fired then is on the log, and does not hold up what comes now."""
+    def _recover(self, now: datetime) -> None:
+        """Recovers from a clock that was far ahead: the times that it fired then do not delay the next ones."""
         log.warning("clock.set_back", by=str(self._seen - now))
         self._seen = now
         self._heap.clear()
@@ -237,17 +237,17 @@ class Clock(Service):
     def _until_next(self) -> float | None:
         if not self._heap:
             return None
-        return min(max(0.0, self._heap[0][0] - self._wall.now().timestamp()), RELOOK)
+        return min(max(0.0, self._heap[0][0] - self._wall.now().timestamp()), MAX_SLEEP)
 
 
-def _is_meant(item: _Place) -> bool:
-    """Whether a place in the heap is still the one that its entry waits for."""
+def _is_current(item: _Place) -> bool:
+    """Returns whether an item of the heap is the one that its entry waits for."""
     at, _, entry = item
     return entry.due is not None and entry.at == at
 
 
 def _has_moved(entry: Entry) -> bool:
-    """Whether the same schedule has other times since it was made anew or enabled."""
+    """Returns whether an equal schedule has other times since it was recreated or enabled."""
     if entry.due is None:
         return entry.schedule.following(entry.active_at, entry.begun_at) is not None
     is_ahead = entry.due > entry.active_at
@@ -256,7 +256,7 @@ def _has_moved(entry: Entry) -> bool:
 
 @contextmanager
 def _guarded(entry: Entry) -> Iterator[None]:
-    """A provider's bug may not stop the others."""
+    """Logs errors, so that a bug of one provider does not stop the others."""
     try:
         yield
     except Exception:
@@ -264,12 +264,12 @@ def _guarded(entry: Entry) -> Iterator[None]:
 
 
 def most_delay(schedule: Schedule) -> timedelta:
-    """The longest jitter."""
+    """Returns the longest jitter of a schedule."""
     return timedelta(0) if schedule.jitter is None else duration(schedule.jitter)
 
 
 def delay(entry: Entry, due: datetime) -> timedelta:
-    """The jitter of a due time: another one each time, the same in every service."""
+    """Returns the jitter of a due time, which is equal in every service."""
     most = most_delay(entry.schedule)
     if not most:
         return most

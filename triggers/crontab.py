@@ -1,9 +1,9 @@
-"""Crontab lines: read by the rules of crontab(5); APScheduler says which days they allow.
+"""Crontab lines, parsed by the rules of crontab(5); APScheduler computes the days that they allow.
 
-APScheduler counts weekdays from Monday, and lets a day of the month and a weekday hold together; a
-crontab counts from Sunday, and where both are given, either will do.  So fields are translated, and
-a line may become two of APScheduler's triggers, of which the earlier one counts.  The time of day is
-picked from the line's own numbers.  All is on wall clock times; `zones` tells what these mean.
+APScheduler counts weekdays from Monday, and requires both the day of the month and the weekday to match.  A crontab
+counts from Sunday, and if both are restricted, either can match.  Therefore fields are translated, and a line can
+become two APScheduler triggers, of which the earlier time counts.  The time of day comes from the numbers of the line.
+All times are wall clock times; `zones` converts them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ NICKNAMES: Final = {
 }
 
 _WORDS: Final = re.compile(rf"(?:(?:1st|2nd|3rd|4th|5th|last)\s+(?:{'|'.join(WEEKDAYS)})(?![a-z])|\S)+", re.IGNORECASE)
-"""A field; `2nd fri` has a space in it."""
+"""A field; `2nd fri` contains a space."""
 
 
 class Days:
-    """The days that a line allows.  Many lines allow the same ones, so they share this, and what was found last."""
+    """The days that a line allows.  Lines with the same days share this object and its cached result."""
 
     __slots__ = ("_from", "_month_days", "_to", "_triggers")
 
@@ -47,7 +47,7 @@ class Days:
         self._to: datetime | None = None
 
     def first(self, midnight: datetime) -> datetime | None:
-        """The midnight of the first day from this one on."""
+        """Returns the midnight of the first allowed day that is not before this one."""
         if self._from is not None and self._from <= midnight and (self._to is None or midnight <= self._to):
             return self._to
         now = midnight.replace(tzinfo=UTC)
@@ -60,13 +60,13 @@ class Days:
 
 
 class MonthDays(NamedTuple):
-    """`L-3`, `15W` and the like, in some months."""
+    """`L-3`, `15W` and similar days, in some months."""
 
     days: tuple[MonthDay, ...]
     months: Numbers
 
     def first(self, midnight: datetime) -> datetime | None:
-        """The midnight of the first of them from this one on."""
+        """Returns the midnight of the first of them that is not before this one."""
         for year in range(midnight.year, END.year):
             for month in self.months:
                 if (year, month) >= (midnight.year, midnight.month):
@@ -78,7 +78,7 @@ class MonthDays(NamedTuple):
 
 
 class Crontab:
-    """A line that was understood."""
+    """A parsed line."""
 
     __slots__ = ("_days", "_times")
 
@@ -88,11 +88,11 @@ class Crontab:
 
     @property
     def every_hour(self) -> bool:
-        """Whether it names no hours."""
+        """Returns whether it fires in every hour."""
         return len(self._times.hours) == 24  # noqa: PLR2004 - hours of a day
 
     def following(self, wall: datetime) -> datetime | None:
-        """The first time after `wall` that matches, both by a clock that is never changed."""
+        """Returns the first matching time after `wall`; both are wall clock times without changes of clocks."""
         midnight = datetime(wall.year, wall.month, wall.day)  # noqa: DTZ001 - a wall clock's time
         day = self._days.first(midnight)
         if day == midnight:
@@ -104,16 +104,16 @@ class Crontab:
 
 
 def read(text: str) -> Crontab | list[Problem]:
-    """The line, or all that is wrong with it, each with its column."""
+    """Parses a line; returns it, or all of its problems with their columns."""
     line = text.strip().lower()
     if line.startswith("@"):
         if line not in NICKNAMES:
-            hint = f"there are {', '.join(NICKNAMES)}; for other spans take the provider interval"
+            hint = f"there are {', '.join(NICKNAMES)}; for other intervals, use the provider interval"
             return [_problem(Wrong(text.index("@"), f"there is no {line[:40]!r}", hint))]
         return read(NICKNAMES[line])
     words = list(_WORDS.finditer(text))
     if len(words) not in {5, 6}:
-        hint = "write minute hour day month weekday, with seconds before them if you like"
+        hint = "write minute hour day month weekday, optionally with seconds in front"
         return [_problem(Wrong(0, f"a cron line has 5 or 6 fields, this has {len(words)}", hint))]
     choices: dict[str, Choice] = {"second": choice("second", "0")}
     problems: list[Problem] = []
@@ -142,7 +142,7 @@ def _compiled(choices: dict[str, Choice]) -> Crontab:
 
 
 def _days(choices: dict[str, Choice]) -> Iterator[tuple[str, str]]:
-    """Pairs of APScheduler's day and day_of_week, each of which will do.
+    """Yields pairs of APScheduler's day and day_of_week; a day that matches any of them is allowed.
 
     crontab(5): if both fields are restricted (do not start with *), either one is enough.
     """

@@ -1,4 +1,4 @@
-"""The fields of a crontab line, each as numbers and as APScheduler writes it."""
+"""Parses the fields of a crontab line, to numbers and to APScheduler's notation."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ NTH: Final = ("1st", "2nd", "3rd", "4th", "5th", "last")
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """What may stand in one place of the line."""
+    """One field of a line."""
 
     name: str
     low: int
     high: int
     names: tuple[str, ...] = ()
-    """Words for the numbers from `first` on."""
+    """Names of the numbers, starting with `first`."""
     first: int = 0
 
     @property
     def is_day(self) -> bool:
-        """Whether it is one of the two that say the day."""
+        """Returns whether it selects the day."""
         return self.name in {"day", "weekday"}
 
 
@@ -47,11 +47,11 @@ FIELDS: Final = {
         Field(name="weekday", low=0, high=7, names=WEEKDAYS),
     )
 }
-"""In the order in which they stand in a line."""
+"""In the order of a line."""
 
 
-class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a problem
-    """Something in the line, and its place there."""
+class Wrong(Exception):  # noqa: N818 - it becomes a problem
+    """A mistake in a line, with its place."""
 
     def __init__(self, place: int, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -59,16 +59,16 @@ class Wrong(Exception):  # noqa: N818 - it is what is wrong, and becomes a probl
 
 
 class MonthDay(NamedTuple):
-    """A day that is another one in each month."""
+    """A day that differs from month to month."""
 
     number: int
-    """The day; or how many before the last one."""
+    """The day, or the number of days before the last one."""
     is_last: bool
     is_near: bool
-    """Whether the nearest weekday (Monday to Friday) of the month is meant."""
+    """Whether it selects the nearest weekday (Monday to Friday) in the same month."""
 
     def date(self, year: int, month: int) -> date | None:
-        """The day in a month, if that has it."""
+        """Returns the day in a month; None if the month does not have it."""
         most = monthrange(year, month)[1]
         number = most - self.number if self.is_last else self.number
         if not 1 <= number <= most:
@@ -83,35 +83,35 @@ class MonthDay(NamedTuple):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a field chooses."""
+    """The values that a field selects."""
 
     numbers: Numbers
-    """Weekdays are counted from Monday = 0 here, as Python and APScheduler do."""
+    """Weekdays count from Monday = 0, as in Python and APScheduler."""
     special: tuple[str, ...]
-    """`last`, `2nd fri`: APScheduler's words for days that no number says."""
+    """`last`, `2nd fri`: APScheduler's notation for days without a fixed number."""
     month_days: tuple[MonthDay, ...] = ()
-    """`L-3`, `15W`: for these it has none."""
+    """`L-3`, `15W`: days for which APScheduler has no notation."""
     is_star: bool
-    """Whether it starts with `*`: then it does not restrict the day by itself (crontab(5))."""
+    """Whether it starts with `*`; then it does not restrict the day (crontab(5))."""
     plain: str
-    """The numbers as APScheduler writes them."""
+    """The numbers in APScheduler's notation."""
 
     @property
     def is_all(self) -> bool:
-        """Whether it leaves nothing out."""
+        """Returns whether it selects every value."""
         return self.plain == "*"
 
     def text(self) -> str:
-        """All of it as APScheduler writes it."""
+        """Returns the field in APScheduler's notation."""
         return ",".join(part for part in (self.plain, *self.special) if part)
 
 
 @lru_cache(maxsize=8192)
 def choice(name: str, text: str) -> Choice:
-    """What the text chooses of a field; lines share it.
+    """Parses the text of a field; lines share the result.
 
     Raises:
-        Wrong: with its place in the text.
+        Wrong: the text is invalid; with the place.
     """
     field = FIELDS[name]
     numbers: set[int] = set()
@@ -151,7 +151,7 @@ _LAST_DAY: Final = re.compile(rf"(?P<day>{_DAY})l")
 
 
 def _special(field: Field, item: str, place: int) -> str:
-    """APScheduler's words for a day that no number says; empty if it is none."""
+    """Returns APScheduler's notation for a day without a fixed number; empty for other items."""
     if field.name == "day" and item in {"l", "last"}:
         return "last"
     if field.is_day and (found := _NTH_DAY.fullmatch(item)):
@@ -166,7 +166,7 @@ def _special(field: Field, item: str, place: int) -> str:
 
 
 def _month_day(item: str, place: int) -> MonthDay | None:
-    """`L-3`, `15W` or `LW`; None if it is none of them."""
+    """Parses `L-3`, `15W` or `LW`; returns None for other items."""
     found = _MONTH_DAY.fullmatch(item)
     if found is None:
         return None
@@ -185,7 +185,7 @@ def _weekday(text: str) -> str:
 
 
 def _numbers(field: Field, item: str, place: int) -> tuple[set[int], str]:
-    """What `*/5`, `mon-fri`, `1-10/3` or `7` chooses, and how APScheduler writes it."""
+    """Parses `*/5`, `mon-fri`, `1-10/3` or `7`; returns its numbers, and APScheduler's notation."""
     found = _ITEM.fullmatch(item)
     if found is None or (found["star"] == "?" and not field.is_day):
         raise _unknown(field, item, place)
@@ -198,7 +198,7 @@ def _numbers(field: Field, item: str, place: int) -> tuple[set[int], str]:
     if last < first:
         if field.name != "weekday":
             hint = f"write {found['last']}-{found['first']}, or two parts with a comma"
-            raise Wrong(place, f"{found['first']}-{found['last']} ends before it begins", hint)
+            raise Wrong(place, f"{found['first']}-{found['last']} ends before it starts", hint)
         last += 7
     chosen = list(range(first, last + 1, step))
     numbers = {number % 7 for number in chosen} if field.name == "weekday" else set(chosen)
@@ -210,7 +210,7 @@ def _numbers(field: Field, item: str, place: int) -> tuple[set[int], str]:
 def _last(field: Field, found: re.Match[str], first: int, place: int) -> int:
     if found["last"] is not None:
         return _number(field, found["last"], place + found.start("last"))
-    if found["step"] is not None:  # `5/15`: from 5 on
+    if found["step"] is not None:  # `5/15`: starting at 5
         return 6 if field.name == "weekday" else field.high
     return first
 
@@ -220,11 +220,11 @@ def _step(field: Field, found: re.Match[str], place: int) -> int:
         return 1
     at = place + found.start("step")
     if not found["step"].isdecimal() or int(found["step"]) == 0:
-        raise Wrong(at, f"{found['step']!r} is no step", "write a whole number from 1 on")
+        raise Wrong(at, f"{found['step']!r} is not a step", "write a whole number of at least 1")
     step = int(found["step"])
     if step > field.high - field.low:
-        hint = "a step starts anew with each turn of its field; for a longer span take the provider interval"
-        raise Wrong(at, f"a step of {step} leaves the {field.name} ({field.low}-{field.high})", hint)
+        hint = "a step starts again with each cycle of its field; for a longer interval, use the provider interval"
+        raise Wrong(at, f"a step of {step} exceeds the {field.name} ({field.low}-{field.high})", hint)
     return step
 
 
@@ -234,15 +234,15 @@ def _number(field: Field, word: str, place: int) -> int:
     if not word.isdecimal() or not word.isascii():
         raise _unknown(field, word, place)
     if not field.low <= int(word) <= field.high:
-        raise Wrong(place, f"{word} is no {field.name}: it goes from {field.low} to {field.high}")
+        raise Wrong(place, f"{word} is not a valid {field.name}: write {field.low} to {field.high}")
     return int(word)
 
 
 def _unknown(field: Field, item: str, place: int) -> Wrong:
     if not item:
-        return Wrong(place, f"a part of the {field.name} is empty", "take the comma away")
+        return Wrong(place, f"a part of the {field.name} is empty", "remove the comma")
     hint = did_you_mean(item, field.names) if field.names and item.isalpha() else "; ".join(_examples(field))
-    return Wrong(place, f"{item[:40]!r} is no {field.name}", hint)
+    return Wrong(place, f"{item[:40]!r} is not a valid {field.name}", hint)
 
 
 def _examples(field: Field) -> Iterator[str]:

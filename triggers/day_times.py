@@ -1,4 +1,4 @@
-"""Times of day, from the hours, minutes and seconds that a schedule names: any of the one with any of the others."""
+"""Times of day: every combination of the hours, minutes and seconds that a schedule names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Numbers = tuple[int, ...]
 
 
 class DayTimes(NamedTuple):
-    """Each with each, sorted.  There may be 86,400 of them, so they are never all looked at."""
+    """All combinations in order.  There can be 86,400 of them; therefore no operation visits them all."""
 
     hours: Numbers
     minutes: Numbers
@@ -18,21 +18,21 @@ class DayTimes(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Returns the number of times."""
         return len(self.hours) * len(self.minutes) * len(self.seconds)
 
     def at(self, place: int) -> timedelta:
-        """The one at a place, counted from 0."""
+        """Returns the time at an index, counted from 0."""
         rest, second = divmod(place, len(self.seconds))
         hour, minute = divmod(rest, len(self.minutes))
         return timedelta(hours=self.hours[hour], minutes=self.minutes[minute], seconds=self.seconds[second])
 
     def first(self) -> timedelta:
-        """The earliest."""
+        """Returns the earliest time."""
         return timedelta(hours=self.hours[0], minutes=self.minutes[0], seconds=self.seconds[0])
 
     def later(self, hour: int, minute: int, second: int) -> timedelta | None:
-        """The first after this one, if the day has one more."""
+        """Returns the first later time of the day; None if there is none."""
         if hour in self.hours:
             if minute in self.minutes and (found := _after(second, self.seconds)) is not None:
                 return timedelta(hours=hour, minutes=minute, seconds=found)

@@ -1,7 +1,7 @@
-"""Which triggers there are: kept as the bucket tells of them, and asked for where the bucket is too slow.
+"""The triggers of the mesh: read from their bucket, and requested from a broker if the bucket is too slow.
 
-The bucket lags behind the log by milliseconds.  So a trigger that is missing here, or that turned out
-to have changed, is asked for before anybody is told that it does not exist.
+The bucket is some milliseconds behind the log.  Therefore a trigger that is missing here, or that has changed, is
+requested from a broker before a caller is answered that it does not exist.
 """
 
 from __future__ import annotations
@@ -28,52 +28,52 @@ from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-AGAIN: Final = 0.5
-"""Seconds until a bucket that could not be read is read again."""
+RETRY_DELAY: Final = 0.5
+"""Seconds before the bucket is read again after a failure."""
 
 
 class TriggerRef(Wire):
-    """Which trigger: `muster.api.triggers.get`."""
+    """Names a trigger: the request of `muster.api.triggers.get`."""
 
     name: str
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """A definition whose settings are understood."""
+    """A definition with parsed settings."""
 
     name: str
     version: int
     provider: str
     changed_at: datetime
     begun_at: datetime
-    """From when its schedule counts."""
+    """The time from which its schedule counts."""
     active_at: datetime
-    """Nothing before it counts."""
+    """Earlier times do not fire."""
     seq: int = 0
-    """Where on the log this version was applied."""
+    """The log sequence at which this version was applied."""
     enabled: bool
     headers: frozenset[str] = frozenset()
     """Headers of deliveries that its manifest reads by name."""
     settings: Provider | None = None
-    """None: this service cannot run it; `trouble` says why."""
+    """None if this service cannot run it; then `trouble` has the reason."""
     trouble: str = ""
 
     @property
     def is_active(self) -> bool:
-        """Whether it may go off."""
+        """Returns whether it can fire."""
         return self.enabled and self.settings is not None
 
     def is_older(self, other: Trigger) -> bool:
-        """Whether `other` was applied after this."""
+        """Returns whether `other` was applied after this."""
         return (self.seq, self.version) < (other.seq, other.version)
 
 
 Listener = Callable[[str, Trigger | None], None]
-"""Told of each trigger that is to work from now on, or that has changed; with None, of one that is not to work."""
+"""Receives each new or changed trigger that can run, and None for a trigger that can no longer run."""
 
 
 def understood(definition: Definition) -> Trigger:
-    """The trigger that a definition tells of."""
+    """Parses the settings of a definition."""
     settings, trouble = None, ""
     kind = provider_kinds().get(definition.provider)
     if kind is None:
@@ -82,7 +82,7 @@ def understood(definition: Definition) -> Trigger:
         try:
             settings = msgspec.convert(definition.with_, kind)
         except msgspec.ValidationError as error:
-            trouble = f"this trigger service does not understand its settings: {error}"
+            trouble = f"this trigger service cannot parse its settings: {error}"
     return Trigger(
         name=definition.name,
         version=definition.version,
@@ -102,7 +102,7 @@ _decode = msgspec.json.Decoder(Definition).decode
 
 
 class Definitions(Service):
-    """All triggers by name; `listeners` are told of every change, at once and in order."""
+    """All triggers by name.  `listeners` receive every change at once and in order."""
 
     def __init__(self, client: Client, requests: Requests) -> None:
         super().__init__()
@@ -111,26 +111,26 @@ class Definitions(Service):
         self._requests = requests
         self._known: dict[str, Trigger] = {}
         self.unusable: dict[str, str] = {}
-        """Why enabled triggers cannot run here."""
+        """The reasons why enabled triggers cannot run here."""
         self._bucket: Reader | None = None
 
     def __len__(self) -> int:
         return len(self._known)
 
     def all(self) -> Iterable[Trigger]:
-        """Every trigger that is known, also those that are not to work."""
+        """Returns every known trigger, including those that cannot run."""
         return self._known.values()
 
     def known(self, name: str) -> Trigger | None:
-        """The trigger, if it is known here and may go off; nobody is asked."""
+        """Returns the trigger if it is known here and can fire; sends no request."""
         trigger = self._known.get(name)
         return trigger if trigger is not None and trigger.is_active else None
 
     async def get(self, name: str) -> Trigger:
-        """The trigger of this name that may go off; a broker is asked if it is not known here.
+        """Returns the trigger of this name that can fire; requests it from a broker if it is not known here.
 
         Raises:
-            NotFoundError: there is none, it is disabled, or it cannot run here.
+            NotFoundError: it does not exist, it is disabled, or it cannot run here.
             UnavailableError: no broker answers.
         """
         trigger = self.known(name) or await self.refreshed(name)
@@ -141,10 +141,10 @@ class Definitions(Service):
         return trigger
 
     async def refreshed(self, name: str) -> Trigger:
-        """The trigger as a broker knows it now, whatever is known here.
+        """Requests the current trigger from a broker, even if one is known here.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
             UnavailableError: no broker answers.
         """
         if not names.is_name(name):
@@ -161,21 +161,21 @@ class Definitions(Service):
         return self._known.get(name, trigger)
 
     def renew(self) -> None:
-        """The connection is back: the server may have forgotten our place."""
+        """Reads the bucket again after a reconnect, because the server can have lost the position."""
         if self._bucket is not None:
             self._bucket.renew()
 
     async def run(self) -> None:
-        """Follow the bucket until cancelled; ready once all of it was read."""
+        """Follows the bucket until cancelled; ready once all of it was read."""
         while True:
             try:
                 await self._follow()
             except (nats.errors.Error, JetStreamError, UnavailableError, TimeoutError, OSError) as error:
                 log.debug("definitions.wait", error=repr(error))
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(RETRY_DELAY)
 
     async def _follow(self) -> None:
-        """Read the whole bucket, then each change, until the server has forgotten our place."""
+        """Reads the whole bucket, then each change, until the server has lost the position."""
         try:
             async with reading(self._client, names.TRIGGER_BUCKET) as self._bucket:
                 await self._read(self._bucket)
@@ -192,7 +192,7 @@ class Definitions(Service):
                 self._take(entry)
 
     def _is_whole(self, seen: set[str]) -> None:
-        """All of the bucket was read: what is not in it any more is gone."""
+        """Drops the triggers that the bucket no longer has, after all of it was read."""
         for name in [name for name in self._known if name not in seen]:
             self._drop(name)
         if not self.ready.is_set():
@@ -200,11 +200,11 @@ class Definitions(Service):
             self.ready.set()
 
     def _take(self, entry: Entry) -> str:
-        """Heed what the bucket says of a trigger; its name."""
+        """Applies an entry of the bucket; returns the name of its trigger."""
         name = entry.name
         if entry.value is None:
             known = self._known.get(name)
-            if known is not None and known.changed_at <= entry.written_at:  # else it was made anew meanwhile
+            if known is not None and known.changed_at <= entry.written_at:  # otherwise it was created again meanwhile
                 self._drop(name)
             return name
         try:
@@ -225,19 +225,19 @@ class Definitions(Service):
             self.unusable[trigger.name] = trigger.trouble
             log.warning("trigger.unusable", trigger=trigger.name, why=trigger.trouble)
         if trigger.is_active:
-            self._tell(trigger.name, trigger)
+            self._notify(trigger.name, trigger)
         elif before is not None and before.is_active:
-            self._tell(trigger.name, None)
+            self._notify(trigger.name, None)
 
     def _drop(self, name: str) -> None:
         known = self._known.pop(name, None)
         self.unusable.pop(name, None)
         if known is not None and known.is_active:
-            self._tell(name, None)
+            self._notify(name, None)
 
-    def _tell(self, name: str, trigger: Trigger | None) -> None:
+    def _notify(self, name: str, trigger: Trigger | None) -> None:
         for listener in self.listeners:
             try:
                 listener(name, trigger)
-            except Exception:  # a bug with one trigger may not stop the others
+            except Exception:  # a bug with one trigger must not stop the others
                 log.exception("trigger.bug", trigger=name)

@@ -1,4 +1,4 @@
-"""A delivery as an event: what every provider of hooks says in the same way, and what none may show."""
+"""Deliveries as events: the fields that all hook providers share, without secrets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from muster.mesh.nesting import from_json
 from muster.triggers.signatures import fingerprint
 
 LONGEST_KEY: Final = 255
-"""A longer one is kept as its fingerprint."""
+"""A longer key is replaced by its fingerprint."""
 
 _SECRET: Final = re.compile(
     r"auth(?!or(?!i))|token|secret|signature|cookie|passw|credential|session|private|bearer"
     r"|(^|[-_.])(key|apikey|pass|pwd|pw|pin|sig|sign|hash|hmac|mac|jwt|otp|code|nonce|cred|access)([-_.]|$)"
 )
-"""Names of headers and parameters whose values may be secrets."""
+"""Names of headers and parameters whose values can be secrets."""
 
 _words = str.split  # a list this long reads best as words
 _KNOWN: Final = frozenset(
@@ -33,28 +33,28 @@ _KNOWN: Final = frozenset(
 )
 """Headers that are kept: those of HTTP and tracing, and ids whose names look like a secret's."""
 
-_TELLING: Final = re.compile(
+_KEPT: Final = re.compile(
     r"(ce|svix|webhook|x-amz-sns|x-forwarded|x-github|x-gitea|x-forgejo|x-gogs|x-gitlab)-[\w-]+"
     r"|([\w-]+-)?(event|events|delivery|topic|type|kind|action|object|resource|ids?|uuid|timestamp|time|date|version"
     r"|attempt|retry|retry-num|retry-reason|retry-count|domain|source)"
 )
-"""Headers that are kept by their form: what senders say of a delivery beside its body."""
+"""Headers that are kept because of their form: a sender's metadata of a delivery."""
 
 
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
-    """Whether a header or parameter may hold what nobody should read in the record."""
+    """Returns whether a header or parameter can hold a secret."""
     return _SECRET.search(name.lower()) is not None
 
 
 @lru_cache(maxsize=1024)
 def is_kept(name: str) -> bool:
-    """Whether a header is kept of every delivery."""
-    return name in _KNOWN or (not is_secret(name) and _TELLING.fullmatch(name) is not None)
+    """Returns whether a header is kept for every delivery."""
+    return name in _KNOWN or (not is_secret(name) and _KEPT.fullmatch(name) is not None)
 
 
 def shown_headers(request: HookRequest, hidden: str | None = None) -> dict[str, str]:
-    """The headers that are kept: known ones, and those that the trigger's manifest reads; `hidden` has its secret."""
+    """Returns known headers and those that the trigger's manifest reads, but not `hidden`, which has its secret."""
     return {
         name: value
         for name, value in request.headers.items()
@@ -63,14 +63,14 @@ def shown_headers(request: HookRequest, hidden: str | None = None) -> dict[str, 
 
 
 def without_secrets(values: Mapping[str, str]) -> dict[str, str]:
-    """A query's parameters, or a message's headers, without those that may hold secrets by their names."""
+    """Returns parameters of a query, or headers of a message, without those whose names suggest a secret."""
     return {name: value for name, value in values.items() if not is_secret(name)}
 
 
 def event(
     request: HookRequest, provider: str, kind: str, body: Any, ident: str, hidden: str | None = None
 ) -> dict[str, Any]:
-    """What every event of a hook has; `hidden` is the header that holds this trigger's secret."""
+    """Returns the fields that every event of a hook has; `hidden` is the header with the trigger's secret."""
     return {
         "provider": provider,
         "kind": kind,
@@ -82,7 +82,7 @@ def event(
 
 
 def key_of_body(request: HookRequest) -> str:
-    """A firing's key if equal bodies are one delivery, whatever id they say: the same JSON, or else the same bytes."""
+    """Returns a key that equal bodies share, even if their ids differ: the same JSON, or the same bytes."""
     try:
         data = canonical(from_json(request.body))
     except (*MALFORMED, ValueError):
@@ -91,7 +91,7 @@ def key_of_body(request: HookRequest) -> str:
 
 
 def key(*candidates: str | None) -> str:
-    """The first id that there is, as a firing's key."""
+    """Returns the first present id as the key of a firing."""
     for candidate in candidates:
         if candidate:
             return candidate if len(candidate) <= LONGEST_KEY else fingerprint(candidate.encode())

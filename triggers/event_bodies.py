@@ -1,4 +1,4 @@
-"""What the bodies of forges' most used events have, beside others: for suggestions where a manifest misspells one."""
+"""Known fields in the bodies of common forge events, for suggestions if a manifest misspells one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GITHUB: Final = _table(
         "status": "id sha name context state description target_url avatar_url branches commit created_at updated_at",
     },
 )
-"""Also of Gitea and Forgejo; by what `events` may say."""
+"""By the names in `events`; also for Gitea and Forgejo."""
 
 _PUSH = """event_name before after ref ref_protected checkout_sha message user_id user_name user_username user_email
     user_avatar project_id project repository commits total_commits_count push_options"""

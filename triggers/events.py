@@ -1,9 +1,9 @@
-"""Muster's own events, read once from the record for every trigger of this service that wants some.
+"""Muster's own events, read once from the broker's history for all triggers of this service.
 
-Events on NATS only say that there is something to read: the record alone has all of them, in order.
-How far they were dealt with is kept in a bucket, so a service that starts goes on where the last one
-ended.  It may read some twice (the place is written once a second, and another service reads too);
-a firing's key is the event's id, so none counts twice.
+Events on NATS only signal that there is something to read: only the history has all events in order.  A bucket stores
+the position up to which events were handled, and a service that starts continues there.  It can read some events twice,
+because the position is written once a second and other services read too.  The id of an event is the key of its firing,
+so that none fires twice.
 """
 
 from __future__ import annotations
@@ -35,60 +35,60 @@ from muster.mesh.wire import subscribe, unsubscribe
 log = structlog.get_logger()
 
 KEY: Final = "events"
-"""Where the place is kept in `names.CURSOR_BUCKET`: one for all services, for each deals with every event."""
+"""The key of the position in `names.CURSOR_BUCKET`; all services share it, because each handles every event."""
 
-LOOK: Final = 5.0
-"""Seconds after which the record is read again, whatever was heard."""
+POLL_INTERVAL: Final = 5.0
+"""Seconds after which the history is read in any case."""
 
-AGAIN: Final = 0.5
-"""Seconds until a record that could not be read is read again."""
+RETRY_DELAY: Final = 0.5
+"""Seconds before the history is read again after a failure."""
 
-SAVE: Final = 1.0
-"""Seconds between two writings of the place."""
+SAVE_INTERVAL: Final = 1.0
+"""Seconds between two writes of the position."""
 
 PAGE: Final = 200
-"""Events read at a time, and kept for a trigger that is busy."""
+"""Events that are read at a time, and buffered for a busy trigger."""
 
 GRACE: Final = timedelta(seconds=30)
-"""A trigger this much older than the kept place may have become known only after that place was passed."""
+"""The definition of a trigger can arrive this long after its position on the log was read."""
 
 
 class Cursor(Wire):
-    """How far events were dealt with."""
+    """The position up to which events were handled."""
 
     after: str
     time: datetime
 
 
 class Reader:
-    """One trigger's events, on their way to it.  It outlives a failure of whoever reads them."""
+    """The buffered events of one trigger.  It survives a failure of its source."""
 
     def __init__(self, kinds: tuple[str, ...], wants: Callable[[Event], bool], since: datetime) -> None:
         self.kinds = kinds
         self.since = since
         self.place: str | None = None
-        """How far the record was read for it; None: not at all."""
+        """The position up to which events were read for it; None if none were."""
         self.drained: Callable[[], None] = _nothing
-        """Called when it has dealt with all that it was given."""
+        """Called when it has handled all of its events."""
         self.last: datetime | None = None
-        """When the last event happened that was dealt with."""
+        """The time of the last handled event."""
         self._wants = wants
         self._waiting: deque[Event] = deque()
         self._came = asyncio.Event()
         self._handled: str | None = None
 
     @property
-    def has_room(self) -> bool:
-        """Whether another page may be given to it."""
+    def has_capacity(self) -> bool:
+        """Returns whether it accepts another page."""
         return not self._waiting
 
     @property
     def handled(self) -> str | None:
-        """The place up to which everything is dealt with."""
+        """Returns the position up to which everything is handled."""
         return self._handled if self._waiting else self.place
 
     def give(self, events: Iterable[Event], place: str | None) -> None:
-        """Hand over the events behind its own place, up to another place."""
+        """Adds the events between its position and `place`."""
         start = order(self.place)
         if order(place) <= start:
             return
@@ -100,7 +100,7 @@ class Reader:
             self._came.set()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """Events without end; asking for the next one says that this one is dealt with."""
+        """Yields events without end; requesting the next one marks the current one as handled."""
         while True:
             while not self._waiting:
                 self._came.clear()
@@ -114,7 +114,7 @@ class Reader:
 
 
 class Events(Service):
-    """Reads the record of events while anybody wants some."""
+    """Reads the history of events while there are readers."""
 
     def __init__(self, client: Client, requests: Requests) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Events(Service):
         self._kept: Cursor | None = None
 
     def open(self, reader: Reader) -> None:
-        """Read for it from now on."""
+        """Adds a reader."""
         kept = self._kept
         if kept is not None and reader.since < kept.time - GRACE:
             reader.place = kept.after
@@ -135,16 +135,16 @@ class Events(Service):
         self._news.set()
 
     def renew(self) -> None:
-        """The connection is back: whatever was told meanwhile was not heard."""
+        """Reads the history after a reconnect, because signals were missed."""
         self._news.set()
 
     def close(self, reader: Reader) -> None:
-        """Read for it no more."""
+        """Removes a reader."""
         self._readers.discard(reader)
         self._news.set()
 
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Reads until cancelled."""
         loop = asyncio.get_running_loop()
         self._kept = await self._load()
         self.ready.set()
@@ -153,30 +153,30 @@ class Events(Service):
             while True:
                 await self._listen()
                 self._news.clear()
-                pause = LOOK
+                pause = POLL_INTERVAL
                 try:
                     while await self._read():
                         pass
                 except UnreachableError as error:
                     log.debug("events.wait", why=error.detail)
-                    pause = AGAIN
+                    pause = RETRY_DELAY
                 except MusterError as error:
                     log.warning("events.refused", why=str(error))
-                except Exception:  # no page and no event may end the reading for all triggers
+                except Exception:  # one page or event must not stop the reading for all triggers
                     log.exception("events.bug")
-                if loop.time() - saved > SAVE:
+                if loop.time() - saved > SAVE_INTERVAL:
                     saved = loop.time()
                     await self._save()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(pause, SAVE) if self._unsaved() else pause):
+                    async with asyncio.timeout(min(pause, SAVE_INTERVAL) if self._unsaved() else pause):
                         await self._news.wait()
         finally:
             for subscription in self._heard.values():
                 await unsubscribe(subscription)
 
     async def _read(self) -> bool:
-        """Read one page for those that have room; whether there may be more."""
-        hungry = [reader for reader in self._readers if reader.has_room]
+        """Reads one page for the readers with capacity; returns whether there can be more."""
+        hungry = [reader for reader in self._readers if reader.has_capacity]
         if not hungry:
             return False
         fresh = [reader for reader in hungry if reader.place is None]
@@ -192,20 +192,20 @@ class Events(Service):
         return len(page.items) >= PAGE or (bool(fresh) and page.next is not None)
 
     async def _listen(self) -> None:
-        """Be told on NATS when there is something to read."""
+        """Subscribes to the signals on NATS."""
         nouns = {kind.partition(".")[0] for reader in self._readers for kind in reader.kinds}
         wanted = {_subjects(noun) for noun in nouns}
         for subject in [subject for subject in self._heard if subject not in wanted]:
             await unsubscribe(self._heard.pop(subject))
         for subject in wanted - set(self._heard):
-            with suppress(nats.errors.Error, OSError):  # then the next look finds what we did not hear of
+            with suppress(nats.errors.Error, OSError):  # the next poll finds the events
                 self._heard[subject] = await subscribe(self._client, subject, self._hear)
 
     def _hear(self, _: Msg) -> None:
         self._news.set()
 
     def _cursor(self) -> Cursor | None:
-        """The place up to which every reader has dealt with everything."""
+        """Returns the position up to which every reader has handled everything."""
         places = [reader.handled for reader in self._readers]
         known = [place for place in places if place is not None]
         if not known or len(known) < len(places):
@@ -240,11 +240,11 @@ class Events(Service):
                 return None
             except (nats.errors.Error, JetStreamError, TimeoutError, OSError) as error:
                 log.debug("cursor.unread", error=repr(error))
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_DELAY)
 
 
 def order(ident: str | None) -> tuple[int, int]:
-    """An event's id, or the end of a page, as something that compares."""
+    """Returns the id of an event, or the end of a page, as a comparable value."""
     if ident is None:
         return (-1, -1)
     sequence, _, place = ident.partition(".")
@@ -256,4 +256,4 @@ def _subjects(noun: str) -> str:
 
 
 def _nothing() -> None:
-    """Nobody need be told yet."""
+    """Does nothing."""

@@ -1,4 +1,4 @@
-"""Handing an event over to a broker: two ways behind one callable, and one way of not giving up."""
+"""Fires events at a broker: two ways behind one callable, and retries."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ __all__ = ["Fire", "by_request", "insist"]
 
 log = structlog.get_logger()
 
-PATIENCE: Final = 10.0
-"""Seconds that a broker may take for one firing."""
+FIRE_TIMEOUT: Final = 10.0
+"""Seconds to wait for the answer of a broker."""
 
-AGAIN: Final = (0.05, 0.2, 0.5, 1.0)
-"""Seconds before each next try; the last one from then on."""
+RETRY_DELAYS: Final = (0.05, 0.2, 0.5, 1.0)
+"""Seconds before each retry; the last delay repeats."""
 
 
 def by_request(requests: Requests) -> Fire:
-    """Fire by asking whichever broker answers: `muster.api.firings.create`."""
+    """Returns a function that fires by a request to any broker: `muster.api.firings.create`."""
 
     async def fire(request: FireRequest) -> FireReply:
-        return await requests.ask("firings", "create", request, FireReply, within=PATIENCE)
+        return await requests.ask("firings", "create", request, FireReply, within=FIRE_TIMEOUT)
 
     return fire
 
 
 async def insist(fire: Fire, request: FireRequest) -> FireReply:
-    """Fire, and try again until a broker has taken it or refuses it.
+    """Fires, and retries until a broker accepts or refuses the firing.
 
-    Repeating needs a key, so that what was taken although the answer was lost is not taken twice.
+    The request needs a key, so that a firing whose answer was lost is not made twice.
 
     Raises:
-        NotFoundError: there is no such trigger, or it is disabled.
-        MusterError: the broker refuses it for good.
+        NotFoundError: the trigger does not exist or is disabled.
+        MusterError: the broker refuses the firing finally.
     """
     if not request.key:
         request = msgspec.structs.replace(request, key=names.new_id())
@@ -49,8 +49,8 @@ async def insist(fire: Fire, request: FireRequest) -> FireReply:
         try:
             return await fire(request)
         except UnreachableError as error:
-            pause = AGAIN[min(tries, len(AGAIN) - 1)]
+            pause = RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)]
             tries += 1
-            note = log.warning if tries == len(AGAIN) else log.debug
+            note = log.warning if tries == len(RETRY_DELAYS) else log.debug
             note("firing.waits", trigger=request.trigger, why=error.detail, again_in=pause)
         await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""What deliveries of Git forges have in common: the same fields beside the body, and the same filters."""
+"""The common fields and filters of deliveries of Git forges."""
 
 from __future__ import annotations
 
@@ -22,96 +22,96 @@ TAGS: Final = "refs/tags/"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in `event` beside the body; what an event does not have is empty, so conditions need no `has`."""
+    """The fields of `event` besides the body; missing values are empty, so that conditions need no `has`."""
 
     ref: str = ""
-    """The whole ref: `refs/heads/main`, `refs/tags/v1`, `refs/merge-requests/7/head`, `refs/pull/7/head`."""
+    """The full ref: `refs/heads/main`, `refs/tags/v1`, `refs/merge-requests/7/head`, `refs/pull/7/head`."""
     branch: str = ""
-    """Its branch; of a merge request the source's."""
+    """The branch; for a merge request, its source branch."""
     tag: str = ""
     commit: str = ""
-    """The commit to check out; empty if there is none, as after a branch was deleted."""
+    """The commit to check out; empty if there is none, for example after a branch was deleted."""
     project: str = ""
-    """With its groups or owner: `group/project`."""
+    """The project with its groups or owner: `group/project`."""
     user: str = ""
-    """The login name of who did it."""
+    """The login name of the user who caused the event."""
     files: list[str] = []
-    """Added, modified or removed by the commits that the delivery lists."""
+    """Files that the listed commits add, modify or remove."""
     labels: list[str] = []
     source_branch: str = ""
-    """Of a merge request."""
+    """Branches of a merge request."""
     target_branch: str = ""
     action: str = ""
-    """What was done: `open`, `merge`, `create` …; of a push `created`, `deleted` or `updated`."""
+    """The action: `open`, `merge`, `create` …; for a push `created`, `deleted` or `updated`."""
     status: str = ""
-    """Of a pipeline, job, deployment …, or the state of an issue or merge request."""
+    """The status of a pipeline, job, deployment …, or the state of an issue or merge request."""
 
 
 class Understood(NamedTuple):
-    """What a body is about."""
+    """A parsed body."""
 
     facts: Facts
     against: str = ""
-    """The branch that `branches` is about: a merge request's target, else the branch itself."""
+    """The branch that `branches` filters: the target of a merge request, or the branch itself."""
     all_files: bool = True
-    """Whether `files` has all of them; a forge lists only so many commits."""
+    """Whether `files` is complete; forges list a limited number of commits."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery, understood."""
+    """A parsed delivery."""
 
     kind: str
     names: frozenset[str]
-    """What `events` may call it: its kind, and narrower."""
+    """The names that `events` can use for it: its kind, and narrower ones."""
     body: Any
     about: Understood
 
 
 class Forge(Hook):
-    """Base of their settings.  A filter that an event has nothing for does not match it."""
+    """Base of the settings of forges.  A filter does not match an event without that value."""
 
     event_fields = frozenset(Facts.__struct_fields__)
 
     auth: Literal["secret", "none"] = "secret"
-    """`none`: deliveries from anybody are taken."""
+    """`none` accepts deliveries from every sender."""
     events: tuple[str, ...] = ()
-    """Which events count; unless said, all."""
+    """The events that fire; by default all."""
     branches: tuple[str, ...] = ()
-    """Globs; of merge requests, the target branch counts."""
+    """Globs over the branch; for merge requests, the target branch."""
     paths: tuple[str, ...] = ()
-    """Globs over the files that a push changes; if the forge does not list all of its commits, the push counts."""
+    """Globs over the files that a push changes; a push without a complete list matches."""
     labels: tuple[str, ...] = ()
-    """One of them is on the issue or merge request; globs."""
+    """Globs over the labels of an issue or merge request, of which one must match."""
     users: tuple[str, ...] = ()
-    """Who did it, by login name; globs."""
+    """Globs over the login name of the user."""
     projects: tuple[str, ...] = ()
     """Globs over `group/project`."""
 
     dedupe: Literal["id", "body"] = "id"
-    """`body`: equal bodies are one delivery, whatever id they say: no signature covers GitHub's."""
+    """`body`: equal bodies are duplicates, even if their ids differ; GitHub's signature does not cover the id."""
 
     name: ClassVar[str]
-    """As `provider:` says it."""
+    """The name of the provider."""
     known: ClassVar[Mapping[str, str]]
-    """What `events` may say, and what it means."""
+    """The values of `events`, with their meaning."""
     bodies: ClassVar[Mapping[str, frozenset[str]]]
-    """Fields of its events' bodies, as far as they are known."""
+    """Known fields in the bodies of its events."""
 
     @property
     def body_fields(self) -> frozenset[str]:
-        """Those of `events`; empty if there is one of which nothing is known, or any event may come."""
+        """Returns the known fields for `events`; empty if one is unknown or all events fire."""
         if not self.events or not self.bodies.keys() >= set(self.events):
             return frozenset()
         return frozenset().union(*(self.bodies[name] for name in self.events))
 
     def problems(self) -> Iterator[Problem]:
-        """No secret, unknown events, globs that are none."""
+        """Yields a missing secret, unknown events and invalid globs."""
         yield from super().problems()
         if self.auth == "secret" and self.secret is None:
-            hint = "say secret: {env: NAME} or {file: PATH}, or auth: none to take deliveries from anybody"
-            yield Problem(path="secret", message="without a secret, anybody could fire this trigger", hint=hint)
+            hint = "set secret: {env: NAME} or {file: PATH}; or auth: none, to accept every sender"
+            yield Problem(path="secret", message="the secret is missing", hint=hint)
         if self.auth == "none" and self.secret is not None:
-            yield Problem(path="auth", message="nothing checks the secret: auth is 'none'")
+            yield Problem(path="auth", message="the secret is not used: auth is 'none'")
         for place, name in enumerate(self.events):
             if name not in self.known:
                 hint = did_you_mean(name, self.known)
@@ -121,11 +121,11 @@ class Forge(Hook):
                 if fault := glob_fault(text):
                     yield Problem(path=f"{field}[{place}]", message=f"{text!r}: {fault}")
                 elif field == "labels" and text.startswith("!"):
-                    hint = "say in `when` which label may not be there"
-                    yield Problem(path=f"{field}[{place}]", message=f"{text!r}: labels take no '!'", hint=hint)
+                    hint = "exclude a label in `when`"
+                    yield Problem(path=f"{field}[{place}]", message=f"{text!r}: labels do not support '!'", hint=hint)
 
     def receive(self, request: HookRequest) -> Happening | Ignored:
-        """Check who sent it, understand it, and see whether it is wanted."""
+        """Authenticates and parses a delivery, and applies the filters."""
         ident = self.proven(request)
         request = unpacked(request, self.max_body)
         delivery = self.understand(request)
@@ -135,53 +135,53 @@ class Forge(Hook):
             return Ignored(reason=reason)
         if self.dedupe == "body":
             ident = key_of_body(request)
-        told = event(request, self.name, delivery.kind, delivery.body, ident)
-        told |= msgspec.structs.asdict(delivery.about.facts)
-        return Happening(event=told, key=ident)
+        found = event(request, self.name, delivery.kind, delivery.body, ident)
+        found |= msgspec.structs.asdict(delivery.about.facts)
+        return Happening(event=found, key=ident)
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
-        """What the body of a delivery says, which had its kind in a header."""
+        """Returns the facts in the body of a delivery, without its headers."""
         return msgspec.structs.asdict(self.about(body).facts)
 
     @abstractmethod
     def about(self, body: Any) -> Understood:
-        """What a body says by itself."""
+        """Parses a body without headers."""
 
     def proven(self, request: HookRequest) -> str:
-        """What tells the delivery from others, once it was checked; empty if nothing does.
+        """Authenticates a delivery; returns its id, or an empty text if it has none.
 
         Raises:
-            UnauthorizedError: it does not show the secret.
+            UnauthorizedError: the secret is missing or wrong.
         """
         if self.auth == "none":
             return self.ident(request)
         if not self.secrets:
-            raise UnavailableError("the trigger has no secret to check with")
+            raise UnavailableError("the trigger has no secret")
         proof = with_secrets(self.secrets, lambda secrets: self.check(secrets, request))
         return key(proof.ident) or self.ident(request)
 
     @abstractmethod
     def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
-        """See that it shows one of the secrets.
+        """Verifies that the delivery has one of the secrets.
 
         Raises:
-            UnauthorizedError: it does not.
+            UnauthorizedError: it does not have one.
         """
 
     @abstractmethod
     def ident(self, request: HookRequest) -> str:
-        """What tells the delivery from others, signed or not."""
+        """Returns the id of a delivery, signed or not."""
 
     @abstractmethod
     def understand(self, request: HookRequest) -> Delivery | Ignored:
-        """What it says.
+        """Parses a delivery.
 
         Raises:
-            InvalidError: it cannot be parsed.
+            InvalidError: the delivery cannot be parsed.
         """
 
     def _unwanted(self, delivery: Delivery) -> str:
-        """Why the trigger does not want it; empty if it does."""
+        """Returns why the filters exclude a delivery; empty if they do not."""
         facts, against, has_all_files = delivery.about
         if self.events and delivery.names.isdisjoint(self.events):
             return f"the event is {delivery.kind}, not {' or '.join(self.events)}"
@@ -199,64 +199,64 @@ class Forge(Hook):
 
 
 def record(body: Any) -> dict[str, Any]:
-    """A delivery's body, which is an object.
+    """Returns the body of a delivery, which must be an object.
 
     Raises:
-        InvalidError: it is something else.
+        InvalidError: it is another value.
     """
     if not isinstance(body, dict):
-        raise InvalidError("the body is JSON, but no object")
+        raise InvalidError("the body is JSON, but not an object")
     return body
 
 
 def at(value: Any, *path: str) -> Any:
-    """What stands at a path; None if there is nothing."""
+    """Returns the value at a path; None if there is none."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def text(value: Any, *path: str) -> str:
-    """The text at a path; empty if there is none."""
+    """Returns the text at a path; empty if there is none."""
     found = at(value, *path)
     return found if isinstance(found, str) else ""
 
 
 def listed(value: Any, *path: str) -> list[Any]:
-    """The list at a path; empty if there is none."""
+    """Returns the list at a path; empty if there is none."""
     found = at(value, *path)
     return found if isinstance(found, list) else []
 
 
 def first(*texts: str) -> str:
-    """The first that is not empty."""
+    """Returns the first text that is not empty."""
     return next(filter(None, texts), "")
 
 
 def commit(text: str) -> str:
-    """A commit's id; empty if it is the one of all zeros, which stands for none."""
+    """Returns the id of a commit; empty for the id of zeros, which means no commit."""
     return text if text.strip("0") else ""
 
 
 def whole_ref(name: str, *, is_tag: bool = False) -> str:
-    """A branch's or tag's name as a ref; a ref stays what it is."""
+    """Returns the ref of a branch or tag; a ref is unchanged."""
     if not name or name.startswith("refs/"):
         return name
     return (TAGS if is_tag else HEADS) + name
 
 
 def branch_of(ref: str) -> str:
-    """The branch that a ref is; empty if it is none."""
+    """Returns the branch of a ref; empty for other refs."""
     return ref[len(HEADS) :] if ref.startswith(HEADS) else ""
 
 
 def tag_of(ref: str) -> str:
-    """The tag that a ref is; empty if it is none."""
+    """Returns the tag of a ref; empty for other refs."""
     return ref[len(TAGS) :] if ref.startswith(TAGS) else ""
 
 
 def changed_files(commits: Iterable[Any]) -> list[str]:
-    """The files that commits touch, each once."""
+    """Returns the files that commits change, each once."""
     found: dict[str, None] = {}
     for one in commits:
         for how in _HOW:
@@ -267,9 +267,9 @@ def changed_files(commits: Iterable[Any]) -> list[str]:
 
 
 def lists_all(body: Any, commits: list[Any], *counts: str) -> bool:
-    """Whether the files of a push are all there: each commit is listed, and says which files it touches.
+    """Returns whether a push lists all of its files: every commit is listed, with its files.
 
-    Forges list only so many commits (GitLab 20, Gitea 5 unless set), and some list no files (GitLab's system hooks).
+    Forges limit the list of commits (GitLab 20, Gitea 5 unless set), and some list no files (GitLab's system hooks).
     """
     if any(isinstance(total := at(body, count), int) and total > len(commits) for count in counts):
         return False

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 PING: Final = "ping"
-"""Sent once when a webhook is set up: it asks only whether somebody listens."""
+"""Sent once when a webhook is created, as a connection test."""
 
 _NAMES: Final = """
 branch_protection_configuration branch_protection_rule check_run check_suite code_scanning_alert commit_comment
@@ -24,7 +24,7 @@ sub_issues team team_add watch workflow_dispatch workflow_job workflow_run
 """
 
 REVIEWS: Final = ("pull_request_approved", "pull_request_rejected", "pull_request_comment")
-"""What Gitea and Forgejo call reviews of pull requests (`X-GitHub-Event`; GitHub: `pull_request_review`)."""
+"""The names of reviews at Gitea and Forgejo (`X-GitHub-Event`; GitHub: `pull_request_review`)."""
 
 _OTHERS: Final = ("wiki", "action_run_failure", "action_run_recover", "action_run_success")
 """Other events of Gitea and Forgejo."""
@@ -34,15 +34,15 @@ issue_assign issue_label issue_milestone pull_request_assign pull_request_label 
 pull_request_sync pull_request_review_request pull_request_review_approved pull_request_review_rejected
 pull_request_review_comment
 """
-"""What `X-Gitea-Event-Type` says where `X-GitHub-Event` says less."""
+"""Values of `X-Gitea-Event-Type` that are narrower than `X-GitHub-Event`."""
 
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {name: f"Gitea's and Forgejo's {name}" for name in (*REVIEWS, *_OTHERS, *_NARROWER.split())}
     | {name: f"GitHub's {name}" for name in _NAMES.split()}
 )
-"""What `events` may say: the forges' own names."""
+"""The values of `events`: the forges' own names."""
 
 HEADERS: Final = ("x-github-event", "x-gitea-event", "x-forgejo-event", "x-gogs-event")
-"""Where a delivery says its event; most forges say it in all of GitHub's headers and in their own."""
+"""The headers with the event; most forges send GitHub's headers and their own."""
 
 NARROWER_HEADERS: Final = ("x-gitea-event-type", "x-forgejo-event-type")

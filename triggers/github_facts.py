@@ -1,4 +1,4 @@
-"""What a delivery of GitHub is about, by its event."""
+"""Facts of a GitHub delivery, by its event."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from muster.triggers.github_events import REVIEWS
 Body = Mapping[str, Any]
 
 MOST_COMMITS: Final = 2048
-"""GitHub lists no more of a push; Gitea and Forgejo list five unless set otherwise, and say how many there are."""
+"""GitHub lists at most this many commits of a push.  Gitea and Forgejo list five by default, with the total."""
 
 MOST_COMMITS_OF_GOGS: Final = 5
-"""Gogs lists no more unless set otherwise, and does not say how many there are."""
+"""Gogs lists at most this many by default, without the total."""
 
-_SAYS_HOW_MANY: Final = ("head_commit", "total_commits", "size")
-"""Fields of a push by GitHub, which lists all, and by Gitea and Forgejo; Gogs sends none of them."""
+_TOTALS: Final = ("head_commit", "total_commits", "size")
+"""Fields that GitHub, Gitea and Forgejo send with a push, and Gogs does not."""
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def kind_of(body: Any) -> str:
-    """The event that a body is likely of, where no header says it; empty if any other."""
-    return next((kind for place, kind in _TELLTALES.items() if at(body, place) is not None), "")
+    """Guesses the event of a body without headers; empty if it is unknown."""
+    return next((kind for place, kind in _MARKS.items() if at(body, place) is not None), "")
 
 
 def understood(kind: str, body: Body) -> Understood:
-    """What a delivery says."""
+    """Extracts the facts of a delivery."""
     return _BY_KIND.get(kind, _other)(body)
 
 
@@ -74,11 +74,11 @@ def _push(body: Body) -> Understood:
     found = _about_ref(
         body,
         text(body, "ref"),
-        first(text(body, "head_commit", "id"), sha) if sha else "",  # `after` may be an annotated tag's own id
+        first(text(body, "head_commit", "id"), sha) if sha else "",  # `after` can be the id of an annotated tag
         files=changed_files(commits),
         action="deleted" if not sha else "updated" if before else "created",
     )
-    most = MOST_COMMITS if any(field in body for field in _SAYS_HOW_MANY) else MOST_COMMITS_OF_GOGS
+    most = MOST_COMMITS if any(field in body for field in _TOTALS) else MOST_COMMITS_OF_GOGS
     has_all = len(commits) < most and lists_all(body, commits, "total_commits", "size")
     return found._replace(all_files=has_all)
 
@@ -111,14 +111,14 @@ def _release(body: Body) -> Understood:
 
 
 def _run(place: str) -> Callable[[Body], Understood]:
-    """What runs on a commit and has a conclusion once it is through."""
+    """Returns a reader for runs on a commit, which have a conclusion once they end."""
 
     def about(body: Body) -> Understood:
         run = at(body, place)
         branch = first(text(run, "head_branch"), text(run, "check_suite", "head_branch"))
         owner = text(run, "head_repository", "owner", "login")
         if owner and text(run, "head_repository", "full_name") != text(body, "repository", "full_name"):
-            branch = f"{owner}:{branch}"  # as GitHub writes a fork's: its main is not ours
+            branch = f"{owner}:{branch}"  # GitHub's notation for forks, whose main is another branch
         status = first(text(run, "conclusion"), text(run, "status"))
         return _about_ref(body, whole_ref(branch), text(run, "head_sha"), status=status)
 
@@ -178,7 +178,7 @@ _BY_KIND: Final[Mapping[str, Callable[[Body], Understood]]] = MappingProxyType(
     }
 )
 
-_TELLTALES: Final[Mapping[str, str]] = MappingProxyType(
+_MARKS: Final[Mapping[str, str]] = MappingProxyType(
     {
         **{
             kind: kind
@@ -203,4 +203,4 @@ _TELLTALES: Final[Mapping[str, str]] = MappingProxyType(
         "branch": "repository_dispatch",
     }
 )
-"""What a body has of which kind, the narrower first: a deployment names the run that made it."""
+"""Fields that identify a kind, the narrower kinds first: a deployment also names the run that created it."""

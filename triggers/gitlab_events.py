@@ -1,4 +1,4 @@
-"""The events that GitLab documents for project, group and system hooks, and how a delivery tells which it is.
+"""The events that GitLab documents for project, group and system hooks, and how a delivery is identified.
 
 A delivery names itself three times: in the header `X-Gitlab-Event`, as `object_kind` (and `event_type`), and as
 `event_name`.  Not every delivery has all of them, and a system hook's header is always `System Hook`.
@@ -14,36 +14,36 @@ from muster.triggers.forge import text
 
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "push": "commits were pushed to a branch, or a branch was made or deleted",
-        "tag_push": "a tag was made or deleted",
-        "issue": "an issue was made or changed",
-        "confidential_issue": "a confidential issue was made or changed",
-        "work_item": "an epic, task, incident or the like was made or changed",
-        "note": "something was commented",
-        "confidential_note": "something confidential was commented",
-        "merge_request": "a merge request was made, changed, approved, merged or closed",
-        "wiki_page": "a wiki page was made, changed or deleted",
+        "push": "commits were pushed to a branch, or a branch was created or deleted",
+        "tag_push": "a tag was created or deleted",
+        "issue": "an issue was created or changed",
+        "confidential_issue": "a confidential issue was created or changed",
+        "work_item": "an epic, task, incident or similar was created or changed",
+        "note": "a comment was added",
+        "confidential_note": "a confidential comment was added",
+        "merge_request": "a merge request was created, changed, approved, merged or closed",
+        "wiki_page": "a wiki page was created, changed or deleted",
         "pipeline": "a pipeline's status changed",
         "job": "a job's status changed",
         "deployment": "a deployment started, succeeded, failed or was canceled",
         "feature_flag": "a feature flag was turned on or off",
-        "release": "a release was made, changed or deleted",
-        "milestone": "a milestone was made, closed, reopened or deleted",
-        "emoji": "an emoji reaction was given or taken back",
+        "release": "a release was created, changed or deleted",
+        "milestone": "a milestone was created, closed, reopened or deleted",
+        "emoji": "an emoji reaction was added or removed",
         "access_token": "a project's or group's access token is about to expire",
         "deploy_token": "a project's or group's deploy token is about to expire",
         "vulnerability": "a vulnerability was found or its state changed",
-        "member": "somebody joined, left, asked to join, or got another role in a group or project",
+        "member": "a member joined, left, requested access, or got another role in a group or project",
         "member_approval": "a member waits for, or got, an administrator's approval",
-        "subgroup": "a subgroup was made or removed",
-        "group": "a group was made, renamed or removed",
-        "project": "a project was made, renamed, moved, changed or removed",
-        "user": "a user was made, renamed, removed, or failed to log in",
+        "subgroup": "a subgroup was created or removed",
+        "group": "a group was created, renamed or removed",
+        "project": "a project was created, renamed, moved, changed or removed",
+        "user": "a user was created, renamed, removed, or failed to log in",
         "key": "an SSH key was added or removed",
-        "repository_update": "a repository was pushed to, told once for all refs",
+        "repository_update": "a repository was pushed to; one event for all refs",
     }
 )
-"""Our kind of each, and when it comes."""
+"""Our kinds, with their meanings."""
 
 HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -73,7 +73,7 @@ HEADERS: Final[Mapping[str, str]] = MappingProxyType(
         "Project Hook": "project",
     }
 )
-"""`X-Gitlab-Event`; `System Hook` says nothing."""
+"""Kinds by `X-Gitlab-Event`; `System Hook` does not identify a kind."""
 
 OBJECTS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -83,7 +83,7 @@ OBJECTS: Final[Mapping[str, str]] = MappingProxyType(
         "gitlab_subscription_member_approvals": "member_approval",
     }
 )
-"""`object_kind` or `event_type`."""
+"""Kinds by `object_kind` or `event_type`."""
 
 NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -122,24 +122,24 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "key_destroy": "key",
     }
 )
-"""`event_name`; these narrower names may stand in `events` too."""
+"""Kinds by `event_name`; `events` accepts these narrower names too."""
 
 
 def kind_of(header: str, body: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
-    """Our kind of a delivery, and every name that `events` may call it by."""
+    """Returns our kind of a delivery, and every name that `events` can use for it."""
     object_kind, event_type, event_name = (text(body, name) for name in ("object_kind", "event_type", "event_name"))
-    told = HEADERS.get(header)
+    named = HEADERS.get(header)
     inner = OBJECTS.get(object_kind) or NAMES.get(event_name)
     if event_type.startswith("confidential_") and event_type in KINDS:
         kind = event_type
-    elif told in {"issue", None}:  # a work item comes as an issue; a system hook does not say
-        kind = inner or told or _unknown(header, object_kind, event_name)
+    elif named in {"issue", None}:  # work items arrive as issues; a system hook does not distinguish them
+        kind = inner or named or _unknown(header, object_kind, event_name)
     else:
-        kind = told
+        kind = named
     narrower = {event_name} if NAMES.get(event_name) == kind else set()
     return kind, frozenset({kind, *narrower})
 
 
 def _unknown(header: str, object_kind: str, event_name: str) -> str:
-    """A name for an event that came after this table was written."""
+    """Returns a name for an event that is not in these tables."""
     return object_kind or event_name or header.removesuffix(" Hook").lower().replace(" ", "_") or "unknown"

@@ -1,4 +1,4 @@
-"""What a delivery of GitLab is about, by its kind: the same few facts out of two dozen shapes."""
+"""Facts of a GitLab delivery, by its kind: the same few facts out of two dozen shapes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Body = Mapping[str, Any]
 
 
 def understood(kind: str, body: Body) -> Understood:
-    """What a delivery says."""
+    """Extracts the facts of a delivery."""
     return _BY_KIND.get(kind, _other)(body)
 
 
 def _common(body: Body) -> dict[str, Any]:
-    """What most shapes have, each in one of a few places."""
+    """Extracts the facts that most shapes have, each in one of a few places."""
     attributes = at(body, "object_attributes")
     return {
         "project": first(
@@ -60,7 +60,7 @@ def _other(body: Body) -> Understood:
 
 
 def _push(body: Body) -> Understood:
-    """Also of tags: a push has no action of its own, so it is told by its ends."""
+    """Extracts the facts of a push, also of tags; its action follows from the commits before and after it."""
     ref, commits = text(body, "ref"), listed(body, "commits")
     before, after = commit(text(body, "before")), commit(text(body, "after"))
     action = "deleted" if not after else "updated" if before else "created"
@@ -104,7 +104,7 @@ def _head_of(request: Any) -> str:
 
 
 def _note(body: Body) -> Understood:
-    """A comment, or a reaction: it is about what it stands below."""
+    """Extracts the facts of a comment or reaction, which concerns the object that it belongs to."""
     if isinstance(request := at(body, "merge_request"), dict):
         return _of_merge_request(body, request)
     status = text(body, "issue", "state")
@@ -123,7 +123,7 @@ def _job(body: Body) -> Understood:
 
 def _of_run(body: Body, run: Any, status: str) -> Understood:
     request = at(body, "merge_request")
-    is_fork = at(request, "source_project_id") != at(request, "target_project_id")  # its main is not ours
+    is_fork = at(request, "source_project_id") != at(request, "target_project_id")  # its main is another branch
     ref = _head_of(request) if is_fork else whole_ref(text(run, "ref"), is_tag=at(run, "tag") is True)
     facts = Facts(
         **_common(body)
@@ -137,7 +137,7 @@ def _of_run(body: Body, run: Any, status: str) -> Understood:
             "status": status,
         }
     )
-    return Understood(facts, facts.branch)  # what ran for a merge request into main did not run on main
+    return Understood(facts, facts.branch)  # a run for a merge request into main did not run on main
 
 
 def _deployment(body: Body) -> Understood:
@@ -154,7 +154,7 @@ def _release(body: Body) -> Understood:
 
 
 def _named(body: Body) -> Understood:
-    """Events that are called by what was done: `project_create`, `user_add_to_group`."""
+    """Extracts the facts of events that are named after their action: `project_create`, `user_add_to_group`."""
     facts = _common(body)
     return Understood(Facts(**facts | {"action": facts["action"] or text(body, "event_name")}))
 

@@ -1,8 +1,8 @@
-"""Globs over branches, paths, users: `*` stops at a slash, `**` does not, `!` takes back.
+"""Globs over branches, paths and users: `*` stops at a slash, `**` does not, `!` excludes.
 
-As in the files that Git, GitHub and GitLab have: `src/**` is all below, `**/test_*.py` a name anywhere,
-`release-?` one more character, `[0-9]` one of some.  The last glob that matches decides; one that
-begins with `!` says no.  If all say no, everything else is meant.
+They work as in files of Git, GitHub and GitLab: `src/**` is everything below, `**/test_*.py` a name anywhere,
+`release-?` one more character, `[0-9]` one character of a set.  The last glob that matches decides, and excludes if it
+starts with `!`.  If all globs start with `!`, everything else matches.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from functools import lru_cache
 
 
 class Globs:
-    """Several globs, as one question."""
+    """Several globs, evaluated together."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._rules = [(not text.startswith("!"), _compiled(text.removeprefix("!"))) for text in patterns]
         self._otherwise = not any(says_yes for says_yes, _ in self._rules)
 
     def matches(self, text: str) -> bool:
-        """Whether `text` is meant."""
+        """Returns whether `text` matches."""
         for says_yes, pattern in reversed(self._rules):
             if pattern.fullmatch(text):
                 return says_yes
@@ -29,7 +29,7 @@ class Globs:
 
 @lru_cache(maxsize=1024)
 def globs(patterns: tuple[str, ...]) -> Globs:
-    """The same, kept."""
+    """Returns compiled globs from a cache."""
     return Globs(patterns)
 
 
@@ -45,7 +45,7 @@ def _compiled(text: str) -> re.Pattern[str]:
 
 
 def _next(text: str, place: int) -> tuple[str, int]:
-    """The regular expression of what stands at `place`, and where the next thing stands."""
+    """Returns the regular expression of the token at `place`, and the place of the next token."""
     if text.startswith("**/", place) and (place == 0 or text[place - 1] == "/"):
         return "(?:.*/)?", place + 3
     if text.startswith("**", place):
@@ -62,7 +62,7 @@ def _next(text: str, place: int) -> tuple[str, int]:
 
 
 def _set(inner: str) -> str:
-    """`[!0-9]` as a regular expression's set, which never matches a slash."""
+    """Returns `[!0-9]` as a set of a regular expression, which never matches a slash."""
     negated = inner[0] in "!^"
     members = inner[1:] if negated else inner
     quoted = "".join(sign if sign == "-" else re.escape(sign) for sign in members)
@@ -70,11 +70,11 @@ def _set(inner: str) -> str:
 
 
 def glob_fault(text: str) -> str:
-    """Why a text is no glob; empty if it is one."""
+    """Returns why a glob is invalid; empty if it is valid."""
     if not text.removeprefix("!"):
         return "it is empty"
     try:
         Globs([text])
     except re.error as error:
-        return f"it is no glob: {error}"
+        return f"the glob is invalid: {error}"
     return ""

@@ -1,4 +1,4 @@
-"""How deliveries are answered."""
+"""The answers to deliveries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from muster.triggers.packing import ENCODINGS
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
 NO_SNIFF: Final = (b"x-content-type-options", b"nosniff")
-"""A challenge is a stranger's text."""
+"""The answer to a challenge contains the sender's text."""
 
 encode = msgspec.json.Encoder().encode
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a delivery is answered with if it was genuine (surface.md)."""
+    """The answer to an authenticated delivery."""
 
     firing: str | msgspec.UnsetType = msgspec.UNSET
     orders: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
@@ -32,14 +32,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RejectedError(RefusedError):
-    """The trigger could make no orders of the event; the same delivery may be sent again."""
+    """The trigger could not create orders; the same delivery can be sent again."""
 
     status = 422
     code = "rejected"
 
 
 class MethodNotAllowedError(UsageError):
-    """The hook takes no such method."""
+    """The hook does not support this method."""
 
     status = 405
     code = "method-not-allowed"
@@ -50,7 +50,7 @@ class MethodNotAllowedError(UsageError):
 
 
 class Content(NamedTuple):
-    """What a delivery is answered with."""
+    """The status and body of an answer."""
 
     status: int
     body: bytes
@@ -58,7 +58,7 @@ class Content(NamedTuple):
 
 
 def answer_of(reply: FireReply) -> Content:
-    """What came of a delivery that reached a broker."""
+    """Returns the answer for the reply of a broker."""
     if reply.ignored:
         return Content(200, encode(Answer(ignored=reply.ignored)))
     answer = Answer(
@@ -77,7 +77,7 @@ def answer_of(reply: FireReply) -> Content:
 async def respond(
     send: Send, status: int, content: bytes, headers: list[tuple[bytes, bytes]], rest: Awaitable[None] | None = None
 ) -> None:
-    """Send an answer; `rest` runs while its end is held back."""
+    """Sends an answer; `rest` runs before its last part is sent."""
     headers.append((b"content-length", b"%d" % len(content)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if rest is not None:
@@ -92,4 +92,4 @@ HEADERS: Final[Mapping[int, tuple[tuple[bytes, bytes], ...]]] = {
     415: ((b"accept-encoding", ", ".join(ENCODINGS).encode()),),
     503: ((b"retry-after", b"1"),),
 }
-"""What some answers say besides."""
+"""Additional headers by status."""

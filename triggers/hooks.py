@@ -1,6 +1,6 @@
-"""`POST /hooks/<trigger>`: a delivery is checked, understood, put on the log, and only then answered.
+"""`POST /hooks/<trigger>`: authenticates a delivery, parses it, writes it to the log, and then answers.
 
-A raw ASGI application, because each delivery passes here: no routing, no middleware, no tasks of its own.
+This is a raw ASGI application without routing, middleware and tasks of its own, because every delivery passes it.
 """
 
 from __future__ import annotations
@@ -51,48 +51,48 @@ from muster.triggers.upload import MOST_HELD, Drain, GoneError, StalledError, Up
 log = structlog.get_logger()
 
 PREFIX: Final = "/hooks/"
-"""Where the hooks are."""
+"""The path of the hooks."""
 
 HTTP_BAD_REQUEST: Final = 400
 HTTP_BUG: Final = 500
-"""From here on it is not the sender's fault."""
+"""Statuses from here on are not caused by the sender."""
 
-ASKING: Final = 8
-"""Questions to brokers, under way, whether a trigger that refuses is still the same; a flood asks no more."""
+MAX_REFRESHES: Final = 8
+"""Concurrent requests for the current version of a trigger that refuses a delivery; a flood sends no more."""
 
 
 class Triggers(Protocol):
-    """Where triggers are looked up: `Definitions`."""
+    """A source of triggers: `Definitions`."""
 
     def known(self, name: str) -> Trigger | None:
-        """The trigger, if it is known here and may go off; nobody is asked."""
+        """Returns the trigger if it is known here and can fire; sends no request."""
         ...
 
     async def get(self, name: str) -> Trigger:
-        """The trigger that may go off; a broker is asked if it is not known here.
+        """Returns the trigger that can fire; requests it from a broker if it is not known here.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: it does not exist.
             UnavailableError: no broker answers.
         """
         ...
 
     async def refreshed(self, name: str) -> Trigger:
-        """The trigger as a broker knows it now."""
+        """Requests the current trigger from a broker."""
         ...
 
 
 class HookSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What bounds the deliveries."""
+    """The limits of deliveries."""
 
     at_once: int = 8192
-    """Deliveries under way; more are told to come back."""
+    """Concurrent deliveries; others are answered with 503."""
     held: int = MOST_HELD
-    """Bytes of all bodies that are under way."""
-    patience: float = 10.0
+    """Bytes of all bodies in memory."""
+    body_timeout: float = 10.0
     """Seconds for a body to arrive."""
     drain: Drain = Drain()
-    """How far a body that was refused is still read."""
+    """How much of a refused body is read."""
 
 
 class Hooks:
@@ -100,7 +100,7 @@ class Hooks:
 
     def __init__(self, triggers: Triggers, fire: Fire, settings: HookSettings | None = None) -> None:
         self.answered: Counter[int] = Counter()
-        """Deliveries by the status of their answer."""
+        """Counts of deliveries by the status of their answer."""
         self.under_way = 0
         self._asking = 0
         self._triggers, self._fire = triggers, fire
@@ -109,12 +109,12 @@ class Hooks:
         self._quotas = Quotas()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answers one request."""
         if scope["type"] != "http":
             return
         uploads = self._uploads
-        if uploads is None:  # only now does it run in its loop
-            uploads = self._uploads = Uploads(self._settings.held, self._settings.patience)
+        if uploads is None:  # created here, in the running event loop
+            uploads = self._uploads = Uploads(self._settings.held, self._settings.body_timeout)
         unread, size = True, 0
         self.under_way += 1
         try:
@@ -123,16 +123,16 @@ class Hooks:
             body = await uploads.read(receive, hook.max_body)
             unread, size = False, len(body)
             if encoding_of(headers):
-                uploads.hold(hook.max_body)  # what it may become
+                uploads.hold(hook.max_body)  # its size after unpacking
                 size += hook.max_body
             status, content, kind = await self._fired(trigger, _request(scope, headers, body, trigger.headers))
         except MusterError as error:
             await self._refuse(error, scope, receive if unread else None, send)
         except GoneError:
             return
-        except Exception:  # one delivery's bug may not end the others
+        except Exception:  # a bug with one delivery must not stop the others
             log.exception("hook.bug", path=scope["path"][:200])
-            await self._refuse(BugError("the trigger service's log has more"), scope, receive if unread else None, send)
+            await self._refuse(BugError("see the log of the trigger service"), scope, receive if unread else None, send)
         else:
             self.answered[status] += 1
             await respond(send, status, content, [(b"content-type", kind), NO_SNIFF])
@@ -141,10 +141,10 @@ class Hooks:
             uploads.forget(size)
 
     async def _admitted(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Trigger, Hook]:
-        """Whom it is for, before anything of its body is read."""
+        """Returns the trigger of a request, before its body is read."""
         if self.under_way > self._settings.at_once:
-            raise UnavailableError("too many deliveries are under way")
-        encoding_of(headers)  # one that nobody undoes is refused before anything is read
+            raise UnavailableError("too many concurrent deliveries")
+        encoding_of(headers)  # refuses an unsupported encoding before the body is read
         name = scope["path"].removeprefix(PREFIX).removesuffix("/")
         trigger = self._triggers.known(name)
         if trigger is None:
@@ -158,16 +158,16 @@ class Hooks:
             _refuse_foreign_page(headers)
         if hook.is_for_own_account and not is_own(scope, headers):
             raise UnauthorizedError(
-                f"trigger {name!r} takes deliveries only from this host and the account that runs its hooks; "
-                "say `auth` in its `with`: hmac, token or standard-webhooks, or none to take them from anybody"
+                f"trigger {name!r} accepts deliveries only from this host and the account that runs its hooks; "
+                "set `auth` in its `with`: hmac, token or standard-webhooks; or none, to accept every sender"
             )
         self._quotas.check(trigger, hook, sender_of(scope))
         if int(headers.get("content-length") or 0) > hook.max_body:
-            raise TooLargeError(f"the body is larger than this trigger takes: {hook.max_body} bytes")
+            raise TooLargeError(f"the body exceeds the limit of this trigger: {hook.max_body} bytes")
         return trigger, hook
 
     async def _fired(self, trigger: Trigger, request: HookRequest) -> Content:
-        """Understand it and put it on the log; nobody is refused by a trigger that has changed meanwhile."""
+        """Parses and fires a delivery; if a trigger refuses it, the current version of the trigger decides."""
         answer, is_final = await self._tried(trigger, request)
         if not is_final and (newer := await self._newer(trigger)) is not None:
             answer, _ = await self._tried(newer, request)
@@ -176,7 +176,7 @@ class Hooks:
         return answer
 
     async def _tried(self, trigger: Trigger, request: HookRequest) -> tuple[Content | MusterError, bool]:
-        """What to answer, and whether that would be so with a newer version too."""
+        """Returns the answer, and whether it is final even if the trigger has changed."""
         try:
             found = _received(_hook_of(trigger), request)
         except (UnauthorizedError, InvalidError) as error:
@@ -204,12 +204,12 @@ class Hooks:
         return answer_of(reply), True
 
     async def _newer(self, trigger: Trigger) -> Trigger | None:
-        """The trigger as a broker knows it, if that is another one.
+        """Returns the current trigger, if it has changed.
 
         Raises:
-            NotFoundError: it is gone.
+            NotFoundError: it was deleted.
         """
-        if self._asking >= ASKING:
+        if self._asking >= MAX_REFRESHES:
             return None
         self._asking += 1
         try:
@@ -221,10 +221,10 @@ class Hooks:
         return found if (found.version, found.changed_at) != (trigger.version, trigger.changed_at) else None
 
     async def _refuse(self, error: MusterError, scope: Scope, unread: Receive | None, send: Send) -> None:
-        """Answer with a problem (RFC 9457); a body that was not read goes by, within bounds."""
+        """Answers with a problem (RFC 9457), and discards the unread body within limits."""
         problem = error.as_problem()
         if isinstance(error, InvalidError):
-            problem["status"] = HTTP_BAD_REQUEST  # surface.md: not parseable
+            problem["status"] = HTTP_BAD_REQUEST  # the body cannot be parsed
         status: int = problem["status"]
         self.answered[status] += 1
         note = log.warning if status >= HTTP_BUG else log.info
@@ -238,13 +238,13 @@ class Hooks:
             await respond(send, status, encode(problem), headers)
             return
         headers.append((b"connection", b"close"))
-        stalled = isinstance(error, StalledError)  # nothing comes any more
+        stalled = isinstance(error, StalledError)  # the sender sends no more
         await respond(send, status, encode(problem), headers, None if stalled else self._settings.drain(unread))
 
 
 def _hook_of(trigger: Trigger) -> Hook:
     if not isinstance(trigger.settings, Hook) or not trigger.enabled:
-        raise NotFoundError(f"trigger {trigger.name!r} takes no deliveries")
+        raise NotFoundError(f"trigger {trigger.name!r} does not accept deliveries")
     return trigger.settings
 
 
@@ -262,25 +262,25 @@ def _request(scope: Scope, headers: Mapping[str, str], body: bytes, read: frozen
 
 
 def _size(request: HookRequest, found: Happening) -> int:
-    """Bytes that are kept of it, about."""
+    """Returns the approximate number of bytes that are stored of a delivery."""
     return len(encode(found.event)) if "content-encoding" in request.headers else len(request.body)
 
 
 def _received(hook: Hook, request: HookRequest) -> Happening | Ignored | Answered:
-    """What the provider says of it."""
+    """Passes a delivery to the provider."""
     try:
         return hook.receive(request)
-    except UnavailableError as error:  # it names places on this host, which a sender need not know
+    except UnavailableError as error:  # its text names paths on this host, which senders must not see
         log.warning("hook.secret", why=error.detail)
-        raise UnavailableError("this trigger's secret is not at hand; the trigger service's log says why") from None
+        raise UnavailableError("the trigger's secret is not available; see the log of the trigger service") from None
 
 
 def _refuse_foreign_page(headers: Mapping[str, str]) -> None:
-    """A browser says where its page is from; a foreign page may not use it to reach a hook that asks for no secret.
+    """Refuses requests of pages from other sites, which could use a browser to reach a hook without a secret.
 
-    A name in `Host` proves nothing: its owner may have it point to this host (DNS rebinding).
+    A name in `Host` proves nothing, because its owner can let it resolve to this host (DNS rebinding).
     """
     origin, host = headers["origin"].lower(), headers.get("host", "").lower()
     name = host.rpartition(":")[0] if host[-1:] != "]" and ":" in host else host
     if origin.partition("://")[2] != host or not is_address(name.strip("[]")):
-        raise ForbiddenError(f"a page of {origin[:200]!r} may not send this; give the trigger a secret to show")
+        raise ForbiddenError(f"a page of {origin[:200]!r} must not send deliveries; give the trigger a secret")

@@ -1,7 +1,6 @@
-"""What sources leave elsewhere (a consumer on somebody's stream), noted so that it goes when its trigger does.
+"""Notes of what sources create elsewhere, such as a consumer, so that it is deleted with the trigger.
 
-The note outlives every trigger service: a trigger that is deleted while none runs is cleared up after by
-the next one that starts.
+A note survives every trigger service.  If a trigger is deleted while no service runs, the next service cleans up.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from muster.mesh.model import Wire
 log = structlog.get_logger()
 
 PREFIX: Final = "source."
-"""Of the keys in `names.CURSOR_BUCKET`."""
+"""The prefix of the keys in `names.CURSOR_BUCKET`."""
 
 
 class Note(Wire):
-    """Which settings a source ran with."""
+    """The settings that a source ran with."""
 
     provider: str
     settings: dict[str, Any]
 
     def source(self) -> Source | None:
-        """The source, if its provider is still installed and takes these settings."""
+        """Returns the source; None if its provider is not installed or rejects these settings."""
         kind = provider_kinds().get(self.provider)
         if kind is None or not issubclass(kind, Source):
             return None
@@ -41,7 +40,7 @@ class Note(Wire):
             return None
 
     def leaves_the_same(self, other: Note) -> bool:
-        """Whether the source of another note goes on with what this one's left."""
+        """Returns whether the source of another note uses the same resources."""
         here, there = self.source(), other.source()
         if here is None or there is None or self.provider != other.provider:
             return False
@@ -49,7 +48,7 @@ class Note(Wire):
 
 
 def leaves_something(source: Source) -> bool:
-    """Whether anything of it has to be cleared up."""
+    """Returns whether a source creates anything that must be cleaned up."""
     return type(source).forget is not Source.forget
 
 
@@ -60,7 +59,7 @@ class Leftovers:
         self._client = client
 
     async def note(self, provider: str, source: Source, mesh: Mesh) -> None:
-        """Before it runs; what it left with other settings is cleared up, unless these leave the same."""
+        """Writes the note of a source before it runs; cleans up what it created with other settings."""
         bucket, key = await self._bucket(), _key(mesh.trigger)
         note = Note(provider=provider, settings=msgspec.to_builtins(source))
         before = await _read(bucket, key)
@@ -71,7 +70,7 @@ class Leftovers:
         await bucket.put(key, msgspec.json.encode(note))
 
     async def clear(self, mesh: Mesh) -> None:
-        """After its end."""
+        """Cleans up after the end of a source."""
         bucket, key = await self._bucket(), _key(mesh.trigger)
         note = await _read(bucket, key)
         if note is not None:
@@ -79,7 +78,7 @@ class Leftovers:
             await bucket.delete(key)
 
     async def triggers(self) -> list[str]:
-        """Every trigger that has left something."""
+        """Returns every trigger that has a note."""
         try:
             keys = await (await self._bucket()).keys()
         except NoKeysError:

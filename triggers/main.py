@@ -1,4 +1,4 @@
-"""One trigger service as a process of its own: it fires by asking brokers, and has an HTTP port for hooks."""
+"""A trigger service as a process: it fires by requests to brokers, and has an HTTP port for hooks."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ TEXT: Final = "text/plain; charset=utf-8"
 
 
 class TriggerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator may choose about a trigger service."""
+    """The settings of a trigger service."""
 
     server: str = DEFAULT_SERVER
-    """NATS URL, or several, comma-separated."""
+    """One or several NATS URLs, separated by commas."""
     token: Token | None = None
-    """Of NATS."""
+    """The token of NATS."""
     open: bool = False
-    """Work for a NATS server that asks for no token."""
+    """Accept a NATS server without authentication."""
     host: str = "127.0.0.1"
     port: int = 8643
-    """Of the hooks; 0: any free port."""
-    patience: timedelta = timedelta(seconds=30)
-    """How long to wait for the first answer of NATS before giving up."""
+    """The port of the hooks; 0 selects a free port."""
+    connect_timeout: timedelta = timedelta(seconds=30)
+    """How long to wait for the first connection to NATS."""
     ready_line: bool = True
     """Print `ready triggers …` on standard output once every trigger is known."""
 
 
 async def serve(settings: TriggerSettings) -> None:
-    """Run a trigger service until SIGTERM or SIGINT.
+    """Runs a trigger service until SIGTERM or SIGINT.
 
     Raises:
-        UnreachableError: no NATS server.
-        RefusedError: the HTTP address is taken.
+        UnreachableError: no NATS server answers.
+        RefusedError: the HTTP address is in use.
     """
     again = _Again()
     async with stop_signals() as stop, AsyncExitStack() as stack:
@@ -59,7 +59,7 @@ async def serve(settings: TriggerSettings) -> None:
             token=settings.token,
             on_reconnect=again,
             on_closed=stop.fail,
-            within=settings.patience.total_seconds(),
+            within=settings.connect_timeout.total_seconds(),
         )
         client = await entered(stack, connection, stop)
         if client is None:
@@ -68,7 +68,7 @@ async def serve(settings: TriggerSettings) -> None:
             check_asks(client, settings.server)
         triggers = again.triggers = Triggers(client)
         http = HttpServer(mounted(Health(client, triggers), triggers.mounts), settings.host, settings.port)
-        await stack.enter_async_context(http)  # answers, from the start, that it is not ready
+        await stack.enter_async_context(http)  # answers from the start that the service is not ready
         fitting = await stack.enter_async_context(FittingBroker(client, "trigger service"))
         if await entered(stack, triggers, stop) is None:
             return
@@ -81,7 +81,7 @@ async def serve(settings: TriggerSettings) -> None:
 
 
 class _Again:
-    """What is to be done when NATS is back."""
+    """The callback for a reconnect to NATS."""
 
     triggers: Triggers | None = None
 
@@ -97,7 +97,7 @@ class Health:
         self._client, self._triggers = client, triggers
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answers one request."""
         if scope["type"] != "http":
             return
         status, kind, body = self._answer(scope["method"], scope["path"])
@@ -117,7 +117,7 @@ class Health:
         return 200, TEXT, b"ok\n" if path == "/healthz" else b"ready\n"
 
     def _trouble(self) -> str:
-        """Why nothing can be taken just now."""
+        """Returns why the service cannot accept events; empty if it can."""
         if not self._client.is_connected:
-            return "the NATS server is away"
-        return "" if self._triggers.ready.is_set() else "the triggers are not known yet: is a broker running?"
+            return "the NATS server is unreachable"
+        return "" if self._triggers.ready.is_set() else "the triggers are not loaded yet: is a broker running?"

@@ -1,4 +1,4 @@
-"""`/metrics` of a trigger service: which triggers it knows, what runs, and what came of firing."""
+"""`/metrics` of a trigger service: its triggers, its sources, and the outcomes of events."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 RESULTS: Final = ("fired", "skipped", "rejected", "duplicate", "ignored", "stale", "failed")
-"""What may come of an event."""
+"""The outcomes of an event."""
 
 
 class Meter:
-    """Counts; a counter starts at zero when its service does."""
+    """Counts events; the counters start at zero with the service."""
 
     def __init__(self, service: Triggers) -> None:
         self._service = service
         self.registry = registry = CollectorRegistry(auto_describe=True)
-        self._fired = Counter("muster_trigger_events", "Events handed to brokers.", ["result"], registry=registry)
-        self._known = Gauge("muster_triggers", "Triggers that may go off.", ["provider"], registry=registry)
-        self._unusable = Gauge("muster_triggers_unusable", "Enabled, but not for this service.", registry=registry)
+        self._fired = Counter("muster_trigger_events", "Events by outcome.", ["result"], registry=registry)
+        self._known = Gauge("muster_triggers", "Triggers that can fire.", ["provider"], registry=registry)
+        self._unusable = Gauge("muster_triggers_unusable", "Enabled triggers that cannot run here.", registry=registry)
         self._sources = Gauge("muster_trigger_sources", "Triggers that listen.", registry=registry)
-        self._failing = Gauge("muster_trigger_sources_failing", "Of these, wait after a failure.", registry=registry)
-        self._hooks = Gauge("muster_trigger_deliveries", "Deliveries so far.", ["status"], registry=registry)
+        self._failing = Gauge("muster_trigger_sources_failing", "Of these, waiting to retry.", registry=registry)
+        self._hooks = Gauge("muster_trigger_deliveries", "Deliveries by status.", ["status"], registry=registry)
         self._results = Counts(dict.fromkeys(RESULTS, 0))
-        """Since they were told last: a counter of Prometheus takes a lock each time."""
+        """Counts since the last exposition, because each increment of a Prometheus counter takes a lock."""
 
     def counting(self, fire: Fire) -> Fire:
-        """`fire`, its outcomes counted."""
+        """Wraps `fire` to count outcomes."""
 
         async def counted(request: FireRequest) -> FireReply:
             try:
@@ -49,7 +49,7 @@ class Meter:
         return counted
 
     def exposition(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Returns the metrics in the text format of Prometheus."""
         service = self._service
         for result, count in self._results.items():
             self._fired.labels(result=result).inc(count)

@@ -1,4 +1,4 @@
-"""Times that went by without anybody there: which of them are made good.  Pure."""
+"""Selects the missed times that fire later.  Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from datetime import datetime
 from muster.blueprints.provider import Schedule
 
 
-def made_good(schedule: Schedule, start: datetime, after: datetime, until: datetime) -> list[datetime]:
-    """What is still fired of the times after `after` up to `until`, by the schedule's own policy, oldest first."""
+def to_fire(schedule: Schedule, start: datetime, after: datetime, until: datetime) -> list[datetime]:
+    """Returns the times after `after` up to `until` that the schedule's policy fires, oldest first."""
     if schedule.missed == "skip":
         return []
     return latest(schedule, start, after, until, schedule.missed_limit if schedule.missed == "all" else 1)
 
 
 def latest(schedule: Schedule, start: datetime, after: datetime, until: datetime, count: int) -> list[datetime]:
-    """The last `count` times after `after` up to `until`.
+    """Returns the last `count` times after `after` up to `until`.
 
-    Schedules only look forward, and a year has many seconds.  So a begin is sought from which there are at
-    least so many times, but not many more: backwards in doubled steps until there are, then by halves.
+    Schedules only iterate forward, and a year has many seconds.  Therefore this searches a start with at least `count`
+    later times but not many more: backwards in doubled steps, then by bisection.
     """
     first = schedule.following(after, start)
     if first is None or first > until:
@@ -27,22 +27,22 @@ def latest(schedule: Schedule, start: datetime, after: datetime, until: datetime
     if second is None or second > until:
         return [first]
     crowded: datetime | None = None
-    """From here on there are far too many; from `sparse` on too few."""
+    """There are too many times after this, and too few after `sparse`."""
     sparse = until
-    begin = until - min(until - after, (second - first) * (count + 1))
+    low = until - min(until - after, (second - first) * (count + 1))
     while True:
-        found = _up_to(schedule, start, begin, until, most=2 * count + 16)
+        found = _up_to(schedule, start, low, until, most=2 * count + 16)
         if found is None:
-            crowded = begin
-        elif len(found) >= count or begin == after:
+            crowded = low
+        elif len(found) >= count or low == after:
             return found[-count:]
         else:
-            sparse = begin
-        begin = max(after, until - 2 * (until - sparse)) if crowded is None else crowded + (sparse - crowded) / 2
+            sparse = low
+        low = max(after, until - 2 * (until - sparse)) if crowded is None else crowded + (sparse - crowded) / 2
 
 
 def _up_to(schedule: Schedule, start: datetime, after: datetime, until: datetime, most: int) -> list[datetime] | None:
-    """The times after `after` up to `until`; None if they are more than `most`."""
+    """Returns the times after `after` up to `until`; None if there are more than `most`."""
     found: list[datetime] = []
     while (due := schedule.following(found[-1] if found else after, start)) is not None and due <= until:
         if len(found) == most:

@@ -1,7 +1,7 @@
-"""Whether a request comes from this host, from a process of the account that we run as.
+"""Checks whether a request comes from a process of our own account on this host.
 
-The kernel knows of every connection whose both ends are here which account made it: it is asked over netlink
-(sock_diag(7)), for exactly this connection.  A proxy that passes on what others sent says so in a header.
+For a connection with both ends on this host, the kernel reports the account that opened it, over netlink
+(sock_diag(7)).  A proxy that forwards requests of others adds a header.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TIMEOUT: Final = 1.0
 
 
 def is_own(scope: Any, headers: Mapping[str, str]) -> bool:
-    """Whether the request is our own account's; what cannot be known is not."""
+    """Returns whether the request comes from our own account; False if this cannot be determined."""
     client, server = scope.get("client"), scope.get("server")
     if not client or not server or any(map(headers.__contains__, PASSED_ON)):
         return False
@@ -37,7 +37,7 @@ def is_own(scope: Any, headers: Mapping[str, str]) -> bool:
 
 
 def account_of(client: Address, server: Address) -> int | None:
-    """The account whose process opened a connection to `server` here; None if that is none of this host."""
+    """Returns the account that opened a connection to `server`; None if it is not on this host."""
     family = socket.AF_INET6 if ":" in client[0] else socket.AF_INET
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _SOCK_DIAG) as kernel:

@@ -1,4 +1,4 @@
-"""Bodies that were sent compressed: unpacked within `max_body`, whatever they claim to become."""
+"""Unpacks compressed bodies, within `max_body`."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from muster.blueprints.provider import HookRequest
 from muster.mesh.errors import InvalidError, TooLargeError, UsageError
 
 ENCODINGS: Final = ("gzip", "deflate")
-"""What `Content-Encoding` may say (RFC 9110 §8.4.1); `identity` is no encoding."""
+"""Supported values of `Content-Encoding` (RFC 9110 §8.4.1), except `identity`."""
 
 MOST_MEMBERS: Final = 100
-"""Gzip files behind each other in one body (RFC 1952 §2.2); empty ones would cost time and fill no limit."""
+"""Concatenated gzip files in one body (RFC 1952 §2.2); empty ones would cost time without reaching a size limit."""
 
 _WINDOW: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _RAW: Final = -zlib.MAX_WBITS
-"""Deflate without zlib's wrapper, which some senders leave out."""
+"""Deflate without the zlib header, which some senders omit."""
 
 
 class UnsupportedEncodingError(UsageError):
-    """The body's encoding is not understood."""
+    """The content encoding is not supported."""
 
     status = 415
     code = "unsupported-encoding"
 
 
 def encoding_of(headers: Mapping[str, str]) -> str:
-    """How the body is packed; empty if it is not.
+    """Returns the encoding of the body; empty if it is not packed.
 
     Raises:
-        UnsupportedEncodingError: in a way that nobody here undoes.
+        UnsupportedEncodingError: the encoding is not supported.
     """
     given = headers.get("content-encoding", "").strip().lower().removeprefix("x-")
     if given in {"", "identity"}:
@@ -46,12 +46,12 @@ def encoding_of(headers: Mapping[str, str]) -> str:
 
 
 def unpacked(request: HookRequest, limit: int) -> HookRequest:
-    """The delivery with its body unpacked; signatures are over the body as it was sent.
+    """Returns the delivery with an unpacked body; signatures cover the body as it was sent.
 
     Raises:
-        TooLargeError: it becomes longer than `limit` bytes; no more of it was unpacked.
-        InvalidError: it is damaged, or packed otherwise than its header says.
-        UnsupportedEncodingError: its encoding is not understood.
+        TooLargeError: the unpacked body exceeds `limit` bytes; no more of it was unpacked.
+        InvalidError: the body is damaged, or does not match its encoding.
+        UnsupportedEncodingError: the encoding is not supported.
     """
     encoding = encoding_of(request.headers)
     if not encoding or not request.body:
@@ -71,16 +71,16 @@ def _unpacked(data: bytes, encoding: str, limit: int) -> bytes:
         left -= len(member)
         members += 1
         if left < 0:
-            raise TooLargeError(f"the body is larger than this trigger takes once it is unpacked: {limit} bytes")
+            raise TooLargeError(f"the unpacked body exceeds the limit of this trigger: {limit} bytes")
         if members > MOST_MEMBERS:
             raise InvalidError(f"the body has more than {MOST_MEMBERS} gzip members")
-        if encoding != "gzip" or not data.strip(b"\0"):  # gzip files may be padded with zeros
+        if encoding != "gzip" or not data.strip(b"\0"):  # gzip files can be padded with zeros
             break
     return b"".join(parts)
 
 
 def _member(data: bytes, window: int, most: int, encoding: str) -> tuple[bytes, bytes]:
-    """What one stream becomes, no more than a byte over `most`; and what stands behind it."""
+    """Unpacks one stream, up to a byte more than `most`; returns the result and the remaining data."""
     stream = zlib.decompressobj(window)
     try:
         found = stream.decompress(data, most + 1)
@@ -92,5 +92,5 @@ def _member(data: bytes, window: int, most: int, encoding: str) -> tuple[bytes, 
 
 
 def _has_zlib_header(data: bytes) -> bool:
-    """RFC 1950 §2.2: method 8, and a header that divides by 31."""
+    """Returns whether data starts with a zlib header (RFC 1950 §2.2): method 8, and divisible by 31."""
     return len(data) > 1 and data[0] & 0x0F == zlib.DEFLATED and int.from_bytes(data[:2], "big") % 31 == 0

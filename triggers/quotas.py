@@ -1,6 +1,6 @@
-"""How much a hook takes: deliveries by trigger and sender, bytes by trigger.  A firing is kept for good.
+"""Limits of hooks: deliveries by trigger and sender, and bytes by trigger, because firings are kept permanently.
 
-Counted in memory, by each process that takes deliveries, from its start on.
+Each receiving process counts in memory, from its start on.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from muster.mesh.errors import MusterError
 from muster.triggers.definitions import Trigger
 
 MOST_SENDERS: Final = 10_000
-"""Counted apart; what a trigger takes in all is counted whoever sends."""
+"""Senders that are counted separately; the volume of a trigger counts all senders together."""
 
 MOST_TRIGGERS: Final = 1_000_000
 
 
 class TooManyError(MusterError):
-    """The hook takes no more just now."""
+    """The hook has reached its limit."""
 
     status: ClassVar[int] = 429
     code: ClassVar[str] = "too-many"
@@ -31,18 +31,18 @@ class TooManyError(MusterError):
     def __init__(self, detail: str, wait: float) -> None:
         super().__init__(detail)
         self.wait = max(1, ceil(wait))
-        """Seconds until the next is taken."""
+        """Seconds until it accepts the next delivery."""
 
 
 class Quotas:
-    """What triggers have taken."""
+    """Counts the accepted deliveries of triggers."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._senders, self._volumes = Rates(MOST_SENDERS), Rates(MOST_TRIGGERS)
 
     def check(self, trigger: Trigger, hook: Hook, sender: str) -> None:
-        """See whether another delivery is taken.
+        """Checks whether another delivery is within the limits.
 
         Raises:
             TooManyError: it is not.
@@ -50,16 +50,16 @@ class Quotas:
         now = self._clock()
         rate = _rate(hook.rate)
         if wait := self._senders.wait((trigger.name, sender), rate, now):
-            raise TooManyError(f"trigger {trigger.name!r} takes {hook.rate} of one sender", wait)
+            raise TooManyError(f"trigger {trigger.name!r} accepts {hook.rate} from one sender", wait)
         for text, rate in _volumes(hook):
             if wait := self._volumes.wait((trigger.name, text), rate, now):
-                raise TooManyError(f"trigger {trigger.name!r} takes {text}", wait)
+                raise TooManyError(f"trigger {trigger.name!r} accepts {text}", wait)
 
     def spend(self, trigger: Trigger, hook: Hook, sender: str, size: int) -> None:
-        """One was genuine, and is to be kept.
+        """Counts an authenticated delivery that will be stored.
 
         Raises:
-            TooManyError: others were faster.
+            TooManyError: concurrent deliveries have reached the limit.
         """
         self.check(trigger, hook, sender)
         now = self._clock()
@@ -69,7 +69,7 @@ class Quotas:
 
 
 def sender_of(scope: Any) -> str:
-    """Who sends: an address, or of IPv6 its network, for a host has as many addresses there as it likes."""
+    """Returns the sender: the IPv4 address, or the IPv6 network, because a host can use any address in it."""
     address: str = (scope.get("client") or ("",))[0]
     return address if ":" not in address or address.startswith("::ffff:") else ":".join(address.split(":")[:4])
 

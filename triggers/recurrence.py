@@ -1,11 +1,11 @@
-"""Recurrence rules (RFC 5545 §3.3.10), worked out on wall clock times.
+"""Recurrence rules (RFC 5545 §3.3.10), computed on wall clock times.
 
-Which days a rule allows is dateutil's to say.  It goes through every period from the first one, and
-goes on until the year 9999 if nothing matches, so it is asked with care: what a rule takes from its start
-(its day, its hour) is written out, the start is moved near the time in question by whole intervals,
-and both are moved so far ahead that the year 9999 is near.  The calendar is the same there: it repeats
-every 400 years.  It is only asked for days; the times of day, which may be many, are picked here.  So are the
-numbers of weeks: of those that begin in one year and end in the next, dateutil drops some.
+dateutil computes the days that a rule allows.  It iterates over every period from the first one, and continues until
+the year 9999 if nothing matches.  Therefore its input is prepared: the parts that a rule takes from its start (day,
+hour) are made explicit, the start is moved close to the requested time by whole intervals, and both are moved ahead
+until the year 9999 is close.  The calendar is the same there, because it repeats every 400 years.  dateutil
+computes only days.  The times of day, which can be many, are computed here.  So are week numbers, because dateutil
+drops some weeks over New Year.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAR: Final = 19 * timedelta(days=146_097)
 """7600 years."""
 
 MOST_PERIODS: Final = 20_000
-"""How many periods are looked at in vain, until a rule is held to have no more times."""
+"""After this many periods without a match, a rule is assumed to have no more times."""
 
 _DAY_PARTS: Final = ("byyearday", "bymonthday", "byweekday")
 _UNITS: Final = {
@@ -41,39 +41,39 @@ _TIME_PARTS: Final = ("byhour", "byminute", "bysecond", "bysetpos")
 
 
 Frequency = Literal[0, 1, 2, 3, 4, 5, 6]
-"""From YEARLY to SECONDLY, as dateutil numbers them."""
+"""From YEARLY to SECONDLY, in dateutil's numbering."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule without its end."""
+    """A rule without COUNT and UNTIL."""
 
     freq: Frequency
     interval: int = 1
     week_start: int = 0
     parts: Mapping[str, Any] = {}
-    """The BY parts, by dateutil's names."""
+    """The BY parts, with dateutil's names."""
 
     @property
     def is_elapsed(self) -> bool:
-        """Whether it counts hours, minutes or seconds as they pass, and not by what a wall clock shows.
+        """Returns whether it counts elapsed hours, minutes or seconds instead of following the wall clock.
 
-        One that names its hours goes by the clock, as one of days does.
+        A rule that names its hours follows the wall clock, as a daily rule does.
         """
         return self.freq >= rrule.HOURLY and "byhour" not in self.parts
 
     @property
     def step(self) -> timedelta:
-        """The time from one of its hours, minutes or seconds to the next; nothing for a rule of days and longer."""
+        """Returns the interval of a rule of hours, minutes or seconds; zero for longer rules."""
         return _UNITS[self.freq] * self.interval if self.freq >= rrule.HOURLY else timedelta(0)
 
     def times(self, start: datetime, after: datetime) -> Iterator[datetime]:
-        """All times after `after` that are not before `start`."""
+        """Yields all times after `after` that are not before `start`."""
         after = max(after, start - MOMENT)
         times = self._by_periods(start, after) if self.freq < rrule.DAILY else self._by_days(start, after)
         return takewhile(lambda time: time < END, times)
 
     def has(self, start: datetime, time: datetime) -> bool:
-        """Whether a time is one of its times."""
+        """Returns whether it has this time."""
         return next(self.times(start, time - MOMENT), None) == time
 
     def _by_periods(self, start: datetime, after: datetime) -> Iterator[datetime]:
@@ -92,7 +92,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             yield from self._chosen(days, times, after)
 
     def _calendar_periods(self, parts: Mapping[str, Any], start: datetime, after: datetime) -> Iterator[list[datetime]]:
-        """The days of each of the rule's years, months or weeks, from that of `after` on."""
+        """Yields the days of each year, month or week of the rule, starting with that of `after`."""
         begin = self._near(start, after)
         if begin < END:
             every = self._allowed(begin + FAR, self.interval, parts)
@@ -101,9 +101,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     def _weeks(
         self, weeks: tuple[int, ...], parts: Mapping[str, Any], start: datetime, after: datetime
     ) -> Iterator[list[datetime]]:
-        """The days of each of the rule's years that are in its weeks, from a year before `after` on.
+        """Yields the days in the weeks of each year of the rule, from a year before `after` on.
 
-        Years begin and end with their weeks, and are counted from that of the start: of its week, if the rule has that.
+        Years start and end with their weeks.  They are counted from the year of the start, or of the start's week.
         """
         if after >= END:
             return
@@ -115,18 +115,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
                 yield list(days)
 
     def _allowed(self, begin: datetime, interval: int, parts: Mapping[str, Any]) -> Iterator[datetime]:
-        """The days that the parts allow, from `begin` on, which is `FAR` ahead."""
+        """Yields the days that the parts allow, from `begin` on, which is `FAR` ahead."""
         rule = rrule.rrule(self.freq, dtstart=begin, interval=interval, wkst=self.week_start, **parts)
         return takewhile(lambda day: day < END, (day - FAR for day in rule))
 
     def _period(self, day: datetime) -> int:
-        """A number of the day's year, month or week."""
+        """Returns the number of the day's year, month or week."""
         if self.freq == rrule.WEEKLY:
             return (day.toordinal() - 1 - self.week_start) // 7
         return day.year if self.freq == rrule.YEARLY else day.year * 12 + day.month
 
     def _near(self, start: datetime, after: datetime) -> datetime:
-        """The begin of the last of the rule's years, months or weeks that is not after `after`."""
+        """Returns the start of the last year, month or week of the rule that is not after `after`."""
         if self.freq == rrule.YEARLY:
             years = max(0, after.year - start.year) // self.interval * self.interval
             return datetime(start.year + years, 1, 1)  # noqa: DTZ001 - a wall clock's time
@@ -155,7 +155,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
                 return
 
     def _days(self, moment: datetime) -> Iterator[datetime]:
-        """The midnights of the days that the parts allow, from `moment`'s own on."""
+        """Yields the midnights of the days that the parts allow, starting with that of `moment`."""
         midnight = _midnight(moment)
         parts = {part: self.parts[part] for part in ("bymonth", *_DAY_PARTS) if part in self.parts}
         if midnight >= END:
@@ -169,9 +169,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         yield from (day - FAR for day in every.xafter(midnight + FAR, inc=True))
 
     def _periods(self, start: datetime, after: datetime, end: datetime) -> Iterator[datetime | None]:
-        """The begin of each of the rule's days, hours … that may hold a time after `after`, until `end`.
+        """Yields the start of each day, hour … of the rule that can contain a time after `after`, until `end`.
 
-        None for those that the parts do not allow: whoever asks counts them too.
+        Yields None for those that the parts exclude, because the caller counts them too.
         """
         unit = _UNITS[self.freq]
         begin = datetime(*start.timetuple()[: self.freq])  # noqa: DTZ001
@@ -185,13 +185,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             at += step if missed is None else -((at - _end(at, missed)) // step) * step
 
     def _named(self) -> Iterator[tuple[int, timedelta, tuple[int, ...]]]:
-        """The parts that say which hours, minutes … a rule of hours, minutes … takes."""
+        """Yields the parts that restrict the hours, minutes … of a rule of hours, minutes …."""
         for place, time in enumerate(_TIMES[: self.freq - rrule.DAILY], 3):
             if f"by{time}" in self.parts:
                 yield place, timedelta(**{f"{time}s": 1}), _some(self.parts[f"by{time}"])
 
     def _day_times(self, start: datetime, period: datetime | None = None) -> DayTimes:
-        """The times of day that the parts name, or the start; in a rule's hour, minute …, those within it."""
+        """Returns the times of day from the parts or the start; for a rule of hours or shorter, within `period`."""
         given = _TIMES[: self.freq - rrule.DAILY] if period else ()
         choices = (
             getattr(period, time) if time in given else self.parts.get(f"by{time}", getattr(start, time))
@@ -200,7 +200,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return DayTimes(*(tuple(sorted(set(_some(choice)))) for choice in choices))
 
     def _chosen(self, days: list[datetime], times: DayTimes, after: datetime) -> Iterator[datetime]:
-        """The times after `after` of some days, which together are what BYSETPOS chooses from."""
+        """Yields the times after `after` on some days, which form one set for BYSETPOS."""
         places = _some(self.parts.get("bysetpos", ()))
         if not places:
             for day in days:
@@ -215,7 +215,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _later(day: datetime, times: DayTimes, after: datetime) -> Iterator[datetime]:
-    """The times of a day after `after`."""
+    """Yields the times of a day after `after`."""
     if after >= day + DAY:
         return
     span = times.first() if after < day else times.later(after.hour, after.minute, after.second)
@@ -226,7 +226,7 @@ def _later(day: datetime, times: DayTimes, after: datetime) -> Iterator[datetime
 
 
 def _end(wall: datetime, unit: timedelta) -> datetime:
-    """The end of the hour, minute or second that `wall` is in."""
+    """Returns the end of the hour, minute or second that contains `wall`."""
     midnight = _midnight(wall)
     return midnight + ((wall - midnight) // unit + 1) * unit
 

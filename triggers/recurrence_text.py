@@ -1,4 +1,4 @@
-"""The text of a recurrence rule: read part by part, with the place of whatever is wrong."""
+"""Parses the text of a recurrence rule, and reports every mistake with its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from muster.mesh.errors import Problem
 from muster.triggers.recurrence import Frequency, Rule
 
 FREQUENCIES: Final = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")
-"""In the order of dateutil's numbers."""
+"""In dateutil's numbering."""
 
 DAYS: Final = {"MO": rrule.MO, "TU": rrule.TU, "WE": rrule.WE, "TH": rrule.TH, "FR": rrule.FR, "SA": rrule.SA}
 DAYS["SU"] = rrule.SU
@@ -24,7 +24,7 @@ MOST_COUNT: Final = 10_000
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule as it was written."""
+    """A parsed rule."""
 
     rule: Rule
     count: int | None = None
@@ -32,7 +32,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """`NAME=VALUE`, and where its value stands."""
+    """`NAME=VALUE`, and the place of the value."""
 
     name: str
     value: str
@@ -40,7 +40,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(text: str) -> Read | list[Problem]:
-    """The rule, or all that is wrong with it."""
+    """Parses a rule; returns it, or all of its problems."""
     problems = list(_others(text))
     if problems:
         return problems
@@ -48,7 +48,7 @@ def read(text: str) -> Read | list[Problem]:
     parts: dict[str, Part] = {}
     for part in _parts(text):
         if part.name in parts:
-            problems.append(_wrong(part, f"{part.name} is here twice"))
+            problems.append(_wrong(part, f"{part.name} is a duplicate"))
         elif part.name not in READERS:
             problems.append(_unknown(part))
         else:
@@ -56,9 +56,9 @@ def read(text: str) -> Read | list[Problem]:
             try:
                 values[part.name] = READERS[part.name](part.value)
             except ValueError as error:
-                problems.append(_wrong(part, f"{part.value[:40]!r} is no {part.name}", str(error)))
+                problems.append(_wrong(part, f"{part.value[:40]!r} is not a valid {part.name}", str(error)))
     if "FREQ" not in text.upper():
-        hint = "write FREQ=WEEKLY;BYDAY=MO and the like"
+        hint = "for example, write FREQ=WEEKLY;BYDAY=MO"
         problems.append(Problem(path="rrule", message="FREQ is missing", line=1, column=1, hint=hint))
     if not problems:
         problems += _misfits(parts, values)
@@ -89,7 +89,7 @@ def _wrong(part: Part, message: str, hint: str = "") -> Problem:
 
 
 def _others(text: str) -> Iterator[Problem]:
-    """Lines of an iCalendar file that are not the one rule."""
+    """Yields lines of an iCalendar file that are not part of the rule."""
     rules = 0
     for number, line in enumerate(text.splitlines(), start=1):
         found = _PROPERTY.match(line)
@@ -97,7 +97,7 @@ def _others(text: str) -> Iterator[Problem]:
         rules += name == "RRULE"
         if not name or (name == "RRULE" and rules == 1):
             continue
-        message, hint = PROPERTIES.get(name, (f"{name[:40]} has no place in a rule", "write only the rule"))
+        message, hint = PROPERTIES.get(name, (f"{name[:40]} is not part of a rule", "write only the rule"))
         column = found.start("name") + 1 if found else 1
         yield Problem(path="rrule", message=message, line=number, column=column, hint=hint)
 
@@ -108,19 +108,19 @@ PROPERTIES: Final = {
     "RRULE": ("there is more than one rule here", "write `rrule` as a list of rules"),
     "EXRULE": (
         "EXRULE is not supported: RFC 5545 dropped it",
-        "name the days that are wanted in the rule (BYDAY=MO,TU,WE,TH,FR,SU), or list those that are not in `except`",
+        "name the wanted days in the rule (BYDAY=MO,TU,WE,TH,FR,SU), or list the others in `except`",
     ),
-    "RDATE": ("RDATE has no place in a rule", "list the times in `dates`"),
-    "EXDATE": ("EXDATE has no place in a rule", "list the dates and times in `except`"),
-    "DTSTART": ("DTSTART has no place in a rule", "write it as `since`, and its TZID as `timezone`"),
+    "RDATE": ("RDATE is not part of a rule", "list the times in `dates`"),
+    "EXDATE": ("EXDATE is not part of a rule", "list the dates and times in `except`"),
+    "DTSTART": ("DTSTART is not part of a rule", "write it as `since`, and its TZID as `timezone`"),
 }
-"""What else a rule may come with in an iCalendar file, and where it belongs here."""
+"""Other properties of an iCalendar file, and the fields that replace them."""
 
 
 def _unknown(part: Part) -> Problem:
     if part.name in {"SKIP", "RSCALE"}:
         hint = (
-            "the last day of a month is BYMONTHDAY=-1; the 31st, or else the last, BYMONTHDAY=28,29,30,31;BYSETPOS=-1"
+            "the last day of a month is BYMONTHDAY=-1; the 31st or the last day is BYMONTHDAY=28,29,30,31;BYSETPOS=-1"
         )
         return _wrong(
             part, f"{part.name} (RFC 7529) is not supported: a day that a month does not have is left out", hint
@@ -129,25 +129,27 @@ def _unknown(part: Part) -> Problem:
 
 
 def _name(name: str) -> str:
-    """The name that dateutil has for a part."""
+    """Returns dateutil's name of a part."""
     return "byweekday" if name == "BYDAY" else name.lower()
 
 
 def _misfits(parts: dict[str, Part], values: dict[str, Any]) -> Iterator[Problem]:
-    """Parts that do not go together (RFC 5545 §3.3.10)."""
+    """Yields parts that cannot be combined (RFC 5545 §3.3.10)."""
     freq = FREQUENCIES[values["FREQ"]]
     for name, allowed in ALLOWED.items():
         if name in parts and freq not in allowed:
-            yield _wrong(parts[name], f"{name} does not go with FREQ={freq}", f"it goes with {', '.join(allowed)}")
+            yield _wrong(
+                parts[name], f"{name} cannot be combined with FREQ={freq}", f"use it with {', '.join(allowed)}"
+            )
     if "BYDAY" in parts and freq not in {"YEARLY", "MONTHLY"} and re.search(r"\d", parts["BYDAY"].value):
         hint = "write FREQ=MONTHLY or YEARLY, or days without numbers"
-        yield _wrong(parts["BYDAY"], f"a day's number in its month does not go with FREQ={freq}", hint)
+        yield _wrong(parts["BYDAY"], f"numbered days cannot be combined with FREQ={freq}", hint)
     if "BYDAY" in parts and "BYWEEKNO" in parts and re.search(r"\d", parts["BYDAY"].value):
-        yield _wrong(parts["BYDAY"], "a day's number does not go with BYWEEKNO", "write days without numbers")
+        yield _wrong(parts["BYDAY"], "numbered days cannot be combined with BYWEEKNO", "write days without numbers")
     if "BYSETPOS" in parts and not any(name.startswith("BY") and name != "BYSETPOS" for name in parts):
-        yield _wrong(parts["BYSETPOS"], "BYSETPOS chooses among days or times of another BY part; there is none")
+        yield _wrong(parts["BYSETPOS"], "BYSETPOS needs another BY part to select from")
     if "COUNT" in parts and "UNTIL" in parts:
-        yield _wrong(parts["UNTIL"], "say COUNT or UNTIL, not both")
+        yield _wrong(parts["UNTIL"], "set COUNT or UNTIL, not both")
 
 
 ALLOWED: Final = {

@@ -1,4 +1,4 @@
-"""Tells brokers which triggers cannot work here, so that whoever looks at one is shown why."""
+"""Reports triggers that cannot run here to brokers, which show the reason with the trigger."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from muster.mesh.firing import MOST_TROUBLES, TROUBLES_EVERY, Troubles
 from muster.mesh.service import Service
 from muster.mesh.wire import post
 
-LOOK = 0.5
-"""Seconds until a change is noticed."""
+POLL_INTERVAL = 0.5
+"""Seconds between two checks for changes."""
 
 LONGEST = 300
 """Characters of a reason."""
 
 
 class Reports(Service):
-    """Publishes them when they change, and again and again while there are any."""
+    """Publishes reasons when they change, and periodically while there are any."""
 
     def __init__(self, client: Client, troubles: Callable[[], Mapping[str, str]]) -> None:
         super().__init__()
@@ -34,23 +34,23 @@ class Reports(Service):
         self._id = names.new_id()
 
     async def run(self) -> None:
-        """Publish until cancelled; then there is nothing to tell any more."""
+        """Publishes until cancelled; then publishes an empty report."""
         self.ready.set()
         loop = asyncio.get_running_loop()
-        told: dict[str, str] = {}
-        told_at = loop.time()
+        sent: dict[str, str] = {}
+        sent_at = loop.time()
         try:
             while True:
                 found = {name: why[:LONGEST] for name, why in islice(self._troubles().items(), MOST_TROUBLES)}
-                if found != told or (found and loop.time() - told_at >= TROUBLES_EVERY):
+                if found != sent or (found and loop.time() - sent_at >= TROUBLES_EVERY):
                     self._publish(found)
-                    told, told_at = found, loop.time()
-                await asyncio.sleep(LOOK)
+                    sent, sent_at = found, loop.time()
+                await asyncio.sleep(POLL_INTERVAL)
         finally:
-            if told:
+            if sent:
                 self._publish({})
 
     def _publish(self, found: dict[str, str]) -> None:
         report = msgspec.json.encode(Troubles(host=gethostname(), reasons=found))
-        with suppress(UnavailableError):  # it is published again
+        with suppress(UnavailableError):  # it is published again later
             post(self._client, names.trouble(self._id), report)

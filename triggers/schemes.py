@@ -1,4 +1,4 @@
-"""How senders sign: one table, of which `signature: NAME` is a row, and a trigger's own fields are another."""
+"""Signature schemes: a table of senders, from which `signature: NAME` selects, and schemes from a trigger's fields."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Encoding = Literal["hex", "base64"]
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
-    """A sender's way to sign a delivery with an HMAC."""
+    """How a sender signs deliveries with an HMAC."""
 
     header: str = ""
-    """Where the signature stands; several may, with commas, semicolons or spaces between them."""
+    """The header with the signature, or with several, separated by commas, semicolons or spaces."""
     algorithm: Algorithm = "sha256"
     encoding: Encoding = "hex"
     prefix: str = "sha256="
-    """May stand before a signature."""
+    """Optional text before a signature."""
     timestamp_header: str = ""
-    """Where the signed time stands, unless it is in `header`."""
+    """The header with the signed time, unless it is in `header`."""
     timestamp_prefix: str = ""
-    """What stands before the signed time in `header`: `t=`."""
+    """The text before the signed time in `header`: `t=`."""
     signed: str = "{body}"
-    """What the HMAC is over."""
+    """The signed text."""
     signed_with_time: str = "{time}.{body}"
-    """What it is over if a trigger says where a time stands, and not what is signed."""
+    """The signed text if a trigger sets the place of a time, but not `signed`."""
 
     @property
     def is_timed(self) -> bool:
-        """Whether a time is signed too, so that an old delivery is a replay."""
+        """Returns whether a time is signed, so that replays are detected."""
         return "{time}" in self.signed
 
 
@@ -99,18 +99,18 @@ SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
         "terraform": Scheme(header="X-TFE-Notification-Signature", algorithm="sha512", prefix=""),
         # https://support.atlassian.com/bitbucket-cloud/docs/manage-webhooks
         "bitbucket": Scheme(header="X-Hub-Signature"),
-        # SHA-1: nobody has forged an HMAC with it, but it is taken only from a trigger that asks for it.
+        # SHA-1: nobody has forged an HMAC with it, but it is accepted only if a trigger sets it.
         "vercel": Scheme(header="x-vercel-signature", algorithm="sha1", prefix=""),
         "intercom": Scheme(header="X-Hub-Signature", algorithm="sha1", prefix="sha1="),
     }
 )
-"""Senders by name; the first that signs with a header that is there is taken where no name is said."""
+"""Schemes by sender; without a name, the first scheme whose header is present is used."""
 
 _NAMED_ONLY: Final = frozenset({"zendesk", "vercel", "intercom", "bitbucket"})
-"""Not looked for unless a trigger names them: SHA-1, a header of several senders, what `_LOOKS_TIMED` does not see."""
+"""Used only by name: SHA-1, headers of several senders, and times that `_LOOKS_TIMED` does not match."""
 
 PLAIN: Final = ("X-Hub-Signature-256", "X-Signature-256", "X-Signature", "X-Webhook-Signature", "X-Hub-Signature")
-"""Where senders put an HMAC of the body; the last is GitHub's SHA-1 beside its better one, and others' only one."""
+"""Common headers with an HMAC of the body; the last is GitHub's SHA-1, and the only one of some senders."""
 
 _DETECTED: Final = MappingProxyType(
     {scheme.header.lower(): scheme for name, scheme in SCHEMES.items() if name not in _NAMED_ONLY}
@@ -118,24 +118,24 @@ _DETECTED: Final = MappingProxyType(
 )
 
 _LOOKS_TIMED: Final = re.compile(rb"(v\d+:)?\d{9,19}[.:]")
-"""How what is signed with a time begins.  See `is_ambiguous`."""
+"""The start of a signed text with a time.  See `is_ambiguous`."""
 
 
 def detected(headers: Mapping[str, Any]) -> Scheme | None:
-    """The scheme of a delivery to a trigger that says none, by its header."""
+    """Returns the scheme of a delivery by its headers, for a trigger without a scheme."""
     return next((scheme for header, scheme in _DETECTED.items() if header in headers), None)
 
 
 def plain_header(headers: Mapping[str, Any], algorithm: Algorithm) -> str:
-    """Where the signature stands if a trigger says all but that."""
+    """Returns the header of the signature for a trigger that does not set it."""
     likely = PLAIN[::-1] if algorithm == "sha1" else PLAIN
     return next((header for header in likely if header.lower() in headers), likely[0])
 
 
 def is_ambiguous(scheme: Scheme, body: bytes) -> bool:
-    """Whether a signature of this body may be another scheme's, of a shorter body and a time.
+    """Returns whether a signature of this body can come from another scheme, for a shorter body and a time.
 
-    Who has seen `Stripe-Signature: t=T,v1=H(T.B)` could otherwise send `T.B` as the body with `X-Signature: H(T.B)`,
-    today and in a year.
+    Otherwise, an observer of `Stripe-Signature: t=T,v1=H(T.B)` could send `T.B` as the body with
+    `X-Signature: H(T.B)` at any later time.
     """
     return not scheme.is_timed and _LOOKS_TIMED.match(body) is not None

@@ -1,4 +1,4 @@
-"""The trigger service: who knows, who waits, who listens, and how all of them fire."""
+"""The trigger service: definitions, clock, hooks and sources, which all fire in one way."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ from muster.triggers.ticks import Ticks
 
 log = structlog.get_logger()
 
-PATIENCE: Final = 5.0
-"""Seconds after which it is told what the service still waits for at its start."""
+START_WARNING: Final = 5.0
+"""Seconds after which a starting service logs what it waits for."""
 
 
 class Triggers(Companion):
-    """Everything that starts work, in a process of its own or beside a broker.
+    """Runs all triggers, in a process of its own or within a broker.
 
-    Any number of them may run: each fires for everything, and a firing that is on the log already is
-    not made again.
+    Any number of services can run.  Each fires every trigger, and the log keeps one firing for each event.
     """
 
     def __init__(self, client: Client, fire: Fire | None = None) -> None:
-        """Put it together.
+        """Creates the service.
 
         Args:
             client: the connection to NATS.
-            fire: how to fire, in a broker's own process; by asking brokers if it is not given.
+            fire: fires in the broker's own process; by default, requests to brokers fire.
         """
         super().__init__()
         self._requests = Requests(client)
@@ -61,23 +60,23 @@ class Triggers(Companion):
 
     @property
     def mounts(self) -> Mapping[str, App]:
-        """The hooks."""
+        """Returns the HTTP application of the hooks."""
         return {PREFIX: self.hooks}
 
     async def run(self) -> None:
-        """Run until cancelled; ready once every trigger is known."""
+        """Runs until cancelled; ready once every trigger is known."""
         services = (self._requests, self._events, self.sources, self.definitions, self.clock, self._reports)
-        patience = asyncio.get_running_loop().call_later(PATIENCE, self._tell_what_lacks)
+        warning = asyncio.get_running_loop().call_later(START_WARNING, self._warn)
         async with AsyncExitStack() as stack:
-            stack.callback(patience.cancel)
+            stack.callback(warning.cancel)
             for service in services:
                 self._entering = service
                 await stack.enter_async_context(service)
-            patience.cancel()
+            warning.cancel()
             self.ready.set()
             await until_stopped(asyncio.Event(), *services)
 
-    def _tell_what_lacks(self) -> None:
+    def _warn(self) -> None:
         waits = type(self._entering).__name__.lower()
         log.warning("triggers.wait", waits_for=waits, hint="is a broker running on this NATS server?")
 
@@ -85,11 +84,11 @@ class Triggers(Companion):
         return await self._requests.ask("triggers", "due", DueQuery(after=after), DueReply)
 
     def renew(self) -> None:
-        """The connection to NATS is back: what was under way may be lost."""
+        """Recovers after a reconnect to NATS, because messages can be lost."""
         self._requests.renew()
         self.definitions.renew()
         self._events.renew()
 
     def exposition(self) -> bytes:
-        """What is counted here."""
+        """Returns the metrics of the service."""
         return self.meter.exposition()

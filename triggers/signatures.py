@@ -1,4 +1,4 @@
-"""Who sent it: signatures and tokens of deliveries, all compared in constant time."""
+"""Authenticates senders: signatures and tokens of deliveries, compared in constant time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from muster.mesh.errors import Problem, UnauthorizedError, UnavailableError
 from muster.triggers.schemes import Scheme
 
 KEY_PREFIX: Final = b"whsec_"
-"""Stands before a Standard Webhooks key (standard-webhooks.md, "Signature scheme")."""
+"""The prefix of a Standard Webhooks key (standard-webhooks.md, "Signature scheme")."""
 
 STANDARD_ID: Final = "webhook-id"
 STANDARD_TIMESTAMP: Final = "webhook-timestamp"
@@ -32,23 +32,23 @@ LONGEST_TOLERANCE: Final = timedelta(days=1)
 
 
 def is_equal(given: str, right: bytes) -> bool:
-    """Whether they are the same; how long it takes tells nothing."""
+    """Returns whether two texts are equal, in constant time."""
     return hmac.compare_digest(as_sent(given), right)
 
 
 def as_sent(header: str) -> bytes:
-    """A header's bytes: it was read as if each were a letter (latin-1), whatever its sender wrote it in."""
+    """Returns the bytes of a header, which was decoded as latin-1."""
     return header.encode("latin-1")
 
 
 def check_token(secrets: Sequence[bytes], given: str | None, where: str) -> bytes:
-    """One of the secrets itself stands there; in `Authorization` behind `Bearer`, or as the password behind `Basic`.
+    """Verifies a token; in `Authorization` after `Bearer`, or as the password of `Basic`.
 
     Returns:
-        Which.
+        The matching secret.
 
     Raises:
-        UnauthorizedError: it is missing, or another one.
+        UnauthorizedError: the token is missing or wrong.
     """
     if given is None:
         raise UnauthorizedError(f"the {where} with the token is missing")
@@ -65,7 +65,7 @@ def check_token(secrets: Sequence[bytes], given: str | None, where: str) -> byte
 
 
 def _basic(credentials: str) -> list[str]:
-    """`user:password` and the password (RFC 7617)."""
+    """Returns `user:password` and the password (RFC 7617)."""
     try:
         pair = base64.b64decode(credentials, validate=True).decode("latin-1")
     except binascii.Error:
@@ -75,12 +75,12 @@ def _basic(credentials: str) -> list[str]:
 
 @lru_cache(maxsize=256)
 def _started(secret: bytes, algorithm: str) -> hmac.HMAC:
-    """Half of an HMAC is about its key alone: it is kept, and copied."""
+    """Returns an HMAC with its key, from a cache; the caller copies it."""
     return hmac.new(secret, digestmod=algorithm)
 
 
 def signature(secret: bytes, content: bytes, scheme: Scheme) -> bytes:
-    """The HMAC (RFC 2104) of `content`, as text and without the prefix."""
+    """Returns the HMAC (RFC 2104) of `content`, encoded, without the prefix."""
     started = _started(secret, scheme.algorithm).copy()
     started.update(content)
     digest = started.digest()
@@ -88,21 +88,21 @@ def signature(secret: bytes, content: bytes, scheme: Scheme) -> bytes:
 
 
 class Proof(NamedTuple):
-    """What a delivery showed that only its sender can make."""
+    """The proof that a delivery comes from its sender."""
 
     secret: bytes = b""
-    """With which of the secrets."""
+    """The matching secret."""
     ident: str = ""
-    """An id that is signed."""
+    """The signed id."""
     timed: str = ""
-    """What tells the delivery from others, if its time is signed."""
+    """A value that is unique to the delivery, if its time is signed."""
 
 
 def check_signature(secrets: Sequence[bytes], request: HookRequest, scheme: Scheme, tolerance: timedelta) -> Proof:
-    """A delivery signed as `scheme` says, with one of the secrets.
+    """Verifies a delivery that is signed according to `scheme` with one of the secrets.
 
     Raises:
-        UnauthorizedError: a header is missing, no signature fits, or the signed time is not of now.
+        UnauthorizedError: a header is missing, no signature matches, or the signed time is outside the tolerance.
     """
     given = request.headers.get(scheme.header.lower())
     if given is None:
@@ -119,7 +119,7 @@ def check_signature(secrets: Sequence[bytes], request: HookRequest, scheme: Sche
     fits = [secret for secret, right in zip(secrets, rights, strict=True) for one in shown if is_equal(one, right)]
     if not fits:
         signed = "time, body" if scheme.is_timed else "body"
-        raise UnauthorizedError(f"the signature in {scheme.header} does not fit {signed} and secret")
+        raise UnauthorizedError(f"the signature in {scheme.header} does not match {signed} and secret")
     if not scheme.is_timed:
         return Proof(secret=fits[0])
     check_time(stamp, request, tolerance, scheme.timestamp_header or scheme.header)
@@ -127,20 +127,20 @@ def check_signature(secrets: Sequence[bytes], request: HookRequest, scheme: Sche
 
 
 MOST_SIGNATURES: Final = 20
-"""In one header."""
+"""Signatures in one header."""
 
 _PARTS: Final = re.compile(r"[,;\s]+")
 _BRACES: Final = re.compile(r"\{(time|body)\}")
 
 
 def _stamp(parts: Sequence[str], request: HookRequest, scheme: Scheme) -> str:
-    """The signed time, as it was sent."""
+    """Returns the signed time as it was sent."""
     if scheme.timestamp_prefix:
         stamps = [
             part.removeprefix(scheme.timestamp_prefix) for part in parts if part.startswith(scheme.timestamp_prefix)
         ]
         if len(stamps) != 1:
-            raise UnauthorizedError(f"{scheme.header} does not have one time behind {scheme.timestamp_prefix!r}")
+            raise UnauthorizedError(f"{scheme.header} does not have one time after {scheme.timestamp_prefix!r}")
         return stamps[0]
     stamp = request.headers.get(scheme.timestamp_header.lower())
     if stamp is None:
@@ -149,16 +149,16 @@ def _stamp(parts: Sequence[str], request: HookRequest, scheme: Scheme) -> str:
 
 
 def _content(signed: str, stamp: str, body: bytes) -> bytes:
-    """What the HMAC is over."""
+    """Returns the signed text."""
     if signed == "{body}":
         return body
     values = {"time": as_sent(stamp), "body": body}
-    texts = _BRACES.split(signed)  # text and name by turns
+    texts = _BRACES.split(signed)  # texts and names alternate
     return b"".join(values[part] if place % 2 else part.encode() for place, part in enumerate(texts))
 
 
 def content_fault(signed: str) -> str:
-    """What is wrong with a `signed`; empty if nothing."""
+    """Returns the problem of a `signed`; empty if it is valid."""
     names = _BRACES.findall(signed)
     if names.count("body") != 1 or names.count("time") > 1 or set("{}") & set(_BRACES.sub("", signed)):
         return "it must have {body} once, {time} at most once, and nothing else in braces"
@@ -169,13 +169,13 @@ _STANDARD: Final = Scheme(encoding="base64", prefix="v1,")
 
 
 def check_standard(secrets: Sequence[bytes], request: HookRequest, tolerance: timedelta) -> Proof:
-    """A delivery signed as Standard Webhooks has it, and the id, which the signature covers.
+    """Verifies a delivery that is signed according to Standard Webhooks; the signature covers its id.
 
-    Svix, where the specification comes from, calls the headers `svix-…`.
+    Svix, the origin of the specification, calls the headers `svix-…`.
 
     Raises:
-        UnauthorizedError: a header is missing, the timestamp is too old or in the future, or no signature fits.
-        UnavailableError: the secret is no key.
+        UnauthorizedError: a header is missing, the timestamp is outside the tolerance, or no signature matches.
+        UnavailableError: the secret is not a key.
     """
     headers = request.headers
     names = STANDARD_HEADERS
@@ -191,30 +191,30 @@ def check_standard(secrets: Sequence[bytes], request: HookRequest, tolerance: ti
     rights = [(secret, signature(standard_key(secret), content, _STANDARD)) for secret in secrets]
     fits = [secret for secret, right in rights for one in shown if is_equal(one, right)]
     if not fits:
-        raise UnauthorizedError(f"no signature in {names[2]} fits id, timestamp, body and secret")
+        raise UnauthorizedError(f"no signature in {names[2]} matches id, timestamp, body and secret")
     return Proof(secret=fits[0], ident=ident)
 
 
 def standard_key(secret: bytes) -> bytes:
-    """The key in a secret: base64 behind `whsec_`, or the text itself if it is not so written.
+    """Returns the key in a secret: base64 after `whsec_`, or else the text itself.
 
     Raises:
-        UnavailableError: what stands behind `whsec_` is no base64.
+        UnavailableError: the text after `whsec_` is not base64.
     """
     is_marked = secret.startswith(KEY_PREFIX)
     try:
         return base64.b64decode(secret.removeprefix(KEY_PREFIX), validate=True)
     except binascii.Error:
         if is_marked:
-            raise UnavailableError("the secret begins with whsec_ but is no base64 after that") from None
+            raise UnavailableError("the secret starts with whsec_, but the rest is not base64") from None
         return secret
 
 
 def check_time(stamp: str, request: HookRequest, tolerance: timedelta, header: str) -> None:
-    """A signed time is of now: an old delivery is a replay.
+    """Verifies that a signed time is within the tolerance, because an old delivery is a replay.
 
     Raises:
-        UnauthorizedError: it is too old, in the future, or no time.
+        UnauthorizedError: the time is too old, in the future, or invalid.
     """
     at = moment_of(stamp)
     if at is None:
@@ -222,7 +222,7 @@ def check_time(stamp: str, request: HookRequest, tolerance: timedelta, header: s
     off = request.received_at.timestamp() - at
     if abs(off) > tolerance.total_seconds():
         where = "too old" if off > 0 else "in the future"
-        raise UnauthorizedError(f"the time in {header} is {where}: {abs(off):.0f} s away from this host's clock")
+        raise UnauthorizedError(f"the time in {header} is {where}: {abs(off):.0f} s from this host's clock")
 
 
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -231,7 +231,7 @@ _FINER: Final = {13: 10**3, 16: 10**6, 19: 10**9}
 
 
 def moment_of(stamp: str) -> float | None:
-    """A time as senders write it, in seconds since 1970; None if it is none."""
+    """Parses a sender's time to seconds since 1970; returns None if it is invalid."""
     if _SECONDS.fullmatch(stamp):
         return float(stamp)
     if stamp.isascii() and stamp.isdigit():
@@ -245,27 +245,27 @@ def moment_of(stamp: str) -> float | None:
 
 
 def tolerance_problem(text: str) -> Problem | None:
-    """What is wrong with a `tolerance`."""
+    """Returns the problem of a `tolerance`."""
     try:
         span = duration(text)
     except ValueError as error:
         return Problem(path="tolerance", message=str(error))
     if not timedelta(0) < span <= LONGEST_TOLERANCE:
-        return Problem(path="tolerance", message="it must be longer than nothing, and a day at most")
+        return Problem(path="tolerance", message="it must be longer than 0, and at most a day")
     return None
 
 
 def fingerprint(data: bytes) -> str:
-    """What tells the same bytes again."""
+    """Returns a digest of bytes."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def with_secrets(found: Sequence[Secret], check: Callable[[Sequence[bytes]], Proof]) -> Proof:
-    """What `check` says of the secrets that can be read.
+    """Calls `check` with the readable secrets.
 
     Raises:
-        UnauthorizedError: none fits.
-        UnavailableError: none that can be read fits, and some cannot: it might be one of those.
+        UnauthorizedError: no secret matches.
+        UnavailableError: no readable secret matches, and some are not readable, of which one could match.
     """
     secrets: list[bytes] = []
     missing: UnavailableError | None = None

@@ -1,4 +1,4 @@
-"""What a source is given: firing for its trigger, and Muster's own events."""
+"""The `Mesh` of a source: it fires for the trigger, and reads Muster's own events."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from muster.triggers.kinds import matcher, on_record
 
 log = structlog.get_logger()
 
-AGAIN: Final = 0.5
+RETRY_DELAY: Final = 0.5
 
 KEPT: Final = ("provider", "kind", "id", "time", "subject")
-"""What is put on the log of an event that a broker does not take (it is too large, say)."""
+"""The fields that are recorded for an event that a broker refuses, for example because of its size."""
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):
-    """What all sources of a service share."""
+    """The objects that all sources of a service share."""
 
     client: Client
     definitions: Definitions
@@ -40,7 +40,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceMesh:
-    """The `Mesh` of blueprints/provider.py.  It outlives a source that fails, and a change that does not concern it."""
+    """Implements `Mesh` of blueprints/provider.py.  It survives a failure of the source, and unrelated changes."""
 
     def __init__(self, desk: Desk, trigger: Trigger, at_once: int = 1) -> None:
         self.definition = trigger
@@ -52,24 +52,24 @@ class SourceMesh:
 
     @property
     def client(self) -> Client:
-        """The connection to NATS."""
+        """Returns the connection to NATS."""
         return self._desk.client
 
     @property
     def trigger(self) -> str:
-        """The trigger's name."""
+        """Returns the name of the trigger."""
         return self.definition.name
 
     @property
     def changed_at(self) -> datetime:
-        """When the trigger was enabled with its present settings."""
+        """Returns when the trigger was enabled with its current settings."""
         return self.definition.active_at
 
     async def fire(self, happening: Happening) -> FireReply:
-        """Hand an event over, and try until it is taken.
+        """Fires, and retries until a broker accepts the event.
 
         Raises:
-            NotFoundError: the trigger is gone, or is not this source's any more.
+            NotFoundError: the trigger was deleted, or no longer belongs to this source.
         """
         self.listening()
         request = FireRequest(
@@ -86,20 +86,20 @@ class SourceMesh:
                 reply = await self._taken(request)
                 if not reply.stale:
                     return reply
-                await self._look_again()
-                if self.definition.version == request.version:  # a broker that is behind the others has answered
-                    await asyncio.sleep(AGAIN)
+                await self._refresh()
+                if self.definition.version == request.version:  # the broker that answered is behind the others
+                    await asyncio.sleep(RETRY_DELAY)
                 request = replace(request, version=self.definition.version)
 
     async def _taken(self, request: FireRequest) -> FireReply:
         if self._closed:
-            raise NotFoundError(f"trigger {self.trigger!r} does not listen here any more")
+            raise NotFoundError(f"trigger {self.trigger!r} no longer listens here")
         try:
             return await insist(self._desk.fire, request)
         except NotFoundError:
-            await self._look_again()
+            await self._refresh()
             raise
-        except Exception as error:  # an event that cannot even be written may not hold up those behind it
+        except Exception as error:  # an event that cannot be written must not block later ones
             kept = {name: request.event[name] for name in KEPT if isinstance(request.event.get(name), str)}
             if kept == request.event:
                 raise
@@ -107,25 +107,25 @@ class SourceMesh:
             log.warning("event.refused", trigger=request.trigger, why=why)
             return await insist(self._desk.fire, replace(request, event=kept, rejected=request.rejected or why))
 
-    async def _look_again(self) -> None:
-        """Bring the definition up to date; if the change concerns the source, it is stopped by that."""
-        with suppress(MusterError):  # it is gone, which was told; or nobody answers, which shows when it fires
+    async def _refresh(self) -> None:
+        """Updates the definition; a change that concerns the source stops it."""
+        with suppress(MusterError):  # a deletion was reported already; a failure shows at the next firing
             await self._desk.definitions.refreshed(self.trigger)
 
     def events(self, kinds: tuple[str, ...]) -> AsyncIterator[Any]:
-        """Muster's own events; one that was not dealt with when the source failed comes again."""
+        """Yields Muster's own events; an event that was not handled when the source failed is repeated."""
         if kinds not in self._readers:
             reader = self._readers[kinds] = Reader(on_record(kinds), matcher(kinds), self.changed_at)
             self._desk.events.open(reader)
         return aiter(self._readers[kinds])
 
     def listening(self) -> None:
-        """It listens now."""
+        """Marks the source as listening."""
         if self.on_listening is not None:
             self.on_listening()
 
     def close(self) -> None:
-        """The trigger does not run here any more."""
+        """Stops reading events for the trigger."""
         self._closed = True
         for reader in self._readers.values():
             self._desk.events.close(reader)

@@ -1,4 +1,4 @@
-"""Triggers that listen somewhere themselves: each in a task of its own, started again when it fails."""
+"""Runs triggers that listen to other systems, each in its own task, and restarts them after failures."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = structlog.get_logger()
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 SETTLED: Final = 10.0
-"""Seconds after which a source that has not failed is taken for one that listens, whether or not it says so."""
+"""Seconds after which a source without a failure counts as listening."""
 
 HEALTHY: Final = 60.0
-"""Seconds after which a source that fails is taken for one that worked: it is started again soon."""
+"""Seconds after which a failed source counts as healthy, and restarts with the first delay."""
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A source that runs, or one that is being cleared up after."""
+    """A source that runs, or that is being cleaned up."""
 
     source: Source
     mesh: SourceMesh
@@ -39,12 +39,12 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sources(Service):
-    """Runs every trigger whose provider is a `Source`, for as long as it is defined."""
+    """Runs every trigger whose provider is a `Source`."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self.trouble: dict[str, str] = {}
-        """Why a trigger's source does not listen just now."""
+        """The reasons why sources do not listen, by trigger."""
         self._desk = desk
         self._leftovers = Leftovers(desk.client)
         self._runs: dict[str, _Run] = {}
@@ -54,19 +54,19 @@ class Sources(Service):
         return len(self._runs)
 
     async def run(self) -> None:
-        """Run them until cancelled."""
+        """Runs the sources until cancelled."""
         async with asyncio.TaskGroup() as self._group:
             self.ready.set()
             self._group.create_task(self._sweep())
             await asyncio.get_running_loop().create_future()
 
     def changed(self, name: str, trigger: Trigger | None) -> None:
-        """A listener of `Definitions`: what ran is stopped at once, and what runs now begins after its end."""
+        """Applies a change of a definition: stops the old source at once, and starts the new one after its end."""
         if self._group is None:
             return
         run = self._runs.get(name)
         if run is not None and trigger is not None and trigger.settings == run.source:
-            run.mesh.definition = trigger  # something else about it is new: listening goes on, nothing is missed
+            run.mesh.definition = trigger  # only other fields changed: it continues to listen
             return
         if run is not None:
             del self._runs[name]
@@ -105,7 +105,7 @@ class Sources(Service):
         self.trouble.pop(name, None)
 
     async def _once(self, mesh: SourceMesh, source: Source) -> str:
-        """Let it listen until it ends; why it did."""
+        """Runs a source once; returns why it ended."""
         try:
             if leaves_something(source):
                 await self._leftovers.note(mesh.definition.provider, source, mesh)
@@ -115,18 +115,18 @@ class Sources(Service):
         except asyncio.CancelledError:
             if (current := asyncio.current_task()) is None or current.cancelling():
                 raise
-            return "something that it waited for was cancelled"
+            return "an operation that it waited for was cancelled"
         except Exception as error:  # noqa: BLE001 - anybody's code may run here
             return repr(error)
-        return "it ended by itself"
+        return "it ended without an error"
 
     async def _clear(self, name: str, run: _Run) -> None:
-        """Remove what it left elsewhere, once it has ended, unless it runs again by then."""
+        """Cleans up after the end of a source, unless it runs again by then."""
         await asyncio.wait({run.task})
         delay = FIRST_DELAY
         while name not in self._runs:
             try:
-                await run.source.forget(run.mesh)  # another service may have torn the note before we had stopped
+                await run.source.forget(run.mesh)  # another service can have removed the note before this one stopped
                 await self._leftovers.clear(run.mesh)
             except Exception as error:  # noqa: BLE001 - anybody's code may run here
                 log.warning("source.not_cleared", trigger=name, why=repr(error), again_in=delay)
@@ -136,7 +136,7 @@ class Sources(Service):
                 return
 
     async def _sweep(self) -> None:
-        """Clear up after those that were deleted while no service ran."""
+        """Cleans up after triggers that were deleted while no service ran."""
         await self._desk.definitions.ready.wait()
         for name in await self._left():
             if name not in self._runs:

@@ -1,4 +1,4 @@
-"""Due times on their way to the log: many triggers' at once, one trigger's in order, until each is there."""
+"""Writes due times to the log: concurrently for many triggers, in order for each, with retries."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from muster.triggers.definitions import Trigger
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 1024
-"""Firings under way at a time: what falls due in one second is on the log before much of it has started."""
+MAX_CONCURRENT: Final = 1024
+"""Concurrent firings: the times of one second are on the log before many of their orders have started."""
 
 LATE: Final = timedelta(minutes=1)
-"""Up to here a time is late; beyond, it is missed, and the schedule's policy says what becomes of it."""
+"""A time that is later than this is missed, and the schedule's policy applies."""
 
-PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before each next try while no broker answers; the last one from then on."""
+RETRY_DELAYS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each retry while no broker answers; the last delay repeats."""
 
-LAG: Final = 0.25
-"""Seconds until a broker that does not know the trigger as we do is asked again: one of the two is behind."""
+LAG_DELAY: Final = 0.25
+"""Seconds before a retry if the broker has another version of the trigger, because one of the two is behind."""
 
-MOST_LAGS: Final = 20
+MAX_LAG_RETRIES: Final = 20
 
 
 Pause = Callable[[float], Awaitable[None]]
 
 
 class Entry:
-    """A schedule at work: its trigger, and the next due time."""
+    """A running schedule: its trigger, and its next due time."""
 
     __slots__ = (
         "active_at",
@@ -60,55 +60,55 @@ class Entry:
         self.is_present = True
         self.due: datetime | None = None
         self.at = 0.0
-        """When `due` goes off, its jitter included; seconds since 1970."""
+        """When `due` fires, including its jitter; seconds since 1970."""
         self.waiting: deque[datetime] | None = None
-        """Due times that are not on the log yet; None between ticks."""
+        """Due times that are not on the log yet; None if there are none."""
         self.take(trigger)
 
     def take(self, trigger: Trigger) -> None:
-        """It is another version of the trigger now, with the same schedule."""
+        """Updates the trigger to another version with the same schedule."""
         self.version = trigger.version
         self.begun_at, self.active_at = trigger.begun_at, trigger.active_at
 
 
 class Ticks(Service):
-    """Fires what it is handed."""
+    """Fires due times."""
 
     def __init__(self, fire: Fire, *, pause: Pause = asyncio.sleep) -> None:
         super().__init__()
         self._fire = fire
         self._pause = pause
-        self._queue: deque[Entry] = deque()  # bounded: an entry is in it once
+        self._queue: deque[Entry] = deque()  # bounded: each entry occurs at most once
         self._workers: asyncio.TaskGroup | None = None
         self._working = 0
         self._lane = asyncio.Lock()
         self._failures = 0
         self.fired = 0
-        """Firings that a broker has taken."""
+        """The number of firings that a broker accepted."""
 
     def hand(self, entry: Entry, dues: list[datetime], now: datetime) -> None:
-        """Fire these, after what waits of the same trigger."""
+        """Enqueues due times, after pending ones of the same trigger."""
         if entry.waiting is None:
             entry.waiting = deque(dues)
             self._queue.append(entry)
-            self._employ()
+            self._start_worker()
             return
         entry.waiting.extend(dues)
         most = entry.schedule.missed_limit if entry.schedule.missed == "all" else 1
-        while len(entry.waiting) > most and entry.waiting[most] < now - LATE:  # they stand in order
+        while len(entry.waiting) > most and entry.waiting[most] < now - LATE:  # they are in order
             log.warning("tick.missed", trigger=entry.name, due=rfc3339(entry.waiting.popleft()))
 
     async def run(self) -> None:
-        """Fire until cancelled."""
+        """Fires until cancelled."""
         async with asyncio.TaskGroup() as self._workers:
             for _ in range(len(self._queue)):
-                self._employ()
+                self._start_worker()
             self.ready.set()
             await asyncio.Event().wait()
 
-    def _employ(self) -> None:
-        """One more task for what waits; it ends when nothing does."""
-        if self._workers is not None and self._working < AT_ONCE:
+    def _start_worker(self) -> None:
+        """Starts another worker, which ends when the queue is empty."""
+        if self._workers is not None and self._working < MAX_CONCURRENT:
             self._working += 1
             self._workers.create_task(self._work())
 
@@ -118,13 +118,13 @@ class Ticks(Service):
             while entry.waiting and entry.is_present:
                 due = entry.waiting[0]
                 await self._deliver(entry, due)
-                if entry.waiting and entry.waiting[0] == due:  # it may have been dropped meanwhile
+                if entry.waiting and entry.waiting[0] == due:  # it can have been dropped meanwhile
                     entry.waiting.popleft()
             entry.waiting = None
         self._working -= 1
 
     async def _deliver(self, entry: Entry, due: datetime) -> None:
-        """Fire one; over when it is on the log, or not to be fired any more."""
+        """Fires one due time; returns once it is on the log or no longer wanted."""
         lags = 0
         while _is_wanted(entry, due):
             try:
@@ -139,24 +139,24 @@ class Ticks(Service):
             if is_known:
                 return
             lags += 1
-            if lags > MOST_LAGS:
+            if lags > MAX_LAG_RETRIES:
                 log.warning("tick.unwanted", trigger=entry.name, due=rfc3339(due), version=entry.version)
                 return
-            await self._pause(LAG)
+            await self._pause(LAG_DELAY)
 
     async def _in_lane(self, entry: Entry, due: datetime) -> bool:
-        """Fire; while no broker answers, one at a time asks again, and the others wait for how it goes."""
+        """Fires; while no broker answers, only one worker at a time retries, and the others wait for it."""
         if not self._failures:
             return await self._ask(entry, due)
         async with self._lane:
             if self._failures:
-                await self._pause(PAUSES[min(self._failures, len(PAUSES)) - 1])
+                await self._pause(RETRY_DELAYS[min(self._failures, len(RETRY_DELAYS)) - 1])
                 return await self._ask(entry, due)
         return await self._ask(entry, due)
 
     async def _ask(self, entry: Entry, due: datetime) -> bool:
-        """Whether a broker knows the trigger as we do, and so has taken the firing."""
-        if not _is_wanted(entry, due):  # we may have waited for our turn
+        """Fires; returns whether the broker has the same version of the trigger, and accepted the firing."""
+        if not _is_wanted(entry, due):  # it can have changed while this waited
             return True
         failures = self._failures
         try:
@@ -175,7 +175,7 @@ class Ticks(Service):
         return not reply.stale
 
     def _failed(self, before: int, error: UnreachableError) -> None:
-        """Many at once fail of one cause, and count as one."""
+        """Counts a failure; concurrent failures have one cause, and count once."""
         self._failures = max(self._failures, before + 1)
         if before == 0 and self._failures == 1:
             log.warning("ticks.wait", why=error.detail)
@@ -187,7 +187,7 @@ def _is_wanted(entry: Entry, due: datetime) -> bool:
 
 
 def request(entry: Entry, due: datetime) -> FireRequest:
-    """The firing of a due time; its key makes it the same one whoever asks for it."""
+    """Returns the request for a due time; its key makes it the same firing in every service."""
     key = entry.schedule.key(due, entry.begun_at)
     event: dict[str, Any] = {
         "provider": entry.provider,

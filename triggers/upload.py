@@ -1,4 +1,4 @@
-"""Bodies of requests: read within limits of size, time and memory, or refused in words."""
+"""Reads bodies of requests within limits of size, time and memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from muster.mesh.asgi import Receive
 from muster.mesh.errors import TooLargeError, UnavailableError, UsageError
 
 MOST_HELD: Final = 256 * 1024**2
-"""Bytes of all bodies that are under way: beyond, senders are told to come back."""
+"""Bytes of all bodies in memory; beyond it, requests are answered with 503."""
 
 
 class StalledError(UsageError):
@@ -22,60 +22,60 @@ class StalledError(UsageError):
 
 
 class GoneError(Exception):
-    """The sender hung up: nobody is left to answer."""
+    """The sender closed the connection."""
 
 
 class Uploads:
-    """The bodies under way, of which there may only be so much in memory, each for so long."""
+    """The bodies that are being read, with limits of their memory and time."""
 
-    LOOK: Final = 0.1
-    """Seconds between two looks for those that take too long: one timer for all, `asyncio.timeout` costs one each."""
+    CHECK_INTERVAL: Final = 0.1
+    """Seconds between two checks of deadlines: one timer for all, because `asyncio.timeout` costs one for each."""
 
-    def __init__(self, most: int = MOST_HELD, patience: float = 10.0) -> None:
+    def __init__(self, most: int = MOST_HELD, timeout: float = 10.0) -> None:
         self.held = 0
-        """Bytes; whoever has read a body gives them back with `forget`."""
-        self._most, self._patience = most, patience
+        """Bytes in memory; a reader of a body returns them with `forget`."""
+        self._most, self._timeout = most, timeout
         self._loop = asyncio.get_running_loop()
         self._ends: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def hold(self, size: int) -> None:
-        """Count bytes that are in memory beside the bodies read here.
+        """Counts other bytes that are in memory.
 
         Raises:
-            UnavailableError: there are too many just now.
+            UnavailableError: the limit is reached.
         """
         if self.held + size > self._most:
-            raise UnavailableError("too much is being sent just now")
+            raise UnavailableError("too many bodies are being received")
         self.held += size
 
     def forget(self, size: int) -> None:
-        """A body is dealt with."""
+        """Releases the bytes of a body."""
         self.held -= size
 
     async def read(self, receive: Receive, limit: int) -> bytes:
-        """The whole body.
+        """Reads a whole body.
 
         Raises:
-            TooLargeError: it is longer than `limit` bytes; no more of it was read.
-            StalledError: it takes too long.
-            UnavailableError: there are too many bodies just now.
-            GoneError: the sender hung up.
+            TooLargeError: the body exceeds `limit` bytes; no more of it was read.
+            StalledError: the body did not arrive in time.
+            UnavailableError: the memory limit of all bodies is reached.
+            GoneError: the sender closed the connection.
         """
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - every coroutine runs in one
-        self._ends[task] = self._loop.time() + self._patience
+        self._ends[task] = self._loop.time() + self._timeout
         if self._timer is None:
-            self._timer = self._loop.call_later(self.LOOK, self._look)
+            self._timer = self._loop.call_later(self.CHECK_INTERVAL, self._look)
         try:
             body, more = await _next(receive)
             if more:
                 return await self._rest(receive, body, limit)
         except asyncio.CancelledError:
-            if task not in self._late or task.uncancel():  # somebody else wants it to end
+            if task not in self._late or task.uncancel():  # the task is cancelled for another reason
                 raise
-            raise StalledError(f"the body did not arrive within {self._patience:g} s") from None
+            raise StalledError(f"the body did not arrive within {self._timeout:g} s") from None
         finally:
             del self._ends[task]
             self._late.discard(task)
@@ -87,7 +87,7 @@ class Uploads:
         for task in [task for task, end in self._ends.items() if end <= now and task not in self._late]:
             self._late.add(task)
             task.cancel()
-        self._timer = self._loop.call_later(self.LOOK, self._look) if self._ends else None
+        self._timer = self._loop.call_later(self.CHECK_INTERVAL, self._look) if self._ends else None
 
     async def _rest(self, receive: Receive, start: bytes, limit: int) -> bytes:
         chunks, size, more = [start], len(start), True
@@ -105,7 +105,7 @@ class Uploads:
 
     def _hold(self, more: int, size: int, limit: int) -> None:
         if size > limit:
-            raise TooLargeError(f"the body is larger than this trigger takes: {limit} bytes")
+            raise TooLargeError(f"the body exceeds the limit of this trigger: {limit} bytes")
         self.hold(more)
 
 
@@ -117,19 +117,18 @@ async def _next(receive: Receive) -> tuple[bytes, bool]:
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a body is read that was refused, and is thrown away.
+    """Limits for reading and discarding a refused body.
 
-    Closing a connection with unread bytes resets it, and our answer with it; so a sender who is still
-    busy sending is let go on for a while.
+    Closing a connection with unread bytes resets it, and loses the answer.  A sender can continue for a while.
     """
 
     bytes: int = 16 * 1024**2
     seconds: float = 10.0
     idle: float = 1.0
-    """Seconds without anything new."""
+    """Seconds without new data."""
 
     async def __call__(self, receive: Receive) -> None:
-        """Read until the end or a bound."""
+        """Reads until the end or a limit."""
         loop = asyncio.get_running_loop()
         left, end = self.bytes, loop.time() + self.seconds
         try:

@@ -1,4 +1,4 @@
-"""The numbers of weeks (RFC 5545 §3.3.10): week 1 is the first that has four days of its year."""
+"""Week numbers (RFC 5545 §3.3.10): week 1 is the first with four days in its year."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ WEEK = 7
 
 
 def in_weeks(day: date, numbers: Collection[int], week_start: int) -> bool:
-    """Whether a day is in one of these weeks of a year; -1 is the last one.
+    """Returns whether a day is in one of these weeks of a year; -1 is the last week.
 
-    A week belongs to the year of its fourth day, also with the days that lie in the year before or after.
+    A week belongs to the year of its fourth day, including its days in the previous or next year.
     """
     fourth = _fourth(day, week_start)
     number = (_ordinal(fourth) - 1) // WEEK + 1
@@ -22,7 +22,7 @@ def in_weeks(day: date, numbers: Collection[int], week_start: int) -> bool:
 
 
 def year_of(day: date, week_start: int) -> int:
-    """The year that a day's week belongs to."""
+    """Returns the year that the week of a day belongs to."""
     return _fourth(day, week_start).year
 
 

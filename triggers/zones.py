@@ -1,12 +1,11 @@
-"""Local time: what becomes of a time of day on the days on which clocks are changed.
+"""Local time, including the days on which clocks change.
 
-A time that does not exist (02:30 when clocks jump from 02:00 to 03:00) comes as much later as they
-jump, at 03:30 (RFC 5545 §3.3.5).  A time that exists twice comes the first time only, unless the
-schedule goes through every hour: then it goes on through the hour that comes twice.  (Recurrence rules
-have more to say of both: `occurrences`.)
+A local time that does not exist (02:30 when clocks jump from 02:00 to 03:00) fires later by the length of the jump, at
+03:30 (RFC 5545 §3.3.5).  A local time that occurs twice fires only the first time, unless the schedule fires in every
+hour; then it also fires in the repeated hour.  Recurrence rules have further rules: see `occurrences`.
 
-Hosts differ in what they know of a zone, so a firing is known by the local time that it is for, not by
-the time in UTC that its host made of that.
+Hosts can have different data of a zone.  Therefore the local time identifies a firing, and not the UTC time that a host
+computes from it.
 """
 
 from __future__ import annotations
@@ -21,36 +20,36 @@ from muster.blueprints.suggest import did_you_mean
 from muster.mesh.moment import rfc3339
 
 LAST_YEAR: Final = 2199
-"""How far ahead is looked for a due time."""
+"""The last year in which due times are searched."""
 
 END: Final = datetime(LAST_YEAR + 1, 1, 1)  # noqa: DTZ001 - a wall clock's time
 MOMENT: Final = timedelta(microseconds=1)
 SECOND: Final = timedelta(seconds=1)
-LOOK: Final = timedelta(hours=12)
-"""No zone has ever changed its clocks twice within this."""
+STEP: Final = timedelta(hours=12)
+"""No zone has ever changed its clocks twice within this time."""
 
 Walls = Callable[[datetime], datetime | None]
-"""The first due time by the wall clock (no zone in it) after another one."""
+"""Returns the first due wall clock time (a naive datetime) after another one."""
 
 
 class Span(NamedTuple):
-    """A time in which a zone's clocks run on evenly; `begin` and `end` are UTC, without saying so."""
+    """A period without a change of clocks; `begin` and `end` are UTC, as naive datetimes."""
 
     begin: datetime
     end: datetime
     offset: timedelta
-    """What the wall clock is ahead of UTC."""
+    """The offset from UTC."""
     before: timedelta
-    """What it was ahead just before `begin`."""
+    """The offset just before `begin`."""
 
     @property
     def jump(self) -> timedelta:
-        """How far the clocks were put forward at its begin; negative: back."""
+        """Returns how far the clocks were set forward at its start; negative if they were set back."""
         return self.offset - self.before
 
 
 ALWAYS: Final = Span(datetime(1, 1, 2), datetime(9999, 1, 1), timedelta(0), timedelta(0))  # noqa: DTZ001
-"""Of UTC."""
+"""The span of UTC."""
 
 
 class Zone:
@@ -61,21 +60,21 @@ class Zone:
         self.info = info
 
     def following(self, walls: Walls, after: datetime, *, every_hour: bool = False) -> datetime | None:
-        """The first time after `after` that is due by the wall clock; `every_hour` as this file's head says."""
+        """Returns the first time after `after` that is due by the wall clock; see the module for `every_hour`."""
         begin = after.astimezone(UTC).replace(tzinfo=None)
         if self.name == "UTC":
             wall = walls(begin)
             return None if wall is None else wall.replace(tzinfo=UTC)
         for span in self.spans(begin):
-            found, is_over = _within(span, walls, begin, every_hour)
+            found, has_ended = _within(span, walls, begin, every_hour)
             if found is not None and found < span.end:
                 return found.replace(tzinfo=UTC)
-            if is_over:
+            if has_ended:
                 return None
         return None
 
     def spans(self, after: datetime) -> Iterator[Span]:
-        """The spans that end after a time (UTC)."""
+        """Yields the spans that end after a time (UTC)."""
         if self.name == "UTC":
             yield ALWAYS
             return
@@ -83,17 +82,17 @@ class Zone:
             yield from (span for span in _year(self.info, year) if span.end > after)
 
     def at(self, wall: datetime) -> datetime:
-        """When (UTC) the wall clock shows a time: the first time, and as this file's head says if it never does."""
+        """Returns when (UTC) the wall clock first shows a time; see the module for times that do not exist."""
         return wall.replace(tzinfo=self.info).astimezone(UTC).replace(tzinfo=None)
 
     def wall(self, moment: datetime) -> datetime:
-        """What the wall clock shows at a time (UTC)."""
+        """Returns the wall clock time at a time (UTC)."""
         return moment.replace(tzinfo=UTC).astimezone(self.info).replace(tzinfo=None, fold=0)
 
     def key(self, due: datetime, is_named: Callable[[datetime], bool]) -> str:
-        """The local time that something is due for, with the zone; the second of two alike with its offset too.
+        """Returns the local time of a due time, with the zone; the second of two equal times also has its offset.
 
-        That in UTC if no time of the wall clock that `is_named` in the schedule is meant.
+        Returns the UTC time if the schedule does not name the local time (`is_named`).
         """
         if self.name == "UTC":
             return rfc3339(due)
@@ -111,10 +110,10 @@ class Zone:
 
 @lru_cache(maxsize=1024)
 def find(name: str) -> Zone:
-    """The zone of this name.
+    """Returns the zone of a name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the zone is unknown.
     """
     if name == "UTC":
         return Zone(name, UTC)
@@ -126,13 +125,13 @@ def find(name: str) -> Zone:
 
 
 def _within(span: Span, walls: Walls, after: datetime, every_hour: bool) -> tuple[datetime | None, bool]:
-    """The first due time of a span, or one beyond it; and whether there will be no more."""
+    """Returns the first due time of a span, or one after it, and whether the search has ended."""
     low = max(after, span.begin - MOMENT)
-    # Clocks were put back: what they show until `-jump` has passed they have shown before.
+    # Clocks were set back: until `-jump` has passed, they show times for the second time.
     own = low if every_hour or span.jump >= timedelta(0) else max(low, span.begin - span.jump - MOMENT)
     wall = walls(own + span.offset)
     found = None if wall is None else wall - span.offset
-    if low < span.begin + span.jump:  # what was jumped over comes by the clock as it went before
+    if low < span.begin + span.jump:  # skipped times fire according to the previous offset
         missing = walls(low + span.before)
         if missing is not None and missing - span.before < span.begin + span.jump:
             late = missing - span.before
@@ -142,9 +141,9 @@ def _within(span: Span, walls: Walls, after: datetime, every_hour: bool) -> tupl
 
 @lru_cache(maxsize=4096)
 def _year(info: tzinfo, year: int) -> tuple[Span, ...]:
-    """The spans that end in a year (of UTC); the first may have begun with a change of the year before."""
+    """Returns the spans that end in a UTC year; the first can start in the previous year."""
     before, (first, *others) = _changes(info, year - 1)[-1], _changes(info, year)
-    if before.offset != first.offset:  # a change at New Year, to the second
+    if before.offset != first.offset:  # a change exactly at New Year
         return first._replace(before=before.offset), *others
     if before.jump:
         return first._replace(begin=before.begin, before=before.before), *others
@@ -153,13 +152,13 @@ def _year(info: tzinfo, year: int) -> tuple[Span, ...]:
 
 @lru_cache(maxsize=4096)
 def _changes(info: tzinfo, year: int) -> tuple[Span, ...]:
-    """The spans of a year alone."""
+    """Returns the spans within a year."""
     begin, end = datetime(year, 1, 1), datetime(year + 1, 1, 1)  # noqa: DTZ001
     before = offset = _offset(info, begin)
     spans: list[Span] = []
     at = begin
     while at < end:
-        later = min(at + LOOK, end - SECOND)
+        later = min(at + STEP, end - SECOND)
         if _offset(info, later) != offset:
             change = _change(info, at, later)
             spans.append(Span(begin, change, offset, before))
@@ -171,7 +170,7 @@ def _changes(info: tzinfo, year: int) -> tuple[Span, ...]:
 
 
 def _change(info: tzinfo, low: datetime, high: datetime) -> datetime:
-    """The second in which clocks are changed, which lies after `low` and not after `high`."""
+    """Returns the second of a change of clocks, which is after `low` and not after `high`."""
     offset = _offset(info, low)
     while high - low > SECOND:
         middle = low + SECOND * ((high - low) // (2 * SECOND))

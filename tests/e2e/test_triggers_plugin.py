@@ -110,7 +110,7 @@ async def test_a_third_partys_provider_is_checked_run_and_started_again_when_it_
         found = await mesh.firings("tcp")
         assert [it["event"]["body"] for it in found] == ["one", "two"]
         assert (await mesh.get(f"orders/{found[1]['orders'][0]}"))["inputs"] == {"line": "two"}
-        await mesh.programs["triggers"].line("it ended by itself", stream="err")
+        await mesh.programs["triggers"].line("it ended without an error", stream="err")
         await mesh.http.delete("/api/v1/triggers/tcp")
         assert await asyncio.wait_for(talker.reader.read(), 10) == b""
 

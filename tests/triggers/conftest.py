@@ -14,5 +14,5 @@ from tests.triggers.hook_server import SECRET, Served, serving
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
     """The hooks, with HOOK_SECRET in the environment."""
     monkeypatch.setenv("HOOK_SECRET", SECRET)
-    async with serving(patience=0.5) as found:
+    async with serving(body_timeout=0.5) as found:
         yield found

@@ -10,9 +10,9 @@ import pytest
 
 from muster.mesh.errors import InvalidError, NotFoundError, UnavailableError
 from muster.mesh.firing import FireReply, FireRequest
-from muster.triggers.clock import BREATH, Clock, delay
+from muster.triggers.clock import YIELD_EVERY, Clock, delay
 from muster.triggers.providers.cron import Cron
-from muster.triggers.ticks import AT_ONCE, Entry, Ticks
+from muster.triggers.ticks import MAX_CONCURRENT, Entry, Ticks
 from tests.kit.waiting import eventually
 from tests.triggers.clock_stand_in import (
     EACH_MINUTE,
@@ -77,7 +77,7 @@ async def test_triggers_of_other_kinds_do_not_concern_it() -> None:
         ({"missed": "all", "missed_limit": 2}, ["11:58:00", "11:59:00"]),
     ],
 )
-async def test_what_was_missed_is_made_good_by_policy(missed: dict[str, Any], expected: list[str]) -> None:
+async def test_missed_times_fire_by_policy(missed: dict[str, Any], expected: list[str]) -> None:
     hands, broker = Hands(at("11:59:30")), Broker()
     broker.log = {"tick": at("11:56:00")}
     async with running(hands, broker, trigger(applied=at("08:00:00"), **EACH_MINUTE, **missed)):
@@ -92,7 +92,7 @@ async def test_a_schedule_that_cannot_tell_what_was_missed_tells_what_comes(monk
     def bug(*_: object) -> list[datetime]:
         raise OverflowError
 
-    monkeypatch.setattr("muster.triggers.clock.made_good", bug)
+    monkeypatch.setattr("muster.triggers.clock.to_fire", bug)
     async with running(hands, broker, trigger(applied=at("08:00:00"), **EACH_MINUTE)):
         await hands.move(minutes=1)
         await fired(broker, "12:01:00")
@@ -254,7 +254,7 @@ async def test_so_many_are_fired_at_once_and_no_more() -> None:
     names = [f"t{number:04}" for number in range(2000)]
     async with running(hands, broker, *(trigger(name, **EACH_MINUTE) for name in names)):
         await hands.move(minutes=1)
-        await eventually(lambda: len(broker.asked) == AT_ONCE)
+        await eventually(lambda: len(broker.asked) == MAX_CONCURRENT)
         broker.gate.set()
         await eventually(lambda: len(broker.taken) == 2000)
         assert sorted(name for name, _ in broker.taken) == names
@@ -274,11 +274,11 @@ async def test_what_is_due_goes_off_before_the_next_times_are_worked_out(monkeyp
         return following(self, after, since)
 
     monkeypatch.setattr(broker, "fire", noted_fire)
-    async with running(hands, broker, *(trigger(f"t{number}", **EACH_MINUTE) for number in range(2 * BREATH))):
+    async with running(hands, broker, *(trigger(f"t{number}", **EACH_MINUTE) for number in range(2 * YIELD_EVERY))):
         monkeypatch.setattr(Cron, "following", noted_following)
         await hands.move(minutes=1)
-        await eventually(lambda: len(order) == 4 * BREATH)
-    assert order == ["fired"] * 2 * BREATH + ["worked out"] * 2 * BREATH
+        await eventually(lambda: len(order) == 4 * YIELD_EVERY)
+    assert order == ["fired"] * 2 * YIELD_EVERY + ["worked out"] * 2 * YIELD_EVERY
 
 
 async def test_nothing_is_left_working_when_all_is_fired() -> None:

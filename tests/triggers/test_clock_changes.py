@@ -8,7 +8,7 @@ import pytest
 
 from muster.mesh.errors import UnavailableError
 from muster.mesh.firing import FireReply, FireRequest
-from muster.triggers.clock import BREATH
+from muster.triggers.clock import YIELD_EVERY
 from tests.kit.waiting import eventually
 from tests.triggers.clock_stand_in import EACH_MINUTE, NOON, Broker, Hands, at, fired, running, trigger
 
@@ -120,7 +120,7 @@ async def test_what_goes_or_changes_while_others_go_off_is_not_waited_for(monkey
         return await fire(request)
 
     monkeypatch.setattr(broker, "fire", fire_and_change)
-    others = (trigger(f"t{number}", **EACH_MINUTE) for number in range(BREATH))
+    others = (trigger(f"t{number}", **EACH_MINUTE) for number in range(YIELD_EVERY))
     doomed = (trigger("gone", **EACH_MINUTE), trigger("changed", **EACH_MINUTE))
     async with running(hands, broker, *others, *doomed) as clock:
         for _ in range(3):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster.blueprints.provider import Schedule
-from muster.triggers.missed import latest, made_good
+from muster.triggers.missed import latest, to_fire
 from muster.triggers.providers.calendar import Calendar
 from muster.triggers.providers.cron import Cron
 from muster.triggers.providers.interval import Interval
@@ -64,17 +64,17 @@ def test_a_burst_long_ago_is_found() -> None:
 def test_the_policy_says_how_many(missed: str, expected: int) -> None:
     schedule = Interval(every="1m", missed=missed, missed_limit=7)  # type: ignore[arg-type]
     after = UNTIL - timedelta(hours=1)
-    assert len(made_good(schedule, after, after, UNTIL)) == expected
+    assert len(to_fire(schedule, after, after, UNTIL)) == expected
 
 
 def test_the_limit_bounds_what_is_asked_for() -> None:
     schedule = Cron(cron="* * * * *", missed="all", missed_limit=10_000)
     after = UNTIL - timedelta(days=365)
-    found = made_good(schedule, after, after, UNTIL)
+    found = to_fire(schedule, after, after, UNTIL)
     assert (len(found), found[-1]) == (10_000, UNTIL)
 
 
 def test_times_that_are_far_apart_do_not_lead_beyond_the_calendar() -> None:
     schedule = Cron(cron="0 0 1 */3 *", missed="all", missed_limit=10_000)
     after = datetime(2029, 5, 1, tzinfo=UTC)
-    assert [found.month for found in made_good(schedule, after, after, UNTIL)] == [7, 10, 1]
+    assert [found.month for found in to_fire(schedule, after, after, UNTIL)] == [7, 10, 1]

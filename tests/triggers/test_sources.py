@@ -201,7 +201,7 @@ async def test_every_event_of_the_kinds_fires_once_and_in_order(fresh_nats: Nats
 async def test_events_that_were_not_heard_of_are_found_by_looking(
     fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LOOK", 0.1)
+    monkeypatch.setattr(events, "POLL_INTERVAL", 0.1)
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("e", "event", kinds=["order.failed"])
         quiet = await plane.happen("order.failed", heard=False)
@@ -209,7 +209,7 @@ async def test_events_that_were_not_heard_of_are_found_by_looking(
 
 
 async def test_a_page_that_cannot_be_read_ends_nothing(fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "LOOK", 0.1)
+    monkeypatch.setattr(events, "POLL_INTERVAL", 0.1)
     async with mesh(fresh_nats) as (plane, triggers):
         give, bugs = Reader.give, [RecursionError("too deep"), ZeroDivisionError()]
 
@@ -228,7 +228,7 @@ async def test_a_page_that_cannot_be_read_ends_nothing(fresh_nats: Nats, monkeyp
 async def test_events_while_no_service_runs_are_made_good_and_none_counts_twice(
     fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "SAVE", 0.01)
+    monkeypatch.setattr(events, "SAVE_INTERVAL", 0.01)
     async with control_plane(fresh_nats.url) as plane:
         await plane.apply("e", "event", kinds=["order.failed"])
         async with service(plane):
@@ -310,7 +310,7 @@ async def test_a_message_larger_than_the_limit_makes_a_rejected_firing(fresh_nat
         await probed(plane, "shop.big")
         await plane.client.publish("shop.big", b"x" * 100_000)
         await eventually(lambda: len(plane.fired) == 2)
-        assert "100000 bytes are more than max_body (10)" in plane.fired[-1].rejected
+        assert "100000 bytes exceed max_body (10)" in plane.fired[-1].rejected
         assert len(plane.fired[-1].event["body"]) == 4096
 
 

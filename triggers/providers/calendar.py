@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from muster.blueprints.provider import Schedule
 from muster.mesh.errors import InvalidError, Problem
 from muster.triggers import recurrence_text, zones
-from muster.triggers.occurrences import Begin, Occurrences, nth
+from muster.triggers.occurrences import Occurrences, Origin, nth
 from muster.triggers.recurrence import DAY
 from muster.triggers.zones import MOMENT, Zone
 
@@ -33,26 +33,26 @@ class Calendar(Schedule, kw_only=True):
     """Fires at the times of its rules from `since` on, and at its own dates, except those in `except`."""
 
     rrule: str | Annotated[tuple[str, ...], msgspec.Meta(max_length=MOST_RULES)] = ()
-    """`FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17`, or a list; what a rule does not say (day, hour …) is that of `since`."""
+    """`FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17`, or a list; parts that a rule leaves out (day, hour …) come from `since`."""
     dates: Dates = ()
-    """Further times, written like `since`."""
+    """Additional times, written like `since`."""
     since: str | None = None
-    """The rules' begin: a date, a local time, or RFC 3339; without it, they count from the time of applying."""
+    """The start of the rules: a date, a local time, or RFC 3339; by default when the trigger was applied."""
     until: str | None = None
-    """Nothing after this, written like `since`; a date includes its day."""
+    """No time after this fires; written like `since`, and a date includes its whole day."""
     count: Annotated[int, msgspec.Meta(ge=1, le=recurrence_text.MOST_COUNT)] | None = None
-    """No more than so many times from the begin on; excepted ones count."""
+    """At most this many times from the start on, including times in `except`."""
     timezone: str = "UTC"
     except_: Dates = ()
-    """Dates, on which nothing is due, and times that are left out."""
+    """Dates and times that do not fire."""
 
     def problems(self) -> Iterator[Problem]:
-        """A rule that cannot be read, times that are none, a zone that does not exist, and a rule that never comes."""
+        """Yields invalid rules and times, an unknown time zone, and a schedule that never fires."""
         yield from super().problems()
         found = list(self._problems())
         yield from found
         if not found and Times(self, datetime.now(UTC)).is_empty:
-            hint = "look at until and except" if self.until or self.except_ else "look at its days and its end"
+            hint = "check until and except" if self.until or self.except_ else "check its days and its end"
             path = "rrule" if self.rrule else "dates"
             yield Problem(path=path, message="it never fires", line=1, column=1, hint=hint)
 
@@ -71,7 +71,7 @@ class Calendar(Schedule, kw_only=True):
             except ValueError as error:
                 yield Problem(path=path, message=str(error))
         if not self.rules and not self.dates:
-            yield Problem(path="rrule", message="missing", hint="say rrule, dates or both")
+            yield Problem(path="rrule", message="missing", hint="set rrule, dates or both")
         for place, text in enumerate(self.rules):
             path = "rrule" if isinstance(self.rrule, str) else f"rrule[{place}]"
             yield from self._rule_problems(text, path, zone)
@@ -88,25 +88,25 @@ class Calendar(Schedule, kw_only=True):
             _end(read.until, zone)
         except ValueError as error:
             yield Problem(path=path, message=f"UNTIL: {error}")
-        for name, told, more in (("until", self.until, read.until), ("count", self.count, read.count)):
-            if told is not None and more is not None and len(self.rules) == 1:
-                yield Problem(path=name, message=f"the rule says {name.upper()} too; say it once")
+        for name, given, more in (("until", self.until, read.until), ("count", self.count, read.count)):
+            if given is not None and more is not None and len(self.rules) == 1:
+                yield Problem(path=name, message=f"the rule has {name.upper()} too; set it once")
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """Its rules, however many are written."""
+        """Returns its rules as a tuple."""
         return (self.rrule,) if isinstance(self.rrule, str) else self.rrule
 
     def zone(self) -> tzinfo:
-        """The rules'."""
+        """Returns the time zone of the rules."""
         return zones.find(self.timezone).info
 
     def following(self, after: datetime, start: datetime) -> datetime | None:
-        """The first time after `after`."""
+        """Returns the first time after `after`."""
         return self._times(start).following(after)
 
     def key(self, due: datetime, start: datetime) -> str:
-        """The local time, or that in UTC where it counts hours or minutes as they pass."""
+        """Returns the local time as the key, or the UTC time if the rule counts elapsed time."""
         return self._times(start).key(due)
 
     def _times(self, start: datetime) -> Times:
@@ -114,37 +114,37 @@ class Calendar(Schedule, kw_only=True):
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A time that was written, or a whole day."""
+    """A time in the manifest, or a whole day."""
 
     wall: datetime
-    """What the wall clock shows; of a day, when it begins."""
+    """The wall clock time; for a day, its start."""
     moment: datetime
-    """The same in UTC, without saying so."""
+    """The same time in UTC, as a naive datetime."""
     is_day: bool
 
 
 class Times:
-    """Rules with their begin and end, and what is left out."""
+    """Rules with their start, their end and their exceptions."""
 
     def __init__(self, settings: Calendar, applied: datetime | None) -> None:
         self._zone = zone = zones.find(settings.timezone)
-        self._begin = _begin(settings, applied, zone)
+        self._origin = _origin(settings, applied, zone)
         self._until = _end(settings.until, zone)
         dates = [_point(text, zone) for text in settings.dates]
         self._dates = sorted({point.moment for point in dates})
         self._walls = frozenset(point.wall for point in dates)
-        self._rules = [_at_work(text, self._begin, zone) for text in settings.rules]
+        self._rules = [_at_work(text, self._origin, zone) for text in settings.rules]
         excepted = [_point(text, zone) for text in settings.except_]
         self._days = frozenset(point.wall.date() for point in excepted if point.is_day)
         self._left_out = frozenset(point.moment for point in excepted if not point.is_day)
         if settings.count is not None:
-            every = self._every(self._begin.moment - MOMENT, frozenset())
+            every = self._every(self._origin.moment - MOMENT, frozenset())
             self._until = nth(every, settings.count) or self._until
         self._from: datetime | None = None
         self._to: datetime | None = None
 
     def following(self, after: datetime) -> datetime | None:
-        """The first time after `after`; what was found last is remembered."""
+        """Returns the first time after `after`, with a cache of the last result."""
         if self._from is not None and self._from <= after and (self._to is None or after < self._to):
             return self._to
         found = self._next(after.astimezone(UTC).replace(tzinfo=None))
@@ -152,7 +152,7 @@ class Times:
         return self._to
 
     def key(self, due: datetime) -> str:
-        """What tells a due time from others, whatever a host knows of the zone."""
+        """Returns the key of a due time, which does not depend on the time zone data of the host."""
         return self._zone.key(due, self._is_named)
 
     def _is_named(self, wall: datetime) -> bool:
@@ -160,8 +160,8 @@ class Times:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no time at all, be it past or to come."""
-        return self._next(min([self._begin.moment, *self._dates]) - MOMENT) is None
+        """Returns whether it has no time at all, past or future."""
+        return self._next(min([self._origin.moment, *self._dates]) - MOMENT) is None
 
     def _next(self, after: datetime) -> datetime | None:
         return next((due for due in self._every(after, self._days) if not self._is_left_out(due)), None)
@@ -172,7 +172,7 @@ class Times:
         return bool(self._days) and due.replace(tzinfo=UTC).astimezone(self._zone.info).date() in self._days
 
     def _every(self, after: datetime, left_out: frozenset[date]) -> Iterator[datetime]:
-        """The times after a moment; only the rules heed the days that are left out."""
+        """Yields the times after a moment; days in `left_out` apply only to the rules."""
         found: Iterable[datetime] = merge(
             (moment for moment in self._dates if moment > after),
             *(rule.after(after, left_out) for rule in self._rules),
@@ -182,23 +182,23 @@ class Times:
 
 @lru_cache(maxsize=4096)
 def times(settings: Calendar, applied: datetime | None) -> Times:
-    """Rules that were applied at some time (None: that does not matter), read once."""
+    """Returns the cached rules of a trigger; `applied` is None if it does not matter."""
     return Times(settings, applied)
 
 
-def _begin(settings: Calendar, applied: datetime | None, zone: Zone) -> Begin:
+def _origin(settings: Calendar, applied: datetime | None, zone: Zone) -> Origin:
     if settings.since is None:
         now = (applied or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
-        return Begin(now.astimezone(zone.info).replace(tzinfo=None), now.replace(tzinfo=None), is_due=False)
+        return Origin(now.astimezone(zone.info).replace(tzinfo=None), now.replace(tzinfo=None), is_due=False)
     point = _point(settings.since, zone)
-    return Begin(point.wall, point.moment, is_due=True)
+    return Origin(point.wall, point.moment, is_due=True)
 
 
-def _at_work(text: str, begin: Begin, zone: Zone) -> Occurrences:
+def _at_work(text: str, origin: Origin, zone: Zone) -> Occurrences:
     read = recurrence_text.read(text)
     if isinstance(read, list):
-        raise InvalidError(f"{text!r} is no recurrence rule", *read)
-    return Occurrences(read.rule, begin, zone, until=_end(read.until, zone), count=read.count)
+        raise InvalidError(f"{text!r} is not a recurrence rule", *read)
+    return Occurrences(read.rule, origin, zone, until=_end(read.until, zone), count=read.count)
 
 
 def _end(text: str | None, zone: Zone) -> datetime:
@@ -211,7 +211,7 @@ def _end(text: str | None, zone: Zone) -> datetime:
 
 
 def _point(text: str, zone: Zone) -> Point:
-    """A text as a time of the zone.
+    """Parses a text as a time in the zone.
 
     Raises:
         ValueError: the text is neither a date nor a time.
@@ -227,7 +227,7 @@ def _point(text: str, zone: Zone) -> Point:
             moment = found.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
         hint = "write 2030-01-31, 2030-01-31T12:00 or 2030-01-31T12:00:00Z"
-        raise ValueError(f"{text!r} is no date or time; {hint}") from None
+        raise ValueError(f"{text!r} is not a date or time; {hint}") from None
     if wall.year < FIRST_YEAR:
         raise ValueError(f"{text!r} is before {FIRST_YEAR}")
     return Point(wall, moment, is_day)

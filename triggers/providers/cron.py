@@ -17,15 +17,15 @@ LONGEST: Final = 1000
 
 
 class Cron(Schedule, kw_only=True):
-    """Fires when the wall clock shows one of the line's times."""
+    """Fires when the wall clock shows a time of the line."""
 
     cron: str
-    """`minute hour day month weekday`, with seconds before them if there are six; or `@daily` and the like."""
+    """`minute hour day month weekday`, with seconds in front if there are six fields; or a nickname (`@daily`)."""
     timezone: str = "UTC"
-    """IANA name: `Europe/Berlin`."""
+    """An IANA name, such as `Europe/Berlin`."""
 
     def problems(self) -> Iterator[Problem]:
-        """A line that cannot be read, that never comes, or a zone that does not exist."""
+        """Yields an invalid line, a line that never fires, and an unknown time zone."""
         yield from super().problems()
         try:
             zones.find(self.timezone)
@@ -39,23 +39,23 @@ class Cron(Schedule, kw_only=True):
             yield from read
         elif read.following(datetime.now(UTC).replace(tzinfo=None)) is None:
             message = "it never fires: there is no such day"
-            yield Problem(path="cron", message=message, line=1, column=1, hint="look at its day and month")
+            yield Problem(path="cron", message=message, line=1, column=1, hint="check its day and month")
 
     def zone(self) -> tzinfo:
-        """The line's."""
+        """Returns the time zone of the line."""
         return zones.find(self.timezone).info
 
     def following(self, after: datetime, start: datetime) -> datetime | None:  # noqa: ARG002 - a line has no start
-        """The first time after `after` that matches."""
+        """Returns the first matching time after `after`."""
         return times(self.cron, self.timezone).following(after)
 
     def key(self, due: datetime, start: datetime) -> str:  # noqa: ARG002
-        """The local time."""
+        """Returns the local time as the key."""
         return times(self.cron, self.timezone).key(due)
 
 
 class Times:
-    """A line in a zone.  Triggers share it, and what it has found last."""
+    """A line in a time zone.  Triggers share it and its cached result."""
 
     __slots__ = ("_crontab", "_from", "_key", "_to", "_zone")
 
@@ -67,7 +67,7 @@ class Times:
         self._key: tuple[datetime, str] | None = None
 
     def following(self, after: datetime) -> datetime | None:
-        """As `Schedule.following`; nothing is due between what it found and what it found it for."""
+        """Returns the first matching time after `after`, with a cache of the last result."""
         if self._from is not None and self._from <= after and (self._to is None or after < self._to):
             return self._to
         found = self._zone.following(self._crontab.following, after, every_hour=self._crontab.every_hour)
@@ -75,7 +75,7 @@ class Times:
         return found
 
     def key(self, due: datetime) -> str:
-        """The local time that something is due for; the last one is remembered."""
+        """Returns the key of a due time, its local time, with a cache of the last result."""
         if self._key is None or self._key[0] != due:
             self._key = due, self._zone.key(due, self._is_named)
         return self._key[1]
@@ -86,13 +86,13 @@ class Times:
 
 @lru_cache(maxsize=16384)
 def times(line: str, timezone: str) -> Times:
-    """A line in a zone, read once.
+    """Parses a line in a time zone, with a cache.
 
     Raises:
-        InvalidError: either is not valid.
-        ValueError: there is no such zone.
+        InvalidError: the line is invalid.
+        ValueError: the time zone is unknown.
     """
     read = crontab.read(line)
     if isinstance(read, list):
-        raise InvalidError(f"{line!r} is no cron line", *read)
+        raise InvalidError(f"{line!r} is not a cron line", *read)
     return Times(read, zones.find(timezone))

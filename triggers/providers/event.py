@@ -1,4 +1,4 @@
-"""`provider: event`: what happens in the mesh itself, and what is told on `muster.inbox.events.<name>`."""
+"""`provider: event`: Muster's own events, and events from `muster.inbox.events.<name>`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from muster.blueprints.provider import Happening, Mesh, Source
 from muster.mesh.errors import Problem
 from muster.mesh.events import Event
 from muster.triggers import kinds
-from muster.triggers.kinds import TOLD
+from muster.triggers.kinds import OWN_EVENT
 
 
 class EventTrigger(Source):
@@ -21,29 +21,29 @@ class EventTrigger(Source):
     event_fields = frozenset({"subject"})
 
     kinds: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
-    """`order.failed`, `element.*` (Muster's own), or names that are told on the inbox; `*` and `?` stand for others."""
+    """Kinds of Muster's events (`order.failed`, `element.*`), or names of your own; `*` and `?` are wildcards."""
 
     def problems(self) -> Iterator[Problem]:
-        """Kinds that there are not."""
+        """Yields unknown kinds."""
         yield from kinds.problems(self.kinds)
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
-        """It happened to nothing."""
+        """Returns an empty subject."""
         return {"subject": ""}
 
     async def run(self, mesh: Mesh) -> None:
-        """One firing an event, in their order."""
+        """Fires for each event, in order."""
         async for event in mesh.events(self.kinds):
             await mesh.fire(happening(event))
 
 
 def happening(event: Event) -> Happening:
-    """What the event is to a trigger."""
-    told = event.kind == TOLD
-    body = event.data.get("body") if told else event.data
+    """Converts an event for a trigger."""
+    is_own = event.kind == OWN_EVENT
+    body = event.data.get("body") if is_own else event.data
     seen: dict[str, Any] = {
         "provider": "event",
-        "kind": event.subject if told else event.kind,
+        "kind": event.subject if is_own else event.kind,
         "id": event.id,
         "time": msgspec.to_builtins(event.time),
         "subject": event.subject,

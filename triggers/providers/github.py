@@ -21,23 +21,23 @@ from muster.triggers.schemes import SCHEMES
 from muster.triggers.signatures import Proof, check_signature
 
 FORGES: Final = tuple(SCHEMES[name] for name in ("github", "gitea", "forgejo", "gogs"))
-"""How they sign; the first whose header is there counts."""
+"""The signature schemes of forges; the first scheme whose header is present is used."""
 
 NO_TIME: Final = timedelta()
-"""None of them signs one."""
+"""None of them signs a time."""
 
 IDENTS: Final = ("x-github-delivery", "x-gitea-delivery", "x-forgejo-delivery", "x-gogs-delivery")
 
 
 class Github(Forge):
-    """Takes what GitHub sends; `secret` is the webhook's secret."""
+    """Fires for deliveries of GitHub; `secret` is the webhook's secret."""
 
     name = "github"
     known = KINDS
     bodies = GITHUB
 
     def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
-        """The signature of the body, or of the JSON in its form: Gitea and Gogs sign that."""
+        """Verifies the signature of the body, or of the JSON in its form, which Gitea and Gogs sign."""
         scheme = next((one for one in FORGES if one.header.lower() in request.headers), FORGES[0])
         try:
             return check_signature(secrets, request, scheme, NO_TIME)
@@ -51,19 +51,19 @@ class Github(Forge):
             return check_signature(secrets, msgspec.structs.replace(request, body=payload), scheme, NO_TIME)
 
     def ident(self, request: HookRequest) -> str:
-        """The delivery's id."""
+        """Returns the id of the delivery."""
         return key(*map(request.headers.get, IDENTS))
 
     def about(self, body: Any) -> Understood:
-        """By what only deliveries of one kind have."""
+        """Parses a body by fields that only one kind has."""
         return understood(kind_of(body), body)
 
     def understand(self, request: HookRequest) -> Delivery | Ignored:
-        """Which event it is, and what it is about."""
+        """Parses the event and its facts."""
         headers = request.headers
         kind = key(*map(headers.get, HEADERS))
         if not kind:
-            raise InvalidError("the header X-GitHub-Event is missing: this is no delivery of GitHub")
+            raise InvalidError("the header X-GitHub-Event is missing: this is not a delivery of GitHub")
         body = record(_body(request))
         if kind == PING:
             return Ignored(reason=PING)
@@ -76,7 +76,7 @@ def _is_form(request: HookRequest) -> bool:
 
 
 def _body(request: HookRequest) -> Any:
-    """The JSON, which stands in a form's field if the webhook is set up so."""
+    """Returns the JSON, which is in a field of a form if the webhook is configured so."""
     content_type = request.headers.get("content-type", "")
     return from_json(_payload(request)) if _is_form(request) else from_json(request.body, content_type)
 

@@ -26,14 +26,14 @@ from muster.triggers.signatures import (
 
 TOKEN: Final = "X-Gitlab-Token"  # noqa: S105 - the header's name
 TOLERANCE: Final = timedelta(minutes=5)
-"""How far a signed delivery's time may be from ours (Standard Webhooks)."""
+"""The largest difference between a signed time and the host's time (Standard Webhooks)."""
 
 
 class Gitlab(Forge):
-    """Takes what GitLab sends.
+    """Fires for deliveries of GitLab.
 
-    `secret` is the webhook's secret token (`X-Gitlab-Token`), or its signing token, which begins with `whsec_`
-    (GitLab 19; signed as Standard Webhooks has it).
+    `secret` is the webhook's secret token (`X-Gitlab-Token`), or its signing token, which starts with `whsec_`
+    (GitLab 19; signed according to Standard Webhooks).
     """
 
     name = "gitlab"
@@ -41,7 +41,7 @@ class Gitlab(Forge):
     known = MappingProxyType({**{name: f"narrower than {kind}" for name, kind in NAMES.items()}, **KINDS})
 
     def check(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
-        """The token, or the signature, whose id is then the only one that counts."""
+        """Verifies the token, or the signature, which then covers the id."""
         keys = [secret for secret in secrets if secret.startswith(KEY_PREFIX)]
         tokens = [secret for secret in secrets if secret not in keys]
         if keys and (not tokens or STANDARD_SIGNATURE in request.headers):
@@ -49,21 +49,21 @@ class Gitlab(Forge):
         return Proof(secret=check_token(tokens, request.headers.get("x-gitlab-token"), f"header {TOKEN}"))
 
     def ident(self, request: HookRequest) -> str:
-        """The delivery's id."""
+        """Returns the id of the delivery."""
         headers = request.headers
         if ident := key(headers.get("idempotency-key"), headers.get(STANDARD_ID)):
             return ident
-        # Before GitLab 17.4.  Hooks that a hook caused share the UUID (webhooks.md, Delivery headers): the body tells.
+        # Before GitLab 17.4, hooks that a hook caused share the UUID (webhooks.md, Delivery headers), but not the body.
         uuid = headers.get("x-gitlab-event-uuid")
         return f"{key(uuid)}:{fingerprint(request.body)}" if uuid else ""
 
     def about(self, body: Any) -> Understood:
-        """As a system hook's, whose header says nothing either."""
+        """Parses a body like that of a system hook, whose header does not name the event either."""
         kind, _ = kind_of("", body)
         return understood(kind, body)
 
     def understand(self, request: HookRequest) -> Delivery | Ignored:
-        """Which event it is, and what it is about."""
+        """Parses the event and its facts."""
         body = record(from_json(request.body, request.headers.get("content-type", "")))
         kind, names = kind_of(request.headers.get("x-gitlab-event", ""), body)
         return Delivery(kind=kind, names=names, body=body, about=understood(kind, body))

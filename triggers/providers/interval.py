@@ -1,4 +1,4 @@
-"""`provider: interval`: again and again, the same time apart."""
+"""`provider: interval`: fires at a fixed interval."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Interval(Schedule, kw_only=True):
     every: str
     """A duration: `90s`."""
     since: str | None = None
-    """The first time (RFC 3339), from which all others are counted; else the first is `every` after it was applied."""
+    """The first time (RFC 3339), from which the others count; by default `every` after the trigger was applied."""
 
     def problems(self) -> Iterator[Problem]:
-        """What is no duration, too short, or no time."""
+        """Yields an invalid or too short interval, and an invalid time."""
         yield from super().problems()
         yield from span_problems("every", self.every, least=LEAST, most=MOST)
         if self.since is not None:
@@ -32,7 +32,7 @@ class Interval(Schedule, kw_only=True):
                 yield Problem(path="since", message=str(error))
 
     def following(self, after: datetime, start: datetime) -> datetime | None:
-        """The next one; the trigger's own start counts in whole seconds."""
+        """Returns the next time; a start without `since` is in whole seconds."""
         every = duration(self.every)
         begin = start.replace(microsecond=0) + every if self.since is None else moment(self.since)
         try:

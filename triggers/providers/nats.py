@@ -1,4 +1,4 @@
-"""`provider: nats`: messages on any subject that is not Muster's own."""
+"""`provider: nats`: messages on subjects that are not Muster's own."""
 
 from __future__ import annotations
 
@@ -29,58 +29,58 @@ from muster.triggers.deliveries import without_secrets
 log = structlog.get_logger()
 
 ACK_WAIT: Final = 60.0
-"""Seconds until a message whose firing is not on the log comes again, to whichever service asks."""
+"""Seconds after which JetStream redelivers a message without a firing, to any service."""
 
-WAITING: Final = 10_000
-WAITING_BYTES: Final = 64 * 1024**2
-"""Messages of a core subscription that may wait here, and their bytes; NATS drops what comes beyond."""
+PENDING_MESSAGES: Final = 10_000
+PENDING_BYTES: Final = 64 * 1024**2
+"""Limits of pending messages of a core subscription; nats-py drops messages beyond them."""
 
-AGAIN: Final = 0.5
+RETRY_DELAY: Final = 0.5
 LONGEST_KEY: Final = 255
 LONGEST_SUBJECT: Final = 255
-"""Bytes; a NATS server closes the connection for a command of more than 4096."""
+"""Bytes; a NATS server closes the connection after a command of more than 4096 bytes."""
 
 SHOWN: Final = 4096
-"""Bytes of a message that is too large which are kept."""
+"""Bytes that are kept of a message above `max_body`."""
 
 
 class NatsTrigger(Source):
-    """Fires for each message on a subject: of a stream if one is named, otherwise as messages arrive."""
+    """Fires for each message on a subject, from a stream if one is named."""
 
     at_once: ClassVar[int] = 64
 
     event_fields = frozenset({"subject"})
 
     subject: str
-    """What to listen to; `*` and `>` as NATS has them."""
+    """The subject, with the wildcards `*` and `>` of NATS."""
     stream: str | None = None
-    """A JetStream stream: nothing is lost while no trigger service runs.  Without, what nobody hears is gone."""
+    """A JetStream stream, which keeps messages while no trigger service runs; without it, such messages are lost."""
     max_body: Annotated[int, msgspec.Meta(ge=1, le=4 * 1024**2)] = 1024**2
-    """Bytes; a larger message makes a firing that is rejected."""
+    """Bytes; a larger message makes a rejected firing."""
 
     def problems(self) -> Iterator[Problem]:
-        """A subject that is none, or that is Muster's or NATS's own."""
+        """Yields an invalid subject, or one that belongs to Muster or NATS."""
         if problem := subject_problem(self.subject):
             yield problem
         if self.stream is not None and (not self.stream or set(self.stream) & set(" \t\r\n.*>/\\")):
-            yield Problem(path="stream", message=f"{self.stream!r} is not a stream's name")
+            yield Problem(path="stream", message=f"{self.stream!r} is not a name of a stream")
         elif self.stream is not None and self.stream.startswith("MUSTER_"):
             message = f"{self.stream} is Muster's own"
-            yield Problem(path="stream", message=message, hint="what happens in the mesh is heard by provider event")
+            yield Problem(path="stream", message=message, hint="use provider event for Muster's own events")
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
-        """No message came; the subject is the one that is listened to."""
+        """Returns the subject of the trigger, because there is no message."""
         return {"subject": self.subject}
 
     async def run(self, mesh: Mesh) -> None:
-        """Listen until cancelled."""
+        """Listens until cancelled."""
         if self.stream is None:
             await self._core(mesh)
         else:
             await self._durable(mesh, self.stream)
 
     async def forget(self, mesh: Mesh) -> None:
-        """Remove the consumer."""
+        """Deletes the consumer."""
         if self.stream is None:
             return
         try:
@@ -89,16 +89,16 @@ class NatsTrigger(Source):
             return
 
     def leaves(self) -> str:
-        """The end of the consumer's name: another subject or stream makes another one."""
+        """Returns the end of the consumer's name, which depends on subject and stream."""
         return names.digest_id(self.subject, self.stream or "")[:8]
 
     async def _core(self, mesh: Mesh) -> None:
-        """One of all the services that listen has each message."""
+        """Subscribes in a queue group, so that one service receives each message."""
         subscription = await mesh.client.subscribe(
             self.subject,
             queue=f"muster-trigger-{names.token(mesh.trigger)}",
-            pending_msgs_limit=WAITING,
-            pending_bytes_limit=WAITING_BYTES,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=PENDING_BYTES,
         )
         mesh.listening()
         room = asyncio.Semaphore(self.at_once)
@@ -113,17 +113,17 @@ class NatsTrigger(Source):
             await unsubscribe(subscription)
 
     async def _durable(self, mesh: Mesh, stream: str) -> None:
-        """A durable consumer that all services share; a message is acknowledged when its firing is on the log."""
+        """Pulls from a durable consumer of all services; acknowledges a message once its firing is on the log."""
         consumer = self._consumer(mesh.trigger)
         while True:
             await self._ensure(mesh.client.jetstream(timeout=5), stream, consumer, mesh.changed_at)
             async with Puller(mesh.client, stream, consumer, limit=self.at_once) as puller:
                 mesh.listening()
                 await self._read(mesh, puller)
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(RETRY_DELAY)
 
     async def _read(self, mesh: Mesh, puller: Puller) -> None:
-        """Fire for messages until the consumer is gone."""
+        """Fires for messages until the consumer is deleted."""
         room = asyncio.Semaphore(self.at_once)
         under_way: dict[int, Msg] = {}
         async with asyncio.TaskGroup() as group:
@@ -131,9 +131,9 @@ class NatsTrigger(Source):
             while not puller.gone.is_set():
                 for message in await puller.batch():
                     place = sequence(message)
-                    is_again = place in under_way  # it takes us longer than the server waits
+                    is_redelivered = place in under_way  # firing takes longer than ACK_WAIT
                     under_way[place] = message
-                    if not is_again:
+                    if not is_redelivered:
                         await room.acquire()
                         task = group.create_task(self._take(mesh, puller.stream, place, under_way))
                         task.add_done_callback(lambda _: room.release())
@@ -145,7 +145,7 @@ class NatsTrigger(Source):
                 await js.consumer_info(stream, consumer)
             except NoSuchThingError:
                 retention = (await js.stream_info(stream)).config.retention
-                # a queue of work has no other consumers: what nobody has acknowledged stands there to be done
+                # a work queue has no other consumers: it holds every unacknowledged message
                 from_start = retention == RetentionPolicy.WORK_QUEUE
                 config = ConsumerConfig(
                     durable_name=consumer,
@@ -165,20 +165,20 @@ class NatsTrigger(Source):
 
     async def _take(self, mesh: Mesh, stream: str, place: int, under_way: dict[int, Msg]) -> None:
         _, nanoseconds = stamp(under_way[place])
-        key = f"{stream}:{place}:{nanoseconds}"  # a stream that is made anew counts from 1 again
+        key = f"{stream}:{place}:{nanoseconds}"  # a stream that is created again counts from 1
         try:
             taken = await self._fired(mesh, under_way[place], key, moment(nanoseconds))
         finally:
             message = under_way.pop(place)
         if taken:
-            with suppress(UnavailableError):  # then it comes again, and its firing is there already
+            with suppress(UnavailableError):  # it is redelivered, and its firing is a duplicate
                 await acknowledge(message)
 
     def _consumer(self, trigger: str) -> str:
         return f"muster-{names.token(trigger)}-{self.leaves()}"
 
     async def _fired(self, mesh: Mesh, message: Msg, key: str, time: datetime, *, try_again: bool = False) -> bool:
-        """Whether the message is dealt with; if not, the trigger has changed and its next source has to take it."""
+        """Fires; returns False if the trigger has changed, and its next source must handle the message."""
         try:
             happening = self._happening(message, key, time)
             reply = await mesh.fire(msgspec.structs.replace(happening, try_again=try_again))
@@ -203,9 +203,9 @@ class NatsTrigger(Source):
         return Happening(event=event, key=key, rejected=rejected)
 
     def _said(self, data: bytes) -> tuple[Any, str]:
-        """A message as JSON where it parses as JSON, else as text; or its beginning, and why it makes no orders."""
+        """Returns a message as JSON or text; or its start, and the reason why it is rejected."""
         if len(data) > self.max_body:
-            return _text(data[:SHOWN]), f"{len(data)} bytes are more than max_body ({self.max_body})"
+            return _text(data[:SHOWN]), f"{len(data)} bytes exceed max_body ({self.max_body})"
         try:
             return from_json(data), ""
         except RecursionError:
@@ -215,30 +215,30 @@ class NatsTrigger(Source):
 
 
 async def _renew(client: Client, puller: Puller) -> None:
-    """Ask anew as soon as the connection is back, not only when the silence has become long."""
+    """Sends a new pull request as soon as the connection is back."""
     seen = client.stats["reconnects"]
     while True:
-        await asyncio.sleep(AGAIN)
+        await asyncio.sleep(RETRY_DELAY)
         if client.stats["reconnects"] != seen:
             seen = client.stats["reconnects"]
             puller.renew()
 
 
 def subject_problem(subject: str) -> Problem | None:
-    """Why a trigger may not listen there."""
+    """Returns why a trigger must not listen to a subject."""
     tokens = subject.split(".")
     wild = any(set(token) & {"*", ">"} and token not in {"*", ">"} for token in tokens) or ">" in tokens[:-1]
     if len(subject.encode(errors="replace")) > LONGEST_SUBJECT:
         return Problem(path="subject", message=f"the subject is longer than {LONGEST_SUBJECT} bytes")
     if not all(tokens) or wild or any(char.isspace() or not char.isprintable() for char in subject):
-        hint = "tokens with dots between, `*` for one of them and `>` for all that follow: shop.orders.>"
-        return Problem(path="subject", message=f"{subject!r} is no subject", hint=hint)
+        hint = "separate tokens by dots; `*` matches one and `>` all that follow: shop.orders.>"
+        return Problem(path="subject", message=f"{subject!r} is not a subject", hint=hint)
     first = tokens[0]
     if first in {"*", ">"}:
-        message = f"{subject!r} would hear Muster's and NATS's own messages too"
-        return Problem(path="subject", message=message, hint="begin with a word of your own: shop.>")
+        message = f"{subject!r} would match Muster's and NATS's own messages"
+        return Problem(path="subject", message=message, hint="start with a token of your own: shop.>")
     if first == "muster":
-        hint = "what happens in the mesh, and what is told on muster.inbox.events.<name>, is heard by provider event"
+        hint = "use provider event for Muster's own events and for muster.inbox.events.<name>"
         return Problem(path="subject", message=f"{subject!r} is Muster's own", hint=hint)
     if first.startswith(("$", "_INBOX")):
         return Problem(path="subject", message=f"{subject!r} is NATS's own", hint="listen to a subject of yours")

@@ -1,4 +1,4 @@
-"""`provider: once`: at one time, and never again."""
+"""`provider: once`: fires at one time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from muster.mesh.errors import Problem
 
 
 class Once(Schedule, kw_only=True):
-    """Fires at `at`; a time that has already passed when the trigger is applied is not an error."""
+    """Fires at `at`; a time in the past is not an error."""
 
     at: str
-    """RFC 3339."""
+    """The time (RFC 3339)."""
 
     def problems(self) -> Iterator[Problem]:
-        """What is no time."""
+        """Yields an invalid time."""
         yield from super().problems()
         try:
             moment(self.at)
         except ValueError as error:
             yield Problem(path="at", message=str(error))
 
-    def following(self, after: datetime, start: datetime) -> datetime | None:  # noqa: ARG002 - it says its time itself
-        """That time, if it is to come."""
+    def following(self, after: datetime, start: datetime) -> datetime | None:  # noqa: ARG002 - its time is fixed
+        """Returns the time, if it is after `after`."""
         at = moment(self.at)
         return at if at > after else None

@@ -1,4 +1,4 @@
-"""`provider: webhook`: anything that can send an HTTP request."""
+"""`provider: webhook`: deliveries from any sender of HTTP requests."""
 
 from __future__ import annotations
 
@@ -33,116 +33,116 @@ from muster.triggers.signatures import (
 )
 
 ID_HEADERS: Final = (STANDARD_ID, SVIX_ID, "idempotency-key")
-"""Where senders put a delivery's id, if `id_header` does not say."""
+"""Headers with the id of a delivery, if `id_header` is not set."""
 
 OF_HMAC: Final = ("signature", "algorithm", "encoding", "prefix", "timestamp_header", "timestamp_prefix", "signed")
-"""Fields that say how an HMAC is written."""
+"""Fields that describe an HMAC signature."""
 
 
 class Webhook(Hook):
-    """Takes any JSON, form or text, from whoever shows what `auth` asks for."""
+    """Fires for deliveries of JSON, forms or text that pass `auth`."""
 
     event_fields = frozenset({"query"})
 
     auth: Literal["local", "none", "hmac", "token", "standard-webhooks"] = "local"
-    """Who may fire it.  `local`: this host, and the account that runs the hooks; `none`: anybody.
+    """Which deliveries are accepted.  `local`: from this host and the account that runs the hooks; `none`: all.
 
-    `hmac`: who signs; `token`: who shows the secret; `standard-webhooks`: who signs as that specification says.
+    `hmac`: with a signature; `token`: with the secret; `standard-webhooks`: signed according to that specification.
     """
     signature: str | None = None
-    """Of `hmac`: the sender whose way to sign it is, as `slack`; the fields below change or describe it."""
+    """For `hmac`: the sender whose scheme is used, such as `slack`; the fields below change or describe it."""
     header: str | None = None
-    """Where the signature or token stands; a token: `Authorization`, behind `Bearer` or as the password of `Basic`."""
+    """The header with the signature or token; for a token by default `Authorization`, with `Bearer` or `Basic`."""
     query: str | None = None
-    """For `token`: the parameter of the URL that has it, for senders that cannot set headers."""
+    """For `token`: the query parameter with the token, for senders that cannot set headers."""
     algorithm: Algorithm | None = None
-    """Of `hmac`; unless said, that of `signature`, or sha256."""
+    """For `hmac`; by default that of `signature`, or sha256."""
     encoding: Encoding | None = None
-    """Of `hmac`'s signature; unless said, that of `signature`, or hex."""
+    """The encoding of an `hmac` signature; by default that of `signature`, or hex."""
     prefix: str | None = None
-    """What stands before `hmac`'s signature; unless said, that of `signature`, or the algorithm's name and `=`."""
+    """The text before an `hmac` signature; by default that of `signature`, or the algorithm's name and `=`."""
     timestamp_header: str | None = None
     """For `hmac`: a header with the time, in (milli)seconds since 1970 or RFC 3339; an old time is a replay."""
     timestamp_prefix: str | None = None
-    """For `hmac`: what stands before the time in the signature's own header: `t=`."""
+    """For `hmac`: the text before the time in the header of the signature: `t=`."""
     signed: str | None = None
-    """For `hmac`: what is signed; unless said, `{time}.{body}` where a time is, and `{body}` otherwise."""
+    """For `hmac`: the signed text; by default `{time}.{body}` with a time, and `{body}` without."""
     tolerance: str = "5m"
-    """How far a signed time may be from ours."""
+    """The largest difference between a signed time and the host's time."""
     id_header: str | None = None
-    """What tells a redelivery; unless said, `webhook-id` or `Idempotency-Key`, and with a signed time its signature."""
+    """The header that identifies duplicates; by default a signature with a time, `webhook-id` or similar."""
     body: BodyKind = "auto"
-    """What bodies are; `auto`: what their type says, and JSON where it says little and the body is some."""
+    """How to parse bodies; `auto` uses their type, and JSON if the type does not say and the body parses."""
     dedupe: Literal["id", "body"] = "id"
-    """`body`: equal bodies are one delivery, whatever id they say: the id of an `hmac` delivery is not signed."""
+    """`body`: equal bodies are duplicates, even if their ids differ; the id of an `hmac` delivery is not signed."""
     challenge: ChallengeKind = "auto"
-    """Whose question before the first delivery is answered; `auto`: those that are deliveries themselves."""
+    """The sender whose challenges are answered; `auto`: challenges that are deliveries."""
     challenge_token: Secret | None = None
-    """What `challenge: meta` must show; unless said, the trigger's secret."""
+    """The token that `challenge: meta` requires; by default the trigger's secret."""
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """GET too if a challenge comes so."""
+        """Returns the supported methods, including GET if a challenge uses it."""
         return ("POST", "GET") if challenges.comes_by_get(self.challenge) else ("POST",)
 
     @property
     def is_for_own_account(self) -> bool:
-        """If nothing else is asked for."""
+        """Returns whether it accepts deliveries only from its own account."""
         return self.auth == "local"
 
     def problems(self) -> Iterator[Problem]:
-        """A secret too few or too many, and fields that say nothing."""
+        """Yields a missing or unused secret, and fields without effect."""
         yield from super().problems()
         is_open = self.auth in {"local", "none"}
         if not is_open and self.secret is None:
-            hint = "say secret: {env: NAME} or {file: PATH}"
+            hint = "set secret: {env: NAME} or {file: PATH}"
             yield Problem(path="secret", message=f"auth {self.auth!r} needs a secret", hint=hint)
         if is_open and self.secret is not None:
-            message = f"nothing checks the secret: auth is {self.auth!r}"
-            yield Problem(path="auth", message=message, hint="say auth: hmac, token or standard-webhooks")
+            message = f"the secret is not used: auth is {self.auth!r}"
+            yield Problem(path="auth", message=message, hint="set auth: hmac, token or standard-webhooks")
         if (is_open or self.auth == "standard-webhooks") and self.header is not None:
-            yield Problem(path="header", message=f"auth {self.auth!r} looks at no header of your choice")
+            yield Problem(path="header", message=f"auth {self.auth!r} does not use it")
         yield from self._token_problems()
         yield from self._hmac_problems()
         if (fault := tolerance_problem(self.tolerance)) is not None:
             yield fault
         if self.challenge_token is not None and self.challenge != "meta":
-            yield Problem(path="challenge_token", message="only `challenge: meta` has a token")
+            yield Problem(path="challenge_token", message="only `challenge: meta` uses it")
 
     def _token_problems(self) -> Iterator[Problem]:
         if self.query is None:
             return
         if self.auth != "token":
-            yield Problem(path="query", message=f"it says nothing with auth {self.auth!r}", hint="say auth: token")
+            yield Problem(path="query", message=f"auth {self.auth!r} does not use it", hint="set auth: token")
         if self.header is not None:
-            yield Problem(path="query", message="the token stands in the header or in the query, not in both")
+            yield Problem(path="query", message="the token is in the header or in the query: set one of them")
 
     def _hmac_problems(self) -> Iterator[Problem]:
         if self.auth != "hmac":
             for name in OF_HMAC:
                 if getattr(self, name) is not None:
-                    yield Problem(path=name, message=f"it says nothing with auth {self.auth!r}", hint="say auth: hmac")
+                    yield Problem(path=name, message=f"auth {self.auth!r} does not use it", hint="set auth: hmac")
             return
         if self.signature is not None and self.signature not in SCHEMES:
             hint = _ELSEWHERE.get(self.signature) or did_you_mean(self.signature, SCHEMES)
-            yield Problem(path="signature", message=f"no way to sign is known as {self.signature!r}", hint=hint)
+            yield Problem(path="signature", message=f"there is no signature scheme {self.signature!r}", hint=hint)
             return
         scheme = self._scheme({})
         if self.signed is not None and (fault := content_fault(self.signed)):
             yield Problem(path="signed", message=fault, hint="as in '{time}.{body}'")
         has_time = bool(scheme.timestamp_header or scheme.timestamp_prefix)
         if scheme.is_timed and not has_time:
-            hint = "say timestamp_header, or timestamp_prefix if it stands in the signature's header"
-            yield Problem(path="signed", message="it does not say where the signed time stands", hint=hint)
+            hint = "set timestamp_header, or timestamp_prefix if it is in the header of the signature"
+            yield Problem(path="signed", message="the place of the signed time is missing", hint=hint)
         if has_time and not scheme.is_timed:
-            yield Problem(path="signed", message="the time is not part of what is signed", hint="as in '{time}.{body}'")
+            yield Problem(path="signed", message="the signed text must contain {time}", hint="as in '{time}.{body}'")
 
     def by_hand(self, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ARG002
-        """Nobody asked with a query."""
+        """Returns an empty query."""
         return {"query": {}}
 
     def receive(self, request: HookRequest) -> Happening | Answered:
-        """Check it, and take its body for what its type says."""
+        """Authenticates a delivery, and parses its body."""
         if (answer := self._challenged(request)) is not None:
             return answer
         proof = self._check(request)
@@ -154,12 +154,12 @@ class Webhook(Hook):
             return answer
         known = key_of_body(request) if self.dedupe == "body" else key(*self._idents(proof, headers))
         hidden = self.header.lower() if self.header is not None else None
-        told = event(request, "webhook", "webhook", body, known, hidden)
-        told["query"] = self._shown_query(request.query, proof) if request.query else {}
-        return Happening(event=told, key=known)
+        found = event(request, "webhook", "webhook", body, known, hidden)
+        found["query"] = self._shown_query(request.query, proof) if request.query else {}
+        return Happening(event=found, key=known)
 
     def _shown_query(self, query: Mapping[str, str], proof: Proof) -> dict[str, str]:
-        """Without what may be a secret, or is this trigger's."""
+        """Returns the query without possible secrets and without this trigger's token."""
         shown = without_secrets(query)
         return {
             name: value
@@ -168,7 +168,7 @@ class Webhook(Hook):
         }
 
     def _challenged(self, request: HookRequest) -> Answered | None:
-        """The answer to what no signature covers."""
+        """Answers an unsigned challenge."""
         shown = challenges.verify_token(self.challenge, request)
         if shown is not None and request.method == "GET":
             expected = (self.challenge_token,) if self.challenge_token is not None else self.secrets
@@ -180,20 +180,20 @@ class Webhook(Hook):
         return answer
 
     def _idents(self, proof: Proof, headers: Mapping[str, str]) -> tuple[str | None, ...]:
-        """What may tell the delivery when it comes again.
+        """Returns the candidates for the id of a delivery.
 
-        No header outranks what is signed, unless the trigger names it: whoever has seen a delivery could write
-        another id on it, and send it again for as long as its time is taken for now.
+        A signed id comes before headers, unless the trigger names a header: otherwise a captured delivery could be
+        replayed under another id while its time is within the tolerance.
         """
         if self.id_header is not None:
             return proof.ident, headers.get(self.id_header.lower()), proof.timed
         return proof.ident, proof.timed, *map(headers.get, ID_HEADERS)
 
     def _check(self, request: HookRequest) -> Proof:
-        if self.auth in {"local", "none"}:  # whose it may be was seen before it was read
+        if self.auth in {"local", "none"}:  # the account was checked before the body was read
             return Proof()
         if not self.secrets:
-            raise UnavailableError("the trigger has no secret to check with")
+            raise UnavailableError("the trigger has no secret")
         return with_secrets(self.secrets, lambda secrets: self._proof(secrets, request))
 
     def _proof(self, secrets: Sequence[bytes], request: HookRequest) -> Proof:
@@ -201,10 +201,8 @@ class Webhook(Hook):
             return check_standard(secrets, request, duration(self.tolerance))
         if self.auth == "hmac":
             scheme = self._scheme(request.headers)
-            if not self._is_told and is_ambiguous(scheme, request.body):
-                raise UnauthorizedError(
-                    "the body begins as what is signed with a time does; give the trigger `signature`"
-                )
+            if not self._has_scheme and is_ambiguous(scheme, request.body):
+                raise UnauthorizedError("the body starts like a signed time; set `signature` in the trigger")
             return check_signature(secrets, request, scheme, duration(self.tolerance))
         if self.query is not None:
             return _in_query(secrets, request.query.get(self.query), self.query)
@@ -212,13 +210,13 @@ class Webhook(Hook):
         return Proof(secret=check_token(secrets, request.headers.get(header.lower()), f"header {header}"))
 
     @property
-    def _is_told(self) -> bool:
-        """Whether the trigger itself says how its sender signs, be it in part."""
+    def _has_scheme(self) -> bool:
+        """Returns whether the trigger describes the signature, at least in part."""
         return self.header is not None or any(getattr(self, name) is not None for name in OF_HMAC)
 
     def _scheme(self, headers: Mapping[str, str]) -> Scheme:
-        """How the sender signs."""
-        if not self._is_told:
+        """Returns the signature scheme of a delivery."""
+        if not self._has_scheme:
             return detected(headers) or _UNKNOWN
         header = self.header
         if header is None and self.signature is None:
@@ -233,14 +231,14 @@ def _in_query(secrets: Sequence[bytes], given: str | None, name: str) -> Proof:
 
 
 _UNKNOWN: Final = Scheme(header="X-Hub-Signature-256")
-"""What is missing where nothing is there."""
+"""The scheme that is reported if no signature is found."""
 
-_ELSEWHERE: Final = {"standard-webhooks": "say auth: standard-webhooks", "gitlab": "say provider: gitlab"}
+_ELSEWHERE: Final = {"standard-webhooks": "set auth: standard-webhooks", "gitlab": "use provider: gitlab"}
 
 
 @lru_cache(maxsize=1024)
 def _scheme_of(name: str | None, header: str | None, fields: tuple[Any, ...]) -> Scheme:
-    """A sender's scheme, changed by what a trigger says."""
+    """Returns the scheme of a sender, changed by the fields of a trigger."""
     scheme = SCHEMES[name] if name is not None else Scheme()
     said = dict(zip(OF_HMAC[1:], fields, strict=True)) | {"header": header}
     if name is None and said["prefix"] is None and said["algorithm"] is not None:
