@@ -199,7 +199,7 @@ async def test_a_filtered_delivery_without_the_token_is_still_refused(served: Se
 async def test_a_body_that_is_no_object_is_refused(served: Served) -> None:
     lab(served)
     answer = await served.post("lab", "[1, 2]", {"x-gitlab-token": SECRET})
-    assert "no object" in problem(answer, 400)["detail"]
+    assert "not an object" in problem(answer, 400)["detail"]
 
 
 async def test_a_body_of_odd_shape_is_taken_as_it_is(served: Served) -> None:

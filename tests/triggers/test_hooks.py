@@ -258,7 +258,7 @@ async def test_beyond_the_bound_senders_are_told_to_come_back() -> None:
                 while served.hooks.under_way < 2:
                     await asyncio.sleep(0)
             answer = await served.post("any")
-            assert "under way" in problem(answer, 503)["detail"]
+            assert "concurrent" in problem(answer, 503)["detail"]
             assert answer.headers["retry-after"] == "1"
             go.set()
         assert [task.result().status_code for task in held] == [202, 202]
