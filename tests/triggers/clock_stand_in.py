@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from muster.mesh.errors import MusterError
-from muster.mesh.firing import Definition, DueReply, FireReply, FireRequest
+from muster.mesh.firing import DueReply, FireReply, FireRequest
 from muster.triggers.clock import Clock
-from muster.triggers.definitions import Trigger, understood
+from muster.triggers.definitions import Trigger
 from muster.triggers.ticks import Ticks
 from tests.kit.waiting import deadline, eventually
+from tests.triggers.definition import trigger as defined
 
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 EACH_MINUTE: dict[str, Any] = {"cron": "* * * * *"}
@@ -34,19 +35,7 @@ def trigger(
     **with_: Any,
 ) -> Trigger:
     """A trigger as the definitions tell of it."""
-    settings = with_ or {"cron": "* * * * *"}
-    definition = Definition(
-        name=name,
-        version=version,
-        provider=provider,
-        changed_at=applied,
-        begun_at=begun,
-        active_at=begun,
-        with_=settings,
-    )
-    found = understood(definition)
-    assert found.settings is not None, found.trouble
-    return found
+    return defined(name, provider, with_ or EACH_MINUTE, version=version, changed=applied, begun=begun)
 
 
 class Hands:
@@ -130,7 +119,7 @@ async def running(hands: Hands, broker: Broker, *triggers: Trigger) -> AsyncIter
     clock = Clock(broker.fire, broker.dues, wall=hands, ticks=Ticks(broker.fire, pause=no_pause))
     for each in triggers:
         clock.hear(each.name, each)
-    async with deadline(what="the clock started"), clock:
+    async with deadline(30, what="the clock started"), clock:
         await hands.rests.wait()
         yield clock
 

@@ -16,12 +16,15 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import KeyValueConfig
 
+from muster.broker.api.decode import decode
 from muster.mesh import names
 from muster.mesh.connection import connect, settled
-from muster.mesh.errors import InvalidError, MusterError, NotFoundError
+from muster.mesh.errors import MusterError, NotFoundError
 from muster.mesh.events import Event, EventPage, EventQuery, cloud_event, nats_subject
 from muster.mesh.firing import Definition, DueReply, FireReply, FireRequest, FiringState
+from muster.mesh.nesting import WRAPPED
 from muster.triggers.events import order
+from tests.triggers.definition import definition
 
 
 class ControlPlane:
@@ -74,7 +77,7 @@ class ControlPlane:
         await settled(self.client)
 
     def _fire(self, data: bytes) -> FireReply:
-        request = msgspec.json.decode(data, type=FireRequest)
+        request = decode(FireRequest, data, WRAPPED)
         self.attempts.append(request)
         known = self.definitions.get(request.trigger)
         if known is None or not known.enabled:
@@ -97,14 +100,14 @@ class ControlPlane:
         return self.definitions[name]
 
     def _list(self, data: bytes) -> EventPage:
-        query = msgspec.json.decode(data, type=EventQuery)
+        query = decode(EventQuery, data)
         self.pages.append(query)
-        if query.limit > 1000:
-            raise InvalidError("too many")
+        if not query.limit:
+            return EventPage(items=[], next=self.events[-1].id if self.events else None)
         found = [
             event
             for event in self.events
-            if (order(event.id) > order(query.after) if query.after else not query.since or event.time >= query.since)
+            if (order(event.id) > order(query.after) if query.after else not query.since or event.time > query.since)
         ]
         items = [event for event in found if event.kind in query.kinds][: query.limit]
         last = items[-1].id if len(items) == query.limit else found[-1].id if found else query.after
@@ -117,15 +120,8 @@ class ControlPlane:
         self.seq += 1
         version = self.definitions[name].version + 1 if name in self.definitions else 1
         enabled = fields.pop("enabled", True)
-        told = Definition(
-            name=name,
-            version=version,
-            provider=provider,
-            changed_at=at or datetime.now(UTC),
-            seq=self.seq,
-            with_=fields,
-            enabled=enabled,
-        )
+        changed = at or datetime.now(UTC)
+        told = definition(name, provider, fields, version=version, changed=changed, seq=self.seq, enabled=enabled)
         self.definitions[name] = told
         if bucket:
             store = await self.js.key_value(names.TRIGGER_BUCKET)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import msgspec
 
-from muster.blueprints.provider import Provider, provider_kinds
-from muster.blueprints.strict import build
 from muster.mesh import names
 from muster.mesh.errors import NotFoundError
 from muster.mesh.firing import FireReply, FireRequest, FiringState
@@ -20,9 +17,9 @@ from muster.mesh.http import HttpServer
 from muster.triggers.definitions import Trigger
 from muster.triggers.hooks import Hooks, HookSettings
 from tests.kit.http import http_client
+from tests.triggers.definition import trigger
 
 SECRET = "it is a secret"
-FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Known:
@@ -35,8 +32,8 @@ class Known:
 
     def add(self, name: str, provider: str, version: int = 1, **settings: Any) -> Trigger:
         """A trigger, as if it had been applied."""
-        self.triggers[name] = trigger = made(name, provider, version, **settings)
-        return trigger
+        self.triggers[name] = made = trigger(name, provider, settings, version=version)
+        return made
 
     def known(self, name: str) -> Trigger | None:
         return self.triggers.get(name)
@@ -46,23 +43,6 @@ class Known:
 
     async def refreshed(self, name: str) -> Trigger:
         return self.newer.get(name) or self.triggers[name]
-
-
-def made(name: str, provider: str, version: int = 1, **settings: Any) -> Trigger:
-    """A trigger whose settings are right."""
-    built, faults = build(provider_kinds()[provider], settings)
-    assert isinstance(built, Provider), faults
-    assert not list(built.problems())
-    return Trigger(
-        name=name,
-        version=version,
-        provider=provider,
-        changed_at=FIRST,
-        begun_at=FIRST,
-        active_at=FIRST,
-        enabled=True,
-        settings=built,
-    )
 
 
 class Fired:

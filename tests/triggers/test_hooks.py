@@ -17,7 +17,8 @@ from muster.mesh.firing import FireReply, FireRequest, FiringState
 from muster.triggers.definitions import Trigger
 from muster.triggers.own_account import account_of
 from tests.kit.waiting import deadline
-from tests.triggers.hook_server import SECRET, Served, made, problem, raw, serving
+from tests.triggers.definition import trigger
+from tests.triggers.hook_server import SECRET, Served, problem, raw, serving
 
 MEGABYTE = 1024**2
 
@@ -83,7 +84,7 @@ async def test_a_trigger_that_changed_is_looked_up_afresh(served: Served) -> Non
 
     served.fired.answer = stale
     served.known.add("any", "webhook")
-    served.known.newer["any"] = made("any", "webhook", 2)
+    served.known.newer["any"] = trigger("any", "webhook", {}, version=2)
     answer = await served.post("any")
     assert (answer.status_code, answer.json()) == (202, {"firing": "v2", "orders": ["o"]})
 
@@ -94,7 +95,8 @@ async def test_a_trigger_that_changed_checks_with_its_new_settings(served: Serve
 
     served.fired.answer = stale
     served.known.add("any", "webhook")
-    served.known.newer["any"] = made("any", "webhook", 2, auth="token", secret={"env": "HOOK_SECRET"})
+    settings = {"auth": "token", "secret": {"env": "HOOK_SECRET"}}
+    served.known.newer["any"] = trigger("any", "webhook", settings, version=2)
     problem(await served.post("any"), 401)
     answer = await served.post("any", headers={"authorization": f"Bearer {SECRET}"})
     assert "being changed" in problem(answer, 503)["detail"]
@@ -103,7 +105,7 @@ async def test_a_trigger_that_changed_checks_with_its_new_settings(served: Serve
 async def test_nobody_is_refused_by_a_trigger_as_it_was(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTHER_SECRET", "other")
     served.known.add("lab", "gitlab", secret={"env": "HOOK_SECRET"}, events=["issue"])
-    served.known.newer["lab"] = made("lab", "gitlab", 2, secret={"env": "OTHER_SECRET"})
+    served.known.newer["lab"] = trigger("lab", "gitlab", {"secret": {"env": "OTHER_SECRET"}}, version=2)
     push = {"x-gitlab-event": "Push Hook"}
     problem(await served.post("lab", headers=push | {"x-gitlab-token": "neither"}), 401)
     assert (await served.post("lab", headers=push | {"x-gitlab-token": "other"})).status_code == 202
@@ -132,7 +134,7 @@ async def test_a_slash_at_the_end_says_nothing(served: Served) -> None:
 
 
 async def test_a_trigger_of_another_kind_takes_no_deliveries(served: Served) -> None:
-    served.known.triggers["hourly"] = msgspec.structs.replace(made("hourly", "webhook"), settings=Provider())
+    served.known.triggers["hourly"] = msgspec.structs.replace(trigger("hourly", "webhook", {}), settings=Provider())
     problem(await served.post("hourly"), 404)
 
 
