@@ -1,1 +1,1 @@
-"""Whole examples that run; README.md tells of them."""
+"""Complete examples, described in README.md."""

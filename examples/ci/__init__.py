@@ -1,4 +1,4 @@
-"""CI/CD by pooled runners: a push to GitLab becomes an order that whichever runner is free claims.
+"""CI/CD with pooled runners: a push to GitLab becomes an order that any free runner claims.
 
-`make example-ci` runs all of it on this machine; `manifests/` is what one takes over.
+`make example-ci` runs all of it on this machine; copy `manifests/` to your own site.
 """

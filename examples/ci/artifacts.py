@@ -16,7 +16,7 @@ _PATH: Final = re.compile(r"/[a-z0-9-]+/[0-9a-f]{40}/[a-z0-9.-]+")
 
 
 class Artifacts(Server):
-    """Keeps files in a folder.  What is there already is never replaced by something else."""
+    """Stores files in a folder, and never replaces a file with other content."""
 
     def __init__(self, folder: Path, token: str) -> None:
         super().__init__(_Handler)
@@ -25,7 +25,7 @@ class Artifacts(Server):
 
     @property
     def names(self) -> list[str]:
-        """What was published, by path."""
+        """Returns the paths of the published files."""
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*.pyz"))
 
 
@@ -33,7 +33,7 @@ class _Handler(Handler):
     server: Artifacts
 
     def do_PUT(self) -> None:  # noqa: N802 - http.server's name
-        """Take a file in, if it is what its checksum says."""
+        """Stores a file if its checksum matches."""
         given = self.headers.get("Authorization", "").encode()
         data = self.body(MAX_SIZE)
         if not hmac.compare_digest(given, f"Bearer {self.server.token}".encode()):
@@ -50,12 +50,12 @@ class _Handler(Handler):
         try:
             with place.open("xb") as file:
                 file.write(data)
-        except FileExistsError:  # the same again, as from a task that was retried, is well
+        except FileExistsError:  # the same file again, from a retried task, is accepted
             return HTTPStatus.OK if place.read_bytes() == data else HTTPStatus.CONFLICT
         return HTTPStatus.CREATED
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
-        """Hand a file out."""
+        """Sends a file."""
         place = self.server.folder / self.path[1:]
         if _PATH.fullmatch(self.path) and place.is_file():
             self.answer(HTTPStatus.OK, place.read_bytes(), "application/octet-stream")

@@ -32,7 +32,7 @@ class Fleet:
     def __init__(self, folder: Path, **secrets: str) -> None:
         here = "127.0.0.1,localhost"
         self._folder = folder
-        # Secrets are in the environment of who needs them: the broker checks hooks, runners clone and publish.
+        # Each process gets only the secrets that it needs: the broker checks hooks, runners clone and publish.
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
         self._env |= {"NO_PROXY": here, "no_proxy": here, "XDG_CONFIG_HOME": str(folder / "config")}
         self._env["XDG_STATE_HOME"] = str(folder / "state")
@@ -45,22 +45,22 @@ class Fleet:
 
     def __enter__(self) -> Self:
         try:
-            self._begin()
+            self._start_mesh()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def _begin(self) -> None:
+    def _start_mesh(self) -> None:
         ports = ["--http", "127.0.0.1:0", "--nats", "127.0.0.1:0"]
         words = ["up", "--no-agent", *ports, "--durability", "fast"]
         process = self._start("mesh", words, {"GITLAB_HOOK_SECRET": self._secrets["GITLAB_HOOK_SECRET"]})
-        told = dict(word.partition("=")[::2] for word in self._ready(process).split())
-        self.api, self.nats = told["api"], told["nats"]
+        found = dict(word.partition("=")[::2] for word in self._ready(process).split())
+        self.api, self.nats = found["api"], found["nats"]
         self._env |= {"MUSTER_API": self.api, "MUSTER_SERVER": self.nats}
 
     def __exit__(self, *_: object) -> None:
-        """End whatever still runs, however it went."""
+        """Ends every remaining process."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()
@@ -73,12 +73,12 @@ class Fleet:
         self._stack.close()
 
     def runner(self, name: str) -> None:
-        """Start an agent for a machine: on a real site, one on each host."""
+        """Starts an agent for a machine; a real site has one on each host."""
         tokens = {name: self._secrets[name] for name in ("GITLAB_TOKEN", "ARTIFACT_TOKEN")}
         self._start(name, ["agent", "--element", name, "--pass-env", *tokens], tokens)
 
     def stop(self) -> dict[str, int]:
-        """Runners first, the mesh last, each with a signal; the exit codes."""
+        """Stops the runners first and the mesh last; returns the exit codes."""
         codes = {}
         for name, process in reversed(self._processes.items()):
             process.send_signal(signal.SIGTERM)
@@ -86,7 +86,7 @@ class Fleet:
         return codes
 
     def log(self, name: str) -> str:
-        """The end of what a process said."""
+        """Returns the end of the log of a process."""
         return (self._folder / f"{name}.log").read_text(errors="replace")[-4000:]
 
     def _start(self, name: str, words: list[str], secrets: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -97,7 +97,7 @@ class Fleet:
             stdout=subprocess.PIPE if name == "mesh" else log,
             stderr=log,
             env={**self._env, **secrets},
-            start_new_session=True,  # Ctrl-C is for us: we end them in order
+            start_new_session=True,  # Ctrl-C reaches only this process, which ends the others in order
             preexec_fn=dies_with_parent(signal.SIGTERM),  # noqa: PLW1509 - it allocates nothing
         )
         self._processes[name] = process
@@ -117,12 +117,12 @@ class Fleet:
     # -- what people and programs do ----------------------------------------------------------------
 
     def command(self, *words: str) -> int:
-        """Run `muster …` and let it print; its exit code."""
+        """Runs `muster …` with its output; returns the exit code."""
         sys.stdout.flush()
         return subprocess.run([*MUSTER, *words], env=self._env, check=False, stdin=subprocess.DEVNULL).returncode
 
     def get(self, path: str, **params: str | float) -> Any:
-        """Ask the HTTP API."""
+        """Sends a request to the HTTP API."""
         query = f"?{urllib.parse.urlencode(params)}" if params else ""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         token = (self._folder / "mesh" / "api.token").read_text().strip()
@@ -133,7 +133,7 @@ class Fleet:
             return json.loads(answer.read())
 
     def final(self, order: str) -> dict[str, Any]:
-        """An order, once it has ended."""
+        """Waits for the end of an order, and returns it."""
         end = time.monotonic() + START
         while time.monotonic() < end:
             found: dict[str, Any] = self.get(f"orders/{order}", wait=10)
@@ -142,10 +142,10 @@ class Fleet:
         raise UnexpectedError(f"order {order} has not ended: {found['state']} {found.get('reason', '')}")
 
     def until(self, what: str, holds: Callable[[], Any], within: float = START) -> Any:
-        """The first answer that is true.
+        """Polls until the answer is true, and returns it.
 
         Raises:
-            UnexpectedError: there was none in time.
+            UnexpectedError: the time has passed.
         """
         end = time.monotonic() + within
         while not (found := holds()):

@@ -1,4 +1,4 @@
-"""Running git, without this user's settings; and a developer, who commits and pushes."""
+"""Runs git without the user's settings, and a developer who commits and pushes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Final, Self
 
 AUTHOR: Final = "Ada Byron"
-PATIENCE: Final = 60.0
+GIT_TIMEOUT: Final = 60.0
 
 
 class GitError(Exception):
-    """git is not there, or did not do what it was asked for."""
+    """git is missing or failed."""
 
 
 def environment() -> dict[str, str]:
-    """This process's, without what changes how git works."""
+    """Returns the environment of this process, without settings of git."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     mine = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
     names = {f"GIT_{who}_NAME": AUTHOR for who in ("AUTHOR", "COMMITTER")}
@@ -26,14 +26,20 @@ def environment() -> dict[str, str]:
 
 
 def run(*words: str, cwd: Path) -> str:
-    """What a git command printed.
+    """Runs a git command; returns its output.
 
     Raises:
-        GitError: it failed, or there is no git.
+        GitError: the command failed, or git is missing.
     """
     try:
         ran = subprocess.run(
-            ["git", *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+            ["git", *words],
+            cwd=cwd,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT,
+            check=False,
         )
     except FileNotFoundError:
         raise GitError("this example needs git; on Debian and Ubuntu: apt install git") from None
@@ -43,10 +49,10 @@ def run(*words: str, cwd: Path) -> str:
 
 
 def backend() -> Path:
-    """The program that makes a web server serve repositories; it comes with git.
+    """Returns the path of git's HTTP backend.
 
     Raises:
-        GitError: it does not.
+        GitError: the backend is missing.
     """
     place = Path(run("--exec-path", cwd=Path.cwd()).strip()) / "git-http-backend"
     if not place.exists():
@@ -55,14 +61,14 @@ def backend() -> Path:
 
 
 class Developer:
-    """A clone of the project, and somebody who works in it."""
+    """A developer with a clone of the project."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
     def starts(cls, package: Path, folder: Path, url: str, token: str) -> Self:
-        """A new project from a folder of files; not pushed yet."""
+        """Creates a project from a folder of files, without pushing it."""
         shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
         self = cls(folder)
         self.git("init", "--quiet", "--initial-branch=main")
@@ -72,25 +78,25 @@ class Developer:
         return self
 
     def git(self, *words: str) -> str:
-        """Run git in the clone."""
+        """Runs git in the clone."""
         return run(*words, cwd=self.folder)
 
     def branch(self, name: str) -> None:
-        """Begin a branch at main, or go to main itself."""
+        """Creates a branch from main, or checks out main."""
         self.git("checkout", "--quiet", *(["main"] if name == "main" else ["-B", name, "main"]))
 
     def change(self, path: str, old: str, new: str) -> None:
-        """Change a file; with an empty `old`, add to its end."""
+        """Changes a file; an empty `old` appends to it."""
         file = self.folder / path
         text = file.read_text()
         file.write_text(text.replace(old, new, 1) if old else text + new)
 
     def commit(self, message: str) -> str:
-        """Commit all that changed; the commit's id."""
+        """Commits all changes; returns the id of the commit."""
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
         return self.git("rev-parse", "HEAD").strip()
 
     def push(self, refspec: str) -> None:
-        """Over HTTP, to the server."""
+        """Pushes to the server, over HTTP."""
         self.git("push", "--quiet", "origin", refspec)

@@ -1,4 +1,4 @@
-"""As much of GitLab as a push needs: git over HTTP with a token, webhooks as GitLab sends them, commit statuses."""
+"""The parts of GitLab that a push needs: git over HTTP with a token, webhooks, and commit statuses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from examples.ci import git
 from examples.ci.web import Handler, Server
 
 NOTHING: Final = "0" * 40
-"""GitLab's commit before a branch's first push, and after it was deleted."""
+"""The commit that GitLab reports before the first push of a branch, and after its deletion."""
 NUMBER: Final = 15
 PATH: Final = "platform/timespan"
 MAX_BODY: Final = 16 * 1024 * 1024
-PATIENCE: Final = 30.0
+HTTP_TIMEOUT: Final = 30.0
 
 _GIT: Final = re.compile(rf"/{PATH}\.git/(HEAD|info/refs|git-upload-pack|git-receive-pack)")
 _STATUS: Final = re.compile(rf"/api/v4/projects/{NUMBER}/statuses/([0-9a-f]{{40}})")
@@ -33,7 +33,7 @@ _STATUS: Final = re.compile(rf"/api/v4/projects/{NUMBER}/statuses/([0-9a-f]{{40}
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """One webhook: GitLab sends the very same one again when it got no answer."""
+    """One webhook; GitLab repeats it unchanged if it receives no answer."""
 
     headers: dict[str, str]
     body: bytes
@@ -41,7 +41,7 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What Muster said to a webhook."""
+    """Muster's answer to a webhook."""
 
     status: int
     body: dict[str, Any]
@@ -56,23 +56,23 @@ class GitLab(Server):
         self.token = token
         self.hook_token = hook_token
         self.statuses: defaultdict[str, list[str]] = defaultdict(list)
-        """By commit, in the order in which they came."""
+        """Statuses by commit, in order of arrival."""
         self.backend = git.backend()
         self.repository.mkdir(parents=True)
         git.run("init", "--quiet", "--bare", "--initial-branch=main", cwd=self.repository)
 
     @property
     def repository(self) -> Path:
-        """The bare repository."""
+        """Returns the bare repository."""
         return self.folder / f"{PATH}.git"
 
     @property
     def git_url(self) -> str:
-        """Where to clone from."""
+        """Returns the URL of the repository."""
         return f"{self.url}/{PATH}.git"
 
     def commits(self, ref: str, before: str, after: str) -> list[dict[str, Any]]:
-        """Up to 20 new commits of a push, the oldest first."""
+        """Returns up to 20 new commits of a push, the oldest first."""
         if after == NOTHING or ref.startswith("refs/tags/"):
             return []
         old = before if before != NOTHING else "main"
@@ -98,7 +98,7 @@ class GitLab(Server):
         }
 
     def pushed(self, ref: str, before: str, after: str) -> Delivery:
-        """The webhook for a ref that was pushed."""
+        """Creates the webhook for a pushed ref."""
         kind = "tag_push" if ref.startswith("refs/tags/") else "push"
         event = str(uuid.uuid4())
         headers = {
@@ -134,7 +134,7 @@ class GitLab(Server):
             "project": {
                 "id": NUMBER,
                 "name": "timespan",
-                "description": "Spans of time as people write them",
+                "description": "Parses durations",
                 "web_url": web,
                 "avatar_url": None,
                 "git_ssh_url": ssh,
@@ -155,7 +155,7 @@ class GitLab(Server):
             "repository": {
                 "name": "timespan",
                 "url": ssh,
-                "description": "Spans of time as people write them",
+                "description": "Parses durations",
                 "homepage": web,
                 "git_http_url": self.git_url,
                 "git_ssh_url": ssh,
@@ -165,11 +165,11 @@ class GitLab(Server):
 
 
 def deliver(url: str, delivery: Delivery) -> Answer:
-    """Send a webhook, as often as it is called."""
+    """Sends a webhook."""
     request = urllib.request.Request(url, delivery.body, delivery.headers)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=PATIENCE) as answer:
+        with direct.open(request, timeout=HTTP_TIMEOUT) as answer:
             return Answer(status=answer.status, body=json.loads(answer.read()))
     except urllib.error.HTTPError as error:
         with error:
@@ -180,26 +180,26 @@ class _Handler(Handler):
     server: GitLab
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
-        """A clone or push begins."""
+        """Starts a clone or push."""
         self._git()
 
     def do_POST(self) -> None:  # noqa: N802 - http.server's name
-        """A clone or push goes on, or a runner tells how a commit is doing."""
+        """Continues a clone or push, or stores the status of a commit."""
         if found := _STATUS.fullmatch(self.path):
             self._status(found[1])
         else:
             self._git()
 
     def _status(self, commit: str) -> None:
-        told = json.loads(self.body(MAX_BODY))
+        report = json.loads(self.body(MAX_BODY))
         known = self.server.statuses[commit]
         if not hmac.compare_digest(self.headers.get("PRIVATE-TOKEN", ""), self.server.token):
             self.answer(HTTPStatus.UNAUTHORIZED)
-        elif known and known[-1] == told["state"]:  # GitLab: cannot transition status
+        elif known and known[-1] == report["state"]:  # GitLab: cannot transition status
             self.answer(HTTPStatus.BAD_REQUEST)
         else:
-            known.append(told["state"])
-            self.answer(HTTPStatus.CREATED, json.dumps({"status": told["state"]}).encode(), "application/json")
+            known.append(report["state"])
+            self.answer(HTTPStatus.CREATED, json.dumps({"status": report["state"]}).encode(), "application/json")
 
     def _git(self) -> None:
         data = self.body(MAX_BODY)
@@ -217,7 +217,7 @@ class _Handler(Handler):
         return scheme == "Basic" and hmac.compare_digest(given, wanted)
 
     def _backend(self, path: str, query: str, data: bytes) -> None:
-        """Have git itself answer (CGI, RFC 3875)."""
+        """Lets git answer (CGI, RFC 3875)."""
         asked = {
             "REQUEST_METHOD": self.command,
             "PATH_INFO": path,

@@ -1,7 +1,7 @@
-"""`make example-ci`: a GitLab, an artifact server and three runners on this machine, and what happens when one pushes.
+"""`make example-ci`: a GitLab, an artifact server and three runners on this machine, and what happens after pushes.
 
-Everything is real: git over HTTP, webhooks, processes.  Everything is in a temporary folder, on free
-ports, and gone at the end.  It ends with 0 only if all of it went as it says.
+Everything is real: git over HTTP, webhooks, processes.  It uses a temporary folder and free ports, and cleans up.  The
+exit code is 0 only if every expectation holds.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TERMINATED: Final = 143
 
 
 def main() -> int:
-    """Tell the story; the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what we started is ended, too
+    """Runs the example; returns the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that all started processes are ended too
     with tempfile.TemporaryDirectory(prefix="muster-ci-") as folder, ExitStack() as stack:
         try:
             site = _start(Path(folder), stack)
@@ -67,7 +67,7 @@ def _start(folder: Path, stack: ExitStack) -> Site:
 
 
 def _for_here(folder: Path, gitlab: GitLab, artifacts: Artifacts) -> Path:
-    """The manifests as they are, but for the two addresses, whose ports are free ones."""
+    """Copies the manifests with the two addresses of this run."""
     folder.mkdir()
     places = {"http://127.0.0.1:8929": gitlab.url, "http://127.0.0.1:8930": artifacts.url}
     for file in sorted((HERE / "manifests").glob("*.yaml")):
@@ -81,9 +81,9 @@ def _for_here(folder: Path, gitlab: GitLab, artifacts: Artifacts) -> Path:
 def _stop(site: Site) -> None:
     step("Stopping everything: the runners first, the mesh last")
     codes = site.fleet.stop()
-    expect(f"all {len(codes)} processes ended well", not any(codes.values()), codes)
+    expect(f"all {len(codes)} processes ended cleanly", not any(codes.values()), codes)
     say("")
-    say("   Take it over: examples/README.md says what to change for your GitLab.")
+    say("   To use it with your GitLab, see examples/README.md.")
 
 
 if __name__ == "__main__":

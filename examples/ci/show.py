@@ -1,4 +1,4 @@
-"""What the example says while it goes, and what it holds to be true."""
+"""Prints the steps of the example, and checks its expectations."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import os
 import sys
 import time
 
-_BEGAN = time.monotonic()
+_STARTED = time.monotonic()
 
 
 class UnexpectedError(Exception):
-    """Something was not as the example says that it is."""
+    """An expectation of the example does not hold."""
 
 
 def step(title: str, command: str = "") -> None:
-    """Begin a part of the story."""
+    """Prints the title of a step."""
     say("")
-    say(_styled(f"== {title}", "1;36") + _styled(f"  [{time.monotonic() - _BEGAN:.1f} s]", "2"))
+    say(_styled(f"== {title}", "1;36") + _styled(f"  [{time.monotonic() - _STARTED:.1f} s]", "2"))
     if command:
         say(_styled(f"   $ {command}", "2"))
 
 
 def say(text: str) -> None:
-    """Print a line."""
+    """Prints a line."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def expect(claim: str, holds: object, found: object = "") -> None:
-    """Say what was expected, and go on if it is so.
+    """Checks an expectation, and prints it.
 
     Raises:
-        UnexpectedError: it is not.
+        UnexpectedError: it does not hold.
     """
     if not holds:
         raise UnexpectedError(f"{claim}; found: {found!r}")
@@ -39,7 +39,7 @@ def expect(claim: str, holds: object, found: object = "") -> None:
 
 
 def wrong(text: str) -> None:
-    """Say what went wrong, on standard error."""
+    """Prints an error to standard error."""
     sys.stdout.flush()
     sys.stderr.write(f"\n{_styled('✘', '1;31')} {text}\n")
 

@@ -1,4 +1,4 @@
-"""What happens, part by part; each part says what it expects, and the first thing that is otherwise ends it."""
+"""The steps of the example.  Each step checks its expectations, and the first failure ends the example."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUILD: Final = "build-on-push"
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Everything that runs, and somebody who works with it."""
+    """All running parts, and a developer."""
 
     gitlab: GitLab
     artifacts: Artifacts
@@ -39,64 +39,64 @@ class Site:
     manifests: Path
 
     def push(self, branch: str, *, before: str = NOTHING) -> Delivery:
-        """Push a branch as it is; the hook that GitLab sends then."""
+        """Pushes a branch; returns the webhook that GitLab sends."""
         self.developer.push(branch)
         return self.gitlab.pushed(f"refs/heads/{branch}", before, self.head(branch))
 
     def head(self, name: str) -> str:
-        """The commit that a branch or tag of the clone points to."""
+        """Returns the commit of a branch or tag."""
         return self.developer.git("rev-parse", f"{name}^{{commit}}").strip()
 
     def send(self, delivery: Delivery, trigger: str = BUILD) -> Answer:
-        """Have GitLab send a hook; what Muster says."""
+        """Sends a webhook; returns Muster's answer."""
         return deliver(f"{self.fleet.api}/hooks/{trigger}", delivery)
 
     def firings(self, trigger: str) -> list[dict[str, Any]]:
-        """A trigger's firings, the latest first."""
+        """Returns the firings of a trigger, the latest first."""
         found: list[dict[str, Any]] = self.fleet.get(f"triggers/{trigger}/firings")["items"]
         return found
 
 
 def apply(site: Site) -> None:
-    """Say who builds, what, and when."""
-    step("Who builds, what, and when", "muster apply -f examples/ci/manifests")
+    """Applies the manifests: runners, blueprints and triggers."""
+    step("Apply the runners, the blueprint and the triggers", "muster apply -f examples/ci/manifests")
     code = site.fleet.command("apply", "-f", str(site.manifests))
     expect("the manifests are valid", code == 0)
-    step("When the heartbeat goes off", "muster next heartbeat -n 3")
+    step("Show when the heartbeat fires next", "muster next heartbeat -n 3")
     expect("the clock has it", site.fleet.command("next", "heartbeat", "-n", "3") == 0)
 
 
 def first_push(site: Site) -> None:
-    """A push while nobody is there to build it: it waits, is claimed, and leaves an artifact."""
-    step("A push to main, before any runner is there", f"git push; GitLab sends POST /hooks/{BUILD}")
+    """Pushes before any runner is online: the order waits, is claimed, and publishes an artifact."""
+    step("A push to main, before any runner is online", f"git push; GitLab sends POST /hooks/{BUILD}")
     delivery = site.push("main")
     answer = site.send(delivery)
     say(f"   {answer.status} {answer.body}")
-    expect("it is on the log, and one order was made", _one_order(answer), answer)
+    expect("it is on the log, and created one order", _one_order(answer), answer)
     order = answer.body["orders"][0]
     waiting = site.fleet.get(f"orders/{order}")
-    expect(f"the order waits for somebody: {_state(waiting)}", waiting["state"] in {"queued", "offered"}, waiting)
+    expect(f"the order waits for a runner: {_state(waiting)}", waiting["state"] in {"queued", "offered"}, waiting)
 
     step("Three runners join, each a process of its own", "muster agent --element runner1 …")
     for name in RUNNERS:
         site.fleet.runner(name)
-    step("Whichever is first claims the order; live", f"muster logs {order[:6]} --follow")
+    step("The first one claims the order; its live output", f"muster logs {order[:6]} --follow")
     site.fleet.command("logs", order, "--follow")
     ended = _built(site, order)
-    expect(f"{ended['element']} claimed it, and had one try", ended["attempt"] == 1, ended["attempt"])
+    expect(f"{ended['element']} claimed it in the first attempt", ended["attempt"] == 1, ended["attempt"])
     say(f"   {ended['outputs']['artifact']}")
-    say("   was downloaded, held against its checksum, and run: it is that commit")
+    say("   was downloaded, checked against its checksum, and run: it is that commit")
     _same_again(site, delivery, answer)
 
 
 def _same_again(site: Site, delivery: Delivery, first: Answer) -> None:
-    step("GitLab sends the same delivery again, as it does when it got no answer")
+    step("GitLab repeats the delivery, as it does without an answer")
     again = site.send(delivery)
     say(f"   {again.status} {again.body}")
     same = again.body.get("firing") == first.body["firing"]
     expect("it is known: 200, the same firing", again.status == HTTPStatus.OK and same, again)
-    expect("and marked as a duplicate", again.body.get("duplicate"), again)
-    expect("no second order was made", len(_orders(site, "build")) == 1, _orders(site, "build"))
+    expect("the answer marks it as a duplicate", again.body.get("duplicate"), again)
+    expect("it created no second order", len(_orders(site, "build")) == 1, _orders(site, "build"))
 
     stranger = replace(delivery, headers={**delivery.headers, "X-Gitlab-Token": "guessed"})
     refused = site.send(stranger)
@@ -104,7 +104,7 @@ def _same_again(site: Site, delivery: Delivery, first: Answer) -> None:
 
 
 def many_pushes(site: Site) -> None:
-    """Several people push at the same moment, and the work spreads."""
+    """Pushes several branches at once, and the work spreads."""
     step(f"{PUSHES} developers push at once, each a branch")
     names = [f"topic-{number}" for number in range(1, PUSHES + 1)]
     for name in names:
@@ -113,12 +113,12 @@ def many_pushes(site: Site) -> None:
         site.developer.commit(f"Say that {name} was here")
     with ThreadPoolExecutor(PUSHES) as people:
         answers = list(people.map(lambda name: site.send(site.push(name)), names))
-    expect("each made one order", all(_one_order(answer) for answer in answers), answers)
+    expect("each created one order", all(_one_order(answer) for answer in answers), answers)
     orders = {name: _built(site, answer.body["orders"][0]) for name, answer in zip(names, answers, strict=True)}
     for name, order in orders.items():
         say(f"   {name}  {order['id'][:6]}  {order['state']} on {order['element']}, its artifact runs")
     spread = Counter(order["element"] for order in orders.values())
-    expect(f"all three took part: {_counted(spread)}", set(spread) == set(RUNNERS), spread)
+    expect(f"all three runners built: {_counted(spread)}", set(spread) == set(RUNNERS), spread)
 
 
 def tag(site: Site) -> None:
@@ -129,55 +129,55 @@ def tag(site: Site) -> None:
     site.developer.push("v1.0")
     delivery = site.gitlab.pushed("refs/tags/v1.0", NOTHING, site.head("v1.0"))
     ignored = site.send(delivery)
-    expect(f"build-on-push does not want it: {ignored.body.get('ignored')}", ignored.body.get("ignored"), ignored)
+    expect(f"build-on-push ignores it: {ignored.body.get('ignored')}", ignored.body.get("ignored"), ignored)
     answer = site.send(delivery, "release-on-tag")
-    expect("release-on-tag made one order", _one_order(answer), answer)
+    expect("release-on-tag created one order", _one_order(answer), answer)
     ended = _built(site, answer.body["orders"][0])
     expect("runner3 built it", ended["element"] == "runner3", ended["element"])
-    expect("the artifact is the one of main, byte for byte", len(site.artifacts.names) == PUSHES + 1)
+    expect("the artifact equals that of main", len(site.artifacts.names) == PUSHES + 1)
 
 
 def bad_commit(site: Site) -> None:
-    """A commit that breaks a test, and a branch that goes away."""
-    step("Somebody breaks a test")
+    """Pushes a commit that breaks a test, and deletes a branch."""
+    step("A commit breaks a test")
     site.developer.branch("faster")
     site.developer.change("src/timespan/__init__.py", '"h": 3600', '"h": 60')
     commit = site.developer.commit("Make hours shorter")
     answer = site.send(site.push("faster"))
-    expect("it made one order", _one_order(answer), answer)
+    expect("it created one order", _one_order(answer), answer)
     ended = site.fleet.final(answer.body["orders"][0])
     expect(f"the order failed: {ended['reason']}", ended["state"] == "failed" and "test" in ended["reason"], ended)
     expect("nothing was published", not any(commit in name for name in site.artifacts.names))
-    expect("GitLab shows it as failed", site.gitlab.statuses[commit] == ["running", "failed"])
-    step("What one sees of it", "muster orders --state failed; muster logs … --job test")
+    expect("GitLab shows the commit as failed", site.gitlab.statuses[commit] == ["running", "failed"])
+    step("Inspect the failure", "muster orders --state failed; muster logs … --job test")
     site.fleet.command("orders", "--state", "failed")
     site.fleet.command("logs", ended["id"], "--job", "test")
 
-    step("The branch is deleted: GitLab tells that as a push, too")
+    step("The branch is deleted: GitLab reports this as a push too")
     site.developer.push(":faster")
     answer = site.send(site.gitlab.pushed("refs/heads/faster", commit, NOTHING))
     expect(f"it is ignored: {answer.body.get('ignored')}", answer.body.get("ignored"), answer)
 
 
 def heartbeat(site: Site) -> None:
-    """The clock went on all the while."""
+    """Checks the heartbeats of the whole run."""
     step("Meanwhile, every three seconds: the heartbeat of every machine", "muster firings heartbeat")
-    whole = site.fleet.until("a heartbeat that all three have answered", lambda: _answered(site), within=30)
+    whole = site.fleet.until("a heartbeat of all three runners", lambda: _answered(site), within=30)
     site.fleet.command("firings", "heartbeat")
     elements = sorted(order["element"] for order in whole)
     expect(f"one order for each: {', '.join(elements)}", elements == list(RUNNERS), elements)
     times = sorted(datetime.fromisoformat(firing["due"]) for firing in site.firings("heartbeat"))
     gaps = {later - earlier for earlier, later in pairwise(times)}
-    expect(f"{len(times)} ticks, none lost and none doubled", gaps == {EVERY}, times)
+    expect(f"{len(times)} due times, none lost and no duplicate", gaps == {EVERY}, times)
 
     step("Every build, and why", f"muster firings {BUILD}")
     site.fleet.command("firings", BUILD)
     fired = [firing for firing in site.firings(BUILD) if firing["state"] == "fired"]
-    expect(f"{PUSHES + 2} pushes made {PUSHES + 2} orders", len(fired) == PUSHES + 2, fired)
+    expect(f"{PUSHES + 2} pushes created {PUSHES + 2} orders", len(fired) == PUSHES + 2, fired)
 
 
 def _answered(site: Site) -> list[dict[str, Any]]:
-    """The orders of a heartbeat that is through; none if there is no such yet."""
+    """Returns the orders of the last completed heartbeat; empty if there is none."""
     for firing in site.firings("heartbeat"):
         orders = [site.fleet.get(f"orders/{order}") for order in firing.get("orders", ())]
         if orders and all(order["state"] == "finished" for order in orders):
@@ -186,16 +186,16 @@ def _answered(site: Site) -> list[dict[str, Any]]:
 
 
 def _built(site: Site, order: str) -> dict[str, Any]:
-    """An order that made an artifact, once it has; the artifact is downloaded, checked and run."""
+    """Waits for a build, and downloads, checks and runs its artifact."""
     ended = site.fleet.final(order)
     if ended["state"] != "finished":
         raise UnexpectedError(f"order {order} {_state(ended)}")
-    told, commit = ended["outputs"], ended["inputs"]["commit"]
+    outputs, commit = ended["outputs"], ended["inputs"]["commit"]
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(told["artifact"], timeout=30) as answer:
+    with direct.open(outputs["artifact"], timeout=30) as answer:
         data = answer.read()
-    if hashlib.sha256(data).hexdigest() != told["sha256"]:
-        raise UnexpectedError(f"the artifact of order {order} is not what its checksum says")
+    if hashlib.sha256(data).hexdigest() != outputs["sha256"]:
+        raise UnexpectedError(f"the artifact of order {order} does not match its checksum")
     file = site.manifests / f"{order}.pyz"
     file.write_bytes(data)
     version = subprocess.run(
@@ -225,4 +225,4 @@ def _counted(spread: Counter[str]) -> str:
 
 
 PARTS: Final[tuple[Callable[[Site], None], ...]] = (apply, first_push, many_pushes, tag, bad_commit, heartbeat)
-"""In the order in which they are told."""
+"""In the order of the example."""

@@ -1,4 +1,4 @@
-"""HTTP servers on a free port of this machine, each in a thread, for as long as their `with` block."""
+"""HTTP servers on free ports of this machine, each in a thread during its `with` block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Server(ThreadingHTTPServer):
-    """Listens as soon as it is made, answers inside its `with` block."""
+    """Listens from its creation on, and answers inside its `with` block."""
 
     daemon_threads = True
 
@@ -19,7 +19,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Returns the URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> Self:
@@ -33,13 +33,13 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads bodies, answers with a length; keeps its log to itself."""
+    """Reads bodies, answers with a length, and logs nothing."""
 
     protocol_version = "HTTP/1.1"
     timeout = 30
 
     def body(self, most: int) -> bytes:
-        """The request's body; nothing, and the connection closed, if it is longer than `most`."""
+        """Returns the body of a request; closes the connection if it exceeds `most` bytes."""
         length = int(self.headers.get("Content-Length") or 0)
         if length > most:
             self.close_connection = True
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, status: HTTPStatus, data: bytes = b"", kind: str = "text/plain", headers: dict[str, str] | None = None
     ) -> None:
-        """Send a whole answer."""
+        """Sends an answer."""
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -57,4 +57,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the story is told elsewhere."""
+        """Logs nothing."""

@@ -209,7 +209,7 @@ def kinds() -> str:
 # Kinds
 
 {NOTE.format(source="the entry points in pyproject.toml")}
-Muster finds every kind of object, task and trigger by its entry point, and uses a plug-in's kinds like its own.
+Muster finds every kind of object, task and trigger by its entry point, and treats kinds of plug-ins like its own.
 `muster get kinds` lists the kinds of object of a running mesh. [Contributing](../../CONTRIBUTING.md#add-a-kind) shows
 how to add one of each.
 
@@ -217,19 +217,19 @@ how to add one of each.
 
 `kind:` in a manifest; an agent can act for an element.
 
-{table(["kind", "it is", "element", "fields"], objects)}
+{table(["kind", "meaning", "element", "fields"], objects)}
 
 ## Tasks
 
 `uses:` in a blueprint.
 
-{table(["task", "it does"], tasks)}
+{table(["task", "operation"], tasks)}
 
 ## Triggers
 
-`provider:` of a trigger; the fields stand in its `with:`.
+`provider:` of a trigger; the fields are those of its `with:`.
 
-{table(["provider", "what it does", "base", "fields"], providers)}
+{table(["provider", "operation", "base", "fields"], providers)}
 """
 
 

@@ -21,7 +21,7 @@ async def test_what_is_pushed_is_built_by_pooled_runners(tmp_path: Path) -> None
     async with Program.start(RUN, env=clean_env(tmp_path, TMPDIR=str(tmp_path))) as program:
         code = await program.ended(100)
     assert code == 0, program
-    assert "✔ all 4 processes ended well" in program.stdout
+    assert "✔ all 4 processes ended cleanly" in program.stdout
     assert not list(tmp_path.glob("muster-ci-*"))
 
 

@@ -1,4 +1,4 @@
-"""Where a zipped timespan begins."""
+"""The entry point of a zipped timespan."""
 
 from timespan.__main__ import main
 

@@ -1,4 +1,4 @@
-"""Spans of time as people write them: `1h30m` is 5400 seconds, and back."""
+"""Parses and prints durations: `1h30m` is 5400 seconds."""
 
 import re
 
@@ -8,19 +8,19 @@ _PART = re.compile(r"(\d+)([dhms])")
 
 
 def seconds(text):
-    """How many seconds a text like `1h30m` means.
+    """Returns the seconds of a text like `1h30m`.
 
     Raises:
-        ValueError: it means none.
+        ValueError: the text is not a duration.
     """
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no span of time; write it like 1h30m")
+        raise ValueError(f"{text!r} is not a duration; write, for example, 1h30m")
     return sum(int(number) * UNITS[unit] for number, unit in parts)
 
 
 def text(span):
-    """So many seconds in as few units as it takes."""
+    """Returns seconds as text, with as few units as possible."""
     written = ""
     for unit, size in UNITS.items():
         count, span = divmod(span, size)
