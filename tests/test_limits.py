@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("limits")  # each file is parsed once
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("mesh", "blueprints", "broker", "agent", "triggers", "cli")
 CHECKED = (*ROOMS, "tests", "bench", "examples")

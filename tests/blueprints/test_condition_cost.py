@@ -17,7 +17,7 @@ from muster.blueprints.expressions import EvaluationError, EventCondition
 from muster.blueprints.templates import TemplateError, render
 from muster.mesh.errors import InvalidError
 
-SECONDS = 1.0
+SECONDS = 3.0
 """Of this process's own time; the bound is 0.06, for a processor that nobody else uses."""
 
 PUSH: dict[str, Any] = {

@@ -137,15 +137,6 @@ async def test_options_that_make_no_sense_are_bad_usage(tmp_path: Path, options:
     assert word in ran.stderr
 
 
-async def test_an_agent_is_small(mesh: Mesh, tmp_path: Path) -> None:
-    async with mesh.running("agent", "--element", "small", "--data", str(tmp_path)) as agent:
-        await agent.line("agent.ready", stream="err")
-        await mesh.ok("run", "hello", "--on", "small", "--wait")
-        assert psutil.Process(agent.pid).memory_info().rss < 58 * 1024**2
-        assert await agent.stop() == 0
-    await mesh.ok("delete", "machine", "small")
-
-
 @pytest.mark.slow
 async def test_a_nats_token_is_asked_for_and_stands_on_no_command_line(tmp_path: Path) -> None:
     env = clean_env(tmp_path, MUSTER_NATS_TOKEN="s3cret-of-nats", MUSTER_TOKEN="s3cret-of-api")

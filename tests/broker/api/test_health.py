@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 
 import pytest
@@ -104,4 +103,4 @@ async def test_an_answer_is_not_held_back_by_delayed_acknowledgements(mesh: Mesh
         start = time.perf_counter()
         await mesh.http.get("/healthz")
         took.append(time.perf_counter() - start)
-    assert statistics.median(took) < 0.03  # Nagle's algorithm against delayed acknowledgements: 0.04 each
+    assert min(took) < 0.03  # Nagle's algorithm against delayed acknowledgements: 0.04 each, however fast the machine
