@@ -159,7 +159,7 @@ class Requests(Asker[bytes]):
         except RecursionError:
             raise TooLargeError("the question is nested too deeply to be written") from None
         if len(body) > self._client.max_payload:
-            raise TooLargeError(f"{len(body)} bytes are more than the NATS server takes in a message")
+            raise TooLargeError(f"{len(body)} bytes exceed the message limit of the NATS server")
         reply = await self.send(names.api(noun, verb), body, within=within)
         try:
             return msgspec.json.decode(reply, type=answer)

@@ -1,6 +1,6 @@
-"""An HTTP server in the process's own event loop: the broker's surface, and the triggers' hooks.
+"""An HTTP server in the event loop of the process, for the broker's API and for hooks.
 
-Agents do without: nothing that they load may import this file.
+Agents have no HTTP server: their modules must not import this file.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from muster.mesh.service import Service
 log = structlog.get_logger()
 
 TICK: Final = 1.0
-"""Seconds between two looks at the clock for the Date header."""
+"""Seconds between two updates of the Date header."""
 
 GRACE: Final = 3.0
-"""Seconds that running requests have when the server stops."""
+"""Seconds that running requests get when the server stops."""
 
 WAITING: Final = 4096
-"""Connections that the kernel holds until they are accepted; a burst of more is told to try again."""
+"""Connections that the kernel queues before they are accepted; it refuses more."""
 
 MOST_OPEN: Final = 65536
-"""Files and connections that a server wants to be able to have open."""
+"""The limit of open files that a server requests."""
 
 
 class HttpServer(Service):
@@ -42,22 +42,22 @@ class HttpServer(Service):
     def __init__(
         self, app: App, host: str, port: int, *, grace: float = GRACE, stopping: Callable[[], None] | None = None
     ) -> None:
-        """Bind.
+        """Binds the socket.
 
         Args:
-            app: what answers.
+            app: the ASGI application.
             host: an address of this machine.
-            port: 0 for any free port; `url` tells which.
-            grace: seconds that running requests have at the end.
-            stopping: called before they are waited for, to end those that would go on for ever.
+            port: 0 selects a free port; `url` contains it.
+            grace: seconds that running requests get at the end.
+            stopping: called at the stop, to end requests without an end of their own.
 
         Raises:
-            RefusedError: the address is taken, or is not this machine's.
+            RefusedError: the address is in use, or does not belong to this machine.
         """
         super().__init__()
         self._grace, self._stopping = grace, stopping
         self._socket = bind(host, port)
-        _make_room()
+        _raise_file_limit()
         config = uvicorn.Config(
             app,
             http=bounded(BoundedProtocol),
@@ -75,12 +75,12 @@ class HttpServer(Service):
 
     @property
     def url(self) -> str:
-        """Where it listens, with the real port."""
+        """Returns the URL of the server, with the actual port."""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def run(self) -> None:
-        """Serve until cancelled, then let running requests end."""
+        """Serves until cancelled, and then waits for running requests."""
         _bridge_logging()
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         try:
@@ -95,7 +95,7 @@ class HttpServer(Service):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, stopped by us and ticking once a second instead of ten times."""
+    """Uvicorn's server without signals, with one tick a second instead of ten."""
 
     def __init__(self, config: uvicorn.Config, ready: asyncio.Event) -> None:
         super().__init__(config)
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
 
 
 class _Bridge(logging.Handler):
-    """Uvicorn's complaints as our log lines: one line, no traceback, and seldom what any caller can cause."""
+    """Converts uvicorn's log records: one line, no traceback, and rate limits for errors that callers can cause."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,8 +134,8 @@ class _Bridge(logging.Handler):
             log.warning("http.server", said=record.getMessage(), error=repr(error))
 
 
-def _make_room() -> None:
-    """Let the process have as many connections as the system allows it; many allow 1024 until one asks."""
+def _raise_file_limit() -> None:
+    """Raises the limit of open files as far as the system allows; the default is often 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,6 +1,6 @@
-"""What a caller of an HTTP server may cost: bytes and seconds for a head, seconds for a body, requests, connections.
+"""Limits for callers of an HTTP server: bytes and seconds for a head, seconds for a body, requests, connections.
 
-All of it counts before anything is known of the caller, so before tokens and signatures.
+They apply before the caller is authenticated.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from muster.mesh.asgi import Receive, Scope, Send
 from muster.mesh.complaints import Complaints
 
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's line and headers, of a body's trailers, of one chunk's extensions."""
+"""Bytes of the line and headers of a request, of its trailers, and of the extensions of a chunk."""
 
 MAX_HEADERS: Final = 256
-"""Headers of a request, with its trailers."""
+"""Headers of a request, including trailers."""
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from a connection's start, or from the first byte of a later request, to the end of its head."""
 
 BODY_TIMEOUT: Final = 60.0
-"""Seconds for a body; what reads it may have less patience."""
+"""Seconds for a body; its reader can have a shorter timeout."""
 
 REST_TIMEOUT: Final = 10.0
-"""Seconds for the rest of a body that nobody reads any more, because the request was answered."""
+"""Seconds for the rest of a body whose request was already answered."""
 
 MAX_QUEUED: Final = 64
-"""Requests of one connection that wait until the one before them is answered."""
+"""Pipelined requests that wait on one connection."""
 
 MAX_CONNECTIONS: Final = 4096
 MAX_FOR_ONE: Final = 1024
-"""Connections in all, and of one address (of one /64 of IPv6); fewer if the process may not open so many files."""
+"""Connections in total, and from one address (IPv6: from one /64); fewer if the process can open fewer files."""
 
 FILES_LEFT: Final = 64
-"""Files that the process may still open when it is first logged that there are few."""
+"""A warning is logged when the process can open fewer further files than this."""
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::([0-9]{0,5}))?")  # RFC 9110 §7.2
 _LAST_PORT: Final = 65_535
@@ -50,8 +50,8 @@ _LAST_PORT: Final = 65_535
 class Crowd:
     """The open connections of a server, the oldest first.
 
-    Where there are too many, the oldest that waits for a request makes place for a new one: who holds connections
-    keeps nobody out, unless each of them has a request under way.
+    At the limit, the oldest idle connection is closed for a new one.  Therefore idle connections cannot lock out
+    other callers.
     """
 
     def __init__(self) -> None:
@@ -64,24 +64,24 @@ class Crowd:
         self._complaints = Complaints()
 
     def enters(self, connection: BoundedProtocol, address: str, file: int) -> bool:
-        """Whether a new connection has a place now."""
-        if self._files - file < FILES_LEFT:  # the system gives the lowest number that is free
+        """Returns whether a new connection is accepted."""
+        if self._files - file < FILES_LEFT:  # the system assigns the lowest free number
             self.complain("http.few_files_left", open=file, limit=self._files, hint="raise LimitNOFILE or ulimit -n")
         its = self._of.setdefault(address, {})
         has_place = True
         if len(its) >= self._most_for_one:
             self.complain("http.crowded", address=address, connections=len(its), limit=self._most_for_one)
-            has_place = _makes_place(its)
+            has_place = _close_idle(its)
         elif self._count >= self._most:
             largest = max(self._of, key=lambda one: len(self._of[one]))
             self.complain("http.crowded", address=largest, connections=self._count, limit=self._most)
-            has_place = _makes_place(self._of[largest])
+            has_place = _close_idle(self._of[largest])
         its[connection] = None
         self._count += 1
         return has_place
 
     def leaves(self, connection: BoundedProtocol, address: str) -> None:
-        """A connection was closed."""
+        """Removes a closed connection."""
         its = self._of.get(address, {})
         if connection in its:
             del its[connection]
@@ -90,11 +90,11 @@ class Crowd:
                 del self._of[address]
 
     def complain(self, event: str, **fields: Any) -> None:
-        """Log what happened, seldom: callers choose how often it happens."""
+        """Logs an event with a rate limit, because callers can cause it often."""
         self._complaints.log(event, **fields)
 
 
-def _makes_place(connections: dict[BoundedProtocol, None]) -> bool:
+def _close_idle(connections: dict[BoundedProtocol, None]) -> bool:
     oldest = next((connection for connection in connections if connection.is_waiting), None)
     if oldest is None:
         return False
@@ -105,7 +105,7 @@ def _makes_place(connections: dict[BoundedProtocol, None]) -> bool:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Uvicorn's, with bounds."""
+    """Uvicorn's protocol with limits."""
 
     crowd: ClassVar[Crowd]
 
@@ -115,24 +115,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._awaits_head = True
         self._has_begun = False
-        """Whether the head that it waits for has begun."""
+        """Whether the next head has started to arrive."""
         self._moves = 0
-        """How many parts of requests have come."""
+        """The number of received parts of requests."""
         self._still = 0
-        """Bytes that came since the last of them."""
+        """Bytes since the last part."""
         self._count = 0
-        """Headers of the request."""
+        """The number of headers of the request."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request of it is under way."""
+        """Returns whether it has no running request."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is None or cycle.response_complete
 
     # -- asyncio's calls --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody has connected."""
+        """Registers a new connection."""
         super().connection_made(transport)
         self._address = _network(self.client[0] if self.client else "")
         socket = transport.get_extra_info("socket")
@@ -142,13 +142,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limit(HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is closed."""
+        """Removes the connection."""
         self._unlimit()
         self.crowd.leaves(self, self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come; no more at a time than a head may have."""
+        """Parses data, in pieces of at most the size of a head."""
         for start in range(0, len(data), MAX_HEAD):
             if self.transport.is_closing():
                 return
@@ -175,22 +175,22 @@ class BoundedProtocol(HttpToolsProtocol):
     # -- the parser's calls -----------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Handles the first byte of a request."""
         self._has_begun = True
         self._count = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
+        """Handles a header or trailer."""
         self._count += 1
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """Handles the end of the head."""
         if len(self.pipeline) >= MAX_QUEUED and not self.transport.is_closing():
             self.crowd.complain("http.queued_too_many", address=self._address, limit=MAX_QUEUED)
             self.transport.close()
-        if self.transport.is_closing():  # the parser still has what came with it
+        if self.transport.is_closing():  # the parser still has later data
             return
         self._moves += 1
         self._awaits_head = self._has_begun = False
@@ -203,14 +203,14 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Handles a part of the body."""
         if self.transport.is_closing():
             return
         self._moves += 1
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """Handles the end of the request."""
         if self.transport.is_closing():
             return
         self._moves += 1
@@ -219,7 +219,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """It is answered."""
+        """Handles the end of the answer."""
         super().on_response_complete()
         if not self._awaits_head and not self.transport.is_closing():
             self._unlimit()
@@ -240,16 +240,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None
         if self.transport.is_closing():
             return
-        if self.flow.read_paused:  # it is we who do not read
+        if self.flow.read_paused:  # the application does not read
             self._limit(seconds)
         elif self._awaits_head and not self._has_begun:
             self.transport.close()
         else:
             self.crowd.complain("http.too_slow", address=self._address)
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request was not whole after {seconds:g} seconds")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request was not complete after {seconds:g} seconds")
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        """Answer, unless that would go into the answer of another request, and close."""
+        """Answers, unless another answer is being sent, and closes the connection."""
         is_free = self.is_waiting if self._awaits_head else not (self.pipeline or self.cycle.response_started)
         if is_free:
             body = _problem(status, reason)
@@ -264,11 +264,11 @@ _CODES: Final = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "too-large",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
 }
-"""What `mesh/errors.py` calls them."""
+"""The codes of `mesh/errors.py`."""
 
 
 def _problem(status: HTTPStatus, reason: str) -> bytes:
-    """RFC 9457, as all that the API refuses."""
+    """Returns an RFC 9457 problem, like those of the API."""
     return msgspec.json.encode(
         {
             "type": f"urn:muster:problem:{_CODES[status]}",
@@ -288,7 +288,7 @@ def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 class _Refusal:
-    """Answers a request whose `Host` is not one."""
+    """Answers a request with an invalid `Host`."""
 
     def __init__(self, reason: str) -> None:
         self._body = _problem(HTTPStatus.BAD_REQUEST, reason)
@@ -300,7 +300,7 @@ class _Refusal:
 
 
 def _host_problem(headers: list[tuple[bytes, bytes]], version: str) -> str:
-    """Why a request has to be answered with 400 (RFC 9112 §3.2); empty if it need not."""
+    """Returns why a request must be answered with 400 (RFC 9112 §3.2); empty if not."""
     hosts = [value for name, value in headers if name == b"host"]
     if not hosts:
         return "" if version in {"0.9", "1.0"} else "the request has no Host header"
@@ -313,7 +313,7 @@ def _host_problem(headers: list[tuple[bytes, bytes]], version: str) -> str:
 
 
 def _network(address: str) -> str:
-    """What counts as one caller."""
+    """Returns the address or network that counts as one caller."""
     if ":" not in address:
         return address
     found = IPv6Address(address.partition("%")[0])
@@ -321,5 +321,5 @@ def _network(address: str) -> str:
 
 
 def bounded(protocol: type[BoundedProtocol]) -> type[BoundedProtocol]:
-    """The protocol of one server, with its own crowd."""
+    """Returns the protocol class of one server, with its own connections."""
     return type(protocol.__name__, (protocol,), {"crowd": Crowd()})

@@ -1,7 +1,7 @@
-"""The things that every process names: orders, jobs, elements, and the packets between processes.
+"""The structs that all processes share: orders, jobs, elements, and the packets between processes.
 
-All are frozen structs that refuse unknown fields, because each of them crosses a process boundary.
-Times are UTC; a record's time is JetStream's, a job's is its agent's.
+All are frozen and refuse unknown fields, because they cross process boundaries.  Times are UTC.  The time of a record
+is JetStream's, and that of a job is its agent's.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from muster.mesh import names
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class FrozenMeta(msgspec.StructMeta):
-    """Makes every subclass frozen and keyword-only, and tells type checkers so."""
+    """Makes every subclass frozen and keyword-only, visibly for type checkers."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> FrozenMeta:
-        """A struct type; msgspec itself hands `frozen` down, but not `kw_only`."""
+        """Creates a struct type; msgspec inherits `frozen`, but not `kw_only`."""
         options.setdefault("kw_only", True)
         return super().__new__(cls, name, bases, namespace, **options)
 
 
 class Wire(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of whatever crosses a process boundary."""
+    """Base of all structs that cross process boundaries."""
 
 
 Name = Annotated[str, msgspec.Meta(pattern=names.NAME_PATTERN)]
@@ -37,7 +37,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=names.DIGEST_PATTERN)]
 
 
 class OrderState(StrEnum):
-    """Where an order stands; what leads in and out is in `broker/state/table.py`."""
+    """The states of an order; `broker/state/table.py` has the transitions."""
 
     QUEUED = "queued"
     OFFERED = "offered"
@@ -53,7 +53,7 @@ FINAL_STATES = frozenset({OrderState.FINISHED, OrderState.FAILED, OrderState.CAN
 
 
 class JobState(StrEnum):
-    """Where one task's run stands."""
+    """The states of a job."""
 
     RUNNING = "running"
     SUSPENDED = "suspended"
@@ -67,7 +67,7 @@ FINAL_JOB_STATES = frozenset({JobState.FINISHED, JobState.FAILED, JobState.SKIPP
 
 
 class Mode(StrEnum):
-    """What an element is for at present."""
+    """The mode of an element."""
 
     WORKFLOW = "workflow"
     WORK_ORDER = "work_order"
@@ -80,25 +80,25 @@ class Job(Wire):
     """The task's name, unique in its blueprint."""
     state: JobState
     attempt: int = 1
-    """Which try of the task this is; a retry and a lost agent count one up."""
+    """The number of this try; a retry and a lost agent each add one."""
     tries: int = 1
-    """How many its `retry` has counted; a lost attempt's do not count."""
+    """The tries that `retry` has counted, without those of lost attempts."""
     exit_code: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     outputs: dict[str, Any] = {}
     error: str | None = None
-    """Why it failed, in words."""
+    """The reason of a failure, as text."""
     idempotent: bool = True
-    """Whether it may be run again after a lost attempt."""
+    """Whether it can run again after a lost attempt."""
     memo: dict[str, Any] | None = None
-    """What a suspended task wants to be told when it goes on."""
+    """The data that a suspended task receives when it continues."""
     deadline: datetime | None = None
-    """When this try is over, whether it runs or is suspended; None: its task has no `timeout`."""
+    """The deadline of this try, including time in `suspended`; None if its task has no `timeout`."""
 
 
 class Child(Wire):
-    """What an order knows of a child order it made."""
+    """The data that an order has about one of its child orders."""
 
     state: OrderState
     reason: str = ""
@@ -106,7 +106,7 @@ class Child(Wire):
 
 
 class Loss(Wire):
-    """An attempt at an order whose agent was lost."""
+    """A lost attempt."""
 
     attempt: int
     element: Name
@@ -115,7 +115,7 @@ class Loss(Wire):
 
 
 class Runner(Wire):
-    """Who has run an order from an attempt on."""
+    """The element that has run an order from an attempt on."""
 
     attempt: int
     element: Name
@@ -132,21 +132,21 @@ class Until(Wire, tag_field="for", tag="until", omit_defaults=True):
 
     at: datetime
     why: str = ""
-    """What it waits for, in words that follow the time."""
+    """The reason of the wait, as text that follows the time."""
 
 
 class Children(Wire, tag_field="for", tag="children", omit_defaults=True):
     """The order continues when its child orders have ended."""
 
     ids: tuple[Name, ...] = ()
-    """Those; empty: all that it has."""
+    """The child orders that it waits for; empty for all."""
     at: datetime | None = None
-    """When it continues at the latest: `ids` that are still open are cancelled then."""
+    """The latest time at which it continues; then open `ids` are cancelled."""
     why: str = ""
 
 
 class Lane(Wire, tag_field="for", tag="lane"):
-    """As many orders of a lane are under way as may be."""
+    """The lane has as many open orders as it allows."""
 
     name: str
     limit: int
@@ -157,11 +157,11 @@ class WorkflowMode(Wire, tag_field="for", tag="mode"):
 
 
 class Drained(Wire, tag_field="for", tag="drained"):
-    """Every element that could run the order takes nothing new."""
+    """Every element that could run the order is drained."""
 
 
 class NoElement(Wire, tag_field="for", tag="no_element"):
-    """No element is there that could run the order."""
+    """No element exists that could run the order."""
 
 
 class NoAgent(Wire, tag_field="for", tag="no_agent", omit_defaults=True):
@@ -169,30 +169,30 @@ class NoAgent(Wire, tag_field="for", tag="no_agent", omit_defaults=True):
 
     target: str
     elements: int = 1
-    """How many elements that are."""
+    """The number of these elements."""
     last: str = ""
-    """The one that was online last; empty: none ever was."""
+    """The element that was online last; empty if none ever was."""
     since: datetime | None = None
-    """When that one went offline."""
+    """When that element went offline."""
 
 
 class NoSlot(Wire, tag_field="for", tag="no_slot"):
-    """The order is offered, and every slot of those that could claim it is taken."""
+    """The order is offered, and the elements that could claim it have no free slot."""
 
     target: str
     slots: int
     orders: tuple[Name, ...]
-    """The orders that hold the slots."""
+    """The orders that use the slots."""
     place: int
-    """Its place in the line, from 1."""
+    """Its position in the queue, from 1."""
 
 
 Waiting = Schedule | Until | Children | Lane | WorkflowMode | Drained | NoElement | NoAgent | NoSlot
-"""Why nothing happens to an order for now; `broker/state/waiting.py` says of each its words and what ends it."""
+"""Why an order waits; `broker/state/waiting.py` has the text and the end of each reason."""
 
 
 class CancelHow(StrEnum):
-    """How an order is to be stopped."""
+    """How to stop an order."""
 
     GENTLE = "gentle"
     FORCE = "force"
@@ -200,30 +200,30 @@ class CancelHow(StrEnum):
 
 
 class Cancel(Wire, tag_field="by_way_of", tag="cancel", omit_defaults=True):
-    """Somebody wants the order stopped."""
+    """A request to cancel the order."""
 
     by: str
     how: CancelHow = CancelHow.GENTLE
 
 
 class CleanUp(Wire, tag_field="by_way_of", tag="clean_up"):
-    """The order has come to its end, but for its clean-up."""
+    """The order has ended except for its clean-up."""
 
     state: OrderState
-    """`failed`: `on_failure` and `always` are still to be run; `cancelled`: only `always`."""
+    """`failed`: `on_failure` and `always` must still run; `cancelled`: only `always`."""
     reason: str
     since: datetime
 
 
 Ending = Cancel | CleanUp
-"""How an order is about to end."""
+"""How an order will end."""
 
 
 class Offered(Wire, tag_field="by", tag="offer"):
-    """The order goes to its runner by a message on the work stream, and is claimed by compare-and-set."""
+    """The order is published to the work stream, and claimed by compare-and-set."""
 
     rev: int
-    """The last log sequence on the order's subjects; a claim that finds another one has lost the race."""
+    """The last log sequence on the order's subjects; a claim that finds another one loses."""
 
 
 class Direct(Wire, tag_field="by", tag="record", omit_defaults=True):
@@ -231,11 +231,11 @@ class Direct(Wire, tag_field="by", tag="record", omit_defaults=True):
 
     agent: Name
     beat: float = 0.0
-    """When that agent was last heard of, by its own clock."""
+    """The time of that agent's latest heartbeat, by its own clock."""
 
 
 Start = Offered | Direct
-"""How an order gets to the agent that runs it."""
+"""How an order reaches its agent."""
 
 
 class Order(Wire):
@@ -244,92 +244,92 @@ class Order(Wire):
     id: Name
     blueprint: str
     version: int
-    """The blueprint version it was made from; a later change does not touch it."""
+    """The blueprint version that it was created from; later changes do not affect it."""
     digest: Digest
-    """The content address of that version, by which agents fetch it."""
+    """The content address with which agents fetch that version."""
     state: OrderState
     created_by: str
     created_at: datetime
     subject: Name | None = None
-    """The element that it is about; None: whichever member of the pool claims it."""
+    """The element that it is about; None until a member of the pool claims it."""
     runner: Name | None = None
-    """The element whose agent runs it, or is to run it; None while nobody of the pool has claimed it."""
+    """The element whose agent runs it or will run it; None until a member of the pool claims it."""
     element: Name | None = None
-    """What lists show: the subject, else the runner."""
+    """The element that lists show: the subject or, without one, the runner."""
     pool: PoolName | None = None
     reason: str = ""
-    """Why it waits, in a word, or why it ended as it did."""
+    """Why it waits, as one word, or why it ended."""
     waiting: Waiting | None = None
-    """Why nothing happens to it for now."""
+    """Why it waits."""
     ending: Ending | None = None
-    """How it is about to end."""
+    """How it will end."""
     start: Direct | None = None
-    """The direct start that it runs by; None: it was offered, or will be."""
+    """Its direct start; None if it was or will be offered."""
     inputs: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    """Where each input's value came from: `order`, `element`, `profile:NAME`, `blueprint` …"""
+    """The source of each input: `order`, `element`, `profile:NAME`, `blueprint` …"""
     outputs: dict[str, Any] = {}
     attempt: int = 0
-    """How many times it was claimed; reports of an older attempt are refused."""
+    """The number of its claims; reports of an older attempt are refused."""
     agent: Name | None = None
-    """The daemon that claimed it last."""
+    """The agent that claimed it last."""
     runners: tuple[Runner, ...] = ()
-    """The elements that have run it, each from the attempt on with which it followed another one."""
+    """The elements that have run it, each with its first attempt."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     not_before: datetime | None = None
-    """When it was asked to start at the earliest."""
+    """The earliest start that was requested."""
     has_on_failure: bool = False
     has_always: bool = False
-    """What its blueprint cleans up with."""
+    """Whether its blueprint has `on_failure` and `always`."""
     cleans_up: bool = False
-    """Some of its tasks may have run and its clean-up has not: its end has to let that run."""
+    """Whether tasks can have run and the clean-up has not; then it must run before the order ends."""
     lost_in_row: int = 0
-    """Attempts that were lost, one after another, since a job ended last; too many end the order."""
+    """The number of lost attempts in a row since a job ended; too many end the order."""
     losses: tuple[Loss, ...] = ()
-    """The attempts that were lost, oldest first; the last ten."""
+    """The last ten lost attempts, oldest first."""
     labels: dict[str, str] = {}
     jobs: tuple[Job, ...] = ()
     parent: Name | None = None
     depth: int = 0
-    """How many orders stand above it."""
+    """The number of its ancestors."""
     children: dict[Name, Child] = {}
     trigger: Name | None = None
-    """The trigger that made it."""
+    """The trigger that created it."""
     firing: Name | None = None
-    """The firing that made it."""
+    """The firing that created it."""
     group: str | None = None
-    """What its trigger's `key` gave: with those of the same it counts for `max_open`."""
+    """The value of its trigger's `key`; `max_open` counts orders with the same value together."""
     chain: int = 0
-    """How many firings stand above one another up to it, each having caused the next."""
+    """The number of firings that led to it, each of which caused the next."""
     where: str | None = None
     """The filter that defines its pool, if the pool has no name."""
     rev: int = 0
-    """The log sequence of its last record: what a claim is compared with; 0 while only its firing's tells of it."""
+    """The log sequence of its last record, which a claim is compared with; 0 if it has only its firing's record."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it, unless somebody retries it."""
+        """Returns whether it has ended."""
         return self.state in FINAL_STATES
 
     @property
     def clean_up(self) -> CleanUp | None:
-        """The clean-up that is all of it that is still to be run."""
+        """Returns the clean-up, if only that must still run."""
         return self.ending if isinstance(self.ending, CleanUp) else None
 
     def runner_of(self, attempt: int) -> str | None:
-        """The element that an attempt ran on; None if there was no such attempt."""
+        """Returns the element that an attempt ran on; None if there was no such attempt."""
         if attempt > self.attempt:
             return None
         return next((it.element for it in reversed(self.runners) if it.attempt <= attempt), None)
 
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time that says where on earth it is meant: RFC 3339 has no other (§4.4 of it tells why)."""
+"""A time with an offset; RFC 3339 §4.4 explains why others are refused."""
 
 
 class OrderRequest(Wire, omit_defaults=True):
-    """What `POST /api/v1/orders` and `muster.api.orders.create` take."""
+    """The request of `POST /api/v1/orders` and `muster.api.orders.create`."""
 
     blueprint: str
     on: str | None = None
@@ -339,14 +339,14 @@ class OrderRequest(Wire, omit_defaults=True):
     count: int | None = None
     all: bool = False
     queue: bool = False
-    """The filter defines a pool: one order, for whichever element that matches is free first, now or later."""
+    """The filter defines a pool: one order, which the first free matching element claims, now or later."""
     inputs: dict[str, Any] = {}
     texts: dict[str, str] = {}
-    """Inputs as a person typed them: the blueprint's schema decides between text and JSON.  They win over `inputs`."""
+    """Inputs as text from a person; the blueprint's schema decides between text and JSON.  They override `inputs`."""
     not_before: Moment | None = None
     labels: dict[str, str] = {}
     parent: str | None = None
-    """The order that makes this one; set by agents."""
+    """The order that creates this one; set by agents."""
 
 
 class Packet(Wire, omit_defaults=True):
@@ -354,9 +354,9 @@ class Packet(Wire, omit_defaults=True):
 
     order: Name
     attempt: int
-    """Which attempt the claim starts."""
+    """The attempt that the claim starts."""
     start: Start
-    """How the order gets to its agent; direct: this message only carries the lease that the agent renews."""
+    """How the order reaches its agent; if direct, this message only carries the lease that the agent renews."""
     blueprint: Name
     digest: Digest
     inputs: dict[str, Any] = {}
@@ -364,97 +364,97 @@ class Packet(Wire, omit_defaults=True):
     element: Name | None = None
     pool: PoolName | None = None
     jobs: tuple[Job, ...] = ()
-    """What earlier attempts have done."""
+    """The jobs of earlier attempts."""
     children: dict[Name, Child] = {}
     labels: dict[str, str] = {}
     depth: int = 0
     ending: CleanUp | None = None
-    """Run only this clean-up; then the order ends as it says."""
+    """If set, only this clean-up runs, and then the order ends accordingly."""
 
     @property
     def rev(self) -> int:
-        """What a claim is compared with; 0, older than any offer, for a direct start."""
+        """Returns the sequence that a claim is compared with; 0, older than any offer, for a direct start."""
         return self.start.rev if isinstance(self.start, Offered) else 0
 
     @property
     def cancelled(self) -> bool:
-        """Whether only `always` is to be run."""
+        """Returns whether only `always` must run."""
         return self.ending is not None and self.ending.state is OrderState.CANCELLED
 
     @property
     def failing(self) -> str:
-        """Why the order fails of which only `on_failure` and `always` are to be run; empty otherwise."""
+        """Returns why the order fails if only `on_failure` and `always` must run; empty otherwise."""
         return self.ending.reason if self.ending is not None and self.ending.state is OrderState.FAILED else ""
 
 
 ASSIGNMENT_POLL: Final = 30.0
-"""Seconds after which an agent reads its assignments again, should it have missed a change."""
+"""Seconds after which an agent reads its assignments again, in case it missed a change."""
 
 
 class Assignment(Wire, omit_defaults=True):
-    """What the broker tells an agent about one of its elements."""
+    """The broker's instructions to an agent about one of its elements."""
 
     element: Name
     kind: str
     takes_work: bool
-    """False while it is drained or in workflow mode."""
+    """False while the element is drained or in workflow mode."""
     slots: int = 1
     pools: tuple[PoolName, ...] = ()
     params: dict[str, Any] = {}
-    """Its own and its profiles' params, resolved."""
+    """The resolved params of the element and its profiles."""
     sources: dict[str, str] = {}
-    """Where each param came from: `element` or `profile:NAME`."""
+    """The source of each param: `element` or `profile:NAME`."""
     labels: dict[str, str] = {}
     mode: Mode = Mode.WORK_ORDER
     lease: float = 0.0
-    """Seconds for which the agent may run an order that it could not renew; 0: what its consumers grant."""
+    """Seconds for which the agent can run an order without a renewal; 0: the time of its consumers."""
 
 
 class JoinRequest(Wire, omit_defaults=True):
-    """An agent takes up an element: `muster.agent.<element>.join`."""
+    """An agent joins for an element: the request of `muster.agent.<element>.join`."""
 
     element: str
     agent: Name
-    """Id of the daemon, new at each start."""
+    """The id of the agent, new at each start."""
     place: str = ""
-    """Host and state folder: a daemon that starts again in its place takes over at once; only one can run there."""
+    """Host and state folder.  An agent that restarts in the same place takes over at once; only one can run there."""
     protocol: int = 1
     version: str = ""
-    """Of the daemon, as in `mesh/version.py`."""
+    """The version and protocol of the agent, see `mesh/version.py`."""
 
 
 class Welcome(Wire):
-    """What an agent is answered that took up an element."""
+    """The answer to an agent that joined."""
 
     assignment: Assignment
     time: float
-    """The broker's, in seconds since 1970: what the agent reckons by."""
+    """The broker's time in seconds since 1970, which the agent uses."""
 
 
 class ResumeRequest(Wire, omit_defaults=True):
-    """An agent whose claim was refused asks what to do: `muster.agent.<element>.resume`."""
+    """A request of an agent whose claim was refused: `muster.agent.<element>.resume`."""
 
     order: Name
     attempt: Annotated[int, msgspec.Meta(ge=0)]
-    """The one that its message was for, or that it had: only that can be given up."""
+    """The attempt of its message, or the attempt that it ran; only this one can be dropped."""
     element: Name
     agent: Name
     declined: bool = False
-    """Whether it ran nothing of the attempt."""
+    """Whether nothing of the attempt ran."""
 
 
 class ResumeReply(Wire):
-    """What an agent is to do with the message of an order that it may not claim."""
+    """What an agent must do with the message of an order that it cannot claim."""
 
     drop: bool
-    """Always: if the order is still to be run, a fresh message tells so."""
+    """Always drop: an order that must still run has a fresh message."""
 
 
 class Control(Wire, omit_defaults=True):
     """A message on `muster.control.<element>`."""
 
     cancel: Name
-    """The order to stop."""
+    """The order that must stop."""
 
 
 class Presence(Wire, omit_defaults=True):
@@ -463,11 +463,11 @@ class Presence(Wire, omit_defaults=True):
     agent: Name
     leaving: bool = False
     at: float = 0.0
-    """The agent's own clock, in seconds: a broker that gives it work says by it how late it has heard of the agent."""
+    """The agent's own clock in seconds; a direct start refers to it."""
     time: float = 0.0
-    """What its host takes the time for, in seconds since 1970."""
+    """The time of its host in seconds since 1970."""
     protocol: int = 1
     version: str = ""
-    """Of the daemon, as in `mesh/version.py`."""
+    """The version and protocol of the agent, see `mesh/version.py`."""
     is_unconfined: bool = False
-    """Whether tasks run as root there, without isolation."""
+    """Whether its tasks run as root without isolation."""

@@ -1,6 +1,6 @@
-"""The wire under JetStream: messages handed to the connection and taken from it without a task or a queue each.
+"""The connection under JetStream: sends and receives messages without a task or a queue for each.
 
-It reaches into nats-py, and is the only file that does; a test that runs orders fails if nats-py changes there.
+This is the only file that uses private parts of nats-py; tests that run orders fail if nats-py changes them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from muster.mesh.errors import MusterError, UnavailableError
 log = structlog.get_logger()
 
 TURNS: Final = 4
-"""Turns of the loop for which a write may wait for what else there is to say."""
+"""Loop iterations for which a write can wait for further messages."""
 
 MAX_LINE: Final = 4096
 """Bytes of a command without its headers and its body (nats-server's `max_control_line`)."""
 
 SHOWN: Final = 80
-"""Characters of a subject in a message that says what is wrong with it."""
+"""Characters of a subject in an error message."""
 
 LATE: Final = 2.0
-"""Seconds for which a message may still be under way after an unsubscription."""
+"""Seconds for which messages can still arrive after an unsubscription."""
 
 
 class Connection(Client):
-    """nats-py's client, shorter where a message is received.
+    """nats-py's client, with a shorter path for received messages.
 
     Header names are not checked: they come from our own servers and processes.
     """
@@ -45,7 +45,7 @@ class Connection(Client):
         super().__init__()
         self._ps = _Reader(self)
         self.check: Callable[[str, socket.socket], None] = lambda *_: None
-        """Called with a server's address and the socket before anything is said there; what it raises is a lost try."""
+        """Called with the address and the socket of a server before any other use; an error fails this try."""
 
     async def _connect_to_server(self, s: Srv) -> None:
         await super()._connect_to_server(s)
@@ -60,7 +60,7 @@ class Connection(Client):
 
     @property
     def is_open(self) -> bool:
-        """Whether the server asks nobody for anything."""
+        """Returns whether the server requires no authentication."""
         return not self._server_info.get("auth_required")
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
@@ -72,9 +72,9 @@ class Connection(Client):
         return Msg(self, _text(subject), _text(reply), data, headers, _sid=sid)
 
     async def _read_loop(self) -> None:
-        """As in nats-py, but whatever ends it is a lost connection.
+        """Reads like nats-py, but treats every error as a lost connection.
 
-        nats-py would be deaf from then on, and still take itself for connected.
+        nats-py would stop reading, and still count as connected.
         """
         await super()._read_loop()
         task = asyncio.current_task()
@@ -82,10 +82,10 @@ class Connection(Client):
             await self._process_op_err(nats.errors.ProtocolError())
 
     async def request(self, *args: Any, **more: Any) -> Msg:
-        """As in nats-py, but a cancellation counts also if it comes together with the answer.
+        """Sends a request like nats-py, but keeps a cancellation that arrives together with the answer.
 
-        `asyncio.wait_for`, by which nats-py waits, forgets it then (Python 3.11): a service that was told to stop
-        while it asked JetStream something went on for ever.
+        nats-py uses `asyncio.wait_for`, which loses it then (Python 3.11); a service that stopped during a request to
+        JetStream would continue.
         """
         task = asyncio.current_task()
         before = task.cancelling() if task else 0
@@ -97,14 +97,14 @@ class Connection(Client):
 
 
 class _Reader(Parser):
-    """nats-py's parser, shorter where a message is whole: it tries a regular expression a verb on each line.
+    """nats-py's parser with a fast path for whole messages; nats-py tries a regular expression for each verb.
 
-    A message for a plain function goes there without a coroutine, and without the accounting of a queue that it does
-    not have: 2.7 us instead of 4.0, with headers 5.0 instead of 7.0.
+    A message for a plain function is passed on without a coroutine and without the accounting of a queue: 2.7 us
+    instead of 4.0, with headers 5.0 instead of 7.0.
     """
 
     async def parse(self, data: bytes = b"") -> None:
-        """Hand on what is whole, and keep the rest until more has come."""
+        """Dispatches whole messages, and keeps the rest until more data arrives."""
         kept, subscriptions = self.buf, self.nc._subs  # noqa: SLF001
         if kept:
             kept += data
@@ -117,7 +117,7 @@ class _Reader(Parser):
             words = data[at:end].split(b" ")
             body = end + 2
             if words[0] in _MESSAGES:
-                sid, reply, header, size = _told(words)
+                sid, reply, header, size = _parsed(words)
                 end = body + size
                 if len(data) < end + 2:
                     self.needed = end + 2 - at
@@ -134,7 +134,7 @@ class _Reader(Parser):
                 waits, at = super().parse(data[at:body]), body
             await waits
             if self.buf is not kept:
-                return  # the connection was lost meanwhile, and this reader begins anew
+                return  # the connection was lost meanwhile, and this reader starts again
         kept += data[at:]
 
 
@@ -142,12 +142,12 @@ _MESSAGES: Final = frozenset({b"MSG", b"HMSG"})
 
 
 def _text(subject: bytes) -> str:
-    """A subject is any bytes but spaces and ends of lines: the server does not ask for UTF-8."""
+    """Decodes a subject; it can be any bytes except spaces and line ends, because the server does not require UTF-8."""
     return subject.decode("utf-8", "backslashreplace")
 
 
-def _told(words: list[bytes]) -> tuple[int, bytes, int, int]:
-    """The subscription, where answers go, and how long the headers and all of it are.
+def _parsed(words: list[bytes]) -> tuple[int, bytes, int, int]:
+    """Returns the subscription, the reply subject, and the sizes of the headers and of the whole message.
 
     `MSG <subject> <sid> [reply] <size>`, `HMSG <subject> <sid> [reply] <size of headers> <size>`.
     """
@@ -167,7 +167,7 @@ def _told(words: list[bytes]) -> tuple[int, bytes, int, int]:
 
 
 def _headers(raw: bytes) -> dict[str, str]:
-    """Names and values; what stands beside the version, `503 No Responders`, counts as two headers, as in nats-py."""
+    """Parses headers; the status after the version, `503 No Responders`, becomes two headers, as in nats-py."""
     first, *lines = raw.decode("utf-8", "replace").split("\r\n")
     pairs = (line.partition(":") for line in lines if line)
     known = {name: value.strip() for name, _, value in pairs}
@@ -177,16 +177,16 @@ def _headers(raw: bytes) -> dict[str, str]:
 
 
 def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-    """Hand a message to the connection, now and without waiting; it is written once a turn of the loop adds nothing.
+    """Enqueues a message without waiting; it is written after a loop iteration that adds no other message.
 
-    Several orders often have something to say within a few turns, and each write wakes the server up: eight scripts
-    at a time took an eighth more of the processors' time when the next turn wrote whatever there was.
+    Several orders often publish within a few iterations, and each write wakes the server up: with a write in every
+    iteration, eight scripts at a time took an eighth more processor time.
 
-    It is nats-py's `publish`, with one check for all of a command's parts: a server closes a connection for what it
-    cannot read.
+    This is nats-py's `publish`, with one check for all parts of a command, because a server closes the connection
+    after a malformed one.
 
     Raises:
-        UnavailableError: there is no connection, or the message is not one that the server takes.
+        UnavailableError: there is no connection, or the server does not accept such a message.
     """
     if not client.is_connected:
         raise UnavailableError(f"there is no connection to NATS to publish on {subject}")
@@ -202,39 +202,39 @@ def post(client: Client, subject: str, data: bytes, reply: str = "", headers: Ma
         raise UnavailableError(f"{subject[:SHOWN]!r} or {reply[:SHOWN]!r} is not a subject")
     first = line.encode()
     if len(first) > MAX_LINE:
-        raise UnavailableError(f"a subject of {len(first)} bytes is more than the NATS server takes")
+        raise UnavailableError(f"a subject of {len(first)} bytes exceeds the limit of the NATS server")
     if size > client.max_payload:
-        raise UnavailableError(f"a message of {size} bytes for {subject} is more than the NATS server takes")
+        raise UnavailableError(f"a message of {size} bytes for {subject} exceeds the limit of the NATS server")
     command = b"".join((first, b"\r\n", start, data, b"\r\n"))
     client._pending.append(command)  # noqa: SLF001 - as Client._send_command does
     client._pending_data_size += len(command)  # noqa: SLF001
     if client not in _due:
         _due.add(client)
-        _look_soon(client, TURNS)
+        _write_later(client, TURNS)
 
 
 _due: Final[set[Client]] = set()
-"""Connections with messages that wait for a turn that adds nothing."""
+"""Connections with messages that wait to be written."""
 
 
-def _look_soon(client: Client, turns: int) -> None:
+def _write_later(client: Client, turns: int) -> None:
     size = client._pending_data_size  # noqa: SLF001
     asyncio.get_running_loop().call_soon(_write_if_quiet, client, size, turns)
 
 
 def _write_if_quiet(client: Client, size: int, turns: int) -> None:
     if turns and client._pending_data_size > size:  # noqa: SLF001
-        _look_soon(client, turns - 1)
+        _write_later(client, turns - 1)
     else:
         _due.discard(client)
         flush(client)
 
 
 def flush(client: Client) -> None:
-    """Write what was posted, now: nobody else has anything to say.
+    """Writes all enqueued messages now.
 
-    Of a connection that was lost just now, uvloop says a RuntimeError before nats-py knows, which then writes all that
-    is pending once it is back.
+    If the connection was just lost, uvloop raises a RuntimeError before nats-py notices; nats-py writes the pending
+    messages after the reconnect.
     """
     transport = client._transport  # noqa: SLF001
     if not client._pending or transport is None or not client.is_connected:  # noqa: SLF001
@@ -245,7 +245,7 @@ def flush(client: Client) -> None:
 
 
 class _Direct:
-    """Stands in for a subscription's queue: hands each message on at once, without a task to wake up."""
+    """Replaces the queue of a subscription: passes each message on at once, without waking up a task."""
 
     def __init__(self, receive: Callable[[Msg], None]) -> None:
         self._receive = receive
@@ -253,7 +253,7 @@ class _Direct:
     def put_nowait(self, message: Msg) -> None:
         try:
             self._receive(message)
-        except Exception:  # the caller is nats-py's read loop, which an exception would end
+        except Exception:  # the caller is nats-py's read loop, which an error would end
             log.exception("nats.receiver_failed", subject=message.subject)
 
     def empty(self) -> bool:
@@ -264,14 +264,14 @@ class _Direct:
 
 
 async def subscribe(client: Client, subject: str, receive: Callable[[Msg], None], queue: str = "") -> Subscription:
-    """Subscribe with a plain function, called in the read loop: it must be short and must not wait."""
+    """Subscribes with a plain function, which runs in the read loop and must not wait."""
     subscription = await client.subscribe(subject, queue, pending_bytes_limit=0)
     subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001 - saves a wake-up a message
     return subscription
 
 
 async def leave(subscription: Subscription, receive: Callable[[Msg], None]) -> None:
-    """Tell the server that nobody listens, but still receive what is under way: JetStream would redeliver it late."""
+    """Unsubscribes, but still receives messages that were sent, because JetStream would redeliver them late."""
     client: Client = subscription._conn  # noqa: SLF001 - Subscription.unsubscribe drops what is under way
     subscription._pending_queue = _Direct(receive)  # type: ignore[assignment]  # noqa: SLF001
     await client._send_unsubscribe(subscription._id)  # noqa: SLF001
@@ -279,7 +279,7 @@ async def leave(subscription: Subscription, receive: Callable[[Msg], None]) -> N
 
 
 async def unsubscribe(subscription: Subscription) -> None:
-    """End a subscription, also of a connection that is gone."""
+    """Ends a subscription, also of a lost connection."""
     try:
         await subscription.unsubscribe()
     except nats.errors.Error:
