@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -302,6 +303,7 @@ class Broker:
             troubles=self.presences.troubles(MOST_TROUBLES),
             warnings=self.mesh_settings.warnings(),
             unconfined=self.presences.unconfined(MOST_TROUBLES),
+            unreadable={"/".join(key): why for key, why in islice(state.objects.unreadable.items(), MOST_TROUBLES)},
         )
 
 

@@ -233,9 +233,10 @@ class Query:
             return {name: element.kind for name, element in self._state.elements.items()}
         if kind == KIND:
             return dict.fromkeys(object_kinds(), KIND)
-        if kind not in object_kinds():
+        found = {name: kind for its_kind, name in self._state.objects.stored if its_kind == kind}
+        if not found and kind not in object_kinds():
             raise NotFoundError(f"there is no kind {kind!r}{suggestion(kind, object_kinds())}")
-        return {name: kind for its_kind, name in self._state.objects.stored if its_kind == kind}
+        return found
 
     def _told(self, kind: str, name: str) -> dict[str, Any]:
         if kind == KIND:

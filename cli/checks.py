@@ -137,6 +137,7 @@ def _api(where: Where) -> Iterator[Check]:
             yield from _troubles(info)
             yield from _isolation(info)
             yield from _settings(info)
+            yield from _objects(info)
             triggers = [it for it in api.items("/api/v1/triggers")["items"] if it.get("enabled", True)]
             yield from _listening(triggers)
             yield _triggers(api, triggers)
@@ -161,6 +162,14 @@ def _settings(info: dict[str, Any]) -> Iterator[Check]:
     for warning in info.get("warnings") or ():
         found, _, hint = str(warning).partition("; ")
         yield Check(name="settings", result="warning", found=found, hint=hint)
+
+
+def _objects(info: dict[str, Any]) -> Iterator[Check]:
+    """Reports objects that the broker cannot read."""
+    for key, why in (info.get("unreadable") or {}).items():
+        found = f"{key.replace('/', ' ', 1)} cannot be read: {why}"
+        hint = "install the package of its kind where the broker runs, or apply it anew as this version has it"
+        yield Check(name="objects", result="warning", found=found, hint=hint)
 
 
 def _isolation(info: dict[str, Any]) -> Iterator[Check]:

@@ -64,6 +64,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked of the mesh's settings and does not hold, each with what to do about it."""
     unconfined: tuple[str, ...] = ()
     """Elements on which tasks run as root, without isolation."""
+    unreadable: dict[str, str] = {}
+    """Objects that this broker cannot read (`KIND/NAME`), and why."""
 
 
 StatusSource = Callable[[], Awaitable[Status]]
