@@ -28,7 +28,7 @@ from muster.mesh.tokens import Token
 log = structlog.get_logger()
 
 BROKER_GRACE: Final = 10.0
-LOOK: Final = 0.1
+POLL_INTERVAL: Final = 0.1
 KILLED: Final = 130
 
 
@@ -122,7 +122,7 @@ class Whole:
 
     async def _agent_is_ready(self, _: str) -> bool:
         while not await asyncio.to_thread(self._is_online):  # noqa: ASYNC110 - another process's state
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(POLL_INTERVAL)
         return True
 
     def _is_online(self) -> bool:

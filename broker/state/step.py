@@ -57,6 +57,14 @@ class Step:
         """The record's place in the log."""
         return self.changes.stamp
 
+    def put(self, kind: str, ident: str, thing: msgspec.Struct | None) -> None:
+        """Keeps a thing in `World.things`, for an aggregate without an index of its own; None forgets it."""
+        if thing is None:
+            self.world.things.pop((kind, ident), None)
+        else:
+            self.world.things[kind, ident] = thing
+        self.changes.things[kind, ident] = thing
+
     def look_at(self, topic: str, ident: str) -> None:
         """Have the rules of a topic look at a thing, after what was put on the list before it."""
         self._keys[Key(topic, ident)] = None

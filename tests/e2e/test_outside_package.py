@@ -37,7 +37,8 @@ DOOR = trigger(
     target={"where": "element.kind == 'robot' && element.labels.role == 'helper'"},
     inputs={"who": "{{ event.body.visitor }}"},
 )
-EVERYTHING = (ROBOT, CLUSTER, GREET, DOOR)
+GOAL = {"kind": "goal", "name": "hellos", "blueprint": "greet", "orders": 2}
+EVERYTHING = (ROBOT, CLUSTER, GREET, DOOR, GOAL)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,7 @@ async def test_its_manifests_are_checked_like_all_others(mesh: Roles) -> None:
         (CLUSTER | {"members": ["r2d3"]}, "there is no element 'r2d3' (did you mean 'r2d2'?)"),
         (DOOR | {"target": {"on": "r2d3"}}, "there is no element 'r2d3' (did you mean 'r2d2'?)"),
         ({"kind": "machine", "name": "r2d2"}, "there is already a robot 'r2d2'"),
+        (GOAL | {"blueprint": "gret"}, "there is no blueprint 'gret'"),
     )
     for manifest, words in wrong:
         refused = await mesh.cli("apply", "-f", "-", stdin=json.dumps(manifest).encode())
@@ -96,6 +98,25 @@ async def test_its_element_and_task_are_used_over_every_surface(mesh: Roles) -> 
     body = {"blueprint": "greet", "where": "element.kind == 'robot'", "inputs": {"who": "nats"}}
     (order,) = (await over_nats(mesh, "muster.api.orders.create", body))["orders"]
     assert (await mesh.final(order["id"]))["outputs"] == {"said": "hello nats"}
+
+
+async def test_its_object_keeps_state_by_its_rule(mesh: Roles) -> None:
+    goal = {"kind": "goal", "name": "two", "blueprint": "greet", "orders": 2}
+    await mesh.apply(goal)
+    await mesh.run("greet", on="r2d2", inputs={"who": "one"})
+    found = await mesh.get("goals/two")
+    assert (found["finished"], found["reached_at"]) == (1, None)
+    refused = await mesh.cli("delete", "goal", "two")
+    assert (refused.code, "not reached: 1 orders have finished" in refused.stderr) == (3, True), refused
+    needed = await over_nats(mesh, "muster.api.objects.delete", {"kind": "blueprint", "name": "greet"})
+    assert "goal two" in needed["error"]["detail"]
+    await mesh.run("greet", on="r2d2", inputs={"who": "two"})
+    asked = await over_nats(mesh, "muster.api.objects.get", {"kind": "goal", "name": "two"})
+    assert (asked["finished"], asked["reached_at"] is None) == (2, False)
+    assert "finished" in (await mesh.cli("describe", "goal", "two")).stdout
+    assert (await mesh.cli("delete", "goal", "two")).code == 0
+    await mesh.apply(goal)
+    assert (await mesh.get("goals/two"))["finished"] == 0
 
 
 async def test_its_element_is_a_noun_of_the_command(mesh: Roles) -> None:
@@ -138,12 +159,15 @@ async def test_the_reference_is_generated_with_its_kinds(mesh: Roles, tmp_path: 
         assert await program.ended() == 0, program.stderr
     kinds, api = (tmp_path / "kinds.md").read_text(), (tmp_path / "api.md").read_text()
     assert "| `robot` | A machine that moves. | yes |" in kinds
+    assert "| `goal` | A number of orders of a blueprint that are to finish. |" in kinds
     assert "| `say` | Prints a line. |" in kinds
     assert "| `doorbell` | Fires for each visitor, except those that are not welcome. | hook |" in kinds
     assert "`PUT /api/v1/robots/{name}`" in api
 
 
 async def test_it_survives_a_replay(mesh: Roles) -> None:
+    counted = (await mesh.get("goals/hellos"))["finished"]
+    assert counted >= 2
     await mesh.stop("r2d2")
 
     async def offline() -> bool:
@@ -155,6 +179,7 @@ async def test_it_survives_a_replay(mesh: Roles) -> None:
     await mesh.start("broker")
     assert (await mesh.get("robots/r2d2"))["legs"] == 3
     assert (await mesh.get("clusters/droids"))["members"] == ["r2d2"]
+    assert (await mesh.get("goals/hellos"))["finished"] == counted
     await mesh.start("r2d2")
     assert (await mesh.run("greet", on="r2d2", inputs={"who": "again"}))["outputs"] == {"said": "hello again"}
     rung = await mesh.http.post(f"{mesh.hooks}/hooks/door", content=b"carl")
