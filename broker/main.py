@@ -1,8 +1,9 @@
-"""One broker process: everything of the control plane, started in the order in which it is needed."""
+"""One broker process: the parts of the control plane, started in the order in which they need each other."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
@@ -48,32 +49,24 @@ from muster.broker.storage import Storage
 from muster.mesh import names
 from muster.mesh.companion import Beside, Companion
 from muster.mesh.connection import check_asks, connect
-from muster.mesh.errors import MALFORMED, MusterError, UnavailableError
+from muster.mesh.errors import MusterError, UnavailableError
 from muster.mesh.events import nats_subject
 from muster.mesh.jetstream import Publisher, post
-from muster.mesh.model import Presence
 from muster.mesh.service import Service, rest_the_collector, stop_signals, unless_stopped, until_stopped
 from muster.mesh.tokens import Token
 
 log = structlog.get_logger()
 
 
-class _AnyPresence(Presence, forbid_unknown_fields=False):
-    """A heartbeat in whichever version: a later one may say more."""
-
-
-_presence = msgspec.json.Decoder(_AnyPresence)
-
 MOST_TROUBLES: Final = 20
-"""Elements of which a broker's status says what is wrong with their agents."""
-
+"""Elements whose agents' problems a broker's status lists."""
 
 DEFAULT_LEASE: Final = timedelta(seconds=30)
-"""The lease of a new mesh for which nobody gave one."""
+"""The lease of a new mesh, unless the flag says another."""
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator may choose about a broker."""
+    """What an operator can set for a broker."""
 
     server: str
     """NATS URL, or several, comma-separated."""
@@ -89,13 +82,13 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     """Work on a NATS server that asks for no token."""
     announce: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
-    """Has commands find this broker's token, given its URL."""
+    """Makes this broker's token known to commands of the same account, given its URL."""
     ready_line: bool = True
     """Print `ready broker …` on standard output once requests are answered."""
 
 
 async def serve(settings: BrokerSettings, beside: Beside | None = None) -> None:
-    """Run a broker until SIGTERM or SIGINT.
+    """Runs a broker until SIGTERM or SIGINT.
 
     Raises:
         UnreachableError: no NATS server.
@@ -124,7 +117,7 @@ class Broker:
         self.services: list[Service] = []
 
     async def start(self, stack: AsyncExitStack, on_closed: Callable[[MusterError], None] | None = None) -> None:
-        """Start everything; leaving the stack stops it in reverse.
+        """Starts everything; leaving the stack stops it in reverse.
 
         `on_closed` is called when the connection to NATS was closed for good.
         """
@@ -179,7 +172,7 @@ class Broker:
         return client
 
     async def _open_surfaces(self, stack: AsyncExitStack) -> str:
-        """Answer requests from now on; the URL of the API."""
+        """Answers requests from now on; returns the URL of the API."""
         client = self.client
         companion = self.companion = self._beside(client, self.commands.firings.fire) if self._beside else None
         parts = Parts(
@@ -204,17 +197,10 @@ class Broker:
         settle, clean_up = Settle(self.commands.firings.settled), EndCleanUps(self.lease)
         duties = Duties(self.state, self.log, self.leader, [Wake(), settle, expire, clean_up])
 
-        async def heard(message: Msg) -> None:
-            try:
-                presence = _presence.decode(message.data)
-            except MALFORMED:
-                return
-            self.presences.heard(names.untoken(message.subject.rpartition(".")[2]), presence)
-
         async def reported(message: Msg) -> None:
             self.query.reported.heard(message.subject, message.data)
 
-        await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=heard)
+        await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=self.presences.receive)
         await self.client.subscribe(names.TROUBLE_SUBJECTS, cb=reported)
         for service in (
             self.log,
@@ -233,7 +219,7 @@ class Broker:
         return self.beginnings.begun(record) if self.leader.leads else record
 
     def _wire(self) -> None:
-        """Who hears of what: all brokers project, the leader also acts."""
+        """Connects the parts: every broker projects what changed, and the leader acts on it."""
 
         def act(applied: Sequence[Changes]) -> None:
             if self.leader.leads:
@@ -241,13 +227,13 @@ class Broker:
                 self.beginnings.look(applied)
                 self.assignments.look(applied)
 
-        def tell(batch: Batch) -> None:
+        def publish(batch: Batch) -> None:
             self.feed.publish(batch.events)
             if self.leader.leads:
                 _broadcast(self.client, batch)
 
         self.projector.on_changes += [act, self.mesh_settings.look]
-        self.recorder.on_committed.append(tell)
+        self.recorder.on_committed.append(publish)
         self.leader.on_elected += [
             self.presences.start,
             self.offers.look_everywhere,
@@ -257,8 +243,8 @@ class Broker:
         ]
 
     def _again(self) -> None:
-        """The connection is back: what was under way may be lost, so look at everything again."""
-        if not self.services:  # it went away while we were starting: everything is fresh
+        """Starts over after a reconnect: messages that were on their way may be lost."""
+        if not self.services:  # the connection was lost during the start: everything is new
             return
         self.presences.start()
         self.publisher.renew()
@@ -272,20 +258,13 @@ class Broker:
             self.beginnings.look_everywhere()
 
     def _trouble(self) -> str:
-        """Why not everything can be stored just now."""
+        """Why not everything can be stored now."""
         return self.storage.trouble or self.recorder.trouble
 
     async def status(self) -> Status:
-        """How this broker is, for `/readyz`, `/metrics` and `muster doctor`."""
+        """Returns the state of this broker, for `/readyz`, `/metrics` and `muster doctor`."""
         state = self.state
-        orders: dict[str, int] = {}
-        for order in state.orders.values():
-            orders[order.state] = orders.get(order.state, 0) + 1
-        objects: dict[str, int] = {}
-        for kind, _ in state.objects.stored:
-            objects[kind] = objects.get(kind, 0) + 1
-        connected = self.client.is_connected
-        trouble = self._trouble() or ("" if connected else "the NATS server is away")
+        trouble = self._trouble() or ("" if self.client.is_connected else "the NATS server is unreachable")
         return Status(
             broker=self.id,
             ready=not trouble,
@@ -294,10 +273,10 @@ class Broker:
             durability=self.settings.durability,
             lag=state.seq - self.recorder.committed,
             sequence=state.seq,
-            orders=orders,
+            orders=Counter(order.state for order in state.orders.values()),
             elements=len(state.elements),
             online=sum(element.agent is not None for element in state.elements.values()),
-            objects=objects,
+            objects=Counter(kind for kind, _ in state.objects.stored),
             ignored=self.commands.firings.ignored,
             duplicates=self.commands.firings.duplicates,
             troubles=self.presences.troubles(MOST_TROUBLES),
@@ -308,7 +287,7 @@ class Broker:
 
 
 def _broadcast(client: Client, batch: Batch) -> None:
-    """Tell whoever listens on NATS; events are in the record anyway."""
-    for _, _, kind, subject, told in batch.event_rows:
+    """Publishes events for whoever listens on NATS; they are in the tables as well."""
+    for _, _, kind, subject, document in batch.event_rows:
         with suppress(UnavailableError):
-            post(client, nats_subject(kind, subject), told)
+            post(client, nats_subject(kind, subject), document)

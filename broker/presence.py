@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+from nats.aio.msg import Msg
+
 from muster.broker.lease import Lease
+from muster.mesh import names
+from muster.mesh.errors import MALFORMED
 from muster.mesh.model import Presence
 from muster.mesh.version import Speaker, agent_misfit
 
@@ -54,6 +60,13 @@ class _Misfit(NamedTuple):
     speaker: Speaker
 
 
+class _AnyPresence(Presence, forbid_unknown_fields=False):
+    """A heartbeat of any version: a later one may say more."""
+
+
+_decode = msgspec.json.Decoder(_AnyPresence).decode
+
+
 class Presences:
     """The last heartbeat of every agent.  Each broker keeps its own, from the same messages.
 
@@ -81,6 +94,11 @@ class Presences:
     def start(self) -> None:
         """Counts silence only from now on: no heartbeat could arrive before."""
         self._started = self._clock()
+
+    async def receive(self, message: Msg) -> None:
+        """Notes the heartbeat in a message; a malformed one is no heartbeat."""
+        with suppress(*MALFORMED):
+            self.heard(names.untoken(message.subject.rpartition(".")[2]), _decode(message.data))
 
     def heard(self, element: str, presence: Presence) -> None:
         """Notes a heartbeat."""
