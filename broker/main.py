@@ -40,6 +40,7 @@ from muster.broker.projection.batch import Batch
 from muster.broker.projection.projector import Projector
 from muster.broker.projection.readers import Readers
 from muster.broker.projection.recorder import Recorder
+from muster.broker.projection.retention import Prune
 from muster.broker.projection.writer import Writer
 from muster.broker.query import Query
 from muster.broker.settings import Flags, MeshSettings
@@ -135,6 +136,7 @@ class Broker:
         self.storage = Storage(client, self.publisher)
         self.log = Log(client, self.publisher)
         self.recorder = Recorder(client, self.state, writer, readers)
+        self.prune = Prune(writer, self.state)
         self.projector = Projector(client, self.state, self.recorder, self.log)
         self.offers = Offers(client, self.publisher, self.state, self.log)
         self.leader = Leader(client, self.id, found.replicas)
@@ -210,6 +212,7 @@ class Broker:
             self.beginnings,
             self.assignments,
             self.mesh_settings,
+            self.prune,
             self.leader,
             duties,
         ):

@@ -201,10 +201,6 @@ class MeshSettings(Service):
         yield from self._differences()
         if self._shortfall:
             yield self._shortfall
-        if (mesh := self.current) is not None:
-            for part in ("orders", "failed"):
-                if getattr(mesh.retention, part) is not None:
-                    yield f"retention.{part} of the mesh is not enforced yet; orders are kept for ever"
 
     def _differences(self) -> Iterator[str]:
         """Flags of this process that differ from the settings of the mesh."""

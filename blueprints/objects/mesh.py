@@ -50,7 +50,7 @@ class Retention(Wire):
     """How long the mesh keeps what it no longer needs itself."""
 
     orders: Kept | None = None
-    """Orders that ended; None keeps them for ever."""
+    """Orders that ended; None keeps them for ever.  The log keeps their records."""
     failed: KeptByAge | None = None
     """Orders that failed; None keeps them as long as the others."""
     events: KeptByAge = KeptByAge(age="7d")

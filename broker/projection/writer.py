@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from muster.broker.projection import tables
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.connection import Threaded
 from muster.mesh.errors import UnavailableError
 from muster.mesh.settings import Durability
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Writer:
@@ -40,8 +44,18 @@ class Writer:
         Raises:
             UnavailableError: it is not committed; it may be written again.
         """
+        await self.call(tables.write, batch)
+
+    async def call(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **more: P.kwargs
+    ) -> T:
+        """Returns what a function returns that is called with the connection, between two batches.
+
+        Raises:
+            UnavailableError: the tables cannot be written.
+        """
         try:
-            await self._connection.call(tables.write, batch)
+            return await self._connection.call(function, *args, **more)
         except sqlite3.Error as error:
             raise self._trouble(str(error)) from error
 

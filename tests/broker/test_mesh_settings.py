@@ -204,13 +204,6 @@ async def test_a_field_that_is_left_out_keeps_its_value(fresh_nats: Account, tmp
         assert (await shown(broker))["retention"]["output"] == {"age": "7d", "size": "8GB"}
 
 
-async def test_what_is_not_enforced_is_reported(fresh_nats: Account, tmp_path: Path) -> None:
-    async with brokers(fresh_nats, tmp_path, {}) as (broker,):
-        await apply(broker, "retention: {orders: {age: 90d, count: 1000000}, failed: {age: 365d}}")
-        said = (await broker.status()).warnings
-        assert [it.partition(" of ")[0] for it in said] == ["retention.orders", "retention.failed"]
-
-
 async def test_copies_that_no_server_can_keep_are_refused_before_they_are_on_the_log(
     fresh_nats: Account, tmp_path: Path
 ) -> None:
