@@ -19,7 +19,7 @@ from muster.broker.planning.targets import suggestion
 from muster.broker.settings import check_possible
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
-from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError
+from muster.mesh.errors import NotFoundError, TooLargeError
 from muster.mesh.model import Wire
 from muster.mesh.settings import MAX_BODY
 
@@ -80,8 +80,6 @@ class Objects:
         if (kind, name) not in self._world.objects.stored:
             known = [its_name for its_kind, its_name in self._world.objects.stored if its_kind == kind]
             raise NotFoundError(f"there is no {kind} {name!r}{suggestion(name, known)}")
-        if is_settings(kind):
-            raise RefusedError(f"{kind} {name} holds the settings of this mesh; change it with `muster apply` instead")
         accepted(await self._log.append(records.Deleted(id=names.new_id(), object_kind=kind, name=name, by=by)))
 
     async def _check_possible(self, wanted: Iterable[Loaded]) -> None:
@@ -93,7 +91,7 @@ class Objects:
     def _completed(self, document: Loaded) -> Loaded:
         """Fills in what a manifest of settings leaves out from what holds now."""
         before = self._world.objects.stored.get((document.kind, document.name))
-        if before is None or not is_settings(document.kind):
+        if before is None or not object_kinds()[document.kind].is_settings:
             return document
         return completed(document, before.manifest)
 
@@ -113,9 +111,3 @@ class Objects:
 
     def _next_version(self, document: Loaded) -> int:
         return self._world.objects.next_version(document.kind, document.name)
-
-
-def is_settings(kind: str) -> bool:
-    """Whether objects of this kind hold the settings of the mesh."""
-    known = object_kinds().get(kind)
-    return known is not None and known.is_settings

@@ -13,7 +13,7 @@ import structlog
 from muster.blueprints.definition import duration
 from muster.blueprints.objects.mesh import MESH, NAME, Mesh, Retention
 from muster.broker.projection.writer import Writer
-from muster.broker.state.machine import State
+from muster.broker.state.world import World
 from muster.mesh.errors import UnavailableError
 from muster.mesh.service import Service
 
@@ -45,9 +45,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """For orders that failed, instead of the other two; None: they are like the others."""
 
 
-def limits(state: State) -> Limits:
+def limits(state: World) -> Limits:
     """Returns what the mesh's settings say; the defaults until there are settings."""
-    mesh = state.fleet.get(MESH.kind, NAME)
+    mesh = state.objects.get(MESH.kind, NAME)
     kept = mesh.retention if isinstance(mesh, Mesh) else Retention()
     orders = duration(kept.orders.age) if kept.orders is not None and kept.orders.age is not None else None
     return Limits(
@@ -60,7 +60,7 @@ def limits(state: State) -> Limits:
 class Prune(Service):
     """Prunes the orders as long as the broker runs; a rebuilt projection is pruned again."""
 
-    def __init__(self, writer: Writer, state: State) -> None:
+    def __init__(self, writer: Writer, state: World) -> None:
         super().__init__()
         self._writer = writer
         self._state = state
