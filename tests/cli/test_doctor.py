@@ -84,6 +84,14 @@ def test_agents_whose_version_or_clock_does_not_fit_are_named() -> None:
     assert found[1].hint == "upgrade the agent"
 
 
+def test_a_flag_that_differs_from_the_meshs_settings_is_a_warning() -> None:
+    warning = "--lease 1m of this broker is ignored: the lease of this mesh is 30s; start this broker without the flag"
+    (found,) = checks._settings({"warnings": [warning]})
+    assert found.result == "warning"
+    assert found.found == "--lease 1m of this broker is ignored: the lease of this mesh is 30s"
+    assert found.hint == "start this broker without the flag"
+
+
 def test_a_broker_of_another_protocol_is_wrong_though_its_version_is_ours() -> None:
     found = checks._version({"version": OURS.version})
     assert found.result == "wrong"
