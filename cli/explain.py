@@ -131,7 +131,6 @@ def losses(order: dict[str, Any]) -> None:
             lost,
             (
                 Column(title="TIME", value=lambda loss: clock(loss["at"])),
-                Column(title="ATTEMPT", value=lambda loss: loss["attempt"]),
                 Column(title="ON", value=lambda loss: loss["element"]),
                 Column(title="WHY", value=lambda loss: loss["reason"], flexible=True),
             ),
@@ -153,7 +152,7 @@ def facts(order: dict[str, Any]) -> None:
             ("Not before", order.get("not_before") and clock(order["not_before"])),
             ("Continues at", (order.get("waiting") or {}).get("at") and clock(order["waiting"]["at"])),
             ("Pool", order.get("pool")),
-            ("Attempt", order.get("attempt")),
+            ("Attempt", order.get("restarts", 0) + 1 if order.get("attempt") else None),
             ("Trigger", order.get("trigger")),
             ("Firing", order.get("firing")),
             ("Where", order.get("where")),

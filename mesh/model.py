@@ -271,6 +271,8 @@ class Order(Wire):
     outputs: dict[str, Any] = {}
     attempt: int = 0
     """The number of its claims; reports of an older attempt are refused."""
+    restarts: int = 0
+    """How many times it was started anew: after a lost agent, or by a retry.  A claim after a suspension is neither."""
     agent: Name | None = None
     """The agent that claimed it last."""
     runners: tuple[Runner, ...] = ()

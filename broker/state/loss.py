@@ -36,7 +36,9 @@ def lost(order: Order, record: records.Lost, stamp: Stamp) -> Order | Refused:
     if order.state is OrderState.CANCELLING:
         return stopped(order, order.reason, stamp)
     reason = _why_not_again(order, record)
-    return _failed(order, reason, stamp) if reason else _offered_anew(order)
+    if reason:
+        return _failed(order, reason, stamp)
+    return replace(_offered_anew(order), restarts=order.restarts + 1)
 
 
 def given_up(order: Order, record: records.GivenUp, stamp: Stamp) -> Order | Refused:

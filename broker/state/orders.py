@@ -49,6 +49,7 @@ def retried(record: records.Retried, _stamp: Stamp) -> Order | Refused:
             runner=ended.subject if ended.pool else ended.runner,
             cleans_up=False,
             ending=None,
+            restarts=ended.restarts + 1,
             lost_in_row=0,
         )
     )

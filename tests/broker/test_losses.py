@@ -71,6 +71,21 @@ def doomed(request: pytest.FixtureRequest) -> Doomed:
     return Doomed() if request.param == "element" else Doomed(pool="p")
 
 
+def test_a_suspension_is_no_new_attempt(doomed: Doomed) -> None:
+    doomed.claim()
+    until = doomed.now + LEASE
+    waits = records.Suspended(order="o", attempt=1, jobs=(), until=until)
+    assert doomed.write(waits, "a").refused is None
+    assert doomed.write(records.Due(order="o")).refused is None
+    doomed.claim()
+    assert (doomed.order.attempt, doomed.order.restarts) == (2, 0)
+    assert doomed.lose().restarts == 1
+    doomed.claim()
+    ended = doomed.done(OrderState.FAILED)
+    doomed.write(records.Retried(order="o", snapshot=ended, by=Caller(name="test")))
+    assert doomed.order.restarts == 2
+
+
 def test_an_order_that_lost_three_attempts_in_a_row_fails(doomed: Doomed) -> None:
     assert doomed.lose_often(2).state is OrderState.OFFERED
     ended = doomed.lose_often(1)
