@@ -79,7 +79,8 @@ def _no_agent(waiting: NoAgent) -> str:
 
 def _no_slot(waiting: NoSlot) -> str:
     target = waiting.target.removeprefix("element ")
-    line = f"; {waiting.place - 1} are before it" if waiting.place > 1 else ""
+    before = waiting.place - 1
+    line = f"; {before} order{'s are' if before > 1 else ' is'} before it" if before else ""
     held = _orders(waiting.orders, len(waiting.orders))
     return f"{len(waiting.orders)} of {waiting.slots} slots of {target} are busy: {held}{line}"
 
@@ -119,7 +120,7 @@ REASONS: Final[dict[type[Waiting], Reason]] = {
         code="no matching element",
         meaning="no element that may run it is there",
         words=lambda _: "no element that may run it is there",
-        ends="an element of that name, or one that the pool's filter matches; see `muster get machine`",
+        ends="an element of that name, or one that the pool's filter matches; see `muster get elements`",
         released_by=(WORK, POOL),
     ),
     Drained: Reason(

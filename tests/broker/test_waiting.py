@@ -122,7 +122,7 @@ def test_the_place_in_the_line_is_said(for_one: Offer) -> None:
     waiting = waiting_of(for_one.state.orders["p"], for_one.state)
     assert isinstance(waiting, NoSlot)
     assert waiting.place == 2
-    assert words_of(waiting).endswith("; 1 are before it")
+    assert words_of(waiting).endswith("; 1 order is before it")
 
 
 def test_an_order_that_only_has_to_clean_up_waits_like_others(for_one: Offer) -> None:
