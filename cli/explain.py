@@ -168,7 +168,7 @@ def _detail(item: dict[str, Any]) -> str:
         return str(data or item.get("refused") or "")
     known = {name: data.get(name) for name in ("attempt", "by", "element", "state", "reason", "until")}
     words = [f"{name} {value}" for name, value in known.items() if value not in (None, "", item.get("actor"))]
-    words += ["claimed at once"] if item.get("type") == "created" and data.get("agent") else []
+    words += ["claimed at once"] if item.get("type") == "created" and data.get("start") else []
     words += [f"{job['name']} {job['state']}" for job in data.get("jobs") or () if isinstance(job, dict)]
     return ", ".join(words)
 
