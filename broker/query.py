@@ -45,6 +45,9 @@ _firing = msgspec.json.Decoder(Firing)
 
 _FIRST_PAGE: Final = 2**63 - 1
 
+_AT_AGENTS: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.CANCELLING})
+"""States in which agents decide what happens next."""
+
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 """As large as SQLite can compare them, and then some."""
 
@@ -118,13 +121,14 @@ class Query:
         return self._state.seq >= last
 
     def _explained(self, order: Order) -> Order:
-        """The order, with why nobody has started it if it is offered."""
-        if order.state is not OrderState.OFFERED or order.id not in self._state.orders:
+        """Returns the order, with why nobody has started it if it is offered, and with a lost agent if it runs."""
+        if order.state not in _AT_AGENTS or order.id not in self._state.orders:
             return order
         waiting = waiting_of(order, self._state)
         if waiting is None:
             return order
-        reason = f"{order.reason}; its clean-up waits: {words_of(waiting)}" if order.reason else words_of(waiting)
+        before = "its clean-up waits: " if order.state is OrderState.OFFERED else ""
+        reason = f"{order.reason}; {before}{words_of(waiting)}" if order.reason else words_of(waiting)
         return msgspec.structs.replace(order, waiting=waiting, reason=reason)
 
     async def _only(self, table: str, noun: str, prefix: str) -> bytes:

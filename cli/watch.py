@@ -83,7 +83,7 @@ class Watch:
         if words == self._known.get(order) or found.get("finished_at"):
             return
         self._known[order] = words
-        if found["state"] != "running":
+        if found["state"] != "running" or found.get("reason"):
             self._waited.add(order)
         if order in self._waited:
             self._note(order, f"is {words}")
@@ -95,9 +95,8 @@ class Watch:
 
 def state(order: Mapping[str, Any]) -> str:
     """Returns an order's state in words, with why it waits or where it runs."""
-    if order["state"] == "running":
-        return f"running on {order.get('element')}"
-    return f"{order['state']}: {order['reason']}" if order.get("reason") else str(order["state"])
+    where = f"running on {order.get('element')}" if order["state"] == "running" else str(order["state"])
+    return f"{where}: {order['reason']}" if order.get("reason") else where
 
 
 def wait(api: Api, orders: Sequence[Mapping[str, Any]], limit: Limit, watch: Watch) -> list[dict[str, Any]]:

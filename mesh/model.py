@@ -187,7 +187,15 @@ class NoSlot(Wire, tag_field="for", tag="no_slot"):
     """Its position in the queue, from 1."""
 
 
-Waiting = Schedule | Until | Children | Lane | WorkflowMode | Drained | NoElement | NoAgent | NoSlot
+class Silent(Wire, tag_field="for", tag="silent"):
+    """The order runs, and its agent is offline: either that returns, or its lease ends and the order is lost."""
+
+    element: Name
+    since: datetime | None
+    """When the element went offline."""
+
+
+Waiting = Schedule | Until | Children | Lane | WorkflowMode | Drained | NoElement | NoAgent | NoSlot | Silent
 """Why an order waits; `broker/state/waiting.py` has the text and the end of each reason."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from muster.broker.state.element import Element
+from muster.broker.state.order import is_held
 from muster.broker.state.topics import LANE, ORDER, POOL, WORK
 from muster.mesh.model import (
     Children,
@@ -24,6 +25,7 @@ from muster.mesh.model import (
     Order,
     OrderState,
     Schedule,
+    Silent,
     Until,
     Waiting,
     WorkflowMode,
@@ -158,6 +160,13 @@ REASONS: Final[dict[type[Waiting], Reason]] = {
         ends="a claim, as soon as one of these orders leaves its slot",
         released_by=("Claimed",),
     ),
+    Silent: Reason(
+        code="silent",
+        meaning="it runs, and its agent is offline",
+        words=lambda waiting: f"the agent of {waiting.element} is offline since {_text(waiting.since)}",
+        ends="the return of its agent, or the end of its lease: then the order is lost, and offered again",
+        released_by=("Lost",),
+    ),
 }
 """Every reason there is."""
 
@@ -201,7 +210,9 @@ def _nobody_takes_it(order: Order, world: World) -> Waiting | None:
 
 
 def waiting_of(order: Order, world: World) -> Waiting | None:
-    """Returns why nothing happens to an order just now; of one that is offered, why nobody has started it."""
+    """Returns why nothing happens to an order just now; at agents, from what is known of these now."""
+    if is_held(order):
+        return _silent(world.elements.get(order.runner or ""))
     if order.state is not OrderState.OFFERED:
         return order.waiting
     names = [order.runner] if order.runner is not None else sorted(world.pools.members.get(order.pool or "", ()))
@@ -216,6 +227,13 @@ def waiting_of(order: Order, world: World) -> Waiting | None:
     if not taking:
         return Drained() if any(element.drained for element in online) else WorkflowMode()
     return _busy(order, target, [element.name for element in taking], world)
+
+
+def _silent(element: Element | None) -> Silent | None:
+    """Returns that the agent of a running order is offline; None if it is not."""
+    if element is None or element.agent is not None:
+        return None
+    return Silent(element=element.name, since=element.since)
 
 
 def _target(order: Order) -> str:

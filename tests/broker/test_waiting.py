@@ -66,6 +66,14 @@ def test_an_element_whose_agent_is_offline(for_one: Offer) -> None:
     assert for_one.why() == f"its agent is offline since {for_one.now:%Y-%m-%dT%H:%M:%SZ}"
 
 
+def test_a_running_order_says_at_once_that_its_agent_is_offline(for_one: Offer) -> None:
+    for_one.join("a")
+    for_one.write(records.Claimed(order="o", attempt=1, element="a", agent="x"), "a")
+    assert not for_one.why()
+    for_one.leave("a")
+    assert for_one.why() == f"the agent of a is offline since {for_one.now:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def test_an_element_with_a_free_slot_needs_no_reason(for_one: Offer) -> None:
     for_one.join("a")
     assert not for_one.why()

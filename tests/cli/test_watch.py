@@ -20,6 +20,7 @@ LIFE: tuple[dict[str, Any], ...] = (
     {"state": "queued", "reason": "drained"},
     {"state": "offered", "reason": BUSY},
     {"state": "running"},
+    {"state": "running", "reason": "the agent of web01 is offline"},
     {"state": "running", "losses": [LOSS], "element": "web02"},
     {"state": "finished", "losses": [LOSS], "element": "web02"},
 )
@@ -27,6 +28,7 @@ SAID = [
     "muster: order 3f6a3f6a3f is queued: drained",
     f"muster: order 3f6a3f6a3f is offered: {BUSY}",
     "muster: order 3f6a3f6a3f is running on web01",
+    "muster: order 3f6a3f6a3f is running on web01: the agent of web01 is offline",
     "muster: order 3f6a3f6a3f lost its agent on web01: its lease expired",
     "muster: order 3f6a3f6a3f is running on web02",
 ]
@@ -47,7 +49,7 @@ def test_each_change_is_reported_once(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_order_that_runs_at_once_needs_no_word(capsys: pytest.CaptureFixture[str]) -> None:
     watch = Watch(None, "table")  # type: ignore[arg-type]
-    for step in (3, 3, 5):
+    for step in (3, 3, 6):
         watch.report(at(step) | {"losses": []})
     assert not capsys.readouterr().err
 
