@@ -33,7 +33,7 @@ AGENT_MAY_NOT_IMPORT = {
     "muster.mesh.http",
 }
 NOT_FOR_AGENTS = {"mesh/http.py", "mesh/http_bounds.py"}
-"""What agents may not import may import it."""
+"""Modules that agents must not import, and that can import it."""
 COMMANDS_MAY_IMPORT_LATE = {"httpx", "rich", "yaml", "asyncio", "structlog", "nats"}
 """Not at the top of a file that `muster --help` reads."""
 

@@ -156,7 +156,7 @@ class StandIn:
     async def begin(
         self, tasks: list[dict[str, Any]], *, agent: str | None = None, beat: float | None = None
     ) -> Packet:
-        """Starts an order directly: on the agent last heard of, by its last heartbeat, or as told.
+        """Starts an order directly: on the agent last heard of, by its last heartbeat, or as the test says.
 
         The packet is the one that carries the lease.
         """
@@ -194,7 +194,7 @@ class StandIn:
         await self.js.publish(names.work_element(request.element), msgspec.json.encode(packet))
 
     async def cancel(self, order: str, element: str = "e1") -> None:
-        """Tell the agent to stop it."""
+        """Ask the agent to stop it."""
         await self.client.publish(names.control(element), msgspec.json.encode(Control(cancel=order)))
 
     def of(self, order: str, kind: type[Any] | None = None) -> list[Any]:

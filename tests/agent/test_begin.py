@@ -1,4 +1,4 @@
-"""Orders that begin with their first record: no offer and no claim, and the same care as for any other."""
+"""Orders that start with their first record: no offer and no claim, and the same care as for any other."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_another_daemons_order_is_left_alone(broker: StandIn, agent: async
 
 
 async def held(broker: StandIn, folder: Path) -> Packet:
-    """An order that has begun, and runs until there is a file `go` in the folder."""
+    """An order that has started, and runs until there is a file `go` in the folder."""
     packet = await broker.begin([{"name": "a", "run": f"until [ -e {folder}/go ]; do sleep 0.05; done"}])
     await broker.first(packet.order, records.Reported)
     return packet
@@ -117,7 +117,7 @@ async def test_what_is_cancelled_while_it_waits_for_a_slot_never_starts(
 async def test_a_record_that_no_server_passed_on_begins_nothing(
     broker: StandIn, agent: asyncio.Event, headers: dict[str, str] | None
 ) -> None:
-    """It must say where it stands on the log."""
+    """It must say where it is on the log."""
     before = await broker.begin(NOOP)
     await broker.done(before.order)
     forged = heard_now(msgspec.structs.replace(broker.of(before.order)[0], order=names.new_id()))
@@ -139,7 +139,7 @@ async def test_an_agent_that_stops_declines(broker: StandIn, agent_settings: Age
 
 
 async def eventually_declined(broker: StandIn) -> str:
-    """Orders begin until the agent, told to stop, declines one."""
+    """Orders start until the agent, asked to stop, declines one."""
     for _ in range(100):
         packet = await broker.begin(NOOP)
         if await eventually(partial(declined_or_done, broker, packet.order)) == "declined":
@@ -154,10 +154,10 @@ def declined_or_done(broker: StandIn, order: str) -> str:
     return "done" if broker.of(order, records.Done) else ""
 
 
-async def test_what_has_ended_is_told_though_the_agent_stops(
+async def test_what_has_ended_is_reported_though_the_agent_stops(
     broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
 ) -> None:
-    """Else it would be done again: an end is told some time later, with what comes after it."""
+    """Else it would be done again: an end is reported some time later, with what comes after it."""
     async with running_agent(agent_settings, grace=timedelta(0)) as stop:
         packet = await broker.begin(
             [{"name": "a", "run": ":"}, {"name": "b", "run": f"echo $$ > {tmp_path}/pid; sleep 300"}]
@@ -169,7 +169,7 @@ async def test_what_has_ended_is_told_though_the_agent_stops(
 
 
 class TestTheLease:
-    """It is counted from the heartbeat by which the broker knew the agent, until a message lends one."""
+    """It is counted from the heartbeat by which the broker knew the agent, until a message carries the lease."""
 
     @pytest.fixture
     def lease(self) -> timedelta:

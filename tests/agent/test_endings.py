@@ -20,8 +20,8 @@ GONE = "lost: its agent was gone 3 times while it ran"
 async def ended(broker: StandIn, order: str) -> tuple[records.Done, dict[str, Job]]:
     """How an order ended, and its jobs as the agent has reported them by then."""
     done = await broker.done(order)
-    told = [record.jobs for record in broker.of(order) if isinstance(record, records.Reported | records.Done)]
-    return done, {job.name: job for jobs in told for job in jobs}
+    shown = [record.jobs for record in broker.of(order) if isinstance(record, records.Reported | records.Done)]
+    return done, {job.name: job for jobs in shown for job in jobs}
 
 
 async def failing(broker: StandIn, *before: Job, **blueprint: Any) -> tuple[records.Done, dict[str, JobState]]:

@@ -52,8 +52,8 @@ NOOP = {"name": "a", "uses": "noop"}
 
 
 async def running(broker: StandIn, order: str, job: str) -> None:
-    """The agent has told that a job runs."""
-    await eventually(lambda: any(job == each.name for told in broker.of(order, records.Reported) for each in told.jobs))
+    """Returns once the agent has reported that a job runs."""
+    await eventually(lambda: any(job == each.name for it in broker.of(order, records.Reported) for each in it.jobs))
 
 
 @pytest.mark.parametrize(("task", "ends"), [("true", OrderState.CANCELLED), ("exit 3", OrderState.FAILED)])

@@ -43,8 +43,8 @@ async def test_a_task_has_what_is_passed_and_its_order(
         monkeypatch.setenv(name, value)
     async with running_agent(agent_settings, pass_env=("GIV*",)):
         await broker.done(order := await broker.order([{"name": "a", "run": "env"}]))
-    told = bytes(broker.output[f"{order}.a"]).decode().splitlines()
-    names = {line.partition("=")[0] for line in told}
+    reported = bytes(broker.output[f"{order}.a"]).decode().splitlines()
+    names = {line.partition("=")[0] for line in reported}
     assert {"GIVEN", "PATH", "MUSTER_ORDER", "MUSTER_OUTPUTS"} <= names
     assert not names & SECRETS.keys()
 
@@ -64,9 +64,9 @@ async def test_no_process_above_a_task_shows_a_secret(
     async with agent_process(agent_settings):
         script = ABOVE.replace("STOP", str(os.getpid()))
         await broker.done(order := await broker.order([{"name": "a", "run": script}]))
-    told = bytes(broker.output[f"{order}.a"]).decode()
-    assert told.count("process ") == 2, "the spawner and the agent"
-    assert not [value for value in SECRETS.values() if f"={value}\n" in told]
+    reported = bytes(broker.output[f"{order}.a"]).decode()
+    assert reported.count("process ") == 2, "the spawner and the agent"
+    assert not [value for value in SECRETS.values() if f"={value}\n" in reported]
 
 
 def test_a_role_blanks_its_environment_and_keeps_its_own_copy() -> None:

@@ -32,7 +32,7 @@ from tests.kit.waiting import deadline, eventually
 
 @pytest.fixture
 def lease() -> timedelta:
-    """Short, so that a lost agent is found soon."""
+    """Short, so that a lost agent is found early."""
     return timedelta(seconds=1.5)
 
 
@@ -59,7 +59,7 @@ async def pid_in(path: Path) -> int:
 
 
 def waiting_task(path: Path, **fields: Any) -> dict[str, Any]:
-    """A task that tells its number and stays, with a child in its group, and one in a group of its own."""
+    """A task that reports its number and stays, with a child in its group, and one in a group of its own."""
     apart = f"set -m; sleep 300 > /dev/null 2>&1 & echo $! > {path}.apart; set +m"
     return {"name": "a", "run": f"{apart}; sleep 300 & echo $! > {path}.child; echo $$ > {path}; wait", **fields}
 
@@ -100,7 +100,7 @@ async def test_tasks_left_by_an_agent_and_its_spawner_end_at_the_next_start(
         spawner.kill()
         agent.process.send_signal(signal.SIGKILL)
         await agent.ended()
-    # The kit kills the agent's tree, but the task is no part of it any more.
+    # The kit kills the agent's tree, but the task is not a part of it any more.
     assert all(is_running(pid) for pid in pids)
     os.kill(task, signal.SIGKILL)  # the number of its session stays
     async with running_agent(agent_settings):
@@ -174,9 +174,9 @@ async def test_a_lost_order_goes_on_with_the_next_attempt(
         claimed = await broker.first(order, records.Claimed, nth=2)
         assert claimed.attempt == 2
         assert claimed.agent != broker.of(order, records.Claimed)[0].agent
-        told = await broker.first(order, records.Reported)
-        assert told.attempt == 2
-        assert [job.name for job in told.jobs] == ["b"], "a finished task does not run again"
+        reported = await broker.first(order, records.Reported)
+        assert reported.attempt == 2
+        assert [job.name for job in reported.jobs] == ["b"], "a finished task does not run again"
 
 
 async def test_a_claim_that_lost_the_race_is_dropped(broker: StandIn, agent: asyncio.Event) -> None:
@@ -190,7 +190,7 @@ async def test_a_claim_that_lost_the_race_is_dropped(broker: StandIn, agent: asy
     assert [request.order for request in broker.resumes] == [packet.order]
 
 
-async def test_a_refused_claim_waits_for_a_broker_that_can_tell(broker: StandIn, agent: asyncio.Event) -> None:
+async def test_a_refused_claim_waits_for_a_broker_that_knows(broker: StandIn, agent: asyncio.Event) -> None:
     async def answer(request: ResumeRequest) -> None:
         if len(broker.resumes) < 3:
             raise UnavailableError(f"order {request.order} is not here yet")
@@ -283,8 +283,8 @@ async def test_stopping_waits_for_what_may_not_run_twice_and_begins_no_more_of_i
         (tmp_path / "go").touch()
         assert (await broker.done(alone)).state is OrderState.FINISHED
     assert not broker.of(order, records.Done)
-    told = {job.name: job.state for report in broker.of(order, records.Reported) for job in report.jobs}
-    assert told == {"a": JobState.FINISHED}, "the next attempt begins with b"
+    reported = {job.name: job.state for report in broker.of(order, records.Reported) for job in report.jobs}
+    assert reported == {"a": JobState.FINISHED}, "the next attempt begins with b"
     assert await broker.unacknowledged() == 1
 
 

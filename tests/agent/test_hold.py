@@ -160,7 +160,7 @@ class Agent:
         return True
 
     def proceed(self, step: Message | Exit | Exception) -> bool:
-        """The order's own task goes on."""
+        """The order's own task continues."""
         attempt = self.hold.attempt
         expected = {Message.CLAIMED: 0, Message.ENDED: 1}
         if attempt is None or (isinstance(step, Message) and self.phase != expected[step]):

@@ -92,12 +92,12 @@ async def test_run_as_changes_the_user_and_drops_every_capability(
         }
         done = await broker.done(order := await broker.order([task], inputs={"i": "v"}))
     assert (done.state, done.outputs) == (OrderState.FINISHED, {"x": 1}), done
-    told = bytes(broker.output[f"{order}.a"]).decode().splitlines()
-    assert told[:3] == [str(NOBODY.pw_uid), str(NOBODY.pw_gid), f"{NOBODY.pw_dir} nobody"]
-    status = dict(line.split() for line in told[3:9])
+    reported = bytes(broker.output[f"{order}.a"]).decode().splitlines()
+    assert reported[:3] == [str(NOBODY.pw_uid), str(NOBODY.pw_gid), f"{NOBODY.pw_dir} nobody"]
+    status = dict(line.split() for line in reported[3:9])
     assert status.pop("NoNewPrivs:") == "1"
     assert {int(value, 16) for value in status.values()} == {0}, status
-    assert told[9:] == ["nobody 700", "nobody 700", 'n{"i":"v"}']
+    assert reported[9:] == ["nobody 700", "nobody 700", 'n{"i":"v"}']
 
 
 @as_root
@@ -120,10 +120,10 @@ async def test_folders_of_others_and_the_agents_own_are_out_of_reach(
         await broker.done(order := await broker.order(blueprint))
         await broker.cancel(held)
         await broker.done(held)
-    told = bytes(broker.output[f"{order}.a"]).decode()
-    assert "apart" in told
-    assert "closed" in told
-    assert "hunter2" not in told
+    reported = bytes(broker.output[f"{order}.a"]).decode()
+    assert "apart" in reported
+    assert "closed" in reported
+    assert "hunter2" not in reported
 
 
 @as_root

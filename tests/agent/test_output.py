@@ -43,7 +43,7 @@ async def test_both_streams_arrive_in_the_order_in_which_they_were_written(
 
 
 class Slow:
-    """A stream that acknowledges nothing until it is told to."""
+    """A stream that acknowledges nothing until it is asked to."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []

@@ -128,15 +128,15 @@ async def test_a_task_that_ignores_sigterm_is_killed(broker: StandIn) -> None:
     assert (await broker.done(order)).state is OrderState.CANCELLED
 
 
-async def test_a_long_task_is_told_while_it_runs(broker: StandIn) -> None:
+async def test_a_long_task_is_reported_while_it_runs(broker: StandIn) -> None:
     order = await broker.order([{"name": "a", "uses": "noop"}, {"name": "b", "run": "sleep 0.6"}])
-    told = await broker.first(order, records.Reported)
-    assert {job.name: job.state for job in told.jobs} == {"a": JobState.FINISHED, "b": JobState.RUNNING}
+    shown = await broker.first(order, records.Reported)
+    assert {job.name: job.state for job in shown.jobs} == {"a": JobState.FINISHED, "b": JobState.RUNNING}
     done = await broker.done(order)
     assert [job.name for job in done.jobs] == ["b"]
 
 
-async def test_a_task_that_may_not_run_twice_is_told_before_it_starts(broker: StandIn) -> None:
+async def test_a_task_that_may_not_run_twice_is_reported_before_it_starts(broker: StandIn) -> None:
     order = await broker.order([{"name": "a", "uses": "noop", "idempotent": False}])
     await broker.done(order)
     assert [type(record) for record in broker.of(order)][1:] == [records.Claimed, records.Reported, records.Done]

@@ -1,4 +1,4 @@
-"""A task ends with all that it started, in whatever groups; a daemon is left alone."""
+"""A task ends with all that it started, in any process group; a daemon is left alone."""
 
 from __future__ import annotations
 

@@ -127,10 +127,10 @@ async def test_a_task_has_the_systems_oom_score_no_signal_ignored_and_no_file_of
             await broker.done(order := await broker.order([{"name": "a", "run": script}]))
     finally:
         score.write_text(before)
-    told = bytes(broker.output[f"{order}.a"]).decode()
-    assert told.split()[0] == "0"
-    assert int(told.split()[2], 16) & 0x7FFFFFFF == 0, "but for real-time signals"
-    assert told.count("->") == 4, f"standard streams, and the folder that ls reads: {told}"
+    reported = bytes(broker.output[f"{order}.a"]).decode()
+    assert reported.split()[0] == "0"
+    assert int(reported.split()[2], 16) & 0x7FFFFFFF == 0, "but for real-time signals"
+    assert reported.count("->") == 4, f"standard streams, and the folder that ls reads: {reported}"
 
 
 async def test_a_program_that_does_not_exist_says_so(spawner: Spawner, tmp_path: Path) -> None:

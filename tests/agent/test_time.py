@@ -1,4 +1,4 @@
-"""An agent reckons in the time of its broker, whatever its host takes the time for."""
+"""An agent uses the time of its broker, even if its host's clock differs."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_results_can_be_read_again(tmp_path: Path) -> None:
     assert "| orders | 60 orders/s (50 to 80) |" in (tmp_path / "RESULTS.md").read_text()
 
 
-def test_an_order_that_was_started_twice_is_told() -> None:
+def test_an_order_that_was_started_twice_is_reported() -> None:
     found = Audit(sent=2, recorded=2, finished=2, first_attempts=1, starts=3, most_starts=2, ends=2, created=2)
     assert (found.beyond_one(), found.lost(), found.differences()) == (1, 0, 2)
 
@@ -59,6 +59,6 @@ def test_a_lost_order_and_its_double_do_not_make_up_for_each_other() -> None:
     assert (found.beyond_one(), found.lost()) == (1, 1)
 
 
-def test_traces_tell_a_task_that_ran_again(tmp_path: Path) -> None:
+def test_traces_report_a_task_that_ran_again(tmp_path: Path) -> None:
     (tmp_path / "marks").write_text("a\nb\na\n")
     assert (marks(tmp_path / "marks", 3).tasks, marks(tmp_path / "marks", 3).orders) == (3, 2)

@@ -1,4 +1,4 @@
-"""What a blueprint may not say is told when it is applied, not when it runs."""
+"""What a blueprint must not say is reported when it is applied, not when it runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from muster.blueprints.manifest import check_all, load
 from tests.blueprints.context import Catalog
-from tests.blueprints.test_manifests import told, wrong
+from tests.blueprints.test_manifests import shown, wrong
 
 HEAD = "kind: blueprint\nname: b\n"
 
 
 def first(body: str, known: str = "") -> str:
-    return told(HEAD + body, known)[0].removeprefix("f.yaml:")
+    return shown(HEAD + body, known)[0].removeprefix("f.yaml:")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def first(body: str, known: str = "") -> str:
         ("tasks: [{name: a, uses: order, with: {where: 'element.x'}}]\n", "3: tasks[0].with: the field"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told(body: str, message: str) -> None:
+def test_a_mistake_is_reported(body: str, message: str) -> None:
     assert first(body).startswith(message)
 
 
@@ -100,10 +100,10 @@ def child(name: str, of: str, inputs: str = "{}") -> str:
     return f"---\nkind: blueprint\nname: {name}\ntasks: [{task}]\n"
 
 
-def test_child_orders_that_never_end_are_told_with_their_way() -> None:
-    assert told(child("a", "a")) == ["f.yaml:4: tasks[0].with.blueprint: child orders would never end: a → a"]
+def test_child_orders_that_never_end_are_reported_with_their_way() -> None:
+    assert shown(child("a", "a")) == ["f.yaml:4: tasks[0].with.blueprint: child orders would never end: a → a"]
     known = child("b", "c") + child("c", "a")
-    assert told(child("a", "b"), known + child("a", "other") + child("other", "c")) == [
+    assert shown(child("a", "b"), known + child("a", "other") + child("other", "c")) == [
         "f.yaml:4: tasks[0].with.blueprint: child orders would never end: a → b → c → a"
     ]
 
@@ -115,7 +115,7 @@ def test_a_way_into_somebody_elses_cycle_is_not_ones_own() -> None:
 
 def test_a_child_gets_only_inputs_that_it_has() -> None:
     known = f"{HEAD}inputs: {{disk: {{default: 1}}}}\ntasks: [{{name: a, run: x}}]\n"
-    assert told(child("a", "b", "{disc: 1}"), known)[0].endswith("'b' has no input 'disc' (did you mean 'disk'?)")
+    assert shown(child("a", "b", "{disc: 1}"), known)[0].endswith("'b' has no input 'disc' (did you mean 'disk'?)")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_child_gets_only_inputs_that_it_has() -> None:
     ],
 )
 def test_a_template_in_a_script_is_refused_with_the_right_way(text: str) -> None:
-    (found,) = told(f"{HEAD}tasks: [{{name: a, run: {json.dumps(text)}}}]\n")
+    (found,) = shown(f"{HEAD}tasks: [{{name: a, run: {json.dumps(text)}}}]\n")
     assert "a script is not a template" in found
     assert '"$INPUT_NAME"' in found
     assert "`env:`" in found

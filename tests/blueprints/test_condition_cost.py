@@ -1,4 +1,4 @@
-"""No condition takes long or much memory, whatever its text and the event: what could is refused before it runs."""
+"""No condition takes long or much memory: a text or event that could is refused before it runs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_condition_makes_nothing_that_could_grow(text: str) -> None:
 
 
 def _nested(first: str, again: str, last: str, levels: int) -> str:
-    """Macros inside each other, each with a variable that is made of the one before."""
+    """Macros inside each other, each with a variable that is made of the previous one."""
     names = [chr(97 + level) for level in range(levels + 1)]
     inner = "".join(again.format(old=old, new=new) for old, new in pairwise(names))
     return first.format(new=names[0]) + inner + last.format(old=names[-1]) + ")" * (levels + 1)

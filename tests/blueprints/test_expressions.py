@@ -128,7 +128,7 @@ def test_any_text_is_a_filter_or_refused(text: str) -> None:
     assert chosen.matches(WEB01) in {True, False}
 
 
-def test_every_problem_is_told_with_line_and_column() -> None:
+def test_every_problem_is_reported_with_line_and_column() -> None:
     with pytest.raises(InvalidError) as caught:
         Filter("element.kidn == 'x' &&\n  element.slotz > 1 && element.slots > 'a'")
     assert [(problem.line, problem.column, problem.message) for problem in caught.value.problems] == [
@@ -226,6 +226,6 @@ def test_a_field_of_a_text_is_described_in_each_and_key_too() -> None:
             EventValue(text).of({"event": {"body": "hello"}})
 
 
-def test_what_is_missing_in_an_event_is_told_with_its_path() -> None:
+def test_what_is_missing_in_an_event_is_reported_with_its_path() -> None:
     with pytest.raises(EvaluationError, match=r"there is no `event.body.project.name`"):
         EventCondition('event.body.project.name == "x"').holds({"event": {"body": {"project": {}}}})

@@ -183,13 +183,13 @@ async def test_of_an_answer_that_unpacks_to_gigabytes_only_the_start_is_unpacked
     assert most < 15_000_000
 
 
-@pytest.mark.parametrize(("path", "told"), [("/layers", "gzip, gzip"), ("/brotli", "br"), ("/broken", "not gzip")])
+@pytest.mark.parametrize(("path", "reported"), [("/layers", "gzip, gzip"), ("/brotli", "br"), ("/broken", "not gzip")])
 async def test_an_answer_in_a_coding_that_was_not_asked_for_fails(
-    server: Server, tmp_path: Path, path: str, told: str
+    server: Server, tmp_path: Path, path: str, reported: str
 ) -> None:
     outcome, _ = await ask(tmp_path, server.url(path))
     assert isinstance(outcome, Failed)
-    assert told in outcome.error
+    assert reported in outcome.error
 
 
 async def test_a_secret_is_sent_and_never_shown(

@@ -87,9 +87,9 @@ async def test_this_host_is_allowed_unless_a_rule_denies_it(tmp_path: Path) -> N
         url = f"http://127.0.0.1:{server.port}/"
         assert isinstance(await ask(tmp_path, url), Done)
         deny = Reach.of(deny=["127.0.0.0/8", "::1"])
-        told = refused(await ask(tmp_path, url, deny))
-        assert "must not connect to 127.0.0.1: the agent has --http-deny 127.0.0.0/8" in told
-        assert "to allow it, start the agent with --http-allow 127.0.0.1" in told
+        reported = refused(await ask(tmp_path, url, deny))
+        assert "must not connect to 127.0.0.1: the agent has --http-deny 127.0.0.0/8" in reported
+        assert "to allow it, start the agent with --http-allow 127.0.0.1" in reported
         for name in ("localhost", "127.1", "2130706433", "0x7f000001", "0.0.0.0", "[::ffff:127.0.0.1]"):
             refused(await ask(tmp_path, f"http://{name}:{server.port}/", deny))
         assert len(server.asked) == 1
@@ -112,15 +112,15 @@ async def test_ipv6_has_the_same_rules(tmp_path: Path) -> None:
 )  # fmt: skip
 async def test_link_local_and_metadata_addresses_are_denied_by_default(tmp_path: Path, host: str) -> None:
     for scheme in ("http", "https"):
-        told = refused(await ask(tmp_path, f"{scheme}://{host}/latest/meta-data"))
-        assert "is denied by default; to allow it, start the agent with --http-allow " in told
+        reported = refused(await ask(tmp_path, f"{scheme}://{host}/latest/meta-data"))
+        assert "is denied by default; to allow it, start the agent with --http-allow " in reported
 
 
 async def test_a_redirect_leads_to_no_denied_address(tmp_path: Path) -> None:
     async with served() as server:
         server.location = f"http://{METADATA}/latest"
-        told = refused(await ask(tmp_path, f"http://127.0.0.1:{server.port}/", redirects=True))
-        assert f"must not connect to {METADATA}: 169.254.0.0/16 (link-local addresses and cloud metadata)" in told
+        reported = refused(await ask(tmp_path, f"http://127.0.0.1:{server.port}/", redirects=True))
+        assert f"must not connect to {METADATA}: 169.254.0.0/16 (link-local addresses and cloud metadata)" in reported
 
 
 async def test_a_name_that_resolves_to_a_denied_address_is_refused(
@@ -169,9 +169,9 @@ async def test_a_proxy_gets_no_denied_target(tmp_path: Path, monkeypatch: pytest
         assert isinstance(await ask(tmp_path, "http://10.0.0.1/"), Done)
         assert isinstance(await ask(tmp_path, "http://nowhere.invalid/"), Done)
         assert proxy.asked[1].startswith(b"GET http://nowhere.invalid/ ")
-        told = refused(await ask(tmp_path, "http://nowhere.invalid/", Reach.of(deny=["10.0.0.0/8"])))
-        assert "does not resolve here" in told
-        assert "--http-allow nowhere.invalid" in told
+        reported = refused(await ask(tmp_path, "http://nowhere.invalid/", Reach.of(deny=["10.0.0.0/8"])))
+        assert "does not resolve here" in reported
+        assert "--http-allow nowhere.invalid" in reported
         assert isinstance(await ask(tmp_path, "http://nowhere.invalid/", Reach.of(["*.invalid"], ["10.0.0.0/8"])), Done)
 
 

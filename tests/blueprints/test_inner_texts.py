@@ -63,7 +63,7 @@ def test_templates_read_text_inside_text(text: str, value: Any) -> None:
         ("{{ (event.body.payload | from_json).gone }}", "gone"),
     ],
 )
-def test_what_cannot_be_read_is_told(text: str, why: str) -> None:
+def test_what_cannot_be_read_is_reported(text: str, why: str) -> None:
     with pytest.raises(TemplateError, match=why):
         rendered(text)
 

@@ -34,7 +34,7 @@ def test_the_obedient_blueprint_is_valid() -> None:
     check_all(load(path.read_text(), path.name), Catalog())
 
 
-async def test_host_report_tells_facts_and_checks_of_this_machine(tmp_path: Path) -> None:
+async def test_host_report_shows_facts_and_checks_of_this_machine(tmp_path: Path) -> None:
     outcomes, context = await run_blueprint(blueprint("host-report"), tmp_path / "work", sample=0, processes=3)
     facts, checks = outcomes["facts"], outcomes["checks"]
     assert isinstance(facts, Done), (facts, context.output)
@@ -59,7 +59,7 @@ async def test_a_strict_host_report_fails_where_a_limit_is_passed(tmp_path: Path
     assert "memory" in checks.outputs["passed_limits"]
 
 
-async def test_heartbeat_tells_how_full_the_disk_is(tmp_path: Path) -> None:
+async def test_heartbeat_reports_how_full_the_disk_is(tmp_path: Path) -> None:
     outcomes, _ = await run_blueprint(blueprint("heartbeat"), tmp_path / "work", disk_limit=100)
     assert isinstance(outcomes["disk"], Done)
     assert 0 <= outcomes["disk"].outputs["used"] <= 100
@@ -67,7 +67,7 @@ async def test_heartbeat_tells_how_full_the_disk_is(tmp_path: Path) -> None:
     assert outcomes["alive"].outputs["uptime_seconds"] > 0
 
 
-async def test_hello_says_what_it_is_told(tmp_path: Path) -> None:
+async def test_hello_says_what_it_is_asked(tmp_path: Path) -> None:
     outcomes, context = await run_blueprint(blueprint("hello"), tmp_path / "work", greeting="Good morning; $(id)")
     assert isinstance(outcomes["greet"], Done)
     assert context.output.decode().startswith("Good morning; $(id) from ")

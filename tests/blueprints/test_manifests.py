@@ -1,4 +1,4 @@
-"""Manifests: everything that is wrong is told at once, with its place and how to fix it."""
+"""Manifests: everything that is wrong is reported at once, with its place and how to fix it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def wrong(text: str, known: str = "") -> list[Problem]:
     return list(caught.value.problems)
 
 
-def told(text: str, known: str = "") -> list[str]:
+def shown(text: str, known: str = "") -> list[str]:
     return [str(problem) for problem in wrong(text, known)]
 
 
@@ -54,7 +54,7 @@ def test_all_kinds_of_the_surface_are_there() -> None:
     )
 
 
-def test_every_problem_of_every_document_is_told_with_its_place() -> None:
+def test_every_problem_of_every_document_is_reported_with_its_place() -> None:
     text = (
         "kind: machine\nname: web01\nslotz: 2\nlabels: {rack: 12}\n"
         "---\nkind: machin\nname: x\n"
@@ -88,16 +88,16 @@ def test_a_slip_is_reported_with_a_hint(text: str, hint: str) -> None:
 
 
 def test_an_empty_text_and_a_huge_one_are_refused() -> None:
-    assert told("# nothing\n") == ["f.yaml: no manifest in it"]
+    assert shown("# nothing\n") == ["f.yaml: no manifest in it"]
     with pytest.raises(TooLargeError):
         load("#" * (8 * 1024 * 1024 + 1))
 
 
 def test_one_name_stands_for_one_thing() -> None:
     twice = "kind: machine\nname: a\n---\nkind: machine\nname: a\n"
-    assert told(twice) == ["f.yaml:5: name: machine 'a' is here twice; first in f.yaml:1"]
+    assert shown(twice) == ["f.yaml:5: name: machine 'a' is here twice; first in f.yaml:1"]
     both = "kind: cluster\nname: a\n"
-    assert told(both, "kind: machine\nname: a\n") == [
+    assert shown(both, "kind: machine\nname: a\n") == [
         "f.yaml:2: name: there is already a machine 'a'; names are unique over all elements"
     ]
     check_all(load(both), Catalog("kind: pool\nname: a\nwhere: 'true'\n"))
@@ -107,10 +107,10 @@ def test_references_are_looked_up_in_the_mesh_and_in_what_is_applied_with_it() -
     machine = "kind: machine\nname: m\nprofiles: [base, bsae]\n"
     profile = "---\nkind: profile\nname: base\n"
     message = "f.yaml:3: profiles[1]: there is no profile 'bsae' (did you mean 'base'?)"
-    assert told(machine + profile) == [message]
-    assert told(machine, "kind: profile\nname: base\n") == [message]
+    assert shown(machine + profile) == [message]
+    assert shown(machine, "kind: profile\nname: base\n") == [message]
     cluster = "kind: cluster\nname: c\nmembers: [m1, c, m2]\n---\nkind: machine\nname: m1\n"
-    assert told(cluster) == [
+    assert shown(cluster) == [
         "f.yaml:3: members[1]: a cluster cannot be its own member",
         "f.yaml:3: members[2]: there is no element 'm2' (there are c, m1)",
     ]
@@ -118,10 +118,10 @@ def test_references_are_looked_up_in_the_mesh_and_in_what_is_applied_with_it() -
 
 def test_params_fit_their_declaration() -> None:
     param = "kind: param\nname: ram_gb\nschema: {type: integer, minimum: 1}\n---\n"
-    assert told(param + "kind: machine\nname: m\nparams: {ram_gb: many, other: x}\n") == [
+    assert shown(param + "kind: machine\nname: m\nparams: {ram_gb: many, other: x}\n") == [
         'f.yaml:7: params.ram_gb: "many" is not of type "integer"'
     ]
-    assert told("kind: param\nname: p\nschema: {minimum: low}\n") == [
+    assert shown("kind: param\nname: p\nschema: {minimum: low}\n") == [
         'f.yaml:3: schema.minimum: not JSON Schema: "low" is not of type "number"'
     ]
 

@@ -1,4 +1,4 @@
-"""The blueprint that obeys does as it is told; other tests rely on it."""
+"""The blueprint that obeys does as it is asked; other tests rely on it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def test_it_ends_well(tmp_path: Path, how: str) -> None:
     assert isinstance(outcome, Done), context.output
 
 
-async def test_it_fails_and_dies_as_told(tmp_path: Path) -> None:
+async def test_it_fails_and_dies_as_asked(tmp_path: Path) -> None:
     assert (await obey(tmp_path, "fail", code=7))[0] == Failed(error="exit code 7", exit_code=7)
     outcome, _ = await obey(tmp_path, "die")
     assert isinstance(outcome, Failed)
     assert outcome.exit_code == -9
 
 
-async def test_it_floods_as_much_as_told(tmp_path: Path) -> None:
+async def test_it_floods_as_much_as_asked(tmp_path: Path) -> None:
     _, context = await obey(tmp_path, "flood", megabytes=2)
     assert len(context.output) >= 2 * 1024 * 1024
 

@@ -31,7 +31,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-def test_a_broken_plug_in_is_told_and_left_out() -> None:
+def test_a_broken_plug_in_is_reported_and_left_out() -> None:
     with capture_logs() as said:
         kinds = provider_kinds()
     assert "webhook" in kinds

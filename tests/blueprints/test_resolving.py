@@ -24,7 +24,7 @@ BLUEPRINT = Blueprint(
 )
 
 
-def told(**inputs: Any) -> list[str]:
+def reported(**inputs: Any) -> list[str]:
     return [str(problem) for problem in validate(BLUEPRINT, inputs)]
 
 
@@ -40,14 +40,14 @@ def test_a_param_that_no_input_is_named_for_stays_out() -> None:
     assert "other" not in resolve(BLUEPRINT, {}, {"other": 1}, {}).inputs
 
 
-def test_every_problem_is_told_with_its_path() -> None:
-    assert told(disk=101, deep={"list": [1, "x"]}, hots="x") == [
+def test_every_problem_is_reported_with_its_path() -> None:
+    assert reported(disk=101, deep={"list": [1, "x"]}, hots="x") == [
         "inputs.hots: blueprint 'b' has no input 'hots' (did you mean 'host'?)",
         "inputs.disk: 101 is greater than the maximum of 100",
         "inputs.host: this input is required",
         'inputs.deep.list[1]: "x" is not of type "integer"',
     ]
-    assert told(host="x") == []
+    assert reported(host="x") == []
 
 
 def test_a_pattern_cannot_hang_and_a_reference_is_not_fetched() -> None:

@@ -128,7 +128,7 @@ async def test_bad_outputs_fail_a_script_that_ended_well(tmp_path: Path, text: s
     assert error in outcome.error
 
 
-async def test_a_signal_and_a_missing_command_are_told_in_words(tmp_path: Path) -> None:
+async def test_a_signal_and_a_missing_command_are_reported_in_words(tmp_path: Path) -> None:
     outcome, _ = await run(tmp_path, "kill -KILL $$")
     assert isinstance(outcome, Failed)
     assert (outcome.error, outcome.exit_code) == ("ended by SIGKILL (9)", -9)
@@ -162,7 +162,7 @@ async def test_any_interpreter_by_its_line(tmp_path: Path, line: str, shown: byt
         ("#!/etc/passwd", "is not executable"),
     ],
 )
-async def test_a_missing_interpreter_is_told_and_not_tried_again(tmp_path: Path, line: str, error: str) -> None:
+async def test_a_missing_interpreter_is_reported_and_not_tried_again(tmp_path: Path, line: str, error: str) -> None:
     outcome, _ = await run(tmp_path, f"{line}\necho hi\n")
     assert isinstance(outcome, Failed)
     assert outcome.final
@@ -216,7 +216,7 @@ async def test_a_script_file_runs_by_its_path(tmp_path: Path) -> None:
     assert context.output == b"deployed\n"
 
 
-async def test_a_program_without_an_interpreter_line_is_told(tmp_path: Path) -> None:
+async def test_a_program_without_an_interpreter_line_is_reported(tmp_path: Path) -> None:
     place = tmp_path / "x"
     place.write_text("echo hi\n")
     place.chmod(0o755)
@@ -271,7 +271,7 @@ async def test_a_huge_input_is_only_in_the_file(tmp_path: Path) -> None:
     assert context.output.split()[:2] == [b"none", b"1"]
 
 
-async def test_an_input_that_no_variable_can_hold_is_told(tmp_path: Path) -> None:
+async def test_an_input_that_no_variable_can_hold_is_reported(tmp_path: Path) -> None:
     outcome, _ = await run(tmp_path, "true", inputs={"a": "x\0y"})
     assert isinstance(outcome, Failed)
     assert outcome.final
@@ -295,7 +295,7 @@ def test_outputs_written_as_json_come_back_the_same(values: dict[str, Any]) -> N
 
 
 @given(st.binary(max_size=200))
-def test_any_outputs_are_read_or_told_wrong(data: bytes) -> None:
+def test_any_outputs_are_read_or_refused(data: bytes) -> None:
     try:
         msgspec.json.encode(parse_outputs(data))
     except ValueError as error:

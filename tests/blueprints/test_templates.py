@@ -61,7 +61,7 @@ def test_a_value_is_never_a_template(text: str) -> None:
 
 
 @given(st.text("{}% #abi.n|()[]'\"-+*~", max_size=30))
-def test_any_text_is_a_template_or_told_wrong(text: str) -> None:
+def test_any_text_is_a_template_or_refused(text: str) -> None:
     wrong = check_template(text, "p")
     try:
         render(text, VALUES)
@@ -86,7 +86,7 @@ def test_any_text_is_a_template_or_told_wrong(text: str) -> None:
         ("{{ inputs.nope ~ 'a' }}", "`inputs.nope`"),
     ],
 )
-def test_what_is_missing_is_told_with_its_path(template: str, missing: str) -> None:
+def test_what_is_missing_is_reported_with_its_path(template: str, missing: str) -> None:
     with pytest.raises(TemplateError) as caught:
         render({"a": [template]}, VALUES, "with")
     assert caught.value.detail.startswith("with.a[0]: ")
@@ -186,7 +186,7 @@ def test_many_small_steps_are_not_too_many() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "told"),
+    ("template", "reported"),
     [
         ("{% if 1 %}" * 101 + "x" + "{% endif %}" * 101, "not a template"),
         ("x" * 300_000 + "{{ inputs.name }}", "longer than 256 KB"),
@@ -194,10 +194,10 @@ def test_many_small_steps_are_not_too_many() -> None:
         ("{{ [" + "1," * 100_000 + "1] }}", "too many expressions"),
     ],
 )
-def test_a_template_that_is_too_much_to_compile_is_told_at_once(template: str, told: str) -> None:
+def test_a_template_that_is_too_much_to_compile_is_reported_at_once(template: str, reported: str) -> None:
     started = time.process_time()
     (problem,) = check_template(template, "p")
-    assert told in problem.message
+    assert reported in problem.message
     assert time.process_time() - started < 3
     with pytest.raises(TemplateError):
         render(template, VALUES)

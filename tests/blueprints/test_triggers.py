@@ -1,4 +1,4 @@
-"""Triggers: everything that is wrong is told when they are applied."""
+"""Triggers: everything that is wrong is reported when they are applied."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trigger(**fields: Any) -> str:
     return "kind: trigger\nname: t\n" + "".join(f"{name.rstrip('_')}: {value}\n" for name, value in given.items())
 
 
-def told(**fields: Any) -> list[str]:
+def shown(**fields: Any) -> list[str]:
     with pytest.raises(InvalidError) as caught:
         check_all(load(trigger(**fields), "t.yaml"), Catalog(KNOWN))
     return [f"{problem} at {problem.line}:{problem.column}" for problem in caught.value.problems]
@@ -116,13 +116,13 @@ def test_what_is_applied_together_is_seen() -> None:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_told_with_its_place_and_hint(fields: dict[str, Any], words: list[str]) -> None:
-    found = told(**fields)
+def test_what_is_wrong_is_reported_with_its_place_and_hint(fields: dict[str, Any], words: list[str]) -> None:
+    found = shown(**fields)
     assert all(any(word in line for line in found) for word in words), found
 
 
-def test_all_faults_are_told_at_once() -> None:
-    assert len(told(with_="{tune: 1, times: x}", when="evnt", inputs="{whom: 1}", target="{}")) == 5
+def test_all_faults_are_reported_at_once() -> None:
+    assert len(shown(with_="{tune: 1, times: x}", when="evnt", inputs="{whom: 1}", target="{}")) == 5
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_all_faults_are_told_at_once() -> None:
     ],
 )
 def test_a_secret_in_clear_is_refused_and_not_repeated(with_: str) -> None:
-    found = told(with_=with_)
+    found = shown(with_=with_)
     assert "{env: NAME}" in found[0]
     assert "hunter2" not in "".join(found)
 
 
 def test_a_secret_is_in_one_place() -> None:
-    assert "exactly one place" in told(with_="{secret: {env: A, file: b}}")[0]
-    assert "exactly one place" in told(with_="{secret: {}}")[0]
+    assert "exactly one place" in shown(with_="{secret: {env: A, file: b}}")[0]
+    assert "exactly one place" in shown(with_="{secret: {}}")[0]

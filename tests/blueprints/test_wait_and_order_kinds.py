@@ -123,7 +123,7 @@ async def test_a_refused_child_order_fails_the_task(tmp_path: Path, error: Any, 
     assert outcome.final is final
 
 
-async def test_noop_says_what_it_is_told(tmp_path: Path) -> None:
+async def test_noop_says_what_it_is_asked(tmp_path: Path) -> None:
     outcome, _ = await run_task(Task(name="n", uses="noop", with_={"outputs": {"a": 1}}), tmp_path)
     assert outcome == Done(outputs={"a": 1})
 
@@ -159,7 +159,7 @@ def test_a_duration_beyond_all_time_is_none(text: str) -> None:
 
 @pytest.mark.parametrize("fields", [{"uses": "wait", "for": "99999999999999d"},
                                     {"uses": "http", "url": "http://x", "timeout": "99999999999999d"}])  # fmt: skip
-def test_a_task_with_a_duration_beyond_all_time_is_told(fields: dict[str, Any]) -> None:
+def test_a_task_with_a_duration_beyond_all_time_is_reported(fields: dict[str, Any]) -> None:
     task = Task(name="t", uses=fields.pop("uses"), with_=fields)
     (problem,) = task_kinds()[task.uses].check(task, "t")
     assert "is longer than" in problem.message

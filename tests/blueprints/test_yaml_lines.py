@@ -73,7 +73,7 @@ def test_what_pyyaml_writes_is_read_the_same(document: dict[str, Any]) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_or_told_wrong(text: str) -> None:
+def test_any_text_is_read_or_refused(text: str) -> None:
     for document in parse(text):
         assert document.value is not None or document.problems
 
@@ -101,7 +101,7 @@ def test_an_alias_bomb_ends_at_a_limit() -> None:
     assert "more than 1,000,000 values" in problems("\n".join(lines))[0]
 
 
-def test_an_alias_of_itself_is_told() -> None:
+def test_an_alias_of_itself_is_reported() -> None:
     assert "alias *a has no anchor before it" in problems("a: &a [*a]")[0]
 
 
@@ -117,13 +117,13 @@ def test_an_alias_counts_as_deep_as_what_it_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inner", "told"),
+    ("inner", "reported"),
     [("[" * 900 + "]" * 900, "more than 100 levels deep"), ("9" * 30, "does not fit in 64 bits"),
      ("9" * 500, "does not fit in 64 bits"), ("[" * 101 + "]" * 101, "more than 100 levels deep")],
 )  # fmt: skip
-def test_json_that_yaml_cannot_read_is_held_to_the_same_limits(inner: str, told: str) -> None:
-    assert told in problems(f'{{"s": "\\ud83d\\ude00", "x": {inner}}}')[0]
-    assert told in problems(f'{{"x": {inner}}}')[0]
+def test_json_that_yaml_cannot_read_is_held_to_the_same_limits(inner: str, reported: str) -> None:
+    assert reported in problems(f'{{"s": "\\ud83d\\ude00", "x": {inner}}}')[0]
+    assert reported in problems(f'{{"x": {inner}}}')[0]
     assert value('{"s": "\\ud83d\\ude00", "x": -1}') == {"s": "\U0001f600", "x": -1}
 
 
@@ -137,14 +137,14 @@ def test_only_the_tags_of_json_are_taken(tag: str) -> None:
     assert "means nothing here" in problems(f"a: {tag} x")[0]
 
 
-def test_a_syntax_error_has_its_place_and_keeps_what_was_told_before() -> None:
+def test_a_syntax_error_has_its_place_and_keeps_what_was_reported_before() -> None:
     found = problems("a: 1\na: 2\n---\nb: [1,\nc")
     assert "3" not in found[0].partition(" ")[0]
     assert any("not YAML" in each for each in found)
 
 
 @pytest.mark.parametrize("number", ["99999999999999999999", "-9223372036854775809", "1e999", "9" * 5000])
-def test_a_number_that_nobody_could_hold_is_told_or_stays_text(number: str) -> None:
+def test_a_number_that_nobody_could_hold_is_reported_or_stays_text(number: str) -> None:
     (document,) = parse(f"a: {number}")
     assert document.problems or document.value == {"a": number}
 

@@ -1,4 +1,4 @@
-"""An order for an element with room begins with its first record: what the agent gets must always be true."""
+"""An order for an element with a free slot starts with its first record: what the agent gets must always be true."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BEAT = 12.5
 
 
 class Agent:
-    """An agent as far as a broker sees one: it lives, and hears what begins."""
+    """An agent as far as a broker sees one: it lives, and hears what starts."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -44,7 +44,7 @@ class Agent:
         return order
 
     async def done(self, order: Order) -> None:
-        """Tell its end."""
+        """Report its end."""
         record = records.Done(order=order.id, attempt=order.attempt, state=OrderState.FINISHED)
         await self.broker.publisher.send(records.subject(record, "e1"), records.encode(record))
         await eventually(lambda: order.id not in self.broker.state.orders, what="the end is known")
@@ -66,14 +66,14 @@ async def agent(broker: Broker) -> Agent:
 
 
 def json(message: Msg) -> records.Created | records.Fired:
-    """The record that began an order."""
+    """The record that started an order."""
     record, _ = records.decode((message.headers or {})["Nats-Subject"], message.data)
     assert isinstance(record, records.Created | records.Fired), record
     return record
 
 
 async def work(broker: Broker, least: int) -> list[Packet]:
-    """What stands in the work stream, once there is so much."""
+    """What is in the work stream, once there is so much."""
     stream = broker.client.jetstream()
     async with deadline(10, f"{least} messages of work"):
         while (state := (await stream.stream_info(names.WORK_STREAM)).state).messages < least:
@@ -97,7 +97,7 @@ async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Bro
     assert await work(broker, 0) == []
 
 
-async def test_both_steps_are_told_as_events(broker: Broker, agent: Agent) -> None:
+async def test_both_steps_are_reported_as_events(broker: Broker, agent: Agent) -> None:
     order = await agent.order()
     await broker.recorder.caught_up()
     events = await broker.query.events(None, "order", 10)
@@ -274,7 +274,7 @@ class TestOrdersThatLast:
 
 
 async def test_a_loaded_state_gives_up_in_the_same_order(broker: Broker, agent: Agent) -> None:
-    """It holds orders by when they were made, a living one by when they began to run."""
+    """It holds orders by when they were made, a living one by when they started to run."""
     await broker.log.append(records.Joined(element="e1", agent="a1", place="here"))
     made = [
         await broker.commands.orders.create(OrderRequest(blueprint="nothing", on="e1"), by=Caller(name="test"))

@@ -156,10 +156,10 @@ def test_records_of_long_ago_make_the_same_rows_but_no_events(tmp_path: Path) ->
     log, last = story(orders=9), 20
     for name, told_after in (("all", 0), ("some", last)):
         project(made(tmp_path / name), log, 7, told_after)
-    told, some = rows(tmp_path / "all"), rows(tmp_path / "some")
-    kept = [row for row in told["events"] if isinstance(row[0], int) and row[0] > last]
-    assert some == told | {"events": kept}
-    assert 0 < len(kept) < len(told["events"])
+    reported, some = rows(tmp_path / "all"), rows(tmp_path / "some")
+    kept = [row for row in reported["events"] if isinstance(row[0], int) and row[0] > last]
+    assert some == reported | {"events": kept}
+    assert 0 < len(kept) < len(reported["events"])
 
 
 def test_a_deleted_element_leaves_no_row(path: Path) -> None:

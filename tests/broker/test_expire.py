@@ -179,7 +179,7 @@ def test_an_agent_whose_clock_is_off_is_in_trouble(ahead: float, words: str) -> 
 
 
 def test_an_agent_of_another_protocol_is_offline_but_what_it_runs_is_not_given_up() -> None:
-    """Its lease goes on: to give its orders to others would run them twice."""
+    """Its lease continues: giving its orders to others would run them twice."""
     mesh = Clockwork()
     mesh.beat()
     mesh.run_an_order()

@@ -37,7 +37,7 @@ class Book:
         return self.write(applied((manifest,)))
 
     def fire(self, ident: str, *elements: str, **fields: Any) -> Changes:
-        """Let it go off for elements, each perhaps with the key of its item: `a:main`."""
+        """Fires it for elements, each perhaps with the key of its item: `a:main`."""
         parted = [name.partition(":") for name in elements or "a"]
         planned = tuple(
             records.Planned(id=f"{ident}{name}", element=name, group=group or None) for name, _, group in parted

@@ -82,7 +82,7 @@ def test_a_pool_is_not_deleted_while_a_member_runs_one_of_its_orders(mesh: Mesh)
     assert mesh.states() == {"one": "offered"}
 
 
-def test_the_agent_of_a_deleted_element_is_told_though_a_pool_has_its_name(mesh: Mesh) -> None:
+def test_the_agent_of_a_deleted_element_is_reported_though_a_pool_has_its_name(mesh: Mesh) -> None:
     mesh.apply({**POOL, "name": "b"})
     assert mesh.delete("machine", "b").assignments == {"b"}
     assert mesh.delete("pool", "b").assignments == {"a"}

@@ -1,4 +1,4 @@
-"""Whatever lands on the log, the broker keeps its connection, and a new one starts from it."""
+"""The broker survives any message on the log, and a new one starts from it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.kit.waiting import eventually
 
 
 async def write(broker: Broker, *written: records.Record) -> None:
-    """What the agent on e1 tells."""
+    """What the agent on e1 reports."""
     for record in written:
         await broker.publisher.send(records.subject(record, "e1"), records.encode(record))
 

@@ -115,7 +115,7 @@ def test_only_members_that_take_work_count(for_pool: Offer) -> None:
     assert for_pool.why() == "its element takes nothing new"
 
 
-def test_a_pool_that_a_filter_defines_is_told_by_its_filter() -> None:
+def test_a_pool_that_a_filter_defines_is_reported_by_its_filter() -> None:
     book = Offer()
     where = 'element.name == "a"'
     book.create("o", pool="queue:x", where=where)

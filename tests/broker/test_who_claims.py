@@ -57,7 +57,7 @@ def test_a_member_that_was_silent_for_a_while_claims_what_it_was_offered(pooled:
 
 
 def test_an_order_that_a_member_has_taken_before_is_its_own(pooled: Pooled) -> None:
-    """It waits where it was begun, whatever became of the pool."""
+    """It waits where it was started, even if the pool changed."""
     pooled.claim("a")
     pooled.write(records.Suspended(order="o", attempt=1, jobs=(), until=pooled.now), "a")
     pooled.write(records.Due(order="o"))

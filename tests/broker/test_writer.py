@@ -73,7 +73,7 @@ async def test_a_batch_is_in_the_file_once_it_is_answered(writer: Writer, path: 
 async def test_documents_of_many_sizes_come_back_byte_for_byte(
     writer: Writer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also those that fill a statement, and what JSON would have to escape."""
+    """Also rows that fill a statement, and text that JSON must escape."""
     monkeypatch.setattr(tables, "CHUNK", 1000)
     made = batch(1)
     documents = [b"%d\xc3\xa9\x00\"\\'" % size + b"x" * size for size in (0, 1, 400, 999, 1000, 5000, 3)]

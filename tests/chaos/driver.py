@@ -40,7 +40,7 @@ FAULTS: Final = (
     ("broker", "c1"),
     PARTS,
 )
-"""Who is killed together; what stands here twice happens more often."""
+"""Who is killed together; an entry that occurs twice happens more often."""
 
 RECOVERY: Final = 60.0
 """Seconds after the last fault in which every order must have ended."""
@@ -56,7 +56,7 @@ INPUTS: Final = {"file": {"type": "string"}, "pause": {"type": "number", "defaul
 
 
 def task(name: str, **more: Any) -> dict[str, Any]:
-    """A task that takes a moment, and tells about itself."""
+    """A task that takes a moment, and records its run."""
     return script(name, f'{WITNESS}for _ in 1 2 3; do sleep "$INPUT_PAUSE"; say tick; done\nsay end\n', **more)
 
 
@@ -99,7 +99,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Driver:
-    """Makes orders and trouble until the time is over."""
+    """Makes orders and trouble until the time has passed."""
 
     def __init__(self, mesh: Roles, folder: Path, seed: int) -> None:
         self.report = Report(seed=seed)
@@ -123,7 +123,7 @@ class Driver:
         return self.report
 
     async def _pause(self, seconds: float) -> None:
-        """So long, or until it is over."""
+        """So long, or until it has ended."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._over.wait()
@@ -168,7 +168,7 @@ class Driver:
                 if answer.status_code < 500:
                     assert not key, answer.text
                     return None
-            with contextlib.suppress(TimeoutError):  # also when it is over: this order may be on the log
+            with contextlib.suppress(TimeoutError):  # also when it has ended: this order may be on the log
                 async with asyncio.timeout(0.2):
                     await asyncio.Event().wait()
         raise AssertionError(f"nobody answered POST {path} for {RECOVERY:g} s")
@@ -200,21 +200,21 @@ class Driver:
         self._none_died_by_itself()
 
         async def ended() -> bool:
-            told = await record.replay(self._mesh.plain_url)
-            return not told.state.orders
+            reported = await record.replay(self._mesh.plain_url)
+            return not reported.state.orders
 
         await eventually(ended, RECOVERY, "an end of every order")
 
     # -- invariants -----------------------------------------------------------------------------
 
     async def _check(self) -> None:
-        told = await record.replay(self._mesh.plain_url)
+        reported = await record.replay(self._mesh.plain_url)
         accepted = list(self._accepted.values())
         assert len(accepted) == len(set(accepted)) == self.report.orders, "a key made no order, or somebody else's"
-        record.check_endings(told, accepted)
+        record.check_endings(reported, accepted)
         lines = record.read_lines(self._file)
-        record.check_lines(lines, told)
-        first = [line for line in lines if line.word == "start" and line.order not in told.retries]
+        record.check_lines(lines, reported)
+        first = [line for line in lines if line.word == "start" and line.order not in reported.retries]
         starts = Counter(line.order for line in first if line.job == "only")
         assert all(count == 1 for count in starts.values()), f"what may not run twice did: {starts.most_common(3)}"
         await self._mesh.quiet()
@@ -247,7 +247,7 @@ async def chaos(folder: Path, seed: int, seconds: float) -> Report:
 
 
 def main() -> None:
-    """The soak: until the time is over, or something breaks."""
+    """The soak: until the time has passed, or something breaks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=None)

@@ -1,4 +1,4 @@
-"""Whatever dies, every accepted order ends once, no task that finished runs again, and nothing runs twice at once."""
+"""After any death, every accepted order ends once, no finished task runs again, and nothing runs twice at once."""
 
 from __future__ import annotations
 

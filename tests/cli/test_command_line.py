@@ -42,6 +42,6 @@ async def test_a_password_is_said_nowhere(tmp_path: Path) -> None:
         await eventually(lambda: "s3cret" not in " ".join(process.cmdline()), what="a command line without it")
         assert "agent" in process.cmdline()
         await agent.stop()
-        told = await muster("doctor", env=env | {"MUSTER_SERVER": url})
-        assert "s3cret" not in agent.stdout + agent.stderr + told.stdout + told.stderr
-        assert "no NATS server answers at nats://127.0.0.1" in told.stdout
+        reported = await muster("doctor", env=env | {"MUSTER_SERVER": url})
+        assert "s3cret" not in agent.stdout + agent.stderr + reported.stdout + reported.stderr
+        assert "no NATS server answers at nats://127.0.0.1" in reported.stdout

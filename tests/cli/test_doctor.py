@@ -17,16 +17,16 @@ from tests.kit.servers import Nats
 
 async def results(*args: str, env: dict[str, str]) -> dict[str, str]:
     ran = await muster("doctor", *args, "-o", "json", env=env)
-    told = json.loads(ran.stdout)
-    assert ran.code == (0 if told["healthy"] else 1)
-    return {check["name"]: check["result"] for check in told["checks"]}
+    reported = json.loads(ran.stdout)
+    assert ran.code == (0 if reported["healthy"] else 1)
+    return {check["name"]: check["result"] for check in reported["checks"]}
 
 
 async def test_a_healthy_mesh_is_found_healthy(mesh: Mesh) -> None:
     ran = await mesh.muster("doctor")
     assert ran.code == 0, ran.stdout
-    told = json.loads((await mesh.muster("doctor", "-o", "json")).stdout)
-    warns = any(check["result"] == "warning" for check in told["checks"])  # as root it does: tasks run as root too
+    reported = json.loads((await mesh.muster("doctor", "-o", "json")).stdout)
+    warns = any(check["result"] == "warning" for check in reported["checks"])  # as root it does: tasks run as root too
     assert ("all is well" in ran.stdout) is not warns
     assert ("checks warn" in ran.stdout) is warns
     found = await results(env=mesh.env)
@@ -37,14 +37,14 @@ async def test_a_healthy_mesh_is_found_healthy(mesh: Mesh) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an agent of another user does not run tasks as root")
 async def test_tasks_that_run_as_root_are_a_warning(mesh: Mesh) -> None:
-    told = json.loads((await mesh.muster("doctor", "-o", "json")).stdout)
-    (found,) = [check for check in told["checks"] if check["name"] == "isolation"]
+    reported = json.loads((await mesh.muster("doctor", "-o", "json")).stdout)
+    (found,) = [check for check in reported["checks"] if check["name"] == "isolation"]
     assert found["result"] == "warning"
     assert mesh.element in found["found"]
     assert "--run-as" in found["hint"]
 
 
-async def test_nothing_running_is_told_with_the_hint(tmp_path: Path) -> None:
+async def test_nothing_running_is_reported_with_the_hint(tmp_path: Path) -> None:
     nowhere = {"MUSTER_API": f"http://127.0.0.1:{free_port()}", "MUSTER_SERVER": f"nats://127.0.0.1:{free_port()}"}
     ran = await muster("doctor", env=clean_env(tmp_path, **nowhere))
     assert ran.code == 1
@@ -65,7 +65,7 @@ async def test_a_token_that_nats_refuses_is_one_finding_among_all(tmp_path: Path
     assert found["NATS"] == "wrong"
 
 
-async def test_a_missing_program_and_a_folder_that_is_none_are_told(tmp_path: Path) -> None:
+async def test_a_missing_program_and_a_folder_that_is_none_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     env = clean_env(tmp_path, MUSTER_NATS_SERVER=str(tmp_path / "none"), MUSTER_DATA=str(tmp_path / "file"))
     found = await results(env=env)

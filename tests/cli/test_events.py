@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 async def test_watching_goes_on_where_it_was_when_the_broker_comes_back(tmp_path: Path) -> None:
-    """Nothing that happened meanwhile is missed, and nothing is told twice."""
+    """Nothing that happened meanwhile is missed, and nothing is reported twice."""
     async with (
         mesh_of_its_own(tmp_path) as (program, mesh),
         mesh.running("events", "--kind", "order.finished") as events,

@@ -1,4 +1,4 @@
-"""Watching orders while the mesh is away or hangs."""
+"""Watching orders while the mesh is offline or hangs."""
 
 from __future__ import annotations
 

@@ -107,9 +107,9 @@ async def test_kinds_that_there_are_not_are_bad_usage(mesh: Mesh) -> None:
 
 
 async def test_a_blueprint_is_described_with_its_inputs_and_tasks(mesh: Mesh) -> None:
-    told = await mesh.ok("describe", "blueprint", "hello")
-    assert "greeting" in told
-    assert "greet" in told
+    reported = await mesh.ok("describe", "blueprint", "hello")
+    assert "greeting" in reported
+    assert "greet" in reported
 
 
 async def test_a_drained_element_takes_nothing_until_it_is_undrained(mesh: Mesh) -> None:

@@ -22,7 +22,7 @@ async def test_orders_are_listed_by_what_is_asked_for(mesh: Mesh) -> None:
     assert (await mesh.muster("orders", "--since", "yesterday")).code == 2
 
 
-async def test_the_limit_is_held_across_pages_and_more_is_told(mesh: Mesh) -> None:
+async def test_the_limit_is_held_across_pages_and_more_is_reported(mesh: Mesh) -> None:
     for _ in range(2):
         await made(mesh)
     ran = await mesh.muster("orders", "--limit", "1")
@@ -40,8 +40,8 @@ async def test_an_id_may_be_shortened(mesh: Mesh) -> None:
 async def test_logs_of_one_job_are_its_output_and_nothing_else(mesh: Mesh) -> None:
     order = str((await made(mesh, "-i", "text=job"))["id"])
     assert await mesh.ok("logs", order, "--job", "do") == "ok job\n"
-    told = json.loads(await mesh.ok("logs", order, "-o", "json"))
-    assert {"job": "do", "output": "ok job\n"} in told["jobs"]
+    reported = json.loads(await mesh.ok("logs", order, "-o", "json"))
+    assert {"job": "do", "output": "ok job\n"} in reported["jobs"]
     for more in ([], ["--follow"]):
         assert (await mesh.muster("logs", order, "--job", "dont", *more)).code == 3
 
@@ -58,9 +58,9 @@ async def test_a_job_that_an_order_will_never_have_is_not_waited_for(mesh: Mesh)
 
 async def test_explaining_shows_where_inputs_came_from_and_the_record(mesh: Mesh) -> None:
     order = str((await made(mesh, "-i", "text=why"))["id"])
-    told = await mesh.ok("explain", order)
+    reported = await mesh.ok("explain", order)
     for word in ("why", "blueprint", "created", "claimed", "done", "do"):
-        assert word in told
+        assert word in reported
     assert json.loads(await mesh.ok("explain", order, "-o", "json"))["order"]["id"] == order
 
 

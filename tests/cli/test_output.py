@@ -42,8 +42,8 @@ def test_long_names_are_cut_before_what_matters_is_lost(
         table([row], columns)
         title, line = capsys.readouterr().out.splitlines()[:2]
         assert max(len(title), len(line)) <= width
-        told = [column.title for column in columns if not column.optional]
-        assert all(word[:4] in title for word in told), title
+        reported = [column.title for column in columns if not column.optional]
+        assert all(word[:4] in title for word in reported), title
         if width >= 60:
             whole = ("cancelling",) if row is ORDER else ("online", "work_order", "machine")
             assert all(word in line for word in whole), line
@@ -59,10 +59,10 @@ def test_a_trigger_is_described_with_its_inputs_and_what_is_empty_stands_in_its_
 
     with answering(answer) as server:
         assert run(["describe", "trigger", "bell", "--api", server.url]) == 0
-    told = capsys.readouterr()
-    assert "\nInputs\nref  main\n" in told.out
-    assert "\nRecent firings\nit has not fired yet\n" in told.out
-    assert told.err == ""
+    reported = capsys.readouterr()
+    assert "\nInputs\nref  main\n" in reported.out
+    assert "\nRecent firings\nit has not fired yet\n" in reported.out
+    assert reported.err == ""
 
 
 def test_output_that_is_followed_is_a_stream_in_the_language_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +74,9 @@ def test_output_that_is_followed_is_a_stream_in_the_language_asked_for(capsys: p
         printer = Printer(printed, {"3f6a": "web01"})  # type: ignore[arg-type]
         for piece in pieces:
             printer.piece(piece)
-        told = capsys.readouterr().out
-        assert [one["data"] for one in read(told)] == ["text\n"] * 2
-        assert told.startswith("---\n") == (printed == "yaml")
+        reported = capsys.readouterr().out
+        assert [one["data"] for one in read(reported)] == ["text\n"] * 2
+        assert reported.startswith("---\n") == (printed == "yaml")
 
 
 def test_a_line_without_an_end_stands_before_those_of_the_next_job(capsysbinary: pytest.CaptureFixture[bytes]) -> None:

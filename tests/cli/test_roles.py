@@ -21,10 +21,10 @@ async def test_server_broker_and_agent_make_a_mesh(tmp_path: Path) -> None:
             api = (await broker.line("ready broker api=")).partition("api=")[2].split()[0]
             async with running("agent", *where, "--element", "web01", env=env) as agent:
                 await agent.line("agent.ready", stream="err")
-                told = env | {"MUSTER_API": api}
+                reported = env | {"MUSTER_API": api}
                 obey = str(Path(__file__).parents[1] / "blueprints" / "obey.yaml")
-                assert (await muster("apply", "-f", obey, env=told)).code == 0
-                ran = await muster("run", "obey", "--on", "web01", "--follow", env=told)
+                assert (await muster("apply", "-f", obey, env=reported)).code == 0
+                ran = await muster("run", "obey", "--on", "web01", "--follow", env=reported)
                 assert ran.code == 0, ran
                 assert await agent.stop() == 0
             assert await broker.stop() == 0
@@ -39,7 +39,7 @@ async def test_a_role_without_a_server_exits_4(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-async def test_a_role_that_waits_for_nats_says_so_and_ends_when_told(tmp_path: Path) -> None:
+async def test_a_role_that_waits_for_nats_says_so_and_ends_when_asked(tmp_path: Path) -> None:
     env = clean_env(tmp_path, MUSTER_DATA=str(tmp_path / "data"), MUSTER_SERVER=f"nats://127.0.0.1:{free_port()}")
     for role in (["agent", "--element", "web01"], ["triggers", "--http", "127.0.0.1:0"]):
         async with running(*role, env=env) as program:

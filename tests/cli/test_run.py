@@ -24,7 +24,7 @@ async def test_without_waiting_it_ends_as_soon_as_the_order_is_on_the_record(mes
     assert (await mesh.ok("get", "order", str(order["id"]))).count(str(order["id"])[:10]) == 1
 
 
-async def test_waiting_tells_how_it_ended_and_exits_0_if_well(mesh: Mesh) -> None:
+async def test_waiting_reports_how_it_ended_and_exits_0_if_well(mesh: Mesh) -> None:
     ran = await mesh.muster(*obey(mesh, "ok"), "--wait")
     assert ran.code == 0
     assert f"finished on {mesh.element}" in ran.stdout
@@ -114,7 +114,7 @@ async def test_the_schema_decides_whether_an_input_is_text(mesh: Mesh) -> None:
     assert "<a|1|4>" in await mesh.ok(*run, "--inputs", "-", "--follow", stdin=given)
 
 
-async def test_wrong_inputs_are_told_all_at_once_and_make_no_order(mesh: Mesh) -> None:
+async def test_wrong_inputs_are_reported_all_at_once_and_make_no_order(mesh: Mesh) -> None:
     ran = await mesh.muster("run", "obey", "--on", mesh.element, "-i", "how=dance", "-i", "code=900", "-i", "txt=x")
     assert ran.code == 2
     for word in ("inputs.how", "inputs.code", "did you mean 'text'"):
@@ -123,9 +123,9 @@ async def test_wrong_inputs_are_told_all_at_once_and_make_no_order(mesh: Mesh) -
 
 async def test_a_dry_run_shows_where_inputs_come_from_and_makes_nothing(mesh: Mesh) -> None:
     before = json.loads(await mesh.ok("orders", "-o", "json", "--limit", "1"))["items"]
-    told = await mesh.ok("run", "obey", "--on", mesh.element, "-i", "text=hi", "--dry-run")
-    assert "text = hi  (order)" in told
-    assert "how = ok  (blueprint)" in told
+    reported = await mesh.ok("run", "obey", "--on", mesh.element, "-i", "text=hi", "--dry-run")
+    assert "text = hi  (order)" in reported
+    assert "how = ok  (blueprint)" in reported
     assert json.loads(await mesh.ok("orders", "-o", "json", "--limit", "1"))["items"] == before
 
 

@@ -1,4 +1,4 @@
-"""Whoever may look at the processes of a mesh finds no secret there."""
+"""Whoever can see the processes of a mesh finds no secret there."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, b"")
 
 
-def test_a_line_that_nobody_reads_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_nobody_reads_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     output.console.cache_clear()
@@ -44,6 +44,6 @@ def test_closed_streams_change_nothing_but_what_is_seen(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (4, b"", b"")
 
 
-def test_a_full_disk_behind_standard_output_is_told_in_words(tmp_path: Path) -> None:
+def test_a_full_disk_behind_standard_output_is_reported_in_words(tmp_path: Path) -> None:
     ran = in_bash("muster completion bash >/dev/full", tmp_path)
     assert (ran.returncode, ran.stderr) == (1, b"muster: cannot write the output: No space left on device\n")

@@ -70,7 +70,7 @@ async def test_a_trigger_s_whole_life_in_muster_up(mesh: Mesh) -> None:
 
 
 @pytest.mark.slow
-async def test_a_secret_that_is_not_there_is_told_to_the_operator_and_not_to_the_sender(tmp_path: Path) -> None:
+async def test_a_secret_that_is_not_there_is_reported_to_the_operator_and_not_to_the_sender(tmp_path: Path) -> None:
     async with mesh_of_its_own(tmp_path) as (program, mesh):
         secret = tmp_path / "secret"
         settings = {"auth": "hmac", "secret": {"file": str(secret)}}
@@ -123,10 +123,10 @@ async def test_a_trigger_that_cannot_listen_says_why_until_it_can(tmp_path: Path
             found: str | None = json.loads(await mesh.ok("get", "trigger", "deaf", "-o", "json"))["trouble"]
             return found
 
-        told = await eventually(trouble, what="the reason")
-        assert told is not None
-        assert why in told
-        assert f"(on {gethostname()})" in told
+        reported = await eventually(trouble, what="the reason")
+        assert reported is not None
+        assert why in reported
+        assert f"(on {gethostname()})" in reported
         assert why in await mesh.ok("describe", "trigger", "deaf")
         rows = {row.split()[0]: row for row in (await mesh.ok("get", "triggers")).splitlines()}
         assert ("failing" in rows["deaf"], "enabled" in rows["well"]) == (True, True)

@@ -141,8 +141,8 @@ async def test_options_that_make_no_sense_are_bad_usage(tmp_path: Path, options:
 async def test_a_nats_token_is_asked_for_and_stands_on_no_command_line(tmp_path: Path) -> None:
     env = clean_env(tmp_path, MUSTER_NATS_TOKEN="s3cret-of-nats", MUSTER_TOKEN="s3cret-of-api")
     async with running(*up_options(tmp_path / "data"), env=env) as program:
-        told = parse_ready(await program.line("ready api="), tmp_path, program.pid)
+        reported = parse_ready(await program.line("ready api="), tmp_path, program.pid)
         assert not [process for process in program.tree() if "s3cret" in " ".join(process.cmdline())]
-        assert (await told.muster("get", "machines")).code == 3
-        assert (await told.muster("get", "machines", MUSTER_TOKEN="s3cret-of-api")).code == 0
+        assert (await reported.muster("get", "machines")).code == 3
+        assert (await reported.muster("get", "machines", MUSTER_TOKEN="s3cret-of-api")).code == 0
         assert await program.stop() == 0

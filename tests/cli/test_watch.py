@@ -55,7 +55,7 @@ def test_an_order_that_runs_at_once_needs_no_word(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
-def test_programs_are_told_nothing_on_the_way(form: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_see_nothing_on_the_way(form: Any, capsys: pytest.CaptureFixture[str]) -> None:
     Watch(None, form).report(at(0))  # type: ignore[arg-type]
     assert not capsys.readouterr().err
 
@@ -75,9 +75,9 @@ def test_a_command_that_waits_reports_every_change(
 
     with answering(answer) as server:
         assert run(["run", "x", "--on", "web01", "--wait", "--api", server.url]) == 0
-    told = capsys.readouterr()
-    assert told.err.splitlines() == SAID
-    assert "finished on web02" in told.out
+    reported = capsys.readouterr()
+    assert reported.err.splitlines() == SAID
+    assert "finished on web02" in reported.out
 
 
 def test_a_parent_is_explained_with_its_children(

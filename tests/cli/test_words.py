@@ -1,4 +1,4 @@
-"""What can be told without a mesh: usage, help, exit codes, and how things are printed."""
+"""What works without a mesh: usage, help, exit codes, and how things are printed."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("command", sorted(NAMES))
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "Usage: muster " in told
-    assert f"  muster {command}" in told
+    reported = capsys.readouterr().out
+    assert "Usage: muster " in reported
+    assert f"  muster {command}" in reported
 
 
 def test_the_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,9 +76,9 @@ def test_bad_usage_exits_2_and_says_what_was_wrong(
     argv: list[str], word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(argv) == 2
-    told = capsys.readouterr()
-    assert word in told.err
-    assert told.out == ""
+    reported = capsys.readouterr()
+    assert word in reported.err
+    assert reported.out == ""
 
 
 def test_settings_that_make_no_sense_are_bad_usage(
@@ -96,7 +96,7 @@ def test_settings_that_make_no_sense_are_bad_usage(
         assert "config.toml has no table [contexts." in capsys.readouterr().err
 
 
-def test_a_context_s_token_is_told_to_its_own_api_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_context_s_token_is_sent_to_its_own_api_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MUSTER_TOKEN", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "muster").mkdir()
@@ -108,7 +108,7 @@ def test_a_context_s_token_is_told_to_its_own_api_only(monkeypatch: pytest.Monke
     assert token_for("http://other:8642") == Token("given", "MUSTER_TOKEN")
 
 
-def test_folders_that_cannot_be_written_are_told_in_words(
+def test_folders_that_cannot_be_written_are_reported_in_words(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part in ("", "broker"):
@@ -130,7 +130,7 @@ def test_no_mesh_exits_4_and_says_how_to_start_one(capsys: pytest.CaptureFixture
         assert "muster up" in capsys.readouterr().err
 
 
-def test_a_bug_is_told_in_a_line_with_the_details_in_a_file(
+def test_a_bug_is_reported_in_a_line_with_the_details_in_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -138,10 +138,10 @@ def test_a_bug_is_told_in_a_line_with_the_details_in_a_file(
 
     monkeypatch.setattr("muster.cli.options.Common.connect", broken)
     assert run(["orders"]) == 70
-    told = capsys.readouterr().err
-    assert "oops" in told
-    assert "Traceback" not in told
-    file = Path(told.split("report it with ")[1].split()[0])
+    reported = capsys.readouterr().err
+    assert "oops" in reported
+    assert "Traceback" not in reported
+    file = Path(reported.split("report it with ")[1].split()[0])
     assert "Traceback" in file.read_text()
     file.unlink()
     monkeypatch.setenv("MUSTER_DEBUG", "1")
@@ -202,10 +202,10 @@ def test_a_pipe_gets_whole_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 def test_what_others_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     table([{**ROW, "name": "\033[31m[red]evil", "summary": "\a"}], COLUMNS)
-    told = capsys.readouterr().out
-    assert "\033" not in told
-    assert "\a" not in told
-    assert "[red]evil" in told
+    reported = capsys.readouterr().out
+    assert "\033" not in reported
+    assert "\a" not in reported
+    assert "[red]evil" in reported
 
 
 def test_documents_keep_what_tables_shorten(capsys: pytest.CaptureFixture[str]) -> None:

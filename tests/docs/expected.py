@@ -1,6 +1,6 @@
 """What a page says that a command prints, held against what it printed.
 
-The page need not show every line, but those that it shows come in this order.  `…` stands for
+The page need not show every line, but those that it shows come in this order.  `…` replaces
 anything; ids, numbers with a unit of time, times of day and the width of columns may differ.
 """
 

@@ -78,7 +78,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What `#…` may name on a page: what GitHub makes of headings, and names that stand in the text."""
+    """What `#…` may name on a page: what GitHub makes of headings, and names that are in the text."""
     found = set(re.findall(r'<a id="([\w-]+)">', prose(page)))
     for heading in _HEADING.findall(prose(page)):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)

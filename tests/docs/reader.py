@@ -40,7 +40,7 @@ _HERE = Path(__file__).parent
 
 
 class Shelf:
-    """The objects that a page has told of so far; a catalog."""
+    """The objects that a page has shown so far; a catalog."""
 
     def __init__(self, loaded: list[Loaded]) -> None:
         self._known = {(one.kind, one.name): one.manifest for one in loaded}
@@ -190,7 +190,7 @@ class Reader:
             assert code == 0, f"{block}: {program}"
 
     async def _nothing(self, block: Block) -> None:
-        """To be looked at."""
+        """For people only."""
 
 
 _ACTIONS: Final[dict[str, Callable[[Reader, Block], Awaitable[None]]]] = {
@@ -230,7 +230,7 @@ def _ready_line(mesh: Mesh) -> str:
 
 
 def _session(block: Block) -> tuple[str, str]:
-    """The commands of a console block (`$ …`, a backslash goes on), and what is shown of their output."""
+    """The commands of a console block (`$ …`, a backslash continues), and what is shown of their output."""
     commands, shown, goes_on = list[str](), list[str](), False
     for line in block.text.splitlines():
         if goes_on or line.startswith("$ "):

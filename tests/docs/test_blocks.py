@@ -68,5 +68,5 @@ def test_what_may_differ_differs(shown: str, printed: str) -> None:
     ("shown", "printed"),
     [("finished", "failed"), ("b\na", "a\nb"), ("used 70", "used 71"), ("everything", "everywhere")],
 )
-def test_what_may_not_differ_is_told(shown: str, printed: str) -> None:
+def test_what_may_not_differ_is_reported(shown: str, printed: str) -> None:
     assert missing(shown, printed) is not None

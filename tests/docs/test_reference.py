@@ -37,7 +37,7 @@ TABLES: list[tuple[str, type[msgspec.Struct]]] = [
 
 
 def section(page: Path, title: str) -> str:
-    """What stands under a heading, up to the next one of its rank or higher."""
+    """What is under a heading, up to the next one of its rank or higher."""
     rank, found = 0, list[str]()
     for line in page.read_text().splitlines():
         hashes = len(line) - len(line.lstrip("#"))
@@ -51,7 +51,7 @@ def section(page: Path, title: str) -> str:
     return "\n".join(found)
 
 
-def told(text: str) -> set[str]:
+def reported(text: str) -> set[str]:
     """The names in the first column of a section's first table."""
     table = next(part.strip() for part in text.split("\n\n") if part.strip().startswith("| field |"))
     return {name for row in table.splitlines()[2:] for name in re.findall("`([^`]+)`", row.split("|")[1])}
@@ -67,26 +67,28 @@ def test_the_concepts_show_the_states_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("title", "struct"), TABLES, ids=str)
-def test_every_field_of_a_blueprint_is_told(title: str, struct: type[msgspec.Struct]) -> None:
-    assert told(section(BLUEPRINTS, title)) == set(struct.__struct_encode_fields__)
+def test_every_field_of_a_blueprint_is_reported(title: str, struct: type[msgspec.Struct]) -> None:
+    assert reported(section(BLUEPRINTS, title)) == set(struct.__struct_encode_fields__)
 
 
 @pytest.mark.parametrize("kind", sorted(set(object_kinds()) - {"blueprint"}))
-def test_every_field_of_a_manifest_is_told(kind: str) -> None:
-    assert told(section(MANIFESTS, f"`kind: {kind}`")) == set(object_kinds()[kind].manifest.__struct_encode_fields__)
+def test_every_field_of_a_manifest_is_reported(kind: str) -> None:
+    assert reported(section(MANIFESTS, f"`kind: {kind}`")) == set(
+        object_kinds()[kind].manifest.__struct_encode_fields__
+    )
 
 
 @pytest.mark.parametrize("name", sorted(provider_kinds()))
-def test_every_field_of_a_provider_is_told(name: str) -> None:
+def test_every_field_of_a_provider_is_reported(name: str) -> None:
     title = "gitlab" if name == "github" else name  # "the same fields", it says there
     page = WEBHOOKS if issubclass(provider_kinds()[name], Hook) else TRIGGERS
-    fields = told(section(page, f"`provider: {title}`"))
+    fields = reported(section(page, f"`provider: {title}`"))
     if issubclass(provider_kinds()[name], Schedule):
-        fields |= told(section(TRIGGERS, "Schedules"))
+        fields |= reported(section(TRIGGERS, "Schedules"))
     assert fields == set(provider_kinds()[name].__struct_encode_fields__)
     assert f"`provider: {name}`" in page.read_text()
 
 
-def test_every_kind_of_task_is_told() -> None:
+def test_every_kind_of_task_is_reported() -> None:
     text = BLUEPRINTS.read_text()
     assert not [kind for kind in task_kinds() if f"## `uses: {kind}`" not in text]

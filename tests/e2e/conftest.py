@@ -15,7 +15,7 @@ from tests.kit.roles import Roles
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
-    """Server, broker, trigger service, and an agent for `e1`, which has room for eight orders."""
+    """Server, broker, trigger service, and an agent for `e1`, which has capacity for eight orders."""
     async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1", "e2") as mesh:
         await mesh.triggers()
         await mesh.apply(machine("e1", slots=8))

@@ -73,18 +73,18 @@ async def test_another_account_can_do_nothing(public: Path) -> None:
         async with Program.start(as_stranger(ATTACK, mesh.api, mesh.nats, str(mesh.data), *pids)) as attack:
             attack.feed(b"")
             assert await attack.ended(40) == 0, str(attack)
-        told = json.loads(attack.stdout)
-        assert told["http"].pop("/healthz") == 200
-        assert set(told["http"].values()) == {401}
-        assert "Authorization Violation" in told["nats"]
-        assert told["read"] == []
+        reported = json.loads(attack.stdout)
+        assert reported["http"].pop("/healthz") == 200
+        assert set(reported["http"].values()) == {401}
+        assert "Authorization Violation" in reported["nats"]
+        assert reported["read"] == []
         assert json.loads(await mesh.ok("orders", "-o", "json"))["items"] == []
         _check_processes(program, mesh)
         _check_modes(mesh.data)
         shows = b"{kind: blueprint, name: shows, tasks: [{name: umask, run: umask}]}"
         await mesh.ok("apply", "-f", "-", stdin=shows)
-        told = await mesh.ok("run", "shows", "--on", mesh.element, "--follow")
-        assert f"{inherited_umask():04o}" in told, "tasks have the umask that the mesh was started with"
+        reported = await mesh.ok("run", "shows", "--on", mesh.element, "--follow")
+        assert f"{inherited_umask():04o}" in reported, "tasks have the umask that the mesh was started with"
         assert await program.stop() == 0
 
 
@@ -112,18 +112,18 @@ def _mode(path: Path) -> int:
 async def test_a_mesh_is_found_by_its_address_whichever_its_folder_is(tmp_path: Path) -> None:
     env = clean_env(tmp_path)  # no MUSTER_DATA: as in another terminal
     async with running(*up_options(tmp_path / "elsewhere"), env=env) as program:
-        told = dict(word.partition("=")[::2] for word in (await program.line("ready api=", 40)).split()[1:])
-        there = env | {"MUSTER_API": told["api"]}
+        reported = dict(word.partition("=")[::2] for word in (await program.line("ready api=", 40)).split()[1:])
+        there = env | {"MUSTER_API": reported["api"]}
         ran = await muster("run", "hello", "--on", "testbox", "--wait", env=there)
         assert ran.code == 0, ran
-        async with running("agent", "--server", told["nats"], "--element", "more", env=there) as agent:
+        async with running("agent", "--server", reported["nats"], "--element", "more", env=there) as agent:
             await agent.line("agent.ready", stream="err")
             assert await agent.stop() == 0
         wrong = await muster("orders", env=there | {"MUSTER_TOKEN": "wrong"})
         assert (wrong.code, "refuses the token of MUSTER_TOKEN" in wrong.stderr) == (3, True)
         stray = await muster("orders", env=there | {"HOME": str(tmp_path / "other")})
         assert (stray.code, "none was found for it" in stray.stderr) == (3, True)
-        lost = await muster("agent", "--server", told["nats"], env=there | {"HOME": str(tmp_path / "other")})
+        lost = await muster("agent", "--server", reported["nats"], env=there | {"HOME": str(tmp_path / "other")})
         assert (lost.code, "MUSTER_NATS_TOKEN_FILE" in lost.stderr) == (3, True)
         assert await program.stop() == 0
 
@@ -136,7 +136,7 @@ async def test_open_on_an_address_that_others_reach_is_refused(role: str, tmp_pa
     assert "--insecure" in ran.stderr
 
 
-async def test_open_asks_for_nothing_says_so_and_agents_have_to_be_told(tmp_path: Path) -> None:
+async def test_open_requires_nothing_says_so_and_agents_need_the_option(tmp_path: Path) -> None:
     env = clean_env(tmp_path)
     async with running(
         "server", "--open", "--insecure", "--nats", "0.0.0.0:0", "--data", str(tmp_path), env=env

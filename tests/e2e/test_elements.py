@@ -1,4 +1,4 @@
-"""Elements: their names, their modes, drained or not; and what is told about them and their orders."""
+"""Elements: their names, their modes, drained or not; and what is reported about them and their orders."""
 
 from __future__ import annotations
 
@@ -62,22 +62,22 @@ async def test_in_workflow_mode_work_orders_wait(mesh: Roles) -> None:
     assert (await mesh.final(order))["state"] == "finished"
 
 
-async def test_explain_tells_where_each_input_came_from_and_what_happened(mesh: Roles) -> None:
+async def test_explain_reports_where_each_input_came_from_and_what_happened(mesh: Roles) -> None:
     await mesh.apply(machine("e2", profiles=["large"], params={"colour": "blue"}))
     order = await mesh.run("paint", "e2")
-    told = msgspec.json.decode((await mesh.cli("explain", order["id"][:8], "-o", "json")).stdout)
-    assert {row["name"]: (row["value"], row["source"]) for row in told["inputs"]} == {
+    shown = msgspec.json.decode((await mesh.cli("explain", order["id"][:8], "-o", "json")).stdout)
+    assert {row["name"]: (row["value"], row["source"]) for row in shown["inputs"]} == {
         "colour": ("blue", "element"),
         "size": (3, "profile:large"),
     }
-    history = [(entry["type"], entry["actor"]) for entry in told["history"]]
-    claim = [] if told["history"][0]["data"].get("agent") else [("claimed", "e2")]  # at once, if nothing else went on
+    history = [(entry["type"], entry["actor"]) for entry in shown["history"]]
+    claim = [] if shown["history"][0]["data"].get("agent") else [("claimed", "e2")]  # at once, if the slot was free
     assert history == [("created", "broker"), *claim, ("done", "e2")]
     given = await mesh.run("paint", "e2", inputs={"colour": "green"})
     assert given["sources"] == {"colour": "order", "size": "profile:large"}
 
 
-async def test_logs_describe_and_events_tell_of_an_order(mesh: Roles) -> None:
+async def test_logs_describe_and_events_show_an_order(mesh: Roles) -> None:
     order = await mesh.run("paint", "e2", inputs={"colour": "teal"})
     assert "painting teal" in (await mesh.cli("logs", order["id"])).stdout
     assert "painting teal" in (await mesh.cli("logs", order["id"], "--follow")).stdout

@@ -64,7 +64,7 @@ async def examples(tmp_path_factory: pytest.TempPathFactory, world: World) -> As
         await program.stop()
 
 
-async def test_what_a_message_tells_of_is_imported_by_a_worker(examples: Mesh, world: World) -> None:
+async def test_what_a_message_names_is_imported_by_a_worker(examples: Mesh, world: World) -> None:
     digest = hashlib.sha256(SCAN).hexdigest()
     message = json.dumps({"url": f"{world.url}/scan.tif", "sha256": digest, "size": len(SCAN)}).encode()
     place = Path(examples.data).parent / "imported" / digest
@@ -83,7 +83,7 @@ async def test_what_a_message_tells_of_is_imported_by_a_worker(examples: Mesh, w
     assert place.read_bytes() == SCAN
 
 
-async def test_a_failure_is_told_to_people(examples: Mesh, world: World) -> None:
+async def test_a_failure_is_reported_to_people(examples: Mesh, world: World) -> None:
     fails = {"kind": "blueprint", "name": "fails", "tasks": [{"name": "look", "run": "exit 3"}]}
     await examples.ok("apply", "-f", "-", stdin=json.dumps(fails).encode())
     assert (await examples.muster("run", "fails", "--on", "testbox", "--wait")).code == 1

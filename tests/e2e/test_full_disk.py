@@ -1,4 +1,4 @@
-"""No room for the tables: it is said, nothing is lost, and all goes on once there is room."""
+"""No space for the tables: it is reported, nothing is lost, and all continues once there is space."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ async def test_orders_go_on_while_the_tables_cannot_be_written(tmp_path: Path) -
         orders = [await mesh.order("work") for _ in range(3)]
         await eventually(lambda: words(file) == [first["id"], *orders], what="three more orders that ran")
 
-        async def told() -> str:
+        async def shown() -> str:
             answer = await mesh.http.get("/readyz")
             assert answer.status_code == 503
             return answer.text
 
-        said = await eventually(told, what="a broker that says it is stuck")
+        said = await eventually(shown, what="a broker that says it is stuck")
         assert "cannot be written" in said
         assert "nothing is lost" in said
         assert (await mesh.http.get("/healthz")).status_code == 200

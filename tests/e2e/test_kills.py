@@ -40,18 +40,18 @@ async def blueprints(mesh: Roles) -> None:
 async def nothing_is_lost_and_nothing_runs_twice(mesh: Roles, blueprints: None) -> AsyncIterator[None]:
     """The record's invariants, after each test here."""
     yield
-    told = await record.replay(mesh.plain_url)
-    record.check_endings(told, told.created)
+    reported = await record.replay(mesh.plain_url)
+    record.check_endings(reported, reported.created)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the tasks tell about themselves."""
+    """Where the tasks record their runs."""
     return tmp_path / "lines"
 
 
 async def held(mesh: Roles, file: Path, blueprint: str = "gated") -> str:
-    """An order that has begun, and waits in its task `held` for its gate."""
+    """An order that has started, and waits in its task `held` for its gate."""
     order = await mesh.order(blueprint, inputs={"file": str(file), "gate": f"{file}.gate"})
     await eventually(lambda: any(line.startswith("tick") for line in words(file)), what="a task that waits")
     await mesh.until(order, lambda found: found["jobs"] and found["jobs"][-1]["name"] == "held")  # it is on the record
@@ -59,7 +59,7 @@ async def held(mesh: Roles, file: Path, blueprint: str = "gated") -> str:
 
 
 def open_gate(file: Path) -> None:
-    """Let the order go on."""
+    """Let the order continue."""
     Path(f"{file}.gate").touch()
 
 
@@ -88,7 +88,7 @@ async def test_a_killed_agent_takes_its_tasks_along_and_the_next_one_goes_on(mes
 
 
 async def test_a_lost_agents_order_is_given_up_when_its_lease_is_over(mesh: Roles, file: Path) -> None:
-    """Nobody comes back to tell: the broker finds out by itself, and says so."""
+    """Nobody comes back to report: the broker finds out by itself, and says so."""
     order = await held(mesh, file)
     await mesh.kill("e1")
     found = await mesh.until(order, lambda found: found["state"] == "offered")
@@ -179,7 +179,7 @@ async def test_nats_may_die_while_orders_run(mesh: Roles, file: Path) -> None:
 
 @pytest.mark.timeout(180)
 async def test_output_comes_whole_and_in_order_though_nats_and_the_broker_died(tmp_path: Path) -> None:
-    """On a mesh of its own: were the lease over before NATS is back, the task would rightly begin anew."""
+    """On a mesh of its own: if the lease ended before NATS is back, the task would rightly start again."""
     async with Roles.started(tmp_path, "e1", lease="2m") as mesh:
         await mesh.apply(
             machine("e1"), blueprint("count", script("count", "for i in $(seq 40); do echo line $i; sleep 0.05; done"))

@@ -20,7 +20,7 @@ GONE = "lost: its agent was gone 3 times while it ran"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]:
-    """A mesh of this file's own, since it breaks it; with a lease that is soon over."""
+    """A mesh of this file's own, because it breaks it; with a short lease."""
     async with Roles.started(tmp_path_factory.mktemp("mesh"), "e1", lease="1s") as mesh:
         works = "echo tick >> $INPUT_FILE; sleep 300"
         note = {
@@ -44,14 +44,14 @@ def file(tmp_path: Path) -> Path:
 
 
 async def begun(mesh: Roles, file: Path, blueprint: str, ticks: int = 1) -> str:
-    """An order whose task has begun."""
+    """An order whose task has started."""
     order = await mesh.order(blueprint, inputs={"file": str(file)})
     await ticked(mesh, file, order, ticks)
     return order
 
 
 async def ticked(mesh: Roles, file: Path, order: str, ticks: int) -> None:
-    """Wait until its task has begun so often, and it is on the record."""
+    """Waits until its task has started so often, and it is recorded."""
     await eventually(lambda: words(file).count("tick") == ticks, what="a task that runs")
     await mesh.until(order, lambda found: found["jobs"] and found["jobs"][-1]["state"] == "running")
 
@@ -75,8 +75,8 @@ async def test_an_order_that_kills_its_agents_fails_and_cleans_up(mesh: Roles, f
         "note": "finished",
         "tidy": "finished",
     }
-    told = (await mesh.cli("explain", order)).stdout
-    assert "Lost attempts" in told
+    reported = (await mesh.cli("explain", order)).stdout
+    assert "Lost attempts" in reported
     assert [(loss["attempt"], loss["element"]) for loss in found["losses"]] == [(1, "e1"), (2, "e1"), (3, "e1")]
     assert [event["data"]["attempt"] for event in await mesh.events("order.lost") if event["subject"] == order] == [
         1,

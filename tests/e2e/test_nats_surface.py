@@ -35,8 +35,8 @@ async def ask(client: Client, subject: str, body: Any = None) -> Any:
 
 
 async def test_an_order_is_made_by_a_request_and_answered_as_over_http(mesh: Roles, client: Client) -> None:
-    told = await ask(client, "muster.api.orders.create", {"blueprint": "greet", "on": "e1"})
-    (order,) = told["orders"]
+    reported = await ask(client, "muster.api.orders.create", {"blueprint": "greet", "on": "e1"})
+    (order,) = reported["orders"]
     assert (await mesh.final(order["id"]))["state"] == "finished"
     got = await ask(client, "muster.api.orders.get", {"id": order["id"]})
     assert got == await mesh.get(f"orders/{order['id']}")
@@ -118,14 +118,14 @@ async def test_events_are_heard_as_cloud_events(mesh: Roles, client: Client) -> 
     assert orders == ["muster.order.created", "muster.order.running", "muster.order.finished"]
 
 
-async def test_noise_on_the_log_changes_nothing_and_is_told(mesh: Roles, client: Client) -> None:
+async def test_noise_on_the_log_changes_nothing_and_is_reported(mesh: Roles, client: Client) -> None:
     order = await mesh.run("greet")
     forged = json.dumps({"type": "retried", "order": order["id"], "snapshot": order, "by": {"name": "me"}}).encode()
     await client.jetstream().publish(f"muster.log.order.{order['id']}.e1", forged)
     await client.jetstream().publish("muster.log.order.x.broker", b"noise")
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return len(await mesh.events("record.refused")) >= 2
 
-    await eventually(told, what="two refused records")
+    await eventually(reported, what="two refused records")
     assert (await mesh.get(f"orders/{order['id']}"))["state"] == "finished"

@@ -1,4 +1,4 @@
-"""`retry` lets an ended order go on where it went wrong."""
+"""`retry` lets an ended order continue where it went wrong."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ async def test_a_cancel_ends_a_running_task_and_all_that_it_started(mesh: Roles,
     )
     order = await mesh.order("long")
     pid = int((await eventually(lambda: words(tmp_path / "pid"), what="a task that runs"))[0])
-    told = await mesh.cli("cancel", order)
-    assert (told.code, "cancelling" in told.stdout) == (0, True)
+    reported = await mesh.cli("cancel", order)
+    assert (reported.code, "cancelling" in reported.stdout) == (0, True)
     found = await mesh.final(order)
     assert (found["state"], found["reason"]) == ("cancelled", "cancelled by http")
     assert {job["name"]: job["state"] for job in found["jobs"]} == {"work": "cancelled", "tidy": "finished"}

@@ -72,7 +72,7 @@ async def test_more_than_there_are_is_refused(mesh: Roles) -> None:
         ("element.name", "must be true or false"),
     ],
 )
-async def test_a_filter_that_makes_no_sense_is_told_at_once(mesh: Roles, where: str, words: str) -> None:
+async def test_a_filter_that_makes_no_sense_is_reported_at_once(mesh: Roles, where: str, words: str) -> None:
     answer = await mesh.http.post("/api/v1/orders", json={"blueprint": "who", "where": where})
     assert answer.status_code == 422
     assert words in answer.text

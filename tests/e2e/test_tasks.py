@@ -169,7 +169,7 @@ async def test_an_input_of_10_mb_is_refused_with_words(mesh: Roles, tmp_path: Pa
     await ran(mesh, script("first", "true"), inputs={"text": "small"})
     huge = tmp_path / "inputs.json"
     huge.write_text('{"text": "' + "x" * 10 * 1024 * 1024 + '"}')
-    told = await mesh.cli("run", "tasks", "--on", "e1", "--inputs", str(huge))
-    assert told.code == 2, told
-    assert "larger" in told.stderr or "8 MiB" in told.stderr, told.stderr
-    assert len(told.stderr) < 1000
+    reported = await mesh.cli("run", "tasks", "--on", "e1", "--inputs", str(huge))
+    assert reported.code == 2, reported
+    assert "larger" in reported.stderr or "8 MiB" in reported.stderr, reported.stderr
+    assert len(reported.stderr) < 1000

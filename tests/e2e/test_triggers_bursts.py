@@ -1,4 +1,4 @@
-"""Of a burst the last event makes the order, whatever dies meanwhile; until then what waits is to be seen."""
+"""The last event of a burst makes the order, even if a process dies meanwhile; until then the pending one is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens elsewhere becomes work: Muster's own events, names told on the inbox, NATS messages."""
+"""What happens elsewhere becomes work: Muster's own events, names on the inbox, NATS messages."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_triggers_that_set_each_other_off_are_stopped(mesh: Roles) -> None
     await mesh.http.delete("/api/v1/triggers/loop")
 
 
-async def test_what_is_told_on_the_inbox_fires_once_for_each_message_id(mesh: Roles, client: NatsClient) -> None:
+async def test_a_message_on_the_inbox_fires_once_for_each_message_id(mesh: Roles, client: NatsClient) -> None:
     await mesh.apply(
         trigger("deployed", "event", "echo", with_={"kinds": ["deploy.*"]}, inputs={"said": "{{ event.body.what }}"})
     )
@@ -147,7 +147,7 @@ async def test_a_streams_messages_survive_that_nobody_runs(mesh: Roles, client: 
         ("calendar", {"rrule": "FREQ=SOMETIMES"}, "FREQ"),
     ],
 )
-async def test_what_cannot_work_is_told_when_it_is_applied(
+async def test_what_cannot_work_is_reported_when_it_is_applied(
     mesh: Roles, provider: str, settings: dict[str, Any], words: str
 ) -> None:
     manifest = json.dumps(trigger("wrong", provider, with_=settings)).encode()

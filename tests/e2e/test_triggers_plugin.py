@@ -1,4 +1,4 @@
-"""Kinds of trigger from somebody else's package: checked at apply, run by the trigger service, told when they fail."""
+"""Trigger providers of another package: checked at apply, run by the trigger service, reported when they fail."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class Talker:
 
 async def test_a_third_partys_provider_is_checked_run_and_started_again_when_it_ends(mesh: Roles) -> None:
     wrong = json.dumps(trigger("tcp", "lines", with_={"port": 0})).encode()
-    told = await mesh.cli("apply", "-f", "-", stdin=wrong)
-    assert (told.code, "with.port: a port is between" in told.stderr) == (2, True), told
+    shown = await mesh.cli("apply", "-f", "-", stdin=wrong)
+    assert (shown.code, "with.port: a port is between" in shown.stderr) == (2, True), shown
     talker = Talker()
     async with await asyncio.start_server(talker.met, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]

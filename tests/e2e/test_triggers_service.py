@@ -34,7 +34,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Roles]
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def ticks(mesh: Roles, request: pytest.FixtureRequest) -> AsyncIterator[list[str]]:
-    """Five triggers of a test's own, which go off each second."""
+    """Five triggers of a test's own, which fire each second."""
     names = [f"{request.node.name[5:40]}{number}" for number in range(5)]
     await mesh.apply(*(trigger(name, "cron", with_=EVERY_SECOND) for name in names))
     yield names
@@ -123,7 +123,7 @@ async def test_deleting_disabling_and_changing_hold_at_once_in_every_service(mes
     await mesh.fired(changed, numbers[changed] + 1, 3)
 
 
-async def test_a_service_tells_how_it_is_and_ends_cleanly(tmp_path: Path) -> None:
+async def test_a_service_reports_its_state_and_ends_cleanly(tmp_path: Path) -> None:
     async with Roles.started(tmp_path, "e1") as mesh:
         url = await mesh.triggers()
         await mesh.apply(
@@ -166,7 +166,7 @@ async def _rings(http: httpx.AsyncClient) -> bool:
     return (await http.post("/hooks/bell", json={})).status_code == 202
 
 
-async def test_a_service_ends_when_told_though_nobody_is_there(tmp_path: Path) -> None:
+async def test_a_service_ends_when_asked_though_nobody_is_there(tmp_path: Path) -> None:
     async with Roles.started(tmp_path) as mesh:
         await mesh.triggers()
         await mesh.apply({"kind": "machine", "name": "e1"}, blueprint("work", {"name": "nothing", "uses": "noop"}))

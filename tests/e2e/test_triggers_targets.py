@@ -1,4 +1,4 @@
-"""For whom a trigger's orders are, and what becomes of an event that can make none."""
+"""The targets of a trigger's orders, and events that can make none."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_trigger_may_be_fired_by_hand_looked_at_and_waited_for(mesh: Rol
     assert (refused.code, "was rejected: no element" in refused.stderr) == (3, True), refused
 
 
-async def test_the_times_to_come_are_told_in_the_triggers_own_zone(mesh: Roles) -> None:
+async def test_the_times_to_come_are_reported_in_the_triggers_own_zone(mesh: Roles) -> None:
     settings = {"cron": "0 9 * * *", "timezone": "Asia/Tokyo"}
     await mesh.apply(trigger("morning", "cron", with_=settings))
     ran = await mesh.cli("next", "morning", "-n", "3")

@@ -1,4 +1,4 @@
-"""Two brokers on one server: either answers, and when one is killed the other goes on."""
+"""Two brokers on one server: either answers, and when one is killed the other continues."""
 
 from __future__ import annotations
 

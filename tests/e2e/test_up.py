@@ -36,9 +36,9 @@ async def test_a_power_cut_costs_no_order(tmp_path: Path) -> None:
             ended = await mesh.ok("logs", order, "--follow")
             assert ended == ""
             assert "finished" in await mesh.ok("get", "order", order)
-        told = await record.replay(mesh.plain_url)
-        record.check_endings(told, orders)
-        record.check_lines(record.read_lines(file), told)
+        reported = await record.replay(mesh.plain_url)
+        record.check_endings(reported, orders)
+        record.check_lines(record.read_lines(file), reported)
 
 
 async def test_no_part_imports_from_the_current_folder(tmp_path: Path) -> None:

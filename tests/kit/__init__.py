@@ -1,1 +1,1 @@
-"""What tests share: real servers, real processes, deadlines.  Product code may not import it."""
+"""What tests share: real servers, real processes, deadlines.  Product code must not import it."""

@@ -1,4 +1,4 @@
-"""An HTTP server that answers as it is told: another program than the client hopes for."""
+"""An HTTP server that answers as it is asked: another program than the client hopes for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Answer = tuple[int, str, bytes]
 
 
 class Recorded:
-    """A server that answers as it is told, and keeps what it was asked."""
+    """A server that answers as it is asked, and keeps what it was asked."""
 
     def __init__(self, answers: Callable[[int], Answer | None]) -> None:
         self.asked: list[tuple[str, dict[str, str], bytes]] = []

@@ -1,4 +1,4 @@
-"""The smallest provider, for tests of what stands behind all of them."""
+"""The smallest provider, for tests of what is behind all of them."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ WITNESS = """\
 say() { echo "$1 $MUSTER_ORDER $MUSTER_JOB $MUSTER_ATTEMPT $$ $(date +%s.%N)" >> "$INPUT_FILE"; }
 say start
 """
-"""Begins a script that tells about itself, for `record.check_lines`."""
+"""Starts a script that reports about itself, for `record.check_lines`."""
 
 GATE = """\
 until [ -e "$INPUT_GATE" ]; do say tick; sleep 0.05; done
 """
-"""Goes on once the file is there; tells that it lives until then."""
+"""Continues once the file exists; reports that it lives until then."""
 
 
 def blueprint(name: str, *tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def trigger(name: str, provider: str, blueprint: str = "work", **more: Any) -> d
 
 
 def witness(name: str, *tasks: str, gated: str = "", **more: Any) -> dict[str, Any]:
-    """A blueprint whose tasks tell when they start, live and end; the one named `gated` waits for its gate."""
+    """A blueprint whose tasks report when they start, live and end; the one named `gated` waits for its gate."""
     steps = [script(task, WITNESS + (GATE if task == gated else "") + "say end\n", **more) for task in tasks]
     inputs = {"file": {"type": "string"}, "gate": {"type": "string", "default": "/nowhere"}}
     return blueprint(name, *steps, inputs=inputs)
 
 
 def words(path: Path) -> list[str]:
-    """The lines of a file; none if it is not there."""
+    """The lines of a file; none if it is missing."""
     return path.read_text().splitlines() if path.exists() else []

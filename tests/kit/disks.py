@@ -27,7 +27,7 @@ class Disk:
         return found.f_bavail * found.f_frsize
 
     def fill(self, leave: int = 0) -> None:
-        """Take what is free, as another program would, but for so many bytes."""
+        """Take what is free, as another program would, except for so many bytes."""
         file = os.open(self.path / "filler", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             while (left := self.free - leave) > 0:
@@ -48,7 +48,7 @@ class Disk:
 
 @contextmanager
 def small_disk(path: Path, size: int, files: int = 0) -> Iterator[Disk]:
-    """A disk of so many bytes, mounted at a folder while the test runs; with room for `files` files, or any number."""
+    """A disk of so many bytes, mounted at a folder while the test runs; with at most `files` files, or any number."""
     path.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files},mode=700", "tmpfs", str(path)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)

@@ -83,15 +83,15 @@ class Forked:
         finally:
             for end in (stdin, stdout, stderr, status):
                 os.close(end)
-        told = await _reader(from_status)
-        self = cls(int(await told.readline()))
+        reported = await _reader(from_status)
+        self = cls(int(await reported.readline()))
         self.stdin = await _writer(to_stdin)
         self.stdout, self.stderr = await _reader(from_stdout), await _reader(from_stderr)
-        self._ending = asyncio.create_task(self._ended(told))
+        self._ending = asyncio.create_task(self._ended(reported))
         return self
 
-    async def _ended(self, told: asyncio.StreamReader) -> None:
-        self.returncode = int(await told.readline() or -signal.SIGKILL)
+    async def _ended(self, reported: asyncio.StreamReader) -> None:
+        self.returncode = int(await reported.readline() or -signal.SIGKILL)
 
     async def wait(self) -> int:
         """The exit code, once it has ended; minus the signal's number if one killed it."""

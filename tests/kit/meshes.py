@@ -48,7 +48,7 @@ class Mesh(msgspec.Struct, frozen=True, kw_only=True):
         return await muster(*args, env=self.env | env, stdin=stdin, within=within)
 
     async def ok(self, *args: str, stdin: bytes = b"", within: float = 30.0) -> str:
-        """Run a command that has to end well; what it printed."""
+        """Runs a command that must succeed; returns its output."""
         ran = await self.muster(*args, stdin=stdin, within=within)
         assert ran.code == 0, ran
         return ran.stdout
@@ -67,10 +67,17 @@ def up_options(data: Path, element: str = "testbox") -> list[str]:
 
 
 def parse_ready(line: str, home: Path, pid: int) -> Mesh:
-    """The mesh that a ready line tells of."""
-    told = dict(word.partition("=")[::2] for word in line.split()[1:])
-    env = clean_env(home, MUSTER_API=told["api"], MUSTER_SERVER=told["nats"], MUSTER_DATA=told["data"])
-    return Mesh(api=told["api"], nats=told["nats"], element=told["element"], data=Path(told["data"]), env=env, pid=pid)
+    """The mesh of a ready line."""
+    facts = dict(word.partition("=")[::2] for word in line.split()[1:])
+    env = clean_env(home, MUSTER_API=facts["api"], MUSTER_SERVER=facts["nats"], MUSTER_DATA=facts["data"])
+    return Mesh(
+        api=facts["api"],
+        nats=facts["nats"],
+        element=facts["element"],
+        data=Path(facts["data"]),
+        env=env,
+        pid=pid,
+    )
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ PORTS: Final = range(10_000, 32_000)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on just now; prefer port 0 where the program can tell which it took.
+    """A port that nothing listens on just now; prefer port 0 where the program can report its port.
 
     Raises:
         OSError: there is none.

@@ -84,7 +84,7 @@ class Program:
     async def start(
         cls, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path = ROOT
     ) -> AsyncIterator[Self]:
-        """Start it; at the end, kill whatever is left of its tree."""
+        """Start it; at the end, kill what is left of its tree."""
         env = dict(env) if env is not None else {**os.environ, "PYTHONPATH": str(ROOT)}
         process = await _started(argv, env, cwd)
         self = cls(process)

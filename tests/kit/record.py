@@ -42,66 +42,66 @@ class Told(msgspec.Struct, kw_only=True):
 
 async def replay(server: str) -> Told:
     """Read the log from its beginning to its end, as a new broker would."""
-    told = Told(state=World())
+    reported = Told(state=World())
     client = await nats.connect(server)
     try:
         js = client.jetstream()
         last = (await js.stream_info(names.LOG_STREAM)).state.last_seq
         config = ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True)
         pull = await js.pull_subscribe(names.LOG_SUBJECTS, stream=names.LOG_STREAM, config=config)
-        while told.state.seq < last:
+        while reported.state.seq < last:
             for message in await pull.fetch(500, timeout=5):
                 seq, time = stamp(message)
-                _take(told, seq, moment(time), message.subject, message.data)
+                _take(reported, seq, moment(time), message.subject, message.data)
     finally:
         await client.close()
-    return told
+    return reported
 
 
-def _take(told: Told, seq: int, time: datetime, subject: str, data: bytes) -> None:
-    changes = apply(told.state, seq, time, subject, data)
+def _take(reported: Told, seq: int, time: datetime, subject: str, data: bytes) -> None:
+    changes = apply(reported.state, seq, time, subject, data)
     record, _ = records.decode(subject, data)
     if changes.refused is None and not isinstance(record, str):
-        _note(told, record, time)
+        _note(reported, record, time)
     for firing in changes.firings.values():
-        told.created += firing.orders
+        reported.created += firing.orders
     for order in changes.orders.values():
         if order.state not in FINAL_STATES:
-            told.open.add(order.id)
-        elif order.id in told.open:  # a parent ends with its last child, by the child's record
-            told.open.remove(order.id)
-            told.endings.append(Ending(order=order.id, state=order.state, seq=seq))
+            reported.open.add(order.id)
+        elif order.id in reported.open:  # a parent ends with its last child, by the child's record
+            reported.open.remove(order.id)
+            reported.endings.append(Ending(order=order.id, state=order.state, seq=seq))
 
 
-def _note(told: Told, record: records.AnyRecord, time: datetime) -> None:
+def _note(reported: Told, record: records.AnyRecord, time: datetime) -> None:
     match record:
         case records.Created():
-            told.created.append(record.order)
+            reported.created.append(record.order)
         case records.Retried():
-            told.retries[record.order] = told.retries.get(record.order, 0) + 1
+            reported.retries[record.order] = reported.retries.get(record.order, 0) + 1
             kept = {job.name for job in record.snapshot.jobs}
-            for place in [it for it in told.finished_jobs if it[0] == record.order and it[1] not in kept]:
-                del told.finished_jobs[place]  # `always` runs again
+            for place in [it for it in reported.finished_jobs if it[0] == record.order and it[1] not in kept]:
+                del reported.finished_jobs[place]  # `always` runs again
         case records.Reported() | records.Suspended() | records.Done():
             for job in record.jobs:
                 if job.state is JobState.FINISHED:
-                    told.finished_jobs.setdefault((record.order, job.name), time)
+                    reported.finished_jobs.setdefault((record.order, job.name), time)
         case _:
             return
 
 
-def check_endings(told: Told, accepted: Iterable[str]) -> None:
+def check_endings(reported: Told, accepted: Iterable[str]) -> None:
     """Every accepted order is on the log once, and has ended once for each time that it was let go."""
     wanted = set(accepted)
-    assert not wanted - set(told.created), f"accepted, but not on the log: {wanted - set(told.created)}"
-    assert len(told.created) == len(set(told.created)), "an order was made twice"
+    assert not wanted - set(reported.created), f"accepted, but not on the log: {wanted - set(reported.created)}"
+    assert len(reported.created) == len(set(reported.created)), "an order was made twice"
     ends: dict[str, list[Ending]] = defaultdict(list)
-    for ending in told.endings:
+    for ending in reported.endings:
         ends[ending.order].append(ending)
-    for order in told.created:
-        expected = 1 + told.retries.get(order, 0)
+    for order in reported.created:
+        expected = 1 + reported.retries.get(order, 0)
         assert len(ends[order]) == expected, f"order {order} ended {len(ends[order])} times, not {expected}"
-    assert not told.state.orders, f"still open: {list(told.state.orders.values())}"
+    assert not reported.state.orders, f"still open: {list(reported.state.orders.values())}"
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +124,7 @@ def read_lines(path: Path) -> list[Line]:
     return found
 
 
-def check_lines(lines: list[Line], told: Told) -> None:
+def check_lines(lines: list[Line], reported: Told) -> None:
     """No order ran twice at once, and no task that the record calls finished was started again.
 
     Appends of a line are atomic, so the order of lines is the order of events: once another
@@ -136,7 +136,7 @@ def check_lines(lines: list[Line], told: Told) -> None:
         if line.word == "start":
             past[line.order].add(running.get(line.order, 0))
             running[line.order] = line.pid
-            finished = told.finished_jobs.get((line.order, line.job))
+            finished = reported.finished_jobs.get((line.order, line.job))
             assert finished is None or line.time <= finished.timestamp(), f"ran again after its end: {line}"
         assert line.pid not in past[line.order], f"still running beside its successor: {line}"
         assert line.pid == running[line.order], f"wrote without a start: {line}"

@@ -46,7 +46,7 @@ class Client:
             yield program
 
     async def get(self, path: str, **params: Any) -> Any:
-        """What stands at a path, at once."""
+        """Returns the answer at a path, at once."""
         return _checked(await self.http.get(f"/api/v1/{path}", params=params))
 
     async def post(self, path: str, body: Any = None) -> Any:
@@ -64,11 +64,11 @@ class Client:
         return str((await self.post("orders", body))["orders"][0]["id"])
 
     async def final(self, order: str, within: float = 20.0) -> dict[str, Any]:
-        """An order once it has ended, whoever is away meanwhile."""
+        """An order once it has ended, even if parts are offline meanwhile."""
         return await self.until(order, lambda found: found["state"] in ENDS, within)
 
     async def until(self, order: str, holds: Callable[[dict[str, Any]], Any], within: float = 20.0) -> dict[str, Any]:
-        """An order once something holds for it, whoever is away meanwhile."""
+        """An order once something holds for it, even if parts are offline meanwhile."""
 
         async def look() -> dict[str, Any] | None:
             with suppress(httpx.TransportError):
@@ -206,7 +206,7 @@ class Roles(Client):
         return port
 
     async def triggers(self, name: str = "triggers") -> str:
-        """Start a trigger service; where its hooks are, as `hooks` tells too.  A second one is called `triggers2`."""
+        """Start a trigger service; where its hooks are, as `hooks` reports too.  A second one is called `triggers2`."""
         place = f"127.0.0.1:{free_port()}"
         self.options[name] = ["--http", place]
         await self.start(name)

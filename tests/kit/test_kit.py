@@ -28,7 +28,7 @@ async def test_a_deadline_does_not_claim_another_ones_timeout() -> None:
             await asyncio.Event().wait()
 
 
-async def test_eventually_takes_assertions_as_not_yet_and_tells_the_last_one() -> None:
+async def test_eventually_takes_assertions_as_not_yet_and_reports_the_last_one() -> None:
     tries: list[int] = []
 
     def third_time() -> int:

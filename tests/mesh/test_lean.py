@@ -32,6 +32,6 @@ def test_what_is_there_already_stays() -> None:
     ],
 )
 def test_no_library_takes_along_what_draws_on_terminals(code: str) -> None:
-    told = f"{code}\nimport sys; print([name for name in ('rich', 'pygments') if name in sys.modules])"
-    shown = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    reported = f"{code}\nimport sys; print([name for name in ('rich', 'pygments') if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", reported], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

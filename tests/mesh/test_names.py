@@ -1,4 +1,4 @@
-"""Names and ids, which have to be the same in every version: what is on a log stays there."""
+"""Names and ids, which must be the same in every version: what is on a log stays there."""
 
 from __future__ import annotations
 

@@ -43,6 +43,6 @@ def test_what_has_too_many_levels_is_no_value(start: bytes, inside: bytes, end: 
         from_json(start * (most + 1) + inside + end * (most + 1))
 
 
-def test_however_many_there_are_it_is_told_in_the_same_way() -> None:
+def test_however_many_there_are_it_is_asked_in_the_same_way() -> None:
     with pytest.raises(RecursionError):
         from_json(b"[" * 100_000)

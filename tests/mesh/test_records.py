@@ -1,4 +1,4 @@
-"""What may stand in the log: anything else is noise, whoever made it land there."""
+"""What is allowed on the log: anything else is noise, from any writer."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_record_of_the_broker_says_who_caused_it() -> None:
     ],
     ids=["nothing", "a PubAck", "a part", "more", "no type of ours", "a list", "no text", "no name", "too deep"],
 )
-def test_what_is_no_record_is_told_apart(data: bytes) -> None:
+def test_what_is_no_record_is_distinguished(data: bytes) -> None:
     answer, place = records.decode(names.log("order", "o1", "web01"), data)
     assert isinstance(answer, str)
     assert place is not None

@@ -1,4 +1,4 @@
-"""What every service promises: started when entered, stopped when left, whatever happens in between."""
+"""What every service promises: started when entered, stopped when left, in every case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.kit.waiting import deadline
 
 
 class Loop(Service):
-    """Runs until told to fail."""
+    """Runs until asked to fail."""
 
     def __init__(self, *, never_ready: bool = False, fails_at_once: bool = False) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ async def test_entering_twice_starts_once() -> None:
     assert not loop.is_running
 
 
-async def test_a_failed_start_is_told_at_once() -> None:
+async def test_a_failed_start_is_reported_at_once() -> None:
     async with deadline():
         with pytest.raises(RuntimeError, match="could not start"):
             async with Loop(fails_at_once=True):

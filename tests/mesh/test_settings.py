@@ -26,7 +26,7 @@ def test_the_data_folder_is_the_environments_or_the_contexts_or_the_users(
     assert data_home() == Path("/srv/mine")
 
 
-def test_an_account_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_account_without_a_home_is_asked_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 

@@ -56,8 +56,8 @@ def test_a_token_is_made_once_and_for_its_account_alone(tmp_path: Path) -> None:
 def test_roles_that_start_at_once_make_one_token(tmp_path: Path) -> None:
     data = folder(tmp_path)
     started = [subprocess.Popen([sys.executable, "-c", MAKE, str(data)], stdout=subprocess.PIPE) for _ in range(6)]
-    told = {process.communicate(timeout=50)[0] for process in started}
-    assert told == {(data / "nats.token").read_bytes()}
+    reported = {process.communicate(timeout=50)[0] for process in started}
+    assert reported == {(data / "nats.token").read_bytes()}
 
 
 @pytest.mark.parametrize(("door", "variable"), [(API, "MUSTER_TOKEN"), (NATS, "MUSTER_NATS_TOKEN")])
@@ -160,9 +160,9 @@ def test_a_file_that_is_no_token_is_refused_by_its_name(
     path = data / "api.token"
     path.write_bytes(content)
     path.chmod(mode)
-    with pytest.raises(error, match=word) as told:
+    with pytest.raises(error, match=word) as reported:
         own(API, data, URL)
-    assert str(path) in str(told.value)
+    assert str(path) in str(reported.value)
 
 
 def test_a_link_in_the_place_of_a_token_is_refused(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_link_in_the_place_of_a_token_is_refused(tmp_path: Path) -> None:
         own(API, data, URL)
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_words() -> None:
+def test_a_folder_that_cannot_be_written_is_reported_in_words() -> None:
     with pytest.raises(RefusedError, match="choose another folder"):
         own(API, Path("/proc/self"), URL)
 

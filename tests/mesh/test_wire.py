@@ -48,7 +48,7 @@ _parts = some.one_of(
 
 
 class _Hears:
-    """What a reader tells its client."""
+    """What a reader passes to its client."""
 
     def __init__(self, reads_headers: Client) -> None:
         self._subs: dict[int, Any] = {}
@@ -177,7 +177,7 @@ _anything = some.text(max_size=30) | some.sampled_from(["a.b", "café", "a..b", 
 
 
 async def test_nothing_that_is_posted_loses_the_connection(nats_client: Client) -> None:
-    """Whatever subject, reply and headers: refused here, or taken by the server as one message."""
+    """Any subject, reply and headers: refused here, or accepted by the server as one message."""
 
     @given(_anything, _anything, some.dictionaries(_anything, _anything, max_size=3), some.binary(max_size=20))
     def post_it(subject: str, reply: str, headers: dict[str, str], data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The specification of firings: any sequence of records of the state machine's own test, and triggers that go off."""
+"""The specification of firings: any sequence of records of the state machine's own test, and triggers that fire."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Firings(Mesh):
 
     @rule(data=st.data())
     def fire_twice(self, data: st.DataObject) -> None:
-        """The log has each firing once; should it stand there twice all the same, nothing is made twice."""
+        """The log has each firing once; if it is there twice, nothing is made twice."""
         if not self.written:
             return
         ident = data.draw(st.sampled_from(sorted(self.written)))

@@ -155,8 +155,8 @@ class Lanes(Firings):
     @invariant()
     def what_is_pending_is_known_with_its_time(self) -> None:
         standings = self.state.standings
-        told = {it.name: [pending.id for pending in it.pending] for it in standings if it.pending}
-        assert told == {lane: list(row) for lane, row in self.waiting.items() if row}
+        reported = {it.name: [pending.id for pending in it.pending] for it in standings if it.pending}
+        assert reported == {lane: list(row) for lane, row in self.waiting.items() if row}
         assert standings.pending == {lane: next(iter(row.values())).until for lane, row in self.waiting.items() if row}
         assert all(len(row) <= 2 for row in self.waiting.values())
 

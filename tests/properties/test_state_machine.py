@@ -1,7 +1,7 @@
 """The specification of the state machine, as invariants over any sequence of records.
 
 Agents here are liars with bad memories: they repeat reports, send them late, for older attempts and
-for orders of others.  Whatever they write, the claims below hold.
+for orders of others.  The claims below hold for anything that they write.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""1. Lay a blueprint, run it, and look at what it left."""
+"""1. Apply a blueprint, run it, and read the record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""2. Whatever is wrong is said before anything runs: all of it, where, and what to do."""
+"""2. Mistakes are reported before anything runs: all of them, where, and how to fix them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""4. An order may make others, wait for them, and go on with what they found."""
+"""4. An order may make others, wait for them, and continue with what they found."""
 
 from __future__ import annotations
 

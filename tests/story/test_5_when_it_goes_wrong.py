@@ -1,4 +1,4 @@
-"""5. A task that fails is tried again; an order that failed goes on where it failed, once somebody mended it."""
+"""5. A failed task is retried; a failed order continues where it failed, after a fix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLUEPRINT = """
     """
 
 
-async def test_a_failed_order_is_explained_mended_and_retried(
+async def test_a_failed_order_is_explained_fixed_and_retried(
     apply: Apply, muster: Say, mesh: Mesh, tmp_path: Path
 ) -> None:
     await apply(BLUEPRINT)

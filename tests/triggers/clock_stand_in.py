@@ -34,7 +34,7 @@ def trigger(
     version: int = 1,
     **with_: Any,
 ) -> Trigger:
-    """A trigger as the definitions tell of it."""
+    """A trigger as the definitions return it."""
     return defined(name, provider, with_ or EACH_MINUTE, version=version, changed=applied, begun=begun)
 
 
@@ -69,7 +69,7 @@ class Hands:
 
 
 class Broker:
-    """Notes each firing; refuses what it is told to refuse."""
+    """Notes each firing; refuses what it is asked to refuse."""
 
     def __init__(self) -> None:
         self.asked: list[FireRequest] = []

@@ -1,4 +1,4 @@
-"""A broker as far as a trigger service sees one: definitions in the bucket, firings taken, events told.
+"""A broker as far as a trigger service sees one: definitions in the bucket, firings taken, events reported.
 
 It decides nothing: every event makes a firing, and an event that came before is a duplicate.
 """
@@ -53,11 +53,11 @@ class ControlPlane:
         async def answer(message: Msg) -> None:
             headers = None
             try:
-                told = msgspec.json.encode(handle(message.data))
+                shown = msgspec.json.encode(handle(message.data))
             except MusterError as error:
-                told = msgspec.json.encode({"error": error.as_problem()})
+                shown = msgspec.json.encode({"error": error.as_problem()})
                 headers = {"Nats-Service-Error": "refused", "Nats-Service-Error-Code": str(error.status)}
-            await self.client.publish(message.reply, told, headers=headers)
+            await self.client.publish(message.reply, shown, headers=headers)
 
         self._subscriptions.append(await self.client.subscribe(names.api(noun, verb), cb=answer))
 
@@ -116,17 +116,17 @@ class ControlPlane:
     async def apply(
         self, name: str, provider: str, *, bucket: bool = True, at: datetime | None = None, **fields: Any
     ) -> Definition:
-        """Define a trigger, or change it; with or without telling the bucket."""
+        """Define a trigger, or change it; with or without notifying the bucket."""
         self.seq += 1
         version = self.definitions[name].version + 1 if name in self.definitions else 1
         enabled = fields.pop("enabled", True)
         changed = at or datetime.now(UTC)
-        told = definition(name, provider, fields, version=version, changed=changed, seq=self.seq, enabled=enabled)
-        self.definitions[name] = told
+        shown = definition(name, provider, fields, version=version, changed=changed, seq=self.seq, enabled=enabled)
+        self.definitions[name] = shown
         if bucket:
             store = await self.js.key_value(names.TRIGGER_BUCKET)
-            await store.put(names.key(name), msgspec.json.encode(told))
-        return told
+            await store.put(names.key(name), msgspec.json.encode(shown))
+        return shown
 
     async def delete(self, name: str) -> None:
         """Remove a trigger."""
@@ -134,7 +134,7 @@ class ControlPlane:
         await (await self.js.key_value(names.TRIGGER_BUCKET)).delete(names.key(name))
 
     async def happen(self, kind: str, subject: str = "it", *, heard: bool = True, **data: Any) -> Event:
-        """Put an event on the record, and tell of it."""
+        """Records an event, and publishes it."""
         event = Event(id=f"{len(self.events) + 1}.0", kind=kind, subject=subject, time=datetime.now(UTC), data=data)
         self.events.append(event)
         if heard:

@@ -28,7 +28,7 @@ class Known:
     def __init__(self) -> None:
         self.triggers: dict[str, Trigger] = {}
         self.newer: dict[str, Trigger] = {}
-        """What a broker would tell."""
+        """What a broker would answer."""
 
     def add(self, name: str, provider: str, version: int = 1, **settings: Any) -> Trigger:
         """A trigger, as if it had been applied."""
@@ -54,7 +54,7 @@ class Fired:
         self._keys: dict[tuple[str, str], FireReply] = {}
 
     async def __call__(self, request: FireRequest) -> FireReply:
-        msgspec.json.encode(request)  # it has to fit on the wire
+        msgspec.json.encode(request)  # it must fit on the wire
         if self.answer is not None:
             return await self.answer(request)
         place = request.trigger, request.key
@@ -123,9 +123,9 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem that an answer tells."""
+    """The problem that an answer reports."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    told: dict[str, Any] = answer.json()
-    assert told["status"] == status
-    assert told["title"]
-    return told
+    reported: dict[str, Any] = answer.json()
+    assert reported["status"] == status
+    assert reported["title"]
+    return reported

@@ -1,4 +1,4 @@
-"""What bodies of deliveries become: JSON by whatever name, in whatever bytes, packed or not."""
+"""How bodies are parsed: JSON of any type, in any charset, packed or not."""
 
 from __future__ import annotations
 

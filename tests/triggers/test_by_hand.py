@@ -47,8 +47,8 @@ def test_they_are_there_whatever_the_body(provider: str, fields: frozenset[str],
 
 
 def test_a_schedule_is_due_now() -> None:
-    told = Cron(cron="@daily", timezone="Asia/Tokyo").by_hand(None, NOON)
-    assert told == {"local": "2030-01-31T21:00:00+09:00", "timezone": "Asia/Tokyo"}
+    reported = Cron(cron="@daily", timezone="Asia/Tokyo").by_hand(None, NOON)
+    assert reported == {"local": "2030-01-31T21:00:00+09:00", "timezone": "Asia/Tokyo"}
 
 
 def test_a_message_came_on_the_subject_that_is_listened_to() -> None:
@@ -57,11 +57,11 @@ def test_a_message_came_on_the_subject_that_is_listened_to() -> None:
 
 @pytest.mark.parametrize("sent", github_payloads.DELIVERIES, ids=lambda sent: sent.kind)
 def test_a_delivery_of_github_is_understood_without_its_header(sent: github_payloads.Sent) -> None:
-    told = Github(auth="none").by_hand(sent.body, NOON)
-    assert {name: told[name] for name in sent.facts} == sent.facts
+    reported = Github(auth="none").by_hand(sent.body, NOON)
+    assert {name: reported[name] for name in sent.facts} == sent.facts
 
 
 @pytest.mark.parametrize("sent", gitlab_payloads.DELIVERIES, ids=lambda sent: sent.kind)
 def test_a_delivery_of_gitlab_is_understood_without_its_header(sent: gitlab_payloads.Sent) -> None:
-    told = Gitlab(auth="none").by_hand(sent.body, NOON)
-    assert {name: told[name] for name in sent.facts} == sent.facts
+    reported = Gitlab(auth="none").by_hand(sent.body, NOON)
+    assert {name: reported[name] for name in sent.facts} == sent.facts

@@ -1,4 +1,4 @@
-"""Recurrence rules: RFC 5545's own examples, told wrong with their place, and never a search without end."""
+"""Recurrence rules: RFC 5545's own examples, mistakes with their place, and no endless search."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def test_rules_and_dates_come_together_each_time_once() -> None:
     assert times(Calendar(dates=("2030-02-02T08:00", "2029-01-01")), 9) == ["2030-02-02T08:00"]
 
 
-def test_what_an_icalendar_file_has_beside_the_rule_is_told_with_its_place_here() -> None:
+def test_what_an_icalendar_file_has_beside_the_rule_is_reported_with_its_place_here() -> None:
     text = "RRULE:FREQ=DAILY\nEXRULE:FREQ=WEEKLY;BYDAY=SA\nRDATE:20300102T000000\nRRULE:FREQ=WEEKLY"
     found = [(it.line, it.message.split()[0], it.hint) for it in Calendar(rrule=text).problems()]
     assert [(line, word) for line, word, _ in found] == [(2, "EXRULE"), (3, "RDATE"), (4, "there")]
     assert ["except" in found[0][2], "dates" in found[1][2], "list of rules" in found[2][2]] == [True] * 3
 
 
-def test_what_is_wrong_in_a_list_is_told_with_its_place_in_it() -> None:
+def test_what_is_wrong_in_a_list_is_reported_with_its_place_in_it() -> None:
     (problem,) = Calendar(rrule=("FREQ=DAILY", "FREQ=DAYLY")).problems()
     assert (problem.path, problem.column) == ("rrule[1]", 6)
     (problem,) = Calendar().problems()
@@ -176,7 +176,7 @@ def test_a_local_time_stays_what_it_is_where_clocks_are_changed() -> None:
         ("FREQ=DAILY;UNTIL=20010101", 1, "it never fires"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(rule: str, column: int, message: str) -> None:
+def test_what_is_wrong_is_reported_with_its_place(rule: str, column: int, message: str) -> None:
     (problem,) = Calendar(rrule=rule).problems()
     assert (problem.path, problem.line, problem.column) == ("rrule", 1, column)
     assert message in problem.message
@@ -198,7 +198,7 @@ def test_what_is_wrong_is_told_with_its_place(rule: str, column: int, message: s
         (Calendar(rrule="FREQ=DAILY;COUNT=1", since="2030-01-02", except_=("2030-01-02",)), "rrule"),
     ],
 )
-def test_other_faults_are_told_at_their_field(calendar: Calendar, path: str) -> None:
+def test_other_faults_are_reported_at_their_field(calendar: Calendar, path: str) -> None:
     assert [problem.path for problem in calendar.problems()] == [path]
 
 
@@ -206,7 +206,7 @@ def test_other_faults_are_told_at_their_field(calendar: Calendar, path: str) -> 
     "rule",
     ["FREQ=SECONDLY;INTERVAL=2;BYSECOND=1", "FREQ=HOURLY;INTERVAL=24;BYHOUR=5", "FREQ=DAILY;INTERVAL=7;BYDAY=MO"],
 )
-def test_an_interval_that_always_misses_is_told(rule: str) -> None:
+def test_an_interval_that_always_misses_is_reported(rule: str) -> None:
     (problem,) = Calendar(rrule=rule, since="2030-01-31T06:00:00").problems()
     assert problem.message == "it never fires"
 

@@ -1,4 +1,4 @@
-"""Numbers of weeks: against ISO's, and against a count of weeks by hand where they begin on another day."""
+"""Numbers of weeks: against ISO's, and against a count of weeks by hand where they start on another day."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_weeks_from_any_day_are_those_counted_by_hand(year: int, week_start: int
 
 
 def _weeks(year: int, week_start: int) -> list[date]:
-    """When each of a year's weeks begins: those with four days in it."""
+    """When each of a year's weeks starts: those with four days in it."""
     begins = (date(year, 1, 1) + timedelta(days=number) for number in range(-6, 366))
     return [
         begin

@@ -1,4 +1,4 @@
-"""The clock: each due time once, none lost, whatever the wall clock and the broker do."""
+"""The clock: each due time once, none lost, for any behaviour of the wall clock and the broker."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_missed_times_fire_by_policy(missed: dict[str, Any], expected: lis
         await fired(broker, *expected, "12:00:00")
 
 
-async def test_a_schedule_that_cannot_tell_what_was_missed_tells_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_schedule_that_cannot_compute_missed_times_fires_the_next_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     hands, broker = Hands(), Broker()
 
     def bug(*_: object) -> list[datetime]:

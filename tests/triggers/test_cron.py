@@ -1,4 +1,4 @@
-"""Crontab lines: read by the standard, told wrong with their place, and right where clocks are changed."""
+"""Crontab lines: parsed by the standard, mistakes with their place, and right where clocks are changed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_day_that_no_month_has_is_refused(line: str) -> None:
     assert "day" in problem.message
 
 
-def test_a_day_that_never_comes_is_told() -> None:
+def test_a_day_that_never_comes_is_reported() -> None:
     (problem,) = Cron(cron="0 0 31W 2 *").problems()
     assert "never" in problem.message
 
@@ -151,13 +151,13 @@ def test_six_fields_begin_with_seconds() -> None:
         ("0 0 31 4,6,9,11 *", 1, "it never fires"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(line: str, column: int, message: str) -> None:
+def test_what_is_wrong_is_reported_with_its_place(line: str, column: int, message: str) -> None:
     (problem,) = Cron(cron=line).problems()
     assert (problem.path, problem.line, problem.column) == ("cron", 1, column)
     assert message in problem.message
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     problems = list(Cron(cron="61 25 * * mond", timezone="Europe/Berln", jitter="soon").problems())
     assert [problem.path for problem in problems] == ["jitter", "timezone", "cron", "cron", "cron"]
     assert "Europe/Berlin" in problems[1].message

@@ -22,7 +22,7 @@ from tests.triggers.control_plane import control_plane
 
 
 class Told:
-    """What a listener was told."""
+    """What a listener has received."""
 
     def __init__(self) -> None:
         self.active: dict[str, int] = {}
@@ -38,7 +38,7 @@ class Told:
 
 @asynccontextmanager
 async def following(server: str) -> AsyncIterator[tuple[Definitions, Told]]:
-    told = Told()
+    reported = Told()
     services: list[Requests | Definitions] = []
 
     def renew() -> None:
@@ -48,9 +48,9 @@ async def following(server: str) -> AsyncIterator[tuple[Definitions, Told]]:
     async with connect(server, name="triggers", on_reconnect=renew) as client, Requests(client) as requests:
         definitions = Definitions(client, requests)
         services += [requests, definitions]
-        definitions.listeners.append(told)
+        definitions.listeners.append(reported)
         async with definitions:
-            yield definitions, told
+            yield definitions, reported
 
 
 async def test_what_was_defined_before_is_known_once_it_is_ready(fresh_nats: Nats) -> None:
@@ -59,39 +59,39 @@ async def test_what_was_defined_before_is_known_once_it_is_ready(fresh_nats: Nat
             await plane.apply(f"t{number}", "webhook")
         await plane.delete("t1")
         await plane.apply("off", "webhook", enabled=False)
-        async with following(fresh_nats.url) as (definitions, told):
-            assert told.active == {"t0": 1, "t2": 1}
+        async with following(fresh_nats.url) as (definitions, reported):
+            assert reported.active == {"t0": 1, "t2": 1}
             assert definitions.known("t0") is not None
             assert definitions.known("off") is None
 
 
-async def test_every_change_is_told_at_once_and_in_order(fresh_nats: Nats) -> None:
-    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, told):
+async def test_every_change_is_reported_at_once_and_in_order(fresh_nats: Nats) -> None:
+    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, reported):
         await plane.apply("a.b", "webhook")
         await plane.apply("a.b", "webhook", max_body=10)
         await plane.apply("a.b", "webhook", enabled=False)
         await plane.apply("a.b", "webhook")
         await plane.delete("a.b")
         wanted = [("a.b", 1), ("a.b", 2), ("a.b", None), ("a.b", 4), ("a.b", None)]
-        await eventually(lambda: told.calls == wanted, what="every change")
+        await eventually(lambda: reported.calls == wanted, what="every change")
 
 
-async def test_a_trigger_that_the_bucket_has_not_told_of_yet_is_asked_for(fresh_nats: Nats) -> None:
-    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, told):
+async def test_a_trigger_that_the_bucket_does_not_have_yet_is_requested(fresh_nats: Nats) -> None:
+    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, reported):
         await plane.apply("early", "webhook", bucket=False)
         assert (await definitions.get("early")).version == 1
-        assert told.calls == [("early", 1)]
+        assert reported.calls == [("early", 1)]
         await plane.apply("early", "webhook", bucket=False)
         assert (await definitions.get("early")).version == 1
         assert (await definitions.refreshed("early")).version == 2
         del plane.definitions["early"]
         with pytest.raises(NotFoundError):
             await definitions.refreshed("early")
-        assert told.calls == [("early", 1), ("early", 2), ("early", None)]
+        assert reported.calls == [("early", 1), ("early", 2), ("early", None)]
 
 
 async def test_an_older_definition_from_the_bucket_does_not_undo_a_newer_one(fresh_nats: Nats) -> None:
-    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, told):
+    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, reported):
         old = await plane.apply("t", "webhook", bucket=False)
         new = await plane.apply("t", "webhook", bucket=False)
         assert (await definitions.get("t")).version == 2
@@ -99,29 +99,29 @@ async def test_an_older_definition_from_the_bucket_does_not_undo_a_newer_one(fre
             plane.definitions.pop("t")
             plane.definitions["t"] = late
         await plane.apply("mark", "webhook")
-        await eventually(lambda: "mark" in told.active)
-        assert told.active["t"] == 2
+        await eventually(lambda: "mark" in reported.active)
+        assert reported.active["t"] == 2
 
 
 async def test_a_definition_counts_also_after_the_server_s_clock_was_set_back(fresh_nats: Nats) -> None:
-    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, told):
+    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (_, reported):
         first = await plane.apply("t", "webhook")
         await plane.apply("t", "webhook", at=first.changed_at - timedelta(minutes=10))
-        await eventually(lambda: told.active.get("t") == 2, what="the second version")
+        await eventually(lambda: reported.active.get("t") == 2, what="the second version")
 
 
-async def test_what_does_not_exist_is_off_or_cannot_run_here_is_told_apart(fresh_nats: Nats) -> None:
-    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, told):
+async def test_missing_disabled_and_unusable_triggers_are_distinguished(fresh_nats: Nats) -> None:
+    async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, reported):
         await plane.apply("off", "webhook", enabled=False)
         await plane.apply("strange", "fax")
         await plane.apply("newer", "webhook", colour="red")
         for name, why in {"none": "no trigger", "off": "disabled", "strange": "'fax'", "newer": "colour"}.items():
             with pytest.raises(NotFoundError, match=why):
                 await definitions.get(name)
-        assert not told.active
+        assert not reported.active
 
 
-async def test_without_a_broker_nobody_is_told_that_a_trigger_does_not_exist(fresh_nats: Nats) -> None:
+async def test_without_a_broker_no_trigger_is_reported_as_missing(fresh_nats: Nats) -> None:
     async with control_plane(fresh_nats.url) as plane, following(fresh_nats.url) as (definitions, _):
         await plane.close()
         with pytest.raises(UnavailableError, match="no broker answers"):
@@ -149,17 +149,17 @@ async def test_a_server_that_is_killed_and_started_again_costs_no_change(tmp_pat
     async with AsyncExitStack() as stack:
         async with EmbeddedNats(settings) as server:
             plane = await stack.enter_async_context(control_plane(server.url))
-            definitions, told = await stack.enter_async_context(following(server.url))
+            definitions, reported = await stack.enter_async_context(following(server.url))
             await plane.apply("kept", "webhook")
             await plane.apply("gone", "webhook")
-            await eventually(lambda: told.active == {"kept": 1, "gone": 1})
+            await eventually(lambda: reported.active == {"kept": 1, "gone": 1})
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
         async with EmbeddedNats(settings):
             await eventually(lambda: plane.client.is_connected, what="the connection")
             await plane.apply("new", "webhook")
             await plane.delete("gone")
-            await eventually(lambda: told.active == {"kept": 1, "new": 1}, 15, "the changes after the restart")
-            assert told.calls.count(("kept", 1)) == 1
+            await eventually(lambda: reported.active == {"kept": 1, "new": 1}, 15, "the changes after the restart")
+            assert reported.calls.count(("kept", 1)) == 1
             assert definitions.known("kept") is not None
             await stack.aclose()

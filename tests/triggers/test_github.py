@@ -109,7 +109,7 @@ async def test_a_webhook_that_sends_forms_is_understood_too(served: Served) -> N
     problem(await deliver(served, "push", b"other=1", form), 400)
 
 
-async def test_what_is_no_delivery_of_github_is_told_so(served: Served) -> None:
+async def test_what_is_no_delivery_of_github_is_reported(served: Served) -> None:
     hub(served)
     answer = await deliver(served, "push", push(), {"x-github-event": ""})
     assert "X-GitHub-Event" in problem(answer, 400)["detail"]
@@ -151,12 +151,12 @@ async def test_a_body_of_odd_shape_is_taken_as_it_is(served: Served) -> None:
         assert (await deliver(served, sent.kind, dict.fromkeys(sent.body, "x"))).status_code == 202
 
 
-def test_what_is_wrong_is_told_when_it_is_applied() -> None:
+def test_what_is_wrong_is_reported_when_it_is_applied() -> None:
     settings, faults = build(provider_kinds()["github"], {"events": ["pull_requests"], "auth": "none"})
     assert isinstance(settings, Github)
     assert not faults
-    (told,) = settings.problems()
-    assert "did you mean 'pull_request'" in str(told)
+    (reported,) = settings.problems()
+    assert "did you mean 'pull_request'" in str(reported)
     assert {sent.kind for sent in DELIVERIES} - {"of_tomorrow"} <= set(KINDS)
 
 

@@ -211,14 +211,14 @@ async def test_a_body_of_odd_shape_is_taken_as_it_is(served: Served) -> None:
         assert (await deliver(served, hollow, sent.header)).status_code == 202
 
 
-def test_what_is_wrong_is_told_when_it_is_applied() -> None:
+def test_what_is_wrong_is_reported_when_it_is_applied() -> None:
     settings, faults = build(provider_kinds()["gitlab"], {"events": ["push", "merge_requests"], "paths": ["[z-a]", ""]})
     assert isinstance(settings, Gitlab)
     assert not faults
-    told = {problem.path: str(problem) for problem in settings.problems()}
-    assert set(told) == {"secret", "events[1]", "paths[0]", "paths[1]"}
-    assert "did you mean 'merge_request'" in told["events[1]"]
-    assert "auth: none" in told["secret"]
+    reported = {problem.path: str(problem) for problem in settings.problems()}
+    assert set(reported) == {"secret", "events[1]", "paths[0]", "paths[1]"}
+    assert "did you mean 'merge_request'" in reported["events[1]"]
+    assert "auth: none" in reported["secret"]
 
 
 async def test_without_auth_anybody_may_deliver_if_the_trigger_says_so(served: Served) -> None:

@@ -46,7 +46,7 @@ async def test_a_delivery_is_answered_once_it_fired(served: Served) -> None:
     assert request.event["headers"]["content-type"] == "application/json"
 
 
-async def test_a_redelivery_is_told_so(served: Served) -> None:
+async def test_a_redelivery_is_reported(served: Served) -> None:
     served.known.add("any", "webhook")
     first = await served.post("any", headers={"idempotency-key": "one"})
     again = await served.post("any", headers={"idempotency-key": "one"})
@@ -64,8 +64,8 @@ async def test_a_firing_without_orders_says_why(served: Served, state: FiringSta
     served.known.add("any", "webhook")
     answer = await served.post("any")
     assert answer.status_code == status
-    told = {"firing": "f", "orders": [], "state": state, "reason": "too many are open"}
-    assert told.items() <= answer.json().items()
+    reported = {"firing": "f", "orders": [], "state": state, "reason": "too many are open"}
+    assert reported.items() <= answer.json().items()
 
 
 async def test_an_event_that_when_does_not_want_is_ignored(served: Served) -> None:
@@ -157,8 +157,8 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Served
 
 async def test_a_sender_of_five_megabytes_gets_to_read_that_it_is_too_much(served: Served) -> None:
     served.known.add("any", "webhook")
-    told = problem(await served.post("any", bytes(5 * MEGABYTE)), 413)
-    assert str(MEGABYTE) in told["detail"]
+    reported = problem(await served.post("any", bytes(5 * MEGABYTE)), 413)
+    assert str(MEGABYTE) in reported["detail"]
     served.known.add("large", "webhook", max_body=4 * MEGABYTE)
     assert (await served.post("large", b" " * (4 * MEGABYTE - 2) + b"{}")).status_code == 202
 
@@ -185,7 +185,7 @@ async def test_a_chunked_body_over_the_limit_is_refused(served: Served) -> None:
         b"transfer-encoding: chunked\r\n\r\n",
     ],
 )
-async def test_an_upload_that_stalls_is_told_so(served: Served, start: bytes) -> None:
+async def test_an_upload_that_stalls_is_reported(served: Served, start: bytes) -> None:
     served.known.add("any", "webhook")
     async with deadline(5):
         reader, writer = await served.sent(b"POST /hooks/any HTTP/1.1\r\nhost: x\r\n" + start)
@@ -207,13 +207,13 @@ async def test_a_sender_that_hangs_up_fires_nothing(served: Served) -> None:
 
 
 @pytest.mark.parametrize("body", ['{"a": 1', "", "{'a': 1}", "[1,]", '{"a": NaN}', '{"a": "\\ud80"}', "[" * 100_000])
-async def test_what_is_no_json_is_told_so(served: Served, body: str) -> None:
+async def test_what_is_no_json_is_reported(served: Served, body: str) -> None:
     served.known.add("lab", "gitlab", secret={"env": "HOOK_SECRET"})
-    told = problem(await served.post("lab", body, {"x-gitlab-token": SECRET, "x-gitlab-event": "Push Hook"}), 400)
-    assert "JSON" in told["detail"] or "nested" in told["detail"]
+    reported = problem(await served.post("lab", body, {"x-gitlab-token": SECRET, "x-gitlab-event": "Push Hook"}), 400)
+    assert "JSON" in reported["detail"] or "nested" in reported["detail"]
 
 
-async def test_without_a_mesh_senders_are_told_to_come_back(served: Served) -> None:
+async def test_without_a_mesh_senders_are_asked_to_retry(served: Served) -> None:
     async def away(_: FireRequest) -> FireReply:
         raise UnavailableError("no broker answers")
 
@@ -233,7 +233,7 @@ async def test_a_trigger_that_went_meanwhile_is_not_found(served: Served) -> Non
     problem(await served.post("any"), 404)
 
 
-async def test_a_bug_answers_too_and_tells_no_secret(served: Served) -> None:
+async def test_a_bug_answers_too_and_shows_no_secret(served: Served) -> None:
     async def broken(_: FireRequest) -> FireReply:
         raise RuntimeError(SECRET)
 
@@ -244,7 +244,7 @@ async def test_a_bug_answers_too_and_tells_no_secret(served: Served) -> None:
     assert (await served.post("any")).status_code == 202
 
 
-async def test_beyond_the_bound_senders_are_told_to_come_back() -> None:
+async def test_beyond_the_bound_senders_are_asked_to_retry() -> None:
     async with serving(at_once=2) as served:
         go = asyncio.Event()
 
@@ -323,8 +323,8 @@ async def test_a_secret_that_is_not_there_is_not_the_senders_business(
 ) -> None:
     served.known.add("any", "webhook", auth="token", secret={"env": "HOOK_SECRET"})
     monkeypatch.delenv("HOOK_SECRET")
-    told = problem(await served.post("any", headers={"authorization": "Bearer x"}), 503)
-    assert "HOOK_SECRET" not in str(told)
+    reported = problem(await served.post("any", headers={"authorization": "Bearer x"}), 503)
+    assert "HOOK_SECRET" not in str(reported)
 
 
 _words = str.split
@@ -378,8 +378,8 @@ async def test_a_trigger_that_says_no_auth_takes_only_its_own_accounts_deliverie
     served.known.add("open", "webhook", auth="none")
     assert (await served.post("any")).status_code == 202
     for header in ("x-forwarded-for", "forwarded", "via", "x-real-ip"):
-        told = problem(await served.post("any", headers={header: "203.0.113.9"}), 401)
-        assert "auth" in told["detail"]
+        reported = problem(await served.post("any", headers={header: "203.0.113.9"}), 401)
+        assert "auth" in reported["detail"]
         assert (await served.post("open", headers={header: "203.0.113.9"})).status_code == 202
     monkeypatch.setattr(os, "geteuid", lambda: 12345)  # as if another account had sent it
     problem(await served.post("any"), 401)

@@ -135,10 +135,10 @@ async def test_what_filters_and_when_do_not_want_is_ignored(mesh: Mesh) -> None:
 
 async def test_an_event_that_breaks_a_condition_is_kept_with_the_reason(mesh: Mesh) -> None:
     answer = await mesh.push(body=merge_request())  # it has no commits
-    told = problem(answer, 422)
-    assert (told["state"], told["orders"]) == ("rejected", [])
-    assert "commits" in told["reason"]
-    assert told["detail"] == told["reason"]
+    reported = problem(answer, 422)
+    assert (reported["state"], reported["orders"]) == ("rejected", [])
+    assert "commits" in reported["reason"]
+    assert reported["detail"] == reported["reason"]
 
 
 async def test_a_rejected_delivery_may_be_sent_again_once_what_was_wrong_is_not(mesh: Mesh) -> None:

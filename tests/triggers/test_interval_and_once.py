@@ -59,7 +59,7 @@ def test_intervals_are_even(every: int, since: datetime | None, after: datetime)
         ("5m", "9999-12-31T23:59:59-12:00", "since", "beyond the years"),
     ],
 )
-def test_a_bad_interval_is_told(every: str, since: str | None, path: str, message: str) -> None:
+def test_a_bad_interval_is_reported(every: str, since: str | None, path: str, message: str) -> None:
     (problem,) = Interval(every=every, since=since).problems()
     assert problem.path == path
     assert message in problem.message
@@ -77,5 +77,5 @@ def test_a_time_that_has_passed_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize("at", ["tomorrow", "2030-02-30T00:00:00Z", "2030-01-31T12:00:00", ""])
-def test_a_bad_time_is_told(at: str) -> None:
+def test_a_bad_time_is_reported(at: str) -> None:
     assert [problem.path for problem in Once(at=at).problems()] == ["at"]

@@ -26,7 +26,7 @@ def event(kind: str, subject: str = "it") -> Event:
         ("inbox.event.orders.placed", event("inbox.event", "orders.placed")),
     ],
 )
-def test_a_kind_means_muster_s_own_or_a_name_that_was_told(kind: str, wanted: Event) -> None:
+def test_a_kind_means_muster_s_own_or_a_name_from_the_inbox(kind: str, wanted: Event) -> None:
     assert not list(problems([kind]))
     assert matcher([kind])(wanted)
     assert wanted.kind in on_record([kind])
@@ -57,7 +57,7 @@ def test_what_is_of_another_kind_is_left_alone(kind: str, other: Event) -> None:
         ("order.", "order.failed"),
     ],
 )
-def test_a_misspelt_kind_is_told_with_what_was_meant(kind: str, hint: str) -> None:
+def test_a_misspelt_kind_is_reported_with_what_was_meant(kind: str, hint: str) -> None:
     (problem,) = problems([kind])
     assert hint in problem.hint
     assert problem.path == "kinds[0]"

@@ -1,4 +1,4 @@
-"""A firing is known by the local time that it is for, whatever hosts know of the zone."""
+"""The local time identifies a firing, even if hosts have different data of the zone."""
 
 from __future__ import annotations
 

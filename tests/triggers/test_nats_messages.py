@@ -1,4 +1,4 @@
-"""Messages for nats triggers that are changed meanwhile, that nobody takes, or that stand in a queue of work."""
+"""Messages for nats triggers that are changed meanwhile, that nobody takes, or that are in a queue of work."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_rates_are_written_as_amount_and_time(text: str, rate: Rate) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "100", "1/0s", "0/1m", "-1/1m", "1.5/1m", "1TB/1m", "1/soon", "1/1m/1m"])
-def test_what_is_no_rate_is_told_when_it_is_applied(text: str) -> None:
+def test_what_is_no_rate_is_reported_when_it_is_applied(text: str) -> None:
     for field in ("rate", "volume"):
         settings, faults = build(provider_kinds()["github"], {"auth": "none", field: text})
         assert settings is not None

@@ -174,7 +174,7 @@ def test_the_example_of_slacks_documentation_passes() -> None:
         ({"stripe-signature": ""}, "time"),
     ],
 )
-async def test_what_is_wrong_with_a_signature_is_told(served: Served, headers: dict[str, str], word: str) -> None:
+async def test_what_is_wrong_with_a_signature_is_reported(served: Served, headers: dict[str, str], word: str) -> None:
     served.known.add("any", "webhook", auth="hmac", secret=ENV)
     assert word in problem(await served.post("any", BODY, headers), 401)["detail"]
 
@@ -245,7 +245,7 @@ TWO = [{"env": "HOOK_SECRET"}, {"env": "NEXT_SECRET"}]
 
 @pytest.fixture
 def next_secret(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The one that a sender will use soon."""
+    """The one that a sender will use next."""
     monkeypatch.setenv("NEXT_SECRET", "the next one")
     return "the next one"
 
@@ -327,7 +327,7 @@ async def test_a_token_may_be_the_password_of_a_url(served: Served, pair: str) -
         ({"auth": "hmac", "challenge_token": ENV}, "challenge_token"),
     ],
 )
-def test_what_fits_not_together_is_told_when_it_is_applied(settings: dict[str, Any], path: str) -> None:
+def test_what_fits_not_together_is_reported_when_it_is_applied(settings: dict[str, Any], path: str) -> None:
     built, faults = build(provider_kinds()["webhook"], {"secret": ENV} | settings)
     assert isinstance(built, Webhook)
     assert not faults

@@ -38,7 +38,7 @@ schemes = st.builds(
     prefix=st.sampled_from(["", "sha256=", "v0="]),
 )
 headers = st.binary(max_size=100).map(lambda sent: sent.decode("latin-1"))
-"""Whatever a header may say, as hooks.py reads it."""
+"""Any header, as hooks.py reads it."""
 idents = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
@@ -65,8 +65,8 @@ def test_any_secret_and_any_signature_of_a_list_fits(
 @given(st.binary(min_size=1, max_size=300), bodies, schemes)
 def test_a_signature_is_the_hmac_of_the_standard_library(key: bytes, body: bytes, scheme: Scheme) -> None:
     right = hmac.new(key, body, scheme.algorithm).digest()
-    told = right.hex().encode() if scheme.encoding == "hex" else base64.b64encode(right)
-    assert signature(key, body, scheme) == told
+    reported = right.hex().encode() if scheme.encoding == "hex" else base64.b64encode(right)
+    assert signature(key, body, scheme) == reported
 
 
 @given(keys, keys, bodies, bodies, schemes)

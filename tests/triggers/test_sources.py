@@ -30,7 +30,7 @@ from tests.triggers.control_plane import ControlPlane, control_plane
 
 
 class Moody(Source):
-    """Fires when told to; fails when told to."""
+    """Fires when asked to; fails when asked to."""
 
     orders: ClassVar[asyncio.Queue[str]]
     running: ClassVar[list[str]] = []
@@ -40,12 +40,12 @@ class Moody(Source):
         self.running.append(mesh.trigger)
         try:
             while True:
-                told = await self.orders.get()
-                if told == "leak":  # as one does that awaits a task which somebody else cancelled
+                reported = await self.orders.get()
+                if reported == "leak":  # as one does that awaits a task which somebody else cancelled
                     raise asyncio.CancelledError
-                if told == "fail":
+                if reported == "fail":
                     raise RuntimeError("it is in a bad mood")
-                await mesh.fire(Happening(event={"told": told}, key=told))
+                await mesh.fire(Happening(event={"reported": reported}, key=reported))
         finally:
             self.running.remove(mesh.trigger)
 
@@ -84,7 +84,7 @@ async def mesh(server: Nats) -> AsyncIterator[tuple[ControlPlane, Triggers]]:
         yield plane, triggers
 
 
-async def test_a_source_that_fails_is_told_and_started_again(fresh_nats: Nats, moody: type[Moody]) -> None:
+async def test_a_source_that_fails_is_reported_and_started_again(fresh_nats: Nats, moody: type[Moody]) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("m", "moody")
         await eventually(lambda: moody.running == ["m"])
@@ -242,11 +242,11 @@ async def test_events_while_no_service_runs_are_made_good_and_none_counts_twice(
 async def test_a_trigger_that_a_service_learns_of_late_misses_nothing(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, _):
         await plane.apply("e", "event", kinds=["order.failed"])
-        told = await plane.apply("late", "event", bucket=False, kinds=["order.failed"])
+        reported = await plane.apply("late", "event", bucket=False, kinds=["order.failed"])
         passed = await plane.happen("order.failed")
         await eventually(lambda: plane.keys("e") == [passed.id])
         bucket = await plane.js.key_value(names.TRIGGER_BUCKET)
-        await bucket.put("late", msgspec.json.encode(told))
+        await bucket.put("late", msgspec.json.encode(reported))
         await eventually(lambda: plane.keys("late") == [passed.id])
 
 
@@ -376,7 +376,7 @@ async def test_a_consumer_of_a_trigger_that_is_deleted_while_nobody_runs_goes_wi
             await eventually(partial(number, 0), what="no consumer")
 
 
-async def test_a_stream_that_is_not_there_is_told_and_waited_for(fresh_nats: Nats) -> None:
+async def test_a_stream_that_is_not_there_is_reported_and_waited_for(fresh_nats: Nats) -> None:
     async with mesh(fresh_nats) as (plane, triggers):
         await plane.apply("n", "nats", subject="shop.a", stream="SHOP")
         await eventually(lambda: "no stream 'SHOP'" in triggers.sources.trouble.get("n", ""))

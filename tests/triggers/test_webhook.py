@@ -249,11 +249,11 @@ async def test_a_secret_may_stand_in_a_file(served: Served, tmp_path: Path) -> N
     file.write_text(f"{SECRET}\n")
     served.known.add("any", "webhook", auth="token", secret={"file": str(file)})
     assert (await served.post("any", headers={"authorization": f"Bearer {SECRET}"})).status_code == 202
-    file.write_text("another")  # taken up at once
+    file.write_text("another")  # read at once
     problem(await served.post("any", headers={"authorization": f"Bearer {SECRET}"}), 401)
 
 
-async def test_another_header_may_tell_a_redelivery(served: Served) -> None:
+async def test_another_header_can_identify_a_redelivery(served: Served) -> None:
     served.known.add("any", "webhook", id_header="X-Event-Id")
     assert (await served.post("any", headers={"x-event-id": "1"})).status_code == 202
     assert (await served.post("any", headers={"x-event-id": "1"})).json()["duplicate"] is True
@@ -280,7 +280,7 @@ async def test_another_header_may_tell_a_redelivery(served: Served) -> None:
         ({"auth": "hmac", "secret": ENV, "timestamp_header": "X-T", "tolerance": "0s"}, {"tolerance"}),
     ],
 )
-def test_what_is_wrong_is_told_when_it_is_applied(settings: dict[str, Any], paths: set[str]) -> None:
+def test_what_is_wrong_is_reported_when_it_is_applied(settings: dict[str, Any], paths: set[str]) -> None:
     built, faults = build(provider_kinds()["webhook"], settings)
     assert isinstance(built, Webhook)
     assert not faults

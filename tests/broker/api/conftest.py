@@ -77,7 +77,7 @@ async def mesh(nats_server: AccountServer, tmp_path_factory: pytest.TempPathFact
 
 @pytest_asyncio.fixture
 async def own_mesh(fresh_nats: Nats, tmp_path: Path) -> AsyncIterator[Mesh]:
-    """A mesh of the test's own, empty but for the blueprint and web01."""
+    """A mesh of the test's own, empty except for the blueprint and web01."""
     async with running(fresh_nats, tmp_path) as found:
         await found.apply(BLUEPRINT, {"kind": "machine", "name": "web01"})
         yield found

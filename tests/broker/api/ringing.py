@@ -1,4 +1,4 @@
-"""Triggers to let go off, and what trigger services ask of a broker."""
+"""Triggers that tests fire, and the requests of trigger services to a broker."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mes
 
 @pytest.mark.parametrize("path", PROTECTED)
 @pytest.mark.parametrize("header", [None, "Bearer", "Bearer wrong", "Basic secret", "secret", "Bearer s\u00e9c"])
-async def test_without_the_token_nothing_is_told(guarded: Mesh, path: str, header: str | None) -> None:
+async def test_without_the_token_nothing_is_reported(guarded: Mesh, path: str, header: str | None) -> None:
     headers = {"Authorization": header.encode()} if header else {}
     async with http_client(guarded.url) as stranger:
         answer = await stranger.get(path, headers=headers)  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ async def test_on_another_address_without_a_token_only_a_name_that_nobody_can_be
             problem(await mesh.http.get("/api/v1/info", headers={"Host": host}), 403)
 
 
-async def test_loopback_is_told_from_the_world() -> None:
+async def test_loopback_is_distinguished_from_the_world() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", "")] == [False] * 5
 

@@ -1,4 +1,4 @@
-"""Child orders over HTTP, with agents that only write what they have to."""
+"""Child orders over HTTP, with agents that only write what is needed."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ async def test_every_reference_leads_somewhere(mesh: Mesh) -> None:
     walk(document)
 
 
-async def test_errors_are_told_as_problems_only(mesh: Mesh) -> None:
+async def test_errors_are_reported_as_problems_only(mesh: Mesh) -> None:
     document = await served(mesh)
     for path, item in document["paths"].items():
         for method, operation in item.items():

@@ -1,4 +1,4 @@
-"""Duties: what the leader looks after, whatever one of them comes upon."""
+"""Duties: what the leader does, even if one of them fails."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_events_come_as_they_happen(mesh: Mesh) -> None:
     await mesh.http.get(
         "/api/v1/orders", params={"limit": 1}
-    )  # reads wait for the tables: what was before has been told
+    )  # reads wait for the tables: what was before has been reported
     async with deadline(), events(mesh.http, "/api/v1/events") as stream:
         order = await mesh.order()
         event = await anext(stream)

@@ -1,4 +1,4 @@
-"""Triggers that go off: by hand, by a trigger service's request, again, for nobody, and too often."""
+"""Triggers that fire: by hand, by a trigger service's request, again, for nobody, and too often."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["bell"]
 pytestmark = pytest.mark.usefixtures("bell")
 
 
-async def test_a_firing_makes_an_order_and_tells_where_it_comes_from(own_mesh: Mesh) -> None:
+async def test_a_firing_makes_an_order_and_reports_where_it_comes_from(own_mesh: Mesh) -> None:
     await own_mesh.apply(
         trigger(inputs={"who": "{{ event.body.name }}", "times": "{{ event.body.n }}"}, labels={"a": "b"})
     )
@@ -285,11 +285,11 @@ async def test_child_orders_remember_how_many_firings_stand_above_them(own_mesh:
     reply = await fire(own_mesh, depth=4)
     child = await own_mesh.order(parent=reply.orders[0])
     assert (child["chain"], child["trigger"]) == (5, None)
-    told = [event for event in await events(own_mesh, "order.created") if event["subject"] == child["id"]]
-    assert told[0]["data"]["chain"] == 5
+    reported = [event for event in await events(own_mesh, "order.created") if event["subject"] == child["id"]]
+    assert reported[0]["data"]["chain"] == 5
 
 
-async def test_trigger_services_are_told_of_triggers_in_a_bucket(own_mesh: Mesh) -> None:
+async def test_trigger_services_learn_of_triggers_from_a_bucket(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger("a.b", **{"with": {"tone": "high"}}), trigger("u", enabled=False))
     bucket = await own_mesh.nats.jetstream().key_value(names.TRIGGER_BUCKET)
 
@@ -314,7 +314,7 @@ async def test_trigger_services_are_told_of_triggers_in_a_bucket(own_mesh: Mesh)
     await eventually(gone)
 
 
-async def test_a_new_leader_mends_the_bucket(own_mesh: Mesh) -> None:
+async def test_a_new_leader_fixes_the_bucket(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger("a"), trigger("b"))
     bucket = await own_mesh.nats.jetstream().key_value(names.TRIGGER_BUCKET)
 
@@ -339,7 +339,7 @@ async def test_a_new_leader_mends_the_bucket(own_mesh: Mesh) -> None:
     await eventually(mended)
 
 
-async def test_events_are_told_in_pages_and_by_time(own_mesh: Mesh) -> None:
+async def test_events_are_reported_in_pages_and_by_time(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger())
     end = (await ask(own_mesh, "events.list", {"limit": 0}))["next"]
     for _ in range(3):
@@ -356,7 +356,7 @@ async def test_events_are_told_in_pages_and_by_time(own_mesh: Mesh) -> None:
     assert (later["items"], later["next"]) == ([], rest["next"])
 
 
-async def test_a_schedule_tells_its_next_times_and_its_last(own_mesh: Mesh) -> None:
+async def test_a_schedule_reports_its_next_times_and_its_last(own_mesh: Mesh) -> None:
     every_hour = {"with": {"cron": "0 * * * *", "timezone": "Asia/Kolkata"}, "provider": "cron"}
     await own_mesh.apply(trigger("hourly", **every_hour), trigger("t"))
     items = (await own_mesh.http.get("/api/v1/triggers/hourly/next", params={"n": 3})).json()["items"]

@@ -47,8 +47,8 @@ async def test_the_last_of_a_burst_makes_the_order_of_its_key(own_mesh: Mesh) ->
     sent = [(1, "main"), (2, "dev"), (3, "main"), (4, "main")]
     replies = [await fire(own_mesh, key=str(n), event={"body": {"n": str(n), "ref": ref}}) for n, ref in sent]
     assert {(reply.state, reply.orders) for reply in replies} == {(FiringState.PENDING, ())}
-    told = (await own_mesh.http.get("/api/v1/triggers/t")).json()["pending"]
-    assert {(each["group"], each["firing"]) for each in told} <= {
+    reported = (await own_mesh.http.get("/api/v1/triggers/t")).json()["pending"]
+    assert {(each["group"], each["firing"]) for each in reported} <= {
         ("dev", replies[1].firing),
         ("main", replies[3].firing),
     }

@@ -1,4 +1,4 @@
-"""For whom a trigger's orders are if its event says so, and an order for each item of an event."""
+"""The target that an event selects, and an order for each item of an event."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_items_without_a_name_are_spread_over_what_matches(own_mesh: Mesh)
     assert sorted(element for element, _ in found) == ["a1", "f1", "web01"]
 
 
-async def test_one_item_that_cannot_become_an_order_rejects_all_and_each_reason_is_told(own_mesh: Mesh) -> None:
+async def test_one_item_that_cannot_become_an_order_rejects_all_and_each_reason_is_reported(own_mesh: Mesh) -> None:
     alerts = [{"host": "web01"}, {"host": "nobody"}, {}]
     (reason,) = await rung(own_mesh, alerts, each="event.body", target={"on": "{{ item.host }}"})
     assert reason.startswith("2 of 3 items cannot become orders: item 1: there is no element 'nobody'")
@@ -130,7 +130,7 @@ async def test_an_event_without_items_is_ignored_and_one_with_many_makes_them_al
     assert (await order(own_mesh, reply.orders[999]))["inputs"]["who"] == "999"
 
 
-async def test_a_delivery_s_own_id_tells_that_it_came_before(own_mesh: Mesh) -> None:
+async def test_a_delivery_s_own_id_identifies_a_duplicate(own_mesh: Mesh) -> None:
     await own_mesh.apply(trigger(id="event.body.event.id", when="event.kind != 'ping'"))
     first = await fire(own_mesh, key="1", event={"kind": "x", "body": {"event": {"id": "E1"}, "attempt": 1}})
     again = await fire(own_mesh, key="2", event={"kind": "x", "body": {"event": {"id": "E1"}, "attempt": 2}})

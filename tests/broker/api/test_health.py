@@ -1,4 +1,4 @@
-"""How the broker tells how it is."""
+"""How the broker reports its state."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ async def test_a_healthy_broker_says_so(mesh: Mesh) -> None:
 
 
 @shared
-async def test_whoever_asks_with_head_is_told_so_too(mesh: Mesh) -> None:
+async def test_a_head_request_is_answered_too(mesh: Mesh) -> None:
     for path in ("/healthz", "/readyz"):
         answer = await mesh.http.head(path)
         assert (answer.status_code, answer.text) == (200, "")
 
 
 @shared
-async def test_info_tells_version_counts_and_lag(mesh: Mesh) -> None:
+async def test_info_reports_version_counts_and_lag(mesh: Mesh) -> None:
     info = (await mesh.http.get("/api/v1/info")).json()
     assert (info["version"], info["durability"], info["broker"]) == (__version__, "fast", mesh.broker.id)
     assert info["objects"]["blueprint"] >= 1
@@ -79,7 +79,7 @@ async def test_a_broker_without_its_server_is_alive_but_not_ready(own_mesh: Mesh
 
 async def test_streams_and_waits_end_when_the_broker_does(own_mesh: Mesh) -> None:
     order = await own_mesh.order()
-    await own_mesh.broker.recorder.caught_up()  # its event has been told of
+    await own_mesh.broker.recorder.caught_up()  # its event was published
     (server,) = [one for one in own_mesh.broker.services if isinstance(one, HttpServer)]
     (finals,) = [one for one in own_mesh.broker.services if isinstance(one, Finals)]
     path = f"/api/v1/orders/{order['id']}"

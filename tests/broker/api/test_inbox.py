@@ -52,7 +52,7 @@ async def orders(mesh: Mesh) -> list[dict[str, Any]]:
 
 
 async def rejections(mesh: Mesh, kind: str = "inbox.rejected") -> list[dict[str, Any]]:
-    """The events that tell of bad messages."""
+    """The events that report bad messages."""
     answer = await mesh.http.get("/api/v1/events", headers={"Accept": "application/json"}, params={"kind": kind})
     items: list[dict[str, Any]] = answer.json()["items"]
     return items
@@ -138,7 +138,7 @@ async def test_bad_messages_do_not_hold_up_good_ones(own_mesh: Mesh) -> None:
     assert (len(await orders(own_mesh)), len(await rejections(own_mesh))) == (50, 50)
 
 
-async def test_what_somebody_tells_of_by_name_is_an_event(own_mesh: Mesh) -> None:
+async def test_a_message_by_name_is_an_event(own_mesh: Mesh) -> None:
     js = own_mesh.nats.jetstream()
     await js.publish("muster.inbox.events.deploy.done", b'{"version": 3}', headers={"Nats-Msg-Id": "one"})
     await js.publish("muster.inbox.events.deploy.done", b"[]")
@@ -234,5 +234,5 @@ async def test_a_flood_of_events_is_dropped_and_reported_once(own_mesh: Mesh, mo
     await own_mesh.nats.jetstream().publish(names.INBOX_EVENTS.replace(">", "calm"), b"1")
     await emptied(own_mesh)
     assert len(await rejections(own_mesh, "inbox.event")) == 4
-    (told,) = await rejections(own_mesh)
-    assert "dropped" in told["data"]["reason"]
+    (reported,) = await rejections(own_mesh)
+    assert "dropped" in reported["data"]["reason"]

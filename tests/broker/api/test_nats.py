@@ -202,10 +202,10 @@ async def test_many_requests_are_served_at_once(mesh: Mesh, monkeypatch: pytest.
     assert {answer["id"] for answer in answers} == {ident}
 
 
-async def test_what_does_not_fit_in_the_line_is_told_to_come_again(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_beyond_the_line_is_asked_to_retry(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     ident = (await mesh.order())["id"]
     gate = Gate(mesh, monkeypatch)
-    monkeypatch.setattr("muster.broker.api.nats.LINE", 1)  # there is room for one
+    monkeypatch.setattr("muster.broker.api.nats.LINE", 1)  # there is capacity for one
     asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(AT_ONCE + 3)]
     await eventually(lambda: sum(task.done() for task in asked) == 2)
     assert {task.result()["error"]["status"] for task in asked if task.done()} == {503}

@@ -1,4 +1,4 @@
-"""Objects over HTTP: applied as manifests, looked at, deleted; and what is done to elements."""
+"""Objects over HTTP: applied as manifests, read, deleted; and what is done to elements."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ async def test_a_dry_run_of_apply_changes_nothing(mesh: Mesh) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"\n\n", b"# only a comment", b"\xff", b"{]", b"a: b: c", b'{"files": [{"nam": 1}]}']
 )
-async def test_what_is_no_manifest_is_told(mesh: Mesh, body: bytes) -> None:
+async def test_what_is_no_manifest_is_reported(mesh: Mesh, body: bytes) -> None:
     answer = await mesh.http.post("/api/v1/apply", content=body)
     problem(answer, 422 if answer.status_code == 422 else 400)
 
 
-async def test_an_unknown_kind_is_told_with_the_one_that_was_meant(mesh: Mesh) -> None:
+async def test_an_unknown_kind_is_reported_with_the_one_that_was_meant(mesh: Mesh) -> None:
     answer = await mesh.http.post("/api/v1/apply", json={"kind": "machin", "name": "x"})
     assert "machine" in str(problem(answer, 422)["errors"])
     problem(await mesh.http.get("/api/v1/machin"), 404)

@@ -73,7 +73,7 @@ async def test_a_unique_start_of_an_id_is_enough(mesh: Mesh) -> None:
 
 async def test_an_ambiguous_start_of_an_id_is_refused_with_candidates(mesh: Mesh) -> None:
     starts = set[str]()
-    while True:  # ids are random base 32, so a start of one letter is shared soon
+    while True:  # ids are random base 32, so a start of one letter is shared after a while
         ident = (await mesh.order())["id"]
         if ident[0] in starts:
             break
@@ -115,7 +115,7 @@ async def test_a_time_that_is_beyond_the_calendar_in_utc_is_refused(mesh: Mesh) 
     assert answer.json()["errors"][0]["path"] == "not_before"
 
 
-async def test_a_time_is_told_in_utc_wherever_it_was_meant(mesh: Mesh) -> None:
+async def test_a_time_is_shown_in_utc_in_every_zone(mesh: Mesh) -> None:
     order = await mesh.order(not_before="2100-01-01T02:00:00+02:00")
     assert (order["state"], order["reason"], order["not_before"]) == ("queued", "schedule", "2100-01-01T00:00:00Z")
 
@@ -200,7 +200,7 @@ async def test_cancel_and_retry_are_safe_to_repeat_with_a_key(mesh: Mesh) -> Non
         ({"blueprint": "hello"}, 400, "on"),
     ],
 )
-async def test_what_cannot_be_made_is_told(mesh: Mesh, body: dict[str, Any], status: int, words: str) -> None:
+async def test_what_cannot_be_made_is_reported(mesh: Mesh, body: dict[str, Any], status: int, words: str) -> None:
     answer = await mesh.http.post("/api/v1/orders", json=body)
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, answer.json()["status"]) == (status, status)

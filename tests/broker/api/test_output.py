@@ -87,7 +87,7 @@ async def test_what_was_sent_twice_is_read_once(mesh: Mesh) -> None:
     assert (await mesh.http.get(f"/api/v1/orders/{order['id']}/output")).content == b"abcdefagain"
 
 
-async def test_an_order_that_was_retried_or_lost_tells_what_its_next_attempt_prints(mesh: Mesh) -> None:
+async def test_an_order_that_was_retried_or_lost_reports_what_its_next_attempt_prints(mesh: Mesh) -> None:
     """The tries of a task are counted anew by each attempt at the order."""
     order = await mesh.order()
     async with Publisher(mesh.nats) as publisher:

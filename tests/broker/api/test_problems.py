@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request, the answer is a problem that says so: never a traceback, never HTML."""
+"""The answer to any wrong request is a problem: never a traceback, never HTML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem in an answer, after a look at its form."""
+    """The problem in an answer, after a check of its form."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()
@@ -44,7 +44,7 @@ async def test_a_wrong_method_is_a_problem_that_says_which_are_right(mesh: Mesh)
 
 
 @pytest.mark.parametrize("body", [b"", b"  ", b"{", b'{"blueprint": }', b"\xff\xfe", b"nonsense", b"[" * 100_000])
-async def test_broken_json_is_told_with_its_place(mesh: Mesh, body: bytes) -> None:
+async def test_broken_json_is_reported_with_its_place(mesh: Mesh, body: bytes) -> None:
     found = problem(await mesh.http.post("/api/v1/orders", content=body), 400)
     assert "body" in found["detail"]
 
@@ -66,12 +66,12 @@ async def test_a_body_that_is_nested_too_deeply_is_refused(
     assert "more than 100 levels" in str(found)
 
 
-async def test_the_line_of_broken_json_is_told(mesh: Mesh) -> None:
+async def test_the_line_of_broken_json_is_reported(mesh: Mesh) -> None:
     answer = await mesh.http.post("/api/v1/orders", content=b'{\n  "blueprint": "hello",\n  "on" "web01"\n}')
     assert problem(answer, 400)["errors"][0]["line"] == 3
 
 
-async def test_all_errors_are_told_at_once(mesh: Mesh) -> None:
+async def test_all_errors_are_reported_at_once(mesh: Mesh) -> None:
     body = {"blueprnt": "hello", "on": 7, "count": "many", "labels": {"a": 1}, "not_before": "soon"}
     errors = problem(await mesh.http.post("/api/v1/orders", json=body), 422)["errors"]
     assert {error.get("path", "") for error in errors} >= {"blueprnt", "on", "count", "labels.a"}
@@ -79,11 +79,11 @@ async def test_all_errors_are_told_at_once(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"7", b'"text"', b"true"])
-async def test_json_of_another_shape_is_told(mesh: Mesh, body: bytes) -> None:
+async def test_json_of_another_shape_is_reported(mesh: Mesh, body: bytes) -> None:
     problem(await mesh.http.post("/api/v1/orders", content=body), 422)
 
 
-async def test_parameters_of_the_wrong_type_are_told_all_at_once(mesh: Mesh) -> None:
+async def test_parameters_of_the_wrong_type_are_reported_all_at_once(mesh: Mesh) -> None:
     params = {"limit": "many", "state": "runing", "since": "yesterday"}
     answer = await mesh.http.get("/api/v1/orders", params=params)
     paths = {error["path"] for error in problem(answer, 422)["errors"]}
@@ -91,7 +91,7 @@ async def test_parameters_of_the_wrong_type_are_told_all_at_once(mesh: Mesh) -> 
 
 
 @pytest.mark.parametrize("since", ["999999d", "99999999999999d"])
-async def test_a_time_before_all_time_is_told(mesh: Mesh, since: str) -> None:
+async def test_a_time_before_all_time_is_reported(mesh: Mesh, since: str) -> None:
     answer = await mesh.http.get("/api/v1/orders", params={"since": since})
     assert [error["path"] for error in problem(answer, 422)["errors"]] == ["since"]
 

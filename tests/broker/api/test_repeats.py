@@ -1,4 +1,4 @@
-"""A request with a key is answered with what it made, whatever it would make by now."""
+"""A request with a key is answered with what it made, even if it would make something else now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is over while copies of it lie in the work stream: nobody may run it."""
+"""Orders that have ended while copies are in the work stream: nobody must run them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_the_copy_of_a_replaced_order_cannot_be_claimed(own_mesh: Mesh) ->
             await publisher.publish(records.subject(claim, "web01"), records.encode(claim), only_if)
 
 
-async def test_who_claimed_what_is_over_is_told_to_stop(own_mesh: Mesh) -> None:
+async def test_who_claimed_an_ended_order_is_asked_to_stop(own_mesh: Mesh) -> None:
     """A claim that was stored meanwhile: its agent has JetStream's word for it, and runs the order."""
     made = await own_mesh.order()
     await own_mesh.http.post(f"/api/v1/orders/{made['id']}/cancel")

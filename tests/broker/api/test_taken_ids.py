@@ -1,4 +1,4 @@
-"""Records of somebody else where an order is to stand: nobody knows its id ahead, and nothing waits for them."""
+"""Foreign records on the subject of an order: nobody knows its id ahead, and nothing waits for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVENT = {"provider": "test", "kind": "test", "id": "1", "time": "2026-01-01T00:0
 
 
 async def squat(mesh: Mesh, order: str) -> None:
-    """Write to the log where an order is to stand."""
+    """Writes to the log on the subject of an order."""
     await mesh.nats.jetstream().publish(names.log("order", order, "web03"), b"{}")
 
 

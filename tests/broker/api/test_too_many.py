@@ -23,12 +23,12 @@ async def listed(mesh: Mesh, path: str) -> list[dict[str, Any]]:
     return items
 
 
-async def test_the_limit_is_told_and_a_trigger_has_none(own_mesh: Mesh) -> None:
+async def test_the_limit_is_reported_and_a_trigger_has_none(own_mesh: Mesh) -> None:
     await own_mesh.apply({**HOOK, "target": EVERYONE}, *({"kind": "machine", "name": f"n{n}"} for n in range(MANY)))
     body = {"blueprint": "hello", **EVERYONE}
     for query in ("", "?dry_run=true"):
-        told = problem(await own_mesh.http.post(f"/api/v1/orders{query}", json=body), 409)["detail"]
-        assert "1001 elements match, and one request makes at most 1000 orders" in told
+        reported = problem(await own_mesh.http.post(f"/api/v1/orders{query}", json=body), 409)["detail"]
+        assert "1001 elements match, and one request makes at most 1000 orders" in reported
 
     async def rejected() -> list[dict[str, Any]]:
         return await listed(own_mesh, "events?kind=inbox.rejected")

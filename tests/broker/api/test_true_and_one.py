@@ -1,4 +1,4 @@
-"""1 and true are two values, whatever Python says of them."""
+"""1 and true are two values, although they are equal in Python."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ async def test_a_key_that_stands_twice_is_refused_by_its_name(
 
 
 def _texts(key: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, bool]]:
-    """JSON texts, and whether a key stands twice in one of their objects."""
+    """JSON texts, and whether a key is twice in one of their objects."""
     leaf = (st.text(':"\\\\u03aA{},') | st.integers() | st.none()).map(lambda value: (json.dumps(value), False))
 
     def objects(inner: st.SearchStrategy[tuple[str, bool]]) -> st.SearchStrategy[tuple[str, bool]]:
