@@ -49,6 +49,8 @@ def _type(kind: type[msgspec.Struct]) -> inspect.Type:
 
 
 def _walk(value: Any, kind: inspect.Type, path: Path) -> Iterator[Fault]:
+    if isinstance(kind, inspect.Metadata):  # a type with a description
+        kind = kind.type
     if isinstance(kind, inspect.StructType):
         yield from _walk_struct(value, kind, path)
     elif isinstance(kind, inspect.UnionType):

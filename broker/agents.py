@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -33,14 +34,12 @@ class Agents:
         self._objects, self._client = objects, client
         self._lease, self._presences = lease, presences
 
-    def must_fit(self, element: str, agent: str, speaker: Speaker) -> None:
+    def refuse(self, element: str, agent: str, speaker: Speaker) -> NoReturn:
         """Refuses an agent whose protocol is not ours: it would misread what it is given.
 
         Raises:
             VersionError: with both versions; whoever asks for the element sees them as well.
         """
-        if speaker.fits:
-            return
         why = agent_misfit(speaker)
         if self._presences.misfits(element, agent, speaker):
             log.warning("agent.refused", element=element, why=why)
@@ -48,7 +47,6 @@ class Agents:
 
     async def join(self, request: JoinRequest, *, by: Caller) -> Welcome:
         """Lets an agent act for an element; one that does not exist becomes a machine of that name."""
-        self.must_fit(request.element, request.agent, Speaker(protocol=request.protocol, version=request.version))
         return Welcome(assignment=await self._joined(request, by), time=time.time())
 
     async def _joined(self, request: JoinRequest, by: Caller) -> Assignment:
@@ -61,7 +59,7 @@ class Agents:
             await self._objects.apply(load(manifest), by=by)
         self._may_join(request)
         consumer, subject = names.element_consumer(element), names.work_element(element)
-        if self._succeeds(request):  # what its predecessor had fetched comes at once, not when the lease is over
+        if self._succeeds(request):  # what its predecessor had fetched comes at once, not when its lease expires
             await consumers.drop(self._client, names.WORK_STREAM, consumer)
         await consumers.create(self._client, names.WORK_STREAM, consumer, subject, self._lease.longer)
         if self._world.elements[element].agent != request.agent:
@@ -78,7 +76,7 @@ class Agents:
         Where the other one is, is not said: whoever joins from there takes over.
 
         Raises:
-            UnavailableError: another one acts for it; the agent asks again until that one is gone.
+            UnavailableError: another one acts for it; the agent retries until that one is gone.
         """
         element = self._world.elements[request.element]
         if element.agent in {None, request.agent} or (element.place and element.place == request.place):
@@ -87,7 +85,7 @@ class Agents:
             raise UnavailableError(f"another agent acts for {element.name}; this one waits until that one is gone")
 
     def _succeeds(self, request: JoinRequest) -> bool:
-        """Whether the daemon follows one that died in its place: the place's lock tells that it is dead."""
+        """Whether the daemon follows one that died in its place: the place's lock proves that it is dead."""
         element = self._world.elements[request.element]
         return element.agent not in {None, request.agent} and bool(request.place) and element.place == request.place
 

@@ -22,7 +22,7 @@ class BlueprintStore:
         """Stores a version.
 
         Raises:
-            UnavailableError: it may not be stored.
+            UnavailableError: it is not known to be stored.
         """
         entry = names.entry(names.BLUEPRINT_BUCKET, blueprint.digest())
         await self._publisher.publish(entry, blueprint.encoded())

@@ -29,7 +29,7 @@ from muster.mesh.moment import rfc3339
 
 log = structlog.get_logger()
 
-TAKEN: Final = "something else stands on the log where its firing would"
+TAKEN: Final = "another record has its firing's place on the log"
 """Why a firing is made with its next id: what was written there was none, and must not hold the trigger up."""
 
 MAX_ATTEMPTS: Final = 100
@@ -77,8 +77,8 @@ class Firings:
         return self._ids.firing(request.trigger, request.key, attempt, scope) if request.key else names.new_id()
 
     async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> FireReply:
-        standing = self._world.standings.get(request.trigger)
-        if standing is not None and standing.last_firing == ident:
+        known = self._world.standings.get(request.trigger)
+        if known is not None and known.last_firing == ident:
             return await self._duplicate(ident)
         planned = self._planned(aim, request, ident, by)
         if isinstance(planned, str):
@@ -122,7 +122,7 @@ class Firings:
             "headers": {},
             "body": body,
         }
-        with suppress(RefusedError):  # then `when` and templates have to do without the provider's own fields
+        with suppress(RefusedError):  # then `when` and templates do without the provider's own fields
             event = _settings(aim.trigger).by_hand(body, now) | event
         return await self.fire(FireRequest(trigger=trigger, event=event, key=key or "", try_again=True), by=by)
 

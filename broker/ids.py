@@ -2,7 +2,7 @@
 
 A schedule's next firing, and the orders of an idempotency key, need an id that every broker finds again.  Made of
 what everybody knows, it could be written to the log by anybody, ahead of time; so it is keyed with a secret that
-stands in a bucket of the brokers' own.
+is in a bucket of the brokers' own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Ids:
 
         Args:
             trigger: which.
-            key: what tells one event from another.
+            key: what distinguishes one event from another.
             attempt: how many firings of the event made no orders.
             scope: whose key it is, if not a provider's.
         """

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from muster.broker import consumers, ids, streams
-from muster.broker.api.context import ApiSettings, Status
+from muster.broker.api.context import ApiSettings
 from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
 from muster.broker.begin import Beginnings
@@ -46,6 +46,7 @@ from muster.broker.query import Query
 from muster.broker.settings import Flags, MeshSettings
 from muster.broker.state.changes import Changes
 from muster.broker.state.world import World
+from muster.broker.status import Status
 from muster.broker.storage import Storage
 from muster.mesh import names
 from muster.mesh.companion import Beside, Companion

@@ -80,7 +80,7 @@ class Orders:
         return await self._write(self._plan(request, by, _new_id))
 
     async def _create_once(self, request: OrderRequest, by: Caller, id_of: IdOf) -> list[Order]:
-        """What a key made the first time is the answer, whatever the request would make by now."""
+        """What a key made the first time is the answer, even if the request would make others by now."""
         try:
             return await self._write(self._plan(request, by, id_of), expect=0)
         except LostRaceError:
@@ -88,7 +88,7 @@ class Orders:
             if made := await self._made(id_of):
                 return made
             if has_read:
-                raise RefusedError("something else stands on the log where its orders would; use another key") from None
+                raise RefusedError("another record has its orders' place on the log; use another key") from None
             raise UnavailableError("its orders are on the log, but this broker has not read so far") from None
         except MusterError:
             if made := await self._made(id_of):
@@ -169,7 +169,7 @@ class Orders:
         except LostRaceError:
             if key is not None and await self._was_asked(records.Retried, found.id, key, by):
                 return await self._query.order(found.id)
-            raise RefusedError(f"somebody else changed order {found.id} just now; look at it again") from None
+            raise RefusedError(f"somebody else changed order {found.id} just now; read it and try again") from None
         return _order(changes, found.id)
 
     async def _was_asked(self, what: type[records.OrderRecord], order: str, key: str, by: Caller) -> bool:
@@ -185,7 +185,7 @@ class Orders:
 
         Every change of an offered order publishes a fresh copy, so this one can always be dropped.  If the
         agent itself was the last holder, or the holder's daemon is gone, the order is given up first: that
-        its copy came to another one shows that its lease is over.  Not so if the order began without a copy.
+        its copy came to another one shows that its lease has expired.  Not so if the order started without a copy.
         """
         order = self._world.orders.get(request.order)
         if order is not None and is_held(order) and order.element is not None and order.attempt == request.attempt:

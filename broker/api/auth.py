@@ -15,11 +15,19 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from muster.mesh.addresses import is_address, is_loopback
+from muster.mesh.caller import Caller
 from muster.mesh.errors import ForbiddenError, UnauthorizedError
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
+_CALLER: Final = Caller(door="http")
+
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def caller_of(connection: AnyConnection) -> Caller:  # noqa: ARG001 - a user's token will say who it is
+    """Returns who sends a request: whoever has the mesh's token, until there are users."""
+    return _CALLER
 
 
 class TokenGuard:
@@ -67,7 +75,7 @@ class OriginGuard:
             return
         origin = connection.headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            raise ForbiddenError(f"a page of {origin!r} may not ask this")
+            raise ForbiddenError(f"a page of {origin!r} must not ask this")
 
     def _is_ours(self, name: str) -> bool:
         """Whether nobody can have the name lead here; on loopback, whether it leads nowhere else either."""

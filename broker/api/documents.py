@@ -11,28 +11,21 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 
 from muster import __version__
-from muster.broker.api.elements import ModeRequest
-from muster.broker.api.manifests import Files
 from muster.broker.api.problems import MEDIA_TYPE
+from muster.broker.api.routes import body_of
+from muster.broker.operations.manifests import Files
+from muster.broker.operations.operation import ANYTHING
+from muster.broker.operations.table import OPERATIONS
 from muster.mesh.errors import BY_CODE, Problem
-from muster.mesh.model import OrderRequest
-
-ANYTHING: Final = "anything"
-"""A route's `body` that may be any JSON, or nothing."""
 
 _REF: Final = "#/components/schemas/{name}"
-
-_EXAMPLES: Final[dict[str, Any]] = {
-    "OrderRequest": {"blueprint": "heartbeat", "on": "web01", "inputs": {"disk_limit": 80}},
-    "ModeRequest": {"mode": "workflow"},
-}
 
 _MANIFEST: Final = "kind: machine\nname: web01\nlabels: {role: web}\n"
 
 _MEANINGS: Final = {
     "400": "The request was not understood.",
     "401": "The token is missing or wrong.",
-    "403": "A web page of another site may not ask this.",
+    "403": "A web page of another site must not ask this.",
     "404": "There is no such thing.",
     "405": "There is nothing to do so at this address.",
     "409": "The mesh refused it; the reason is in `detail`.",
@@ -154,7 +147,7 @@ def _complete(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     if not opt.get("public"):
         operation["security"] = [{"token": []}, {}]
     if body := opt.get("body"):
-        operation["requestBody"] = {"required": body != ANYTHING, "content": _body(body)}
+        operation["requestBody"] = {"required": body != ANYTHING, "content": _body(body, opt.get("example"))}
 
 
 def _present(parameter: dict[str, Any]) -> dict[str, Any]:
@@ -165,11 +158,11 @@ def _present(parameter: dict[str, Any]) -> dict[str, Any]:
     return parameter
 
 
-def _body(name: str) -> dict[str, Any]:
+def _body(name: str, example: Any) -> dict[str, Any]:
     if name == ANYTHING:
         return {"application/json": {"schema": {"description": "Any JSON."}, "example": {"ref": "refs/heads/main"}}}
-    if name in _EXAMPLES:
-        return {"application/json": {"schema": {"$ref": _REF.format(name=name)}, "example": _EXAMPLES[name]}}
+    if example is not None:
+        return {"application/json": {"schema": {"$ref": _REF.format(name=name)}, "example": example}}
     content: dict[str, Any] = {
         "application/yaml": {"schema": {"type": "string"}, "example": _MANIFEST},
         "application/json": {"schema": {"type": "object"}, "example": {"kind": "machine", "name": "web01"}},
@@ -182,7 +175,13 @@ def _body(name: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components([OrderRequest, ModeRequest, Files, Problem], ref_template=_REF)
+    bodies = [
+        body_of(operation, route)
+        for operation in OPERATIONS
+        for route in operation.routes()
+        if route.body and route.read is None
+    ]
+    _, schemas = msgspec.json.schema_components([*bodies, Files, Problem], ref_template=_REF)
     schemas["ProblemDetails"] = {
         "title": "ProblemDetails",
         "description": "An RFC 9457 problem.",

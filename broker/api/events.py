@@ -13,7 +13,7 @@ from litestar.response import Response, Stream
 from muster.blueprints.suggest import did_you_mean
 from muster.broker.api import sse
 from muster.broker.api.context import PREFIX, Api, ApiDependency, Limit
-from muster.broker.api.views import Listing
+from muster.broker.operations.answers import Listing
 from muster.broker.query import event_place
 from muster.mesh.errors import InvalidError, Problem, UsageError
 from muster.mesh.events import KINDS, Event
@@ -38,7 +38,7 @@ Place = tuple[int, int]
 async def get_events(
     api: ApiDependency,
     last_event_id: Annotated[
-        str | None, Parameter(header="Last-Event-ID", description="Go on behind this event; EventSource sends it.")
+        str | None, Parameter(header="Last-Event-ID", description="Resume after this event; EventSource sends it.")
     ] = None,
     after: Annotated[str | None, Parameter(description="The same, for those who cannot set a header.")] = None,
     kind: Annotated[str | None, Parameter(description="Only this kind (`order.failed`), or all of a noun's.")] = None,
@@ -50,17 +50,17 @@ async def get_events(
     place(start)
     _check_kind(kind)
     if accept is not None and "application/json" in accept:
-        events = await api.query.events(start, kind, limit)
+        events = await api.services.query.events(start, kind, limit)
         page = Listing(items=list(events), next=events[-1].id if len(events) == limit else None)
         return Response(page, media_type="application/json")
-    return sse.stream(_live(api, start, kind), api.finals.closing)
+    return sse.stream(_live(api, start, kind), api.services.finals.closing)
 
 
 def place(text: str | None) -> Place:
     """See `event_place`; before all of them if there is none.
 
     Raises:
-        InvalidError: it is no event's id.
+        InvalidError: it is not an event's id.
     """
     if text is None:
         return (-1, -1)
@@ -106,7 +106,7 @@ async def _live(api: Api, start: str | None, kind: str | None) -> AsyncGenerator
 
 async def _past(api: Api, start: str, kind: str | None) -> AsyncGenerator[Event, None]:
     while True:
-        events = await api.query.events(start, kind, PAGE)
+        events = await api.services.query.events(start, kind, PAGE)
         for event in events:
             yield event
         if len(events) < PAGE:

@@ -10,7 +10,7 @@ from litestar.di import Provide
 from litestar.plugins import PluginProtocol
 from litestar.plugins.core import MsgspecDIPlugin
 
-from muster.broker.api import documents, elements, events, health, logs, objects, orders, problems, triggers
+from muster.broker.api import documents, events, health, logs, problems, routes
 from muster.broker.api.auth import OriginGuard, TokenGuard
 from muster.broker.api.context import AGE_HEADER, Api
 
@@ -31,19 +31,15 @@ def create_app(api: Api) -> Litestar:
     settings = api.settings
 
     def dated(response: Response[Any]) -> Response[Any]:
-        if age := api.query.age:
+        if age := api.services.query.age:
             response.headers[AGE_HEADER] = f"{age:.0f}"
         return response
 
     return App(
         route_handlers=[
-            orders.router(logs.get_output),
-            elements.router(),
-            objects.apply,
-            *objects.routers(),
-            *triggers.routers(),
+            *routes.route_handlers(),
+            logs.get_output,
             events.get_events,
-            health.get_info,
             health.healthz,
             health.head_healthz,
             health.head_readyz,

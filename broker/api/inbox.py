@@ -17,10 +17,10 @@ from nats.aio.msg import Msg
 
 from muster.blueprints.rates import Rates, rate_of
 from muster.broker import consumers
-from muster.broker.api.context import idempotency_key
-from muster.broker.api.decode import decode, value
 from muster.broker.commands import Commands
 from muster.broker.lease import Lease
+from muster.broker.operations.decode import decode, value
+from muster.broker.operations.fields import idempotency_key
 from muster.mesh import jetstream, names
 from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnavailableError, UnreachableError
@@ -130,7 +130,7 @@ class Inbox(Service):
         except (UnreachableError, nats.errors.Error) as error:
             log.info("inbox.again", error=str(error))
             await self._again(message)
-        except Exception:  # a bug with one message may not stop the others, nor lose it
+        except Exception:  # a bug with one message must not stop the others, nor lose it
             log.exception("inbox.bug", sequence=jetstream.sequence(message))
             await self._again(message)
 

@@ -14,7 +14,7 @@ from litestar.response import Stream
 from msgspec.structs import replace
 
 from muster.broker.api import sse
-from muster.broker.api.context import Api, ApiDependency, OrderId
+from muster.broker.api.context import PREFIX, Api, ApiDependency, OrderId
 from muster.broker.api.output import Chunk
 from muster.mesh import names
 from muster.mesh.errors import InvalidError, Problem
@@ -41,12 +41,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 @get(
-    "/{order:str}/output",
+    f"{PREFIX}/orders/{{order:str}}/output",
     summary="What an order's tasks print",
     description="All that was printed so far, as plain bytes. With `follow=true`, server-sent events: each message is "
-    '`{"job", "claim", "attempt", "offset", "data"}` (with `"encoding": "base64"` where the bytes are no text), and '
+    '`{"job", "claim", "attempt", "offset", "data"}` (with `"encoding": "base64"` where the bytes are not text), and '
     "after the last one, when the order is final, comes the event `end` with the order's state.",
     media_type="application/octet-stream",
+    tags=["orders"],
     opt={"problems": (404, 409, 503)},
 )
 async def get_output(
@@ -57,11 +58,11 @@ async def get_output(
 ) -> Stream:
     """What the order's tasks print."""
     if job is not None and not names.is_name(job):
-        problem = Problem(message=f"{job!r} is no job's name; one has {names.NAME_RULE}", path="job")
+        problem = Problem(message=f"{job!r} is not a job's name; one has {names.NAME_RULE}", path="job")
         raise InvalidError("the request's parameters are not valid", problem)
-    found = await api.query.order(order)
+    found = await api.services.query.order(order)
     if follow:
-        return sse.stream(_live(api, found, job), api.finals.closing)
+        return sse.stream(_live(api, found, job), api.services.finals.closing)
     return Stream(_plain(api, found, job), media_type="application/octet-stream")
 
 
@@ -78,7 +79,7 @@ async def _live(api: Api, order: Order, job: str | None) -> AsyncGenerator[bytes
             pieces, held = _whole(held, chunk)
             for piece in pieces:
                 yield sse.message(_encode(output_line(piece)))
-    ended = await api.query.order(order.id)
+    ended = await api.services.query.order(order.id)
     if ended.is_final:  # otherwise the broker goes down, and the follower asks another one
         if held is not None:
             yield sse.message(_encode(output_line(held)))
@@ -106,9 +107,9 @@ def _whole(held: Chunk | None, chunk: Chunk) -> tuple[list[Chunk], Chunk | None]
 
 
 def unfinished(data: bytes) -> int:
-    """How many bytes at the end begin a character of UTF-8 (RFC 3629 §3) and do not complete it."""
+    """Returns how many bytes at the end start a character of UTF-8 (RFC 3629 §3) and do not complete it."""
     for back, byte in enumerate(reversed(data[-3:]), 1):
-        if byte & 0xC0 == 0x80:  # noqa: PLR2004 - 10xxxxxx: the character began before
+        if byte & 0xC0 == 0x80:  # noqa: PLR2004 - 10xxxxxx: the character starts earlier
             continue
         length = 2 if 0xC2 <= byte <= 0xDF else 3 if 0xE0 <= byte <= 0xEF else 4 if 0xF0 <= byte <= 0xF4 else 1  # noqa: PLR2004
         return back if back < length else 0

@@ -15,7 +15,7 @@ from muster.mesh.model import FINAL_STATES, OrderState
 from muster.mesh.service import Service
 
 if TYPE_CHECKING:
-    from muster.broker.api.context import Status
+    from muster.broker.status import Status
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -74,10 +74,10 @@ class Meter(Service):
 
 def _catch_up(counter: Counter, total: int) -> None:
     """Let a counter say what somebody else has counted."""
-    (told,) = (
+    (counted,) = (
         sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")
     )
-    counter.inc(total - told)
+    counter.inc(total - counted)
 
 
 def _counter(kind: str, meaning: str, registry: CollectorRegistry) -> Counter:

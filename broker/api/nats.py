@@ -1,8 +1,7 @@
-"""The NATS surface: `muster.api.<noun>.<verb>`, a NATS micro service that `nats micro ls` lists.
+"""The NATS surface: the table of operations as a NATS micro service that `nats micro ls` lists.
 
-nats-py would put each request in an endpoint's queue, for a task that takes one at a time.  Here it is
-taken up where it is read; `AT_ONCE` are under way, and those beyond wait in line.  A handler that gives
-a future needs no task at all.  Both together took a seventh off what accepting an order costs a broker.
+nats-py would put each request in an endpoint's queue, for a task that answers one at a time.  Here it is answered
+from where it is read: `MAX_UNDER_WAY` requests at a time, and those beyond wait in line.
 """
 
 from __future__ import annotations
@@ -26,22 +25,25 @@ from nats.micro.service import Service as MicroService
 
 from muster import __version__
 from muster.broker.api.context import AGE_HEADER, Api
-from muster.broker.api.endpoint import Endpoint
-from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.problems import unexpected
+from muster.broker.operations.fields import idempotency_key
+from muster.broker.operations.operation import Call, Operation, perform
+from muster.broker.operations.table import ON_NATS
+from muster.mesh import names
+from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.connection import settled
 from muster.mesh.errors import MusterError, TooLargeError, UnavailableError
-from muster.mesh.jetstream import post
+from muster.mesh.jetstream import MSG_ID, post
 from muster.mesh.service import Service
 from muster.mesh.wire import leave, subscribe
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 256
+MAX_UNDER_WAY: Final = 256
 """Requests under way at a time."""
 
-LINE: Final = 64 * 2**20
-"""Bytes of requests that wait in line; what comes beyond is told to come again."""
+MAX_LINE: Final = 64 * 2**20
+"""Bytes of requests that wait in line; those beyond are refused for the moment."""
 
 QUEUE: Final = "muster"
 """Several brokers share the requests."""
@@ -49,7 +51,21 @@ QUEUE: Final = "muster"
 INBOX: Final = "_INBOX."
 """Where answers may go.  A reply subject is the caller's choice, and the broker may write everywhere (design.md §3)."""
 
+AGENTS: Final = names.agent("*", "").partition("*")[0]
+"""How the subjects of agents start."""
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+_CALLER: Final = Caller(door="nats")
+
 _encode = msgspec.json.Encoder().encode
+
+
+def caller_of(subject: str) -> Caller:
+    """Returns who asks on a subject: on an element's own, its agent; otherwise whoever has the mesh's token."""
+    if not subject.startswith(AGENTS):
+        return _CALLER
+    return Caller(kind=CallerKind.AGENT, name=names.agent_of(subject), door="nats")
 
 
 class Count:
@@ -65,7 +81,7 @@ class Count:
 class _Asked(msgspec.Struct, gc=False, eq=False):
     """One request."""
 
-    endpoint: Endpoint
+    operation: Operation
     count: Count
     message: Msg
     since: int
@@ -73,12 +89,12 @@ class _Asked(msgspec.Struct, gc=False, eq=False):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes up while it waits, with a kilobyte of Python's."""
+        """Bytes that it occupies while it waits, with a kilobyte of Python's."""
         return len(self.message.data) + 1024
 
 
 class _Micro(MicroService):
-    """The micro service: it tells who we are; the endpoints' messages go by it."""
+    """The micro service: it says who we are, and does not see the endpoints' messages."""
 
     def __init__(self, client: Client, config: ServiceConfig, counts: dict[str, Count]) -> None:
         super().__init__(client, config)
@@ -125,6 +141,7 @@ class NatsApi(Service):
         self._under_way: set[asyncio.Future[Any]] = set()
         self._line: deque[_Asked] = deque()
         self._line_size = 0
+        self._loop = asyncio.get_running_loop()
         self.refused = 0
         """Requests that were not answered, for where they wanted the answer."""
 
@@ -135,8 +152,8 @@ class NatsApi(Service):
         )
         service = _Micro(self._client, config, self._counts)
         try:
-            for endpoint in ENDPOINTS:
-                await service.listen(self._config(endpoint))
+            for operation in ON_NATS:
+                await service.listen(self._config(operation))
             await service.start()
             await settled(self._client)
             self.ready.set()
@@ -160,42 +177,44 @@ class NatsApi(Service):
                 outcome.cancel()
             await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    def _config(self, endpoint: Endpoint) -> EndpointConfig:
-        count = self._counts[endpoint.subject] = Count()
+    def _config(self, operation: Operation) -> EndpointConfig:
+        count = self._counts[operation.subject] = Count()
 
         def receive(message: Msg) -> None:
             if message.reply.startswith(INBOX):
-                self._receive(_Asked(endpoint, count, message, time.perf_counter_ns()))
+                self._receive(_Asked(operation, count, message, time.perf_counter_ns()))
                 return
             self.refused += 1
             log.warning("api.refused", subject=message.subject, reply=message.reply[:200], count=self.refused)
 
         return EndpointConfig(
-            name=f"{endpoint.noun}-{endpoint.verb}".strip("-"),
-            subject=endpoint.subject,
+            name=operation.name.replace(".", "-"),
+            subject=operation.subject,
             handler=receive,  # type: ignore[arg-type]  # `_Direct` calls it
             queue_group=QUEUE,
-            metadata={"summary": endpoint.summary},
+            metadata={"summary": operation.summary},
         )
 
     def _receive(self, asked: _Asked) -> None:
         asked.count.requests += 1
-        if len(self._under_way) < AT_ONCE:
-            self._take_up(asked)
-        elif self._line_size < LINE:
+        if len(self._under_way) < MAX_UNDER_WAY:
+            self._start(asked)
+        elif self._line_size < MAX_LINE:
             self._line.append(asked)
             self._line_size += asked.size
         else:
             self._failed(asked, UnavailableError("more requests wait than the broker can keep; try again later"))
 
-    def _take_up(self, asked: _Asked) -> None:
-        try:
-            outcome = asyncio.ensure_future(asked.endpoint.handle(self._api, asked.message))
-        except Exception as error:  # noqa: BLE001 - one request's bug may not end the others
-            self._failed(asked, error)
-            return
+    def _start(self, asked: _Asked) -> None:
+        outcome = self._loop.create_task(self._answer(asked.operation, asked.message))
         self._under_way.add(outcome)
         outcome.add_done_callback(partial(self._ended, asked))
+
+    async def _answer(self, operation: Operation, message: Msg) -> Any:
+        headers = message.headers
+        key = idempotency_key(headers.get(MSG_ID) or headers.get(IDEMPOTENCY_KEY)) if headers else None
+        call = Call(self._api.services, caller_of(message.subject), key)
+        return await perform(operation, call, operation.read(message.data))
 
     def _ended(self, asked: _Asked, outcome: asyncio.Future[Any]) -> None:
         self._under_way.discard(outcome)
@@ -204,10 +223,10 @@ class NatsApi(Service):
                 self._answered(asked, outcome.result())
             except Exception as error:  # noqa: BLE001 - as above
                 self._failed(asked, error)
-        while self._line and len(self._under_way) < AT_ONCE:
+        while self._line and len(self._under_way) < MAX_UNDER_WAY:
             following = self._line.popleft()
             self._line_size -= following.size
-            self._take_up(following)
+            self._start(following)
 
     def _answered(self, asked: _Asked, outcome: Any) -> None:
         """Post the answer.
@@ -215,11 +234,10 @@ class NatsApi(Service):
         Raises:
             TooLargeError: it does not fit in a message.
         """
-        view = asked.endpoint.view
-        answer = _encode(outcome if view is None else view(outcome))
+        answer = _encode(outcome)
         if len(answer) > self._client.max_payload:
             raise TooLargeError(f"the answer is larger than {self._client.max_payload} bytes; ask for a smaller page")
-        age = self._api.query.age
+        age = self._api.services.query.age
         post(self._client, asked.message.reply, answer, headers={AGE_HEADER: f"{age:.0f}"} if age else None)
         asked.count.nanoseconds += time.perf_counter_ns() - asked.since
 

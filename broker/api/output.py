@@ -19,7 +19,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 from nats.js.errors import NotFoundError as NoConsumerError
 
-from muster.broker.api.wait import Finals
+from muster.broker.finals import Finals
 from muster.broker.query import Query
 from muster.mesh import jetstream, names
 from muster.mesh.errors import UnavailableError
@@ -36,8 +36,8 @@ AHEAD = 32
 IDLE = 30.0
 """Seconds until the server forgets a consumer that nobody pulls from."""
 
-PATIENCE = 20.0
-"""Seconds to wait for the output stream; it is away while its server restarts or a cluster elects a leader."""
+STREAM_TIMEOUT = 20.0
+"""Seconds to wait for the output stream; it is unreachable while its server restarts or a cluster elects a leader."""
 
 AGAIN = 0.5
 """Seconds between two tries."""
@@ -84,7 +84,7 @@ class Output:
         """All chunks so far; with `follow`, also those to come until the order is final.
 
         Raises:
-            UnavailableError: NATS is away for longer than a request's time.
+            UnavailableError: NATS is unreachable for longer than a request may take.
         """
         subject = names.output_of_job(order, job) if job else names.output_of(order)
         ended = asyncio.ensure_future(self._finals.final(order)) if follow else None
@@ -106,7 +106,7 @@ class Output:
 
 
 class _Writers:
-    """Tells an order's output from what somebody else wrote: who claimed an attempt prints for it, and nobody else.
+    """Distinguishes an order's output from what others wrote: only who claimed an attempt prints for it.
 
     The subject says who wrote, for NATS permissions hold an agent to its own; the log says who had claimed.
     """
@@ -128,7 +128,7 @@ class _Writers:
 
 
 def _fresh(message: Msg, seen: dict[str, tuple[Try, int]]) -> Chunk | None:
-    """The part of a chunk that was not there before; an agent that got no answer sends a chunk twice."""
+    """The part of a chunk that is new; an agent that got no answer sends a chunk twice."""
     headers = message.headers or {}
     _, job = names.output_parts(message.subject)
     try:
@@ -238,7 +238,7 @@ async def _tail(client: Client, subject: str, after: int, pullers: set[Puller]) 
 
 async def _consumer(js: JetStreamContext, config: ConsumerConfig) -> ConsumerInfo:
     """A new consumer; a server that restarts gets some time, so that followers outlive it."""
-    end = asyncio.get_running_loop().time() + PATIENCE
+    end = asyncio.get_running_loop().time() + STREAM_TIMEOUT
     while True:
         try:
             return await js.add_consumer(names.OUTPUT_STREAM, config)

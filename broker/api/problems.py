@@ -65,7 +65,7 @@ def unexpected(error: Exception, where: str) -> MusterError:
 
 
 def bug(error: Exception, where: str) -> BugError:
-    """What to tell about an exception that nobody expected; the traceback goes to the log only."""
+    """The error for an exception that nobody expected; the traceback goes to the log only."""
     log.error("api.bug", where=where, error=repr(error), exc_info=error)
     return BugError(f"{type(error).__name__} while answering {where}; the broker's log has more")
 

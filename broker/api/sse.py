@@ -28,7 +28,7 @@ _AHEAD = 8
 
 
 _LINE_ENDS = {char.encode(): f"\\u{ord(char):04x}".encode() for char in "\x85\u2028\u2029"}
-"""What some readers take for the end of a line though the standard does not; in JSON it stands inside of texts only."""
+"""What some readers take for the end of a line though the standard does not; in JSON it occurs in texts only."""
 
 
 def message(data: bytes, *, event: str = "", ident: str = "") -> bytes:
@@ -68,7 +68,7 @@ async def _pump(messages: AsyncGenerator[bytes, None], queue: asyncio.Queue[byte
                 await queue.put(found)
     except MusterError as error:
         await queue.put(message(msgspec.json.encode(error.as_problem()), event="error"))
-    except Exception as error:  # noqa: BLE001 - the answer has begun: all that is left is to say so in the stream
+    except Exception as error:  # noqa: BLE001 - the answer has started: all that is left is to say so in the stream
         await queue.put(message(msgspec.json.encode(unexpected(error, "a stream").as_problem()), event="error"))
     await queue.put(None)
 

@@ -6,26 +6,29 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
+from msgspec.structs import asdict
 from nats.aio.client import Client
 
-from muster.broker.api.context import Api, ApiSettings, StatusSource
+from muster.broker.api.context import Api, ApiSettings
 from muster.broker.api.http import create_app
 from muster.broker.api.inbox import Inbox
 from muster.broker.api.metrics import Meter
 from muster.broker.api.nats import NatsApi
 from muster.broker.api.output import Output
-from muster.broker.api.wait import Finals
 from muster.broker.commands import Commands
 from muster.broker.feed import Feed
+from muster.broker.finals import Finals
 from muster.broker.lease import Lease
+from muster.broker.operations.operation import Services
 from muster.broker.query import Query
+from muster.broker.status import StatusSource
 from muster.mesh.asgi import App, mounted
 from muster.mesh.http import HttpServer
 from muster.mesh.service import Service
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the surfaces stand on."""
+    """What the surfaces need."""
 
     client: Client
     commands: Commands
@@ -69,16 +72,8 @@ async def surfaces(parts: Parts, settings: ApiSettings) -> AsyncIterator[Surface
     """
     finals, meter = Finals(parts.query, parts.feed), Meter(parts.feed, parts.expositions)
     output = Output(parts.client, finals, parts.query)
-    api = Api(
-        commands=parts.commands,
-        query=parts.query,
-        feed=parts.feed,
-        output=output,
-        finals=finals,
-        status=parts.status,
-        meter=meter,
-        settings=settings,
-    )
+    services = Services(**asdict(parts.commands), query=parts.query, finals=finals, status=parts.status)
+    api = Api(services=services, feed=parts.feed, output=output, meter=meter, settings=settings)
     running = Surfaces(
         http=_http(api, parts.mounts),
         nats=NatsApi(parts.client, api),
@@ -102,5 +97,5 @@ def _http(api: Api, mounts: Mapping[str, App]) -> HttpServer:
         settings.host,
         settings.port,
         grace=settings.grace,
-        stopping=api.finals.close,
+        stopping=api.services.finals.close,
     )

@@ -1,4 +1,4 @@
-"""A version of a trigger, ready to fire: what it takes from an event, and for whom each order is."""
+"""A version of a trigger, ready to fire: what it takes from an event, and each order's target."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Aim(msgspec.Struct, frozen=True):
         return None if self.key is None else self.key.text_of(values)
 
     def targets(self, values: Mapping[str, Any], world: World, planned: Counter[str]) -> Sequence[Target]:
-        """For whom the orders of one item are; `planned` counts those that elements get by this very firing.
+        """Returns the targets of one item's orders; `planned` counts those that elements get by this very firing.
 
         Raises:
             MusterError: nobody.
@@ -105,7 +105,7 @@ _filter = lru_cache(maxsize=MAX_COMPILED)(EventFilter)
 
 
 def _is_constant(trigger: Trigger) -> bool:
-    """Whether no event changes its orders, and no order changes whom the next ones are for."""
+    """Whether no event changes its orders, and no order changes the targets of the next ones."""
     target = trigger.target
     is_fixed = target.where is None or target.queue or target.all
     reads_event = trigger.each is not None or trigger.key is not None or trigger.merge_event
@@ -120,5 +120,5 @@ def _name(template: str, values: Mapping[str, Any], path: str, what: str) -> str
     given = render(template, values, path)
     if isinstance(given, str) and names.is_name(given):
         return given
-    told = repr(given[:SHOWN]) if isinstance(given, str) else f"a {type(given).__name__}"
-    raise InvalidError("the target is not valid", Problem(path=path, message=f"{told} is not the name of {what}"))
+    shown = repr(given[:SHOWN]) if isinstance(given, str) else f"a {type(given).__name__}"
+    raise InvalidError("the target is not valid", Problem(path=path, message=f"{shown} is not the name of {what}"))

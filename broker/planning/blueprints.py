@@ -60,7 +60,7 @@ def resolve_inputs(
         world: knows the params of the target.
         pinned: says which inputs there are.
         wanted: what the request or the trigger gives.
-        target: whom the order is for.
+        target: the element or pool of the order.
         source: what to record as the source of `wanted`.
 
     Raises:

@@ -28,7 +28,7 @@ MAX_REASON: Final = 4000
 
 
 class PlannedOrder(msgspec.Struct, frozen=True):
-    """One order that a trigger wants, but for its id."""
+    """One order that a trigger wants, without its id."""
 
     target: Target
     inputs: dict[str, Any] | None
@@ -77,7 +77,7 @@ class Draft:
 
 
 def trigger_caller(name: str) -> Caller:
-    """Returns by whom firings are that nobody made by hand."""
+    """Returns the caller of firings that nobody made by hand."""
     return Caller(kind=CallerKind.TRIGGER, name=name)
 
 
@@ -123,7 +123,7 @@ def firing_record(aim: Aim, request: FireRequest, ident: str, by: Caller, plan: 
 
 
 def pending_record(aim: Aim, request: FireRequest, ident: str, by: Caller, group: str | None) -> records.Fired:
-    """The first record of a firing whose trigger waits until a burst is over."""
+    """The first record of a firing whose trigger waits until a burst has ended."""
     if aim.burst is None:
         raise AssertionError
     quiet, at_most = (span.total_seconds() for span in aim.burst)
@@ -176,7 +176,7 @@ def writable(event: dict[str, Any]) -> dict[str, Any]:
     """The event, or what is known of it if it cannot be put in a record."""
     try:
         _encode(event)
-    except Exception:  # noqa: BLE001 - it was told
+    except Exception:  # noqa: BLE001 - its rejection says so
         return dict(_short(event))
     return event
 

@@ -20,7 +20,7 @@ MAX_ORDERS: Final = 1000
 """Orders of one request: they are written in one atomic batch, and nats-server takes no larger one (ADR-50)."""
 
 MAX_DEPTH: Final = 16
-"""Orders above one another; a blueprint that orders itself by a detour ends here."""
+"""The most orders above one another; a blueprint that orders itself by a detour ends here."""
 
 
 def plan_orders(
@@ -78,14 +78,14 @@ def plan_orders(
 
 
 def _depth(world: World, request: OrderRequest) -> tuple[int, int]:
-    """How many orders stand above it, and how many firings."""
+    """Returns how many orders are above it, and how many firings."""
     if request.parent is None:
         return 0, 0
     parent = world.orders.get(request.parent)
     if parent is None or parent.state is OrderState.CANCELLING:
         raise RefusedError(f"the parent order {request.parent} has ended, or is being cancelled")
     if parent.depth >= MAX_DEPTH:
-        raise RefusedError(f"{MAX_DEPTH} orders stand above one another already; do blueprints order each other?")
+        raise RefusedError(f"{MAX_DEPTH} orders are above one another already; do blueprints order each other?")
     return parent.depth + 1, parent.chain
 
 

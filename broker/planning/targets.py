@@ -1,4 +1,4 @@
-"""Whom an order is for: one element, a pool, or what a filter matches."""
+"""The target of an order: one element, a pool, or what a filter matches."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def chosen(
     """One target for each order that the request asks for.
 
     Args:
-        request: for whom.
+        request: chooses the elements.
         world: the elements and what they do.
         matching: which elements its filter matches, if the filter does not say that alone; by name.
         planned: how many orders each element is about to have anyway.
@@ -69,7 +69,7 @@ def _check_form(request: OrderRequest) -> None:
     ways = [way for way in ("on", "pool", "where") if getattr(request, way) is not None]
     if len(ways) != 1:
         said = f"got {' and '.join(ways)}" if ways else "got none"
-        raise UsageError(f"say for whom: exactly one of on (an element), pool, or where (a filter); {said}")
+        raise UsageError(f"name the target by exactly one of on (an element), pool, or where (a filter); {said}")
     amounts = [amount for amount in ("count", "all", "queue") if getattr(request, amount)]
     if request.count is not None and "count" not in amounts:
         amounts.append("count")

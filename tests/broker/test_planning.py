@@ -123,7 +123,7 @@ def test_a_child_counts_the_orders_above_it(world: World) -> None:
         assert record.depth == depth
         ident = f"depth{depth}"
         world.write(records.Created(**{**_fields(record), "order": ident}))
-    with pytest.raises(RefusedError, match="16 orders stand above one another"):
+    with pytest.raises(RefusedError, match="16 orders are above one another"):
         world.plan(on="a", parent=ident)
 
 

@@ -19,9 +19,9 @@ from muster.blueprints.kinds import task_kinds
 from muster.blueprints.objects import object_kinds
 from muster.blueprints.provider import Hook, Provider, Schedule, Source, provider_kinds
 from muster.broker.api.context import Api, ApiSettings
-from muster.broker.api.endpoint import Endpoint
-from muster.broker.api.endpoints import ENDPOINTS
 from muster.broker.api.http import create_app
+from muster.broker.operations.operation import Operation
+from muster.broker.operations.table import ON_NATS, OPERATIONS
 from muster.broker.state.table import TABLE
 from muster.broker.state.waiting import REASONS
 from muster.mesh import names, records
@@ -144,7 +144,7 @@ def api() -> str:
         for path, item in sorted(_openapi()["paths"].items())
         for method, operation in item.items()
     ]
-    services = [[f"`{_service(one)}`", one.summary.partition(".")[0]] for one in ENDPOINTS]
+    services = [[f"`{_service(one)}`", one.summary] for one in ON_NATS]
     errors = [
         [f"`urn:muster:problem:{code}`", _first_words(kind), str(kind.status), str(kind.exit_code)]
         for code, kind in _errors()
@@ -152,7 +152,7 @@ def api() -> str:
     return f"""\
 # The API
 
-{NOTE.format(source="broker/api/")}
+{NOTE.format(source="broker/operations/ and broker/api/")}
 HTTP and NATS return the same JSON. Times are RFC 3339 in UTC. A list is `{{"items": [...], "next": cursor}}`; `next` is
 null on the last page. [Orders over NATS](../how-to/nats.md) shows NATS requests.
 
@@ -181,8 +181,36 @@ code is that of the `muster` command.
 """
 
 
-def _service(endpoint: Endpoint) -> str:
-    return endpoint.subject.replace("*", "<element>")
+def permissions() -> str:
+    """`docs/reference/permissions.md`."""
+    rows = [
+        [f"`{one.name}`", f"`{one.verb}`", f"`{one.kind}`", _places(one), one.summary]
+        for one in sorted(OPERATIONS, key=lambda one: one.name)
+    ]
+    return f"""\
+# Permissions
+
+{NOTE.format(source="broker/operations/")}
+Each operation needs the right to a verb on a kind; `object` is the kind that the request names. There are no users yet:
+whoever has the mesh's token may ask for every operation, and an agent only for its own element.
+
+Each record on the log has its caller: `muster explain ORDER` shows it, and the history of an order has it in full.
+Idempotency keys belong to their caller: the same key of two callers makes two requests.
+
+{table(["operation", "verb", "kind", "asked at", "what it does"], rows)}
+"""
+
+
+def _places(operation: Operation) -> str:
+    routes = operation.routes()
+    shown = [f"`{route.method} /api/v1{route.path}`" for route in routes[:1]]
+    if len(routes) > 1:  # one for each kind
+        shown = [f"`{routes[0].method} /api/v1/<kind>s{'/{name}' if '{name}' in routes[0].path else ''}`"]
+    return ", ".join([*shown, f"`{_service(operation)}`"] if operation.on_nats else shown)
+
+
+def _service(operation: Operation) -> str:
+    return operation.subject.replace("*", "<element>")
 
 
 def _errors() -> list[tuple[str, type[MusterError]]]:
@@ -246,6 +274,7 @@ PAGES: Final[dict[Path, Callable[[], str]]] = {
     REFERENCE / "states.md": states,
     REFERENCE / "events.md": events,
     REFERENCE / "api.md": api,
+    REFERENCE / "permissions.md": permissions,
 }
 
 

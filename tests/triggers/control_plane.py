@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import KeyValueConfig
 
-from muster.broker.api.decode import decode
+from muster.broker.operations.decode import decode
 from muster.mesh import names
 from muster.mesh.connection import connect, settled
 from muster.mesh.errors import MusterError, NotFoundError

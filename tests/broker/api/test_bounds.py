@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from muster.broker.api.endpoints import ENDPOINTS
+from muster.broker.operations.table import ON_NATS
 from muster.mesh.version import PROTOCOL
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
 from tests.kit.servers import Nats
@@ -82,7 +82,7 @@ TEXTS = ('""', '"0"', '"-1"', '"99999999999999999999"', '"1.99999999999999999999
 
 
 async def test_no_number_is_more_than_an_endpoint_can_refuse(fresh_nats: Nats, tmp_path: Path) -> None:
-    assert len(BODIES) == len(ENDPOINTS), "each endpoint is tried"
+    assert len(BODIES) == len(ON_NATS), "each endpoint is tried"
     async with running(fresh_nats, tmp_path) as mesh:
         await mesh.apply(BLUEPRINT, {"kind": "machine", "name": "web01"}, *TRIGGERS)
         await _try_all(mesh)

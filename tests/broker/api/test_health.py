@@ -8,7 +8,7 @@ import time
 import pytest
 
 from muster import __version__
-from muster.broker.api.wait import Finals
+from muster.broker.finals import Finals
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.events import KINDS
 from muster.mesh.http import HttpServer

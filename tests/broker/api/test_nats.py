@@ -12,9 +12,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from muster import __version__
-from muster.broker.api.endpoints import ENDPOINTS
-from muster.broker.api.nats import AT_ONCE, NatsApi
-from muster.mesh import names
+from muster.broker.api.nats import MAX_UNDER_WAY, NatsApi
+from muster.broker.operations.table import ON_NATS
 from muster.mesh.connection import connect, settled
 from muster.mesh.version import PROTOCOL
 from tests.broker.api.conftest import BLUEPRINT, Mesh, running
@@ -130,7 +129,7 @@ async def test_the_micro_protocol_answers(mesh: Mesh) -> None:
     info = await ask(mesh, f"$SRV.INFO.muster.{ping['id']}")
     assert info["type"] == "io.nats.micro.v1.info_response"
     subjects = {endpoint["subject"] for endpoint in info["endpoints"]}
-    assert len(subjects) == len(ENDPOINTS)
+    assert len(subjects) == len(ON_NATS)
     assert {CREATE, "muster.api.objects.apply", "muster.agent.*.join", "muster.api.info"} <= subjects
     assert {endpoint["queue_group"] for endpoint in info["endpoints"]} == {"muster"}
 
@@ -193,9 +192,9 @@ class Gate:
 async def test_many_requests_are_served_at_once(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     ident = (await mesh.order())["id"]
     gate = Gate(mesh, monkeypatch)
-    asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(AT_ONCE + 50)]
-    await eventually(lambda: gate.waiting >= AT_ONCE)
-    assert gate.waiting == AT_ONCE  # the others wait in line
+    asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(MAX_UNDER_WAY + 50)]
+    await eventually(lambda: gate.waiting >= MAX_UNDER_WAY)
+    assert gate.waiting == MAX_UNDER_WAY  # the others wait in line
     gate.open.set()
     async with deadline():
         answers = await asyncio.gather(*asked)
@@ -205,15 +204,15 @@ async def test_many_requests_are_served_at_once(mesh: Mesh, monkeypatch: pytest.
 async def test_a_request_beyond_the_line_is_asked_to_retry(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     ident = (await mesh.order())["id"]
     gate = Gate(mesh, monkeypatch)
-    monkeypatch.setattr("muster.broker.api.nats.LINE", 1)  # there is capacity for one
-    asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(AT_ONCE + 3)]
+    monkeypatch.setattr("muster.broker.api.nats.MAX_LINE", 1)  # there is capacity for one
+    asked = [asyncio.create_task(ask(mesh, "muster.api.orders.get", {"id": ident})) for _ in range(MAX_UNDER_WAY + 3)]
     await eventually(lambda: sum(task.done() for task in asked) == 2)
     assert {task.result()["error"]["status"] for task in asked if task.done()} == {503}
-    assert gate.waiting == AT_ONCE
+    assert gate.waiting == MAX_UNDER_WAY
     gate.open.set()
     async with deadline():
         answers = await asyncio.gather(*asked)
-    assert [answer.get("id", "") for answer in answers].count(ident) == AT_ONCE + 1
+    assert [answer.get("id", "") for answer in answers].count(ident) == MAX_UNDER_WAY + 1
 
 
 async def test_what_is_under_way_is_answered_before_a_broker_goes(
@@ -252,6 +251,6 @@ async def test_a_bug_answers_and_does_not_end_the_service(mesh: Mesh, monkeypatc
 
 async def test_every_subject_is_one_of_the_api(mesh: Mesh) -> None:
     assert mesh.url
-    for endpoint in ENDPOINTS:
-        assert endpoint.summary
-        assert names.api(endpoint.noun, endpoint.verb).startswith("muster.api.")
+    for operation in ON_NATS:
+        assert operation.summary
+        assert operation.subject.startswith(("muster.api.", "muster.agent.*."))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.broker.api.decode import value
+from muster.broker.operations.decode import value
 from muster.mesh.errors import InvalidError
 from tests.broker.api.conftest import Mesh
 

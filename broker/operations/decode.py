@@ -31,7 +31,7 @@ def decode(kind: type[T], data: bytes, deepest: int = DEEPEST) -> T:
 
     Raises:
         UsageError: the body is no JSON, or has more than so many levels.
-        InvalidError: it is JSON of another shape, or has a key twice; every problem is told, with its path.
+        InvalidError: it is JSON of another shape, or has a key twice; every problem is listed, with its path.
     """
     try:
         decoded: T = _decoder(kind).decode(data)
@@ -45,7 +45,7 @@ def decode(kind: type[T], data: bytes, deepest: int = DEEPEST) -> T:
 
 
 def value(data: bytes) -> Any:
-    """What a JSON body says, whatever its shape.
+    """Returns what a JSON body says, of every shape.
 
     Raises:
         UsageError: the body is no JSON, or is nested too deeply.
@@ -64,14 +64,14 @@ def check_keys(data: bytes, found: Any) -> None:
 
     What was found in the text is written again: two or three microseconds for an order. A hidden field took its
     colon with it; a colon that was written as an escape comes back as itself. Only where the numbers of colons
-    differ are the keys looked at.
+    differ are the keys read.
 
     Raises:
         InvalidError: there is one; all are named.
     """
     escaped = data.count(rb"\u003a") + data.count(rb"\u003A") if rb"\u003" in data else 0
     if data.count(b":") + escaped != _encode(found).count(b":") and (twice := _twice(data)):
-        problems = [Problem(message=f"the key {key!r} stands twice in one object", path=key) for key in twice]
+        problems = [Problem(message=f"the key {key!r} is in one object twice", path=key) for key in twice]
         raise InvalidError("the later of two equal keys would hide the earlier", *problems[:MOST_PROBLEMS])
 
 
@@ -95,7 +95,7 @@ def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
 def not_json(data: bytes, error: Exception) -> UsageError:
     """Where a body stops being JSON, in words."""
     if not data.strip():
-        return UsageError("the body is empty; it has to be JSON")
+        return UsageError("the body is empty; send JSON")
     if isinstance(error, RecursionError):
         return UsageError(f"the body is {TOO_DEEP}")
     try:

@@ -1,4 +1,4 @@
-"""What the surfaces answer with, besides the model itself."""
+"""What operations answer with, besides the model itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from muster.mesh.firing import Firing
-from muster.mesh.model import FrozenMeta, Job, Order
+from muster.mesh.model import FrozenMeta, Job, Order, Wire
 
 
 class View(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True):
@@ -54,3 +54,9 @@ class FiringListing(View):
 
     items: list[Firing]
     next: str | None = None
+
+
+class Gone(Wire):
+    """The answer where there is nothing more to say."""
+
+    done: bool = True

@@ -22,7 +22,7 @@ LOOK_AGAIN = 2.0
 
 
 class Finals(Service):
-    """Tells waiters that their order has ended.
+    """Notifies waiters that their order has ended.
 
     One listener serves all: with a listener a waiter, each event would cost as much as there are waiters.
     """

@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 
 from muster.blueprints.manifest import Loaded, load
-from muster.broker.api.decode import decode
 from muster.broker.objects import ObjectChange, Objects
+from muster.broker.operations.decode import decode
 from muster.mesh.caller import Caller
 from muster.mesh.errors import MALFORMED, InvalidError, Problem, UsageError
 from muster.mesh.model import Wire
@@ -57,7 +57,7 @@ def files(body: bytes, name: str = "") -> Files:
     except UnicodeDecodeError as error:
         raise UsageError(f"the manifests are not UTF-8: {error.reason} at byte {error.start}") from None
     if not text.strip():
-        raise UsageError("the body is empty; it has to be manifests, as YAML or JSON")
+        raise UsageError("the body is empty; send manifests, as YAML or JSON")
     return Files(files=(File(name=name, text=text),))
 
 
@@ -99,7 +99,7 @@ def _load_all(given: Files) -> list[Loaded]:
 
 
 async def apply(objects: Objects, given: Files, by: Caller) -> Changes:
-    """Apply all manifests of all files, or tell what that would do."""
+    """Apply all manifests of all files, or report what that would do."""
     loaded = await load_all(given)
     if not loaded:
         raise UsageError("there is no manifest in the body")
