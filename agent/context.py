@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,8 +25,11 @@ from muster.mesh.errors import RefusedError, TooLargeError, from_problem
 from muster.mesh.jetstream import MSG_ID
 from muster.mesh.model import Child, Job, OrderRequest, OrderState
 
-ASK_AGAIN = 1.0
+RETRY_DELAY = 1.0
 """Seconds between two tries to reach the broker."""
+
+CREATE_TIMEOUT = 10.0
+"""Seconds to wait for a broker to have made child orders."""
 
 
 class TaskContext:
@@ -109,8 +111,7 @@ class TaskContext:
             if user is not None:
                 self._attempt.folder = working_folder(shop.agent, user)
             else:
-                idle = _idle.get(shop.folder)
-                self._attempt.folder = idle.pop() if idle else Path(tempfile.mkdtemp(dir=shop.folder))
+                self._attempt.folder = Path(tempfile.mkdtemp(dir=shop.folder))
         return self._attempt.folder
 
     def _out(self) -> Output:
@@ -176,10 +177,10 @@ class TaskContext:
         while True:
             with suppress(nats.errors.Error, TimeoutError):
                 reply = await self._attempt.shop.client.request(
-                    names.agent(self.element, "create"), body, timeout=10, headers=headers
+                    names.agent(self.element, "create"), body, timeout=CREATE_TIMEOUT, headers=headers
                 )
                 return _created(reply.data)
-            await asyncio.sleep(ASK_AGAIN)
+            await asyncio.sleep(RETRY_DELAY)
 
     @property
     def has_stopped_children(self) -> bool:
@@ -203,33 +204,18 @@ def _created(data: bytes) -> list[str]:
         raise RefusedError(f"the mesh gave an answer that is no list of orders: {error}") from error
 
 
-_idle: dict[Path, list[Path]] = {}
-"""Folders that orders left empty, by where they are: the next orders take them.
-
-Making and removing one costs more than the spawn on a busy disk (ext4: 1 ms and more for the pair).
-"""
-
-MOST_IDLE = 64
+MOST_REMOVED_AT_ONCE = 32
+"""Files of a folder that is removed in the loop; a larger one is removed in a thread, so that nobody waits for it."""
 
 
-async def remove(folder: Path, *, is_shared: bool) -> None:
-    """Keep an empty working folder for the next order, if it may have it; remove any other.
-
-    A large one is removed in a thread, so that nobody waits for the disk.
-    """
+async def remove(folder: Path) -> None:
+    """Remove a working folder."""
     try:
-        status = os.lstat(folder)
         with os.scandir(folder) as entries:
             found = list(entries)
     except OSError:  # the task has removed it itself, or put something else there
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    idle = _idle.setdefault(folder.parent, [])
-    if is_shared and not found and len(idle) < MOST_IDLE and status.st_mode == stat.S_IFDIR | stat.S_IRWXU:
-        idle.append(folder)
-        return
-    few = 32
-    if len(found) <= few and not any(entry.is_dir(follow_symlinks=False) for entry in found):
+        found = []
+    if len(found) <= MOST_REMOVED_AT_ONCE and not any(entry.is_dir(follow_symlinks=False) for entry in found):
         shutil.rmtree(folder, ignore_errors=True)
     else:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -20,8 +20,11 @@ from muster.mesh.model import JobState, OrderState
 
 log = structlog.get_logger()
 
-FLUSH_TIMEOUT: Final = 2.0
-"""Seconds for the output of what this agent's stop has cut off to arrive."""
+OUTPUT_TIMEOUT: Final = 30.0
+"""Seconds for all output of an order to arrive before its end is reported."""
+
+LAST_OUTPUT_TIMEOUT: Final = 2.0
+"""Seconds for output to arrive after that, or once this agent's stop has cut off the tasks."""
 
 BUG_DELAY: Final = 5.0
 """Seconds until a message comes again on which this agent has failed."""
@@ -70,10 +73,12 @@ async def execute(attempt: Attempt, bugs: int, hear: Hear) -> Exit:
 
 async def clear_up(attempt: Attempt) -> None:
     """Leave nothing of an attempt behind."""
-    for output in attempt.outputs:
-        output.give_up()
-    if attempt.folder is not None:
-        await remove(attempt.folder, is_shared=attempt.isolation.is_none)
+    try:
+        for output in attempt.outputs:
+            await output.drop()
+    finally:
+        if attempt.folder is not None:
+            await remove(attempt.folder)
 
 
 def _later(attempt: Attempt, wait: Wait) -> Exit:
@@ -114,18 +119,21 @@ def _obstacle(attempt: Attempt, answer: Claim) -> str:
 async def _reported(attempt: Attempt, way: Way, hear: Hear) -> bool:
     """Report how the attempt leaves off; its slot is free before that, so the next claim goes with the same write."""
     await _end_cgroup(attempt)
-    if attempt.outputs:
-        await report.flushed(attempt)
+    has_arrived = not attempt.outputs or await report.output(attempt, OUTPUT_TIMEOUT)
     hear(Message.ENDED)
     if isinstance(way, End):
-        return await report.done(attempt, way.state, way.reason)
-    return await report.suspended(attempt, way)
+        is_reported = await report.done(attempt, way.state, way.reason)
+    else:
+        is_reported = await report.suspended(attempt, way)
+    if not has_arrived and not await report.last_output(attempt, LAST_OUTPUT_TIMEOUT):
+        log.warning("output.lost", order=attempt.packet.order, why="the output stream did not take it in time")
+    return is_reported
 
 
 async def _interrupted(attempt: Attempt) -> Exit:
     log.info("order.interrupted", order=attempt.packet.order, why=attempt.why.name.lower())
     if attempt.why is Why.STOPPED:
-        await report.flushed_in(attempt, FLUSH_TIMEOUT)
+        await report.last_output(attempt, LAST_OUTPUT_TIMEOUT)
     if attempt.unreported:  # what has ended need not be done again; a later attempt's record before it refuses this
         report.send(attempt)
     return Exit(is_given_up=True) if attempt.why is Why.LOST else Exit(returns_after=0.0)

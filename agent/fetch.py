@@ -27,7 +27,7 @@ from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Puller
 from muster.mesh.model import Assignment
-from muster.mesh.service import Service
+from muster.mesh.service import Service, until_stopped
 
 log = structlog.get_logger()
 
@@ -201,7 +201,7 @@ class Source(Service):
             self._puller = puller
             self._fetch.changed()
             try:
-                await puller.gone.wait()
+                await until_stopped(puller.gone, puller)
             finally:
                 self._puller = None
 

@@ -1,10 +1,11 @@
-"""Which elements this daemon is: it joins for them, says that it lives, and learns what they may do."""
+"""Which elements this daemon acts for: it joins for them, publishes heartbeats, and learns what they may do."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 import nats.errors
@@ -29,51 +30,54 @@ from muster.mesh.wire import post, subscribe, unsubscribe
 
 log = structlog.get_logger()
 
-ASK_AGAIN = 0.5
+JOIN_RETRY_DELAY: Final = 0.5
 """Seconds between two tries to reach a broker."""
 
-HEARTBEAT = 1 / 8
-"""The part of a lease in which we say that we are there: after half of one in silence the element is offline."""
+JOIN_TIMEOUT: Final = 5.0
+"""Seconds to wait for the answer to one of them."""
 
-JOIN_INTERVAL = 600.0
-"""Seconds after which we join once more: the answer says what time it is, and clocks drift."""
+HEARTBEAT_SHARE: Final = 1 / 8
+"""The part of a lease between two heartbeats: after half of one in silence the element is offline."""
 
-SETTLE = 1.0
-"""Seconds after which an assignment that was heard of is read from the bucket, which alone is right."""
+JOIN_INTERVAL: Final = 600.0
+"""Seconds after which the agent joins once more: the answer says what time it is, and clocks drift."""
+
+SETTLE_DELAY: Final = 1.0
+"""Seconds after which an assignment that was published is read from the bucket, which alone is right."""
 
 
 async def join(
     client: Client, request: JoinRequest, clock: Clock, meanwhile: Callable[[], None] | None = None
 ) -> Assignment:
-    """Take up an element, as soon as a broker answers that fits; `meanwhile` is called while none does.
+    """Join for an element, as soon as a broker answers that fits; `meanwhile` is called while none does.
 
     Raises:
         MusterError: the broker refuses.
     """
     body = msgspec.json.encode(request)
-    told: str | None = None
+    logged: str | None = None
     while True:
         asked_at = now()
         try:
-            reply = await client.request(names.agent(request.element, "join"), body, timeout=5)
+            reply = await client.request(names.agent(request.element, "join"), body, timeout=JOIN_TIMEOUT)
             welcome = welcomed(reply.data, request.element)
             clock.set(welcome.time, asked_at)
             return welcome.assignment
         except (nats.errors.Error, TimeoutError, UnreachableError, VersionError, OSError) as error:
             why = error.detail if isinstance(error, MusterError) else await broker_misfit(client, "agent")
-            if why != told:
+            if why != logged:
                 log.warning("join.waits", element=request.element, why=why or "no broker answers")
-                told = why
+                logged = why
             if meanwhile is not None:
                 meanwhile()
-            await asyncio.sleep(ASK_AGAIN)
+            await asyncio.sleep(JOIN_RETRY_DELAY)
 
 
 def welcomed(data: bytes, element: str) -> Welcome:
     """What a broker answered to a join.
 
     Raises:
-        MusterError: it told an error, or nothing that can be read.
+        MusterError: it was an error, or cannot be read.
     """
     try:
         answer = msgspec.json.decode(data)
@@ -81,7 +85,7 @@ def welcomed(data: bytes, element: str) -> Welcome:
             raise from_problem(answer["error"])
         given = msgspec.convert(answer, Welcome)
     except msgspec.MsgspecError as error:
-        raise RefusedError(f"the broker gave an answer that is no assignment: {error}") from error
+        raise RefusedError(f"the broker gave an answer that is not an assignment: {error}") from error
     if given.assignment.element != element:
         raise RefusedError(f"the broker answered for the element {given.assignment.element!r}, not for {element!r}")
     return given
@@ -97,16 +101,16 @@ class Host(Service):
         self._orders = orders
         self._slots = Slots(Assignment(element=element, kind="", takes_work=False, slots=0))
         self._fetch = Fetch(shop, self._slots, orders)
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._must_join = False
 
     async def run(self) -> None:
         """Join, and serve the element until cancelled."""
         client = self._shop.client
         subscriptions = [
-            await subscribe(client, names.control(self.element), self._told),
-            await subscribe(client, names.begin(self.element), self._begun),
-            await subscribe(client, names.entry(names.ASSIGNMENT_BUCKET, self.element), self._heard),
+            await subscribe(client, names.control(self.element), self._control_arrived),
+            await subscribe(client, names.begin(self.element), self._record_arrived),
+            await subscribe(client, names.entry(names.ASSIGNMENT_BUCKET, self.element), self._assignment_arrived),
         ]
         given = await join(client, self._request(), self._shop.clock)
         try:
@@ -115,7 +119,7 @@ class Host(Service):
                 self.ready.set()
                 await self._follow()
         finally:
-            self._say(leaving=True)
+            self._publish_presence(leaving=True)
             for subscription in subscriptions:
                 await unsubscribe(subscription)
 
@@ -129,9 +133,9 @@ class Host(Service):
         )
 
     def reconnected(self) -> None:
-        """NATS was away: whatever was said meanwhile is to be asked for."""
+        """NATS was away: whatever was published meanwhile must be asked for."""
         self._must_join = True
-        self._news.set()
+        self._changed.set()
         self._fetch.renew()
 
     def close(self) -> None:
@@ -140,27 +144,29 @@ class Host(Service):
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
-        look_at, join_at = loop.time() + ASSIGNMENT_POLL, loop.time() + JOIN_INTERVAL
+        read_at, join_at = loop.time() + ASSIGNMENT_POLL, loop.time() + JOIN_INTERVAL
         while True:
-            self._say()
+            self._publish_presence()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
-                    await self._news.wait()
-                    look_at = min(look_at, loop.time() + SETTLE)
-                    self._news.clear()
+                async with asyncio.timeout(self._heartbeat_interval()):
+                    await self._changed.wait()
+                    read_at = min(read_at, loop.time() + SETTLE_DELAY)
+                    self._changed.clear()
             if self._must_join or loop.time() >= join_at:
                 self._must_join = False
                 join_at = loop.time() + JOIN_INTERVAL
-                self._fetch.assign(await join(self._shop.client, self._request(), self._shop.clock, self._say))
-            if loop.time() >= look_at:
-                look_at = loop.time() + ASSIGNMENT_POLL
-                await self._look()
+                given = await join(self._shop.client, self._request(), self._shop.clock, self._publish_presence)
+                self._fetch.assign(given)
+            if loop.time() >= read_at:
+                read_at = loop.time() + ASSIGNMENT_POLL
+                await self._read_assignment()
 
-    def _pause(self) -> float:
-        """Seconds until the next sign of life; not many as long as the lease is not known."""
-        return min(self._shop.settings.heartbeat.total_seconds(), self._fetch.lease * HEARTBEAT or ASK_AGAIN)
+    def _heartbeat_interval(self) -> float:
+        """Seconds until the next heartbeat; few as long as the lease is not known."""
+        most = self._shop.settings.heartbeat.total_seconds()
+        return min(most, self._fetch.lease * HEARTBEAT_SHARE or JOIN_RETRY_DELAY)
 
-    async def _look(self) -> None:
+    async def _read_assignment(self) -> None:
         try:
             bucket = await self._shop.client.jetstream(timeout=5).key_value(names.ASSIGNMENT_BUCKET)
             entry = await bucket.get(names.key(self.element))
@@ -172,16 +178,16 @@ class Host(Service):
         except (nats.errors.Error, APIError, TimeoutError, OSError, msgspec.MsgspecError) as error:
             log.debug("assignment.unread", element=self.element, error=repr(error))
 
-    def _heard(self, message: Msg) -> None:
+    def _assignment_arrived(self, message: Msg) -> None:
         """The bucket's own subject: the new value as it is written."""
         with suppress(msgspec.MsgspecError):
             given = msgspec.json.decode(message.data, type=Assignment)
             if given.element == self.element:
                 self._fetch.assign(given)
-        self._news.set()
+        self._changed.set()
 
-    def _begun(self, message: Msg) -> None:
-        """The server itself passes on what it has stored: the first record of an order that we run."""
+    def _record_arrived(self, message: Msg) -> None:
+        """The server itself passes on what it has stored: the first record of an order that this agent runs."""
         try:
             started = direct(message)
         except msgspec.MsgspecError as error:
@@ -190,7 +196,7 @@ class Host(Service):
         if started.start.agent == self._shop.agent and started.packet.element == self.element:
             self._fetch.started(message, started)
 
-    def _told(self, message: Msg) -> None:
+    def _control_arrived(self, message: Msg) -> None:
         try:
             control = msgspec.json.decode(message.data, type=Control)
         except msgspec.MsgspecError as error:
@@ -198,7 +204,7 @@ class Host(Service):
             return
         self._orders.cancel(control.cancel)
 
-    def _say(self, *, leaving: bool = False) -> None:
+    def _publish_presence(self, *, leaving: bool = False) -> None:
         presence = Presence(
             agent=self._shop.agent,
             leaving=leaving,

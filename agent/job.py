@@ -23,26 +23,26 @@ from muster.mesh.nesting import TOO_DEEP, check_levels
 
 log = structlog.get_logger()
 
-ORDER_SHARE = 4
-"""A quarter of a message is for the outputs of all jobs: an order's end has them twice, besides all else."""
+OUTPUTS_SHARE = 4
+"""A quarter of a message is for the outputs of all jobs: an order's end has them twice, besides everything else."""
 
-LAST_LOOK = 1.0
-"""Seconds that a task has which goes on at its deadline."""
+LAST_CHECK_TIMEOUT = 1.0
+"""Seconds that a task has which continues at its deadline."""
 
 LONG_DELAY = 5.0
 """Seconds from which on a retry delay gives the slot back, as a `wait` does."""
 
-LONGEST = timedelta(days=36525).total_seconds()
-"""A century: no calendar tells what is beyond the year 9999."""
+LONGEST_WAIT = timedelta(days=36525).total_seconds()
+"""A century, in seconds: no calendar has what is beyond the year 9999."""
 
 
 async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
-    """Do the task, as often as its retry policy says; None if its condition does not hold.
+    """Run the task, as often as its retry policy says; None if its condition does not hold.
 
     A long delay before the next try suspends it: that try is another attempt's first.
 
     Raises:
-        Interrupted: it may not even start, for the attempt is over.
+        Interrupted: it must not even start, for the attempt is over.
     """
     before = attempt.jobs.get(step.name)
     job = _next_job(attempt, before, step)
@@ -66,7 +66,7 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
         _note_failed_try(attempt, job, outcome, retry)
         delay = _delay(retry, job.tries)
         if delay >= LONG_DELAY:
-            return _put_off(attempt, job, retry, delay)
+            return _suspend_until_retry(attempt, job, retry, delay)
         await asyncio.sleep(delay)
         job = _next_try(job, _deadline(attempt, step))
 
@@ -74,10 +74,10 @@ async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
 _ONCE = Retry()
 
 
-def _put_off(attempt: Attempt, job: Job, retry: Retry, delay: float) -> Suspended:
+def _suspend_until_retry(attempt: Attempt, job: Job, retry: Retry, delay: float) -> Suspended:
     """Wait for the next try without a slot; a suspended job without a memo is between two tries."""
     attempt.note(replace(attempt.jobs[job.name], state=JobState.SUSPENDED, memo=None, deadline=None))
-    until = attempt.shop.clock.now() + timedelta(seconds=min(delay, LONGEST))
+    until = attempt.shop.clock.now() + timedelta(seconds=min(delay, LONGEST_WAIT))
     return Suspended(until=until, why=f"to try task {job.name!r} again (try {job.tries + 1} of {retry.attempts})")
 
 
@@ -116,7 +116,7 @@ def _next_job(attempt: Attempt, before: Job | None, step: Step) -> Job:
 def _deadline(attempt: Attempt, step: Step) -> datetime | None:
     if step.timeout is None:
         return None
-    return attempt.shop.clock.now() + timedelta(seconds=min(step.timeout, LONGEST))
+    return attempt.shop.clock.now() + timedelta(seconds=min(step.timeout, LONGEST_WAIT))
 
 
 async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
@@ -124,7 +124,7 @@ async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
         attempt.interrupt(Why.STOPPED)
         raise Interrupted
     attempt.note(job)
-    if not job.idempotent and not await report_jobs(attempt):  # whoever finds it lost must know that it had begun
+    if not job.idempotent and not await report_jobs(attempt):  # whoever finds it lost must know that it had started
         raise Interrupted
     try:
         task = _filled_in(step, attempt.values) if step.has_templates else step.task
@@ -146,7 +146,7 @@ async def _try(attempt: Attempt, step: Step, job: Job) -> Outcome:
 
 
 async def _timed(running: Awaitable[Outcome], step: Step, context: TaskContext, deadline: datetime) -> Outcome:
-    """A try with a deadline.  One that waited until then may still see that what it waited for is there."""
+    """A try with a deadline.  One that waited until then may still find that what it waited for has come."""
     is_new = context.memo is None
     late = Failed(error=f"timed out after {step.task.timeout}")
 
@@ -154,7 +154,7 @@ async def _timed(running: Awaitable[Outcome], step: Step, context: TaskContext, 
         return (deadline - context.now).total_seconds()
 
     try:
-        async with asyncio.timeout(step.timeout if is_new else max(LAST_LOOK, left())) as limit:
+        async with asyncio.timeout(step.timeout if is_new else max(LAST_CHECK_TIMEOUT, left())) as limit:
             outcome = await running
     except TimeoutError:
         if not limit.expired():
@@ -201,11 +201,13 @@ def _unfit(attempt: Attempt, job: Job, outputs: dict[str, Any]) -> str:
         return f"its outputs are {TOO_DEEP}"
     size, before = len(data), sum(attempt.kept.values())
     if size > OUTPUTS_LIMIT:
-        return f"its outputs are {size} bytes of JSON; at most {OUTPUTS_LIMIT} can be kept, so print what is large"
-    most = attempt.shop.client.max_payload // ORDER_SHARE
+        return (
+            f"its outputs are {size} bytes of JSON, and at most {OUTPUTS_LIMIT} are kept; print what is large instead"
+        )
+    most = attempt.shop.client.max_payload // OUTPUTS_SHARE
     if size + before > most:
-        message = f"its outputs are too many: {size} bytes of JSON after {before}; an order keeps {most}"
-        return f"{message}, so print what is large"
+        message = f"its outputs are too large: {size} bytes of JSON after {before}, and an order keeps at most {most}"
+        return f"{message}; print what is large instead"
     attempt.kept[job.name] = size
     return ""
 

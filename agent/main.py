@@ -1,4 +1,4 @@
-"""The daemon: everything is put together here, and taken apart again in an order that loses nothing."""
+"""The daemon: everything is started here, and stopped again in an order that loses nothing."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from muster.mesh.service import Stop, entered, rest_the_collector, stop_signals,
 
 log = structlog.get_logger()
 
-KILL_PATIENCE = 5.0
+KILL_TIMEOUT = 5.0
 """Seconds for killed orders to leave, beyond the tasks' own grace."""
 
 
 async def serve(settings: AgentSettings) -> None:
     """Act for the elements until SIGTERM or SIGINT.
 
-    Told to stop, it takes no new work and lets running orders go on for `grace`; then their tasks are
-    ended and their messages given back, so that the next attempt goes on at the first unfinished task.
+    It then takes no new work, and running orders may continue for `grace`.  After that their tasks are
+    killed and their messages given back, so that the next attempt continues at the first unfinished task.
 
     Raises:
         UnreachableError: no NATS server answers.
@@ -63,6 +63,7 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
     """
     reconnected = Reconnected()
     async with AsyncExitStack() as stack:
+        stack.enter_context(stop.watching())
         connection = connect(
             settings.server,
             name=f"muster agent {', '.join(settings.elements)}"[:100],
@@ -81,26 +82,26 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
         orders = await stack.enter_async_context(Orders(shop, given_up))
         await stack.enter_async_context(Reporter(orders.holds))
         hosts = [Host(shop, orders, element) for element in settings.elements]
-        reconnected.tell(shop, hosts)
+        reconnected.notifies(shop, hosts)
         try:
             if await _started(hosts, stack, stop):
                 ready.set()
                 rest_the_collector()
                 log.info("agent.ready", agent=shop.agent, elements=list(settings.elements))
-                await until_stopped(stop, shop.spawner, shop.publisher, shop.lease, *hosts)
+                await until_stopped(stop)
         finally:
-            await _wind_up(hosts, orders, settings)
+            await _shut_down(hosts, orders, settings)
 
 
 class Reconnected:
-    """What is to be done when NATS is back."""
+    """What happens when NATS is back."""
 
     def __init__(self) -> None:
         self._shop: Workshop | None = None
         self._hosts: list[Host] = []
 
-    def tell(self, shop: Workshop, hosts: list[Host]) -> None:
-        """Tell these from now on."""
+    def notifies(self, shop: Workshop, hosts: list[Host]) -> None:
+        """Notify these from now on."""
         self._shop, self._hosts = shop, hosts
 
     def __call__(self) -> None:
@@ -139,7 +140,7 @@ async def _open(settings: AgentSettings, client: Client, stack: AsyncExitStack) 
         publisher=publisher,
         lease=lease,
         shelf=Shelf(client),
-        outputs=await stack.enter_async_context(Outputs(publisher, settings.output_limit)),
+        outputs=Outputs(publisher, settings.output_limit),
         spawner=spawner,
         folder=folder,
         isolation=isolation,
@@ -178,7 +179,7 @@ def _remove(folder: Path) -> None:
 
 
 async def _started(hosts: list[Host], stack: AsyncExitStack, stop: asyncio.Event) -> bool:
-    """Join for all elements, unless told to stop before a broker answers."""
+    """Join for all elements, unless the signal to stop comes before a broker answers."""
     joining = asyncio.gather(*(stack.enter_async_context(host) for host in hosts))
     stopping = asyncio.ensure_future(stop.wait())
     try:
@@ -194,20 +195,20 @@ async def _started(hosts: list[Host], stack: AsyncExitStack, stop: asyncio.Event
         stopping.cancel()
 
 
-async def _wind_up(hosts: list[Host], orders: Orders, settings: AgentSettings) -> None:
+async def _shut_down(hosts: list[Host], orders: Orders, settings: AgentSettings) -> None:
     for host in hosts:
         host.close()
     if await _none_left(orders, settings.grace.total_seconds()):
         return
     log.warning("agent.stops_orders", orders=list(orders.holds))
     orders.stop()
-    await _none_left(orders, settings.kill_grace.total_seconds() + KILL_PATIENCE)
-    await orders.end()  # before the good-bye, which says that nothing of ours runs any more
+    await _none_left(orders, settings.kill_grace.total_seconds() + KILL_TIMEOUT)
+    await orders.end()  # before the last heartbeat, which says that nothing of ours runs any more
 
 
-async def _none_left(orders: Orders, patience: float) -> bool:
+async def _none_left(orders: Orders, within: float) -> bool:
     with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(within):
             await orders.none_left.wait()
             return True
     return False

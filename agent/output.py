@@ -1,43 +1,45 @@
-"""What tasks print, on its way to the output stream: in chunks, in order, no faster than the stream takes it.
+"""What a task prints, on its way to the output stream: in order, and no faster than the stream takes it.
 
-A chunk is sent when it is full or a tenth of a second old.  Chunks that are not acknowledged yet are
-kept, to be sent again; their number is bounded, and a job that reaches the bound is read no further
-until the stream has caught up.
+Each output has a queue, bounded in bytes, and one asyncio task that writes it chunk by chunk, each one again until
+it is acknowledged.  A chunk is sent when it is full or a tenth of a second old.  Whoever fills the queue is read no
+further while it is full.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import structlog
 
 from muster.mesh import names
-from muster.mesh.errors import UnavailableError
-from muster.mesh.jetstream import MSG_ID, PubAck, Publisher
-from muster.mesh.service import Service
+from muster.mesh.errors import MusterError
+from muster.mesh.jetstream import MSG_ID, Publisher
 
 log = structlog.get_logger()
 
 CHUNK: Final = 128 * 1024
 """Bytes of a full chunk."""
 
+MOST_QUEUED: Final = 2 * CHUNK
+"""Bytes that one output queues beyond the chunk that is being sent; what is read at once may come on top."""
+
+MOST_QUEUED_BEHIND: Final = 4 * 1024
+"""The same while the output of the task before has not arrived yet."""
+
+MOST_IN_FLIGHT: Final = 96
+"""Chunks of all outputs that may be sent and not acknowledged yet: 12 MiB."""
+
 TAIL: Final = 64 * 1024
 """Bytes of the end of an output that are kept of what is beyond the limit."""
 
-DELAY: Final = 0.1
+CHUNK_DELAY: Final = 0.1
 """Seconds that a chunk may wait to become full."""
 
-JOB_WINDOW: Final = 32
-"""Chunks of one job that may be unacknowledged."""
-
-AGENT_WINDOW: Final = 96
-"""Chunks of all jobs that may be unacknowledged: what output may cost in memory (12 MiB)."""
-
-RESEND: Final = 0.5
-"""Seconds between two tries to send what was not acknowledged."""
+RETRY_DELAY: Final = 0.5
+"""Seconds until a chunk is sent again that was not acknowledged."""
 
 CLAIM: Final = "Muster-Claim"
 """Which attempt at the order printed it: whoever reads puts a later one's output behind an earlier one's."""
@@ -45,55 +47,14 @@ ATTEMPT: Final = "Muster-Attempt"
 OFFSET: Final = "Muster-Offset"
 
 
-class Chunk:
-    """A part of a job's output, until it is acknowledged."""
-
-    __slots__ = ("data", "failed", "offset")
-
-    def __init__(self, offset: int, data: bytes) -> None:
-        self.offset = offset
-        self.data = data
-        self.failed = False
-
-
-class Outputs(Service):
-    """The output of all jobs of an agent: the bound on memory, and the second tries."""
+class Outputs:
+    """What the outputs of all jobs of an agent share."""
 
     def __init__(self, publisher: Publisher, limit: int) -> None:
-        super().__init__()
         self.publisher = publisher
         self.limit = limit
-        self.unacknowledged = 0
-        self._blocked: deque[Output] = deque()
-        self._failed: set[Output] = set()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more chunk may be sent."""
-        return self.unacknowledged < AGENT_WINDOW
-
-    def wait_for_room(self, output: Output) -> None:
-        """Tell `output` when there is room again."""
-        self._blocked.append(output)
-
-    def acknowledged(self) -> None:
-        """A chunk is off our hands."""
-        self.unacknowledged -= 1
-        if self._blocked:
-            self._blocked.popleft().flow()
-
-    def failed(self, output: Output) -> None:
-        """Not all of it arrived: send it again."""
-        self._failed.add(output)
-
-    async def run(self) -> None:
-        """Send again what failed, until cancelled."""
-        self.ready.set()
-        while True:
-            await asyncio.sleep(RESEND)
-            again, self._failed = self._failed, set()
-            for output in again:
-                output.resend()
+        """Bytes that are kept of one output, besides its tail."""
+        self.in_flight = asyncio.Semaphore(MOST_IN_FLIGHT)
 
 
 class Place(NamedTuple):
@@ -107,26 +68,6 @@ class Place(NamedTuple):
 class Output:
     """One try of one job."""
 
-    __slots__ = (
-        "_attempt",
-        "_behind",
-        "_buffer",
-        "_chunks",
-        "_claim",
-        "_dropped",
-        "_given_up",
-        "_has_failed",
-        "_headers_id",
-        "_offset",
-        "_outputs",
-        "_subject",
-        "_tail",
-        "_timer",
-        "_waiters",
-        "_waits_for_room",
-        "on_room",
-    )
-
     def __init__(
         self, outputs: Outputs, place: Place, *, claim: int, attempt: int, behind: Output | None = None
     ) -> None:
@@ -135,206 +76,167 @@ class Output:
         """What the job before has printed: readers take an order's output in the stream's order."""
         order, element, job = place
         self._subject = names.output(order, element, job)
-        self._claim, self._attempt = claim, attempt
         # The claim is part of the id: a lost attempt may have sent output of a try that it never reported.
-        self._headers_id = f"{order}.{claim}.{names.token(job)}.{attempt}"
-        self._buffer = bytearray()
-        self._chunks: deque[Chunk] = deque()
+        self._id = f"{order}.{claim}.{names.token(job)}.{attempt}"
+        self._headers = {CLAIM: str(claim), ATTEMPT: str(attempt)}
+        self._queue = bytearray()
         self._offset = 0
-        self._dropped = 0
-        """Bytes beyond the limit, once it is reached."""
-        self._tail: bytearray | None = None
-        """The last of them."""
-        self._given_up = False
-        self._has_failed = False
-        """Something is to be sent again; what comes behind it waits, for readers take output in the stream's order."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiters: list[asyncio.Future[None]] = []
-        self._waits_for_room = False
-        self.on_room: Callable[[], None] | None = None
-        """Called once, when it is not behind any more."""
+        """Bytes that were taken off the queue."""
+        self._tail: Tail | None = None
+        """What is beyond the limit, once that is reached."""
+        self._is_finished = self._is_dropped = False
+        self._fed, self._full, self._has_space = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self.on_space: Callable[[], None] | None = None
+        """Called once, when the queue is not full any more."""
 
     @property
-    def is_sent(self) -> bool:
-        """Whether all of it is on its way, and what failed was sent again."""
-        return self._given_up or not (self._buffer or self._has_failed)
+    def is_full(self) -> bool:
+        """Whether whoever fills the queue should stop for a while."""
+        most = MOST_QUEUED if self._behind is None else MOST_QUEUED_BEHIND
+        return len(self._queue) >= most and not self._is_dropped
 
     @property
-    def is_behind(self) -> bool:
-        """Whether whoever fills it should stop for a while."""
-        return len(self._buffer) >= CHUNK
+    def has_arrived(self) -> bool:
+        """Whether all of it is on the stream, or dropped."""
+        return self._writer is None or self._writer.done()
 
     def feed(self, data: bytes) -> bool:
-        """Add to the output; False if it `is_behind` now."""
-        if self._given_up:
+        """Add to the output; False if the queue is full now."""
+        if self._is_dropped:
             return True
         if self._tail is not None:
-            self._drop(data)
+            self._tail.add(data)
             return True
-        left = self._outputs.limit - self._offset - len(self._buffer)
+        left = self._outputs.limit - self._offset - len(self._queue)
         if len(data) > left:
-            self._tail = bytearray()
-            self._drop(data[left:])
-            limit, kept = f"{self._outputs.limit / 2**20:g} MiB", f"{TAIL // 1024} KiB"
-            note = f"\n[muster: the output limit of {limit} is reached; the last {kept} follow at the end]\n"
-            data = data[:left] + note.encode()
-        self._buffer += data
-        self.flow()
-        return not self.is_behind
-
-    def _drop(self, data: bytes) -> None:
-        """Keep no more than the end of what is beyond the limit."""
-        assert self._tail is not None  # noqa: S101 - the limit is reached
-        self._dropped += len(data)
-        self._tail += data[-TAIL:]
-        if len(self._tail) > 2 * TAIL:
-            del self._tail[:-TAIL]
-
-    def _end_of_tail(self) -> bytes:
-        """The end of what is beyond the limit, from the start of a line if there is one, with how much is missing."""
-        assert self._tail is not None  # noqa: S101 - the limit is reached
-        kept = bytes(self._tail[-TAIL:])
-        if self._dropped > len(kept):
-            kept = kept[kept.find(b"\n", 0, TAIL // 4) + 1 :]
-        missing = self._dropped - len(kept)
-        return (f"[muster: {missing:,} bytes are missing here]\n".encode() if missing else b"") + kept
+            self._tail = Tail(data[left:])
+            data = data[:left] + self._tail.announcement(self._outputs.limit)
+        self._add(data)
+        return not self.is_full
 
     async def write(self, data: bytes) -> None:
-        """Add to the output, and wait while it is behind."""
+        """Add to the output, and wait while the queue is full."""
         for start in range(0, len(data), CHUNK):
             if not self.feed(data[start : start + CHUNK]):
-                await self.room()
+                await self.space()
 
-    async def room(self) -> None:
-        """Wait until it is not behind any more."""
-        while self.is_behind:
-            await self._changed()
-
-    async def flushed(self) -> None:
-        """Wait until all of it is acknowledged; nothing may be added any more."""
-        self.finish()
-        self._send_rest()
-        while self._chunks or self._buffer:
-            await self._changed()
-            self._send_rest()
+    async def space(self) -> None:
+        """Wait until the queue is not full any more."""
+        while self.is_full:
+            self._has_space.clear()
+            await self._has_space.wait()
 
     def finish(self) -> None:
         """Nothing more is printed: add the end that was kept beyond the limit."""
-        if self._tail is not None and not self._given_up:
-            self._buffer += self._end_of_tail()
-            self._tail = None
-            self.flow()
+        if self._tail is not None and not self._is_finished:
+            self._add(self._tail.end())
+        self._is_finished = True
+        self._fed.set()
+        self._full.set()
 
-    def give_up(self) -> None:
-        """Forget what is not acknowledged: this attempt does not count any more."""
-        self._given_up = True
-        self._buffer.clear()
-        self._stop_timer()
-        for _ in range(len(self._chunks)):
-            self._chunks.popleft()
-            self._outputs.acknowledged()
-        self._tell()
+    async def arrived(self) -> None:
+        """Wait until all of it is on the stream; nothing may be added any more."""
+        self.finish()
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
 
-    def flow(self) -> None:
-        """Send what is full, as far as there is room."""
-        self._waits_for_room = False
-        while len(self._buffer) >= CHUNK and self._has_room():
-            self._send(CHUNK)
-        if self._buffer and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self._late)
-        self._tell()
+    async def drop(self) -> int:
+        """Forget what is not on the stream yet; how many bytes are still queued."""
+        left, self._is_dropped = len(self._queue), True
+        self._queue.clear()
+        self._notify()
+        if self._writer is not None and not self._writer.done():
+            self._writer.cancel()
+            await asyncio.wait({self._writer})
+        return left
 
-    def _late(self) -> None:
-        self._timer = None
-        self._send_rest()
-        if self._buffer:
-            self._timer = asyncio.get_running_loop().call_later(DELAY, self._late)
+    def _add(self, data: bytes) -> None:
+        self._queue += data
+        self._fed.set()
+        if len(self._queue) >= CHUNK:
+            self._full.set()
+        if self._writer is None and self._queue:
+            self._writer = asyncio.create_task(self._write())
 
-    def _send_rest(self) -> None:
-        while self._buffer and self._has_room():
-            self._send(CHUNK)
-        if not self._buffer:
-            self._stop_timer()
+    def _notify(self) -> None:
+        """Say that there is space, if there is."""
+        if self.is_full:
+            return
+        self._has_space.set()
+        if self.on_space is not None:
+            notify, self.on_space = self.on_space, None
+            notify()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    # -- the task that writes ---------------------------------------------------------------------
 
-    def _has_room(self) -> bool:
-        if self._behind is not None:
-            self._behind._send_rest()  # noqa: SLF001 - its own kind
-            if not self._behind.is_sent:
-                return False  # the timer looks again
-            self._behind = None
-        if self._has_failed or len(self._chunks) >= JOB_WINDOW:
-            return False
-        if self._outputs.has_room:
-            return True
-        if not self._waits_for_room:
-            self._waits_for_room = True
-            self._outputs.wait_for_room(self)
-        return False
+    async def _write(self) -> None:
+        try:
+            if self._behind is not None:
+                await self._behind.arrived()
+                self._behind = None
+                self._notify()
+            while data := await self._chunk():
+                await self._send(self._offset - len(data), data)
+        except Exception:  # a bug, which must not hold up the task that prints
+            log.exception("output.bug", subject=self._subject)
+            self._is_dropped = True
+            self._notify()
 
-    def _send(self, size: int) -> None:
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        chunk = Chunk(self._offset, data)
+    async def _chunk(self) -> bytes:
+        """The next chunk off the queue; empty at the end of the output."""
+        while not self._queue and not self._is_finished:
+            self._fed.clear()
+            await self._fed.wait()
+        if len(self._queue) < CHUNK and not self._is_finished:
+            self._full.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHUNK_DELAY):
+                    await self._full.wait()
+        data = bytes(self._queue[:CHUNK])
+        del self._queue[:CHUNK]
         self._offset += len(data)
-        self._chunks.append(chunk)
-        self._outputs.unacknowledged += 1
-        self._publish(chunk)
+        self._notify()
+        return data
 
-    def _publish(self, chunk: Chunk) -> None:
-        headers = {
-            MSG_ID: f"{self._headers_id}.{chunk.offset}",
-            CLAIM: str(self._claim),
-            ATTEMPT: str(self._attempt),
-            OFFSET: str(chunk.offset),
-        }
-        chunk.failed = False
-        try:
-            future = self._outputs.publisher.send(self._subject, chunk.data, headers)
-        except UnavailableError:
-            self._fail(chunk)
-            return
-        future.add_done_callback(lambda done: self._answered(chunk, done))
+    async def _send(self, offset: int, data: bytes) -> None:
+        headers = {MSG_ID: f"{self._id}.{offset}", OFFSET: str(offset), **self._headers}
+        while True:
+            async with self._outputs.in_flight:
+                try:
+                    await self._outputs.publisher.send(self._subject, data, headers)
+                except MusterError as error:
+                    log.debug("output.retried", subject=self._subject, error=str(error))
+                else:
+                    return
+            await asyncio.sleep(RETRY_DELAY)
 
-    def _answered(self, chunk: Chunk, done: asyncio.Future[PubAck]) -> None:
-        if self._given_up or done.cancelled():
-            return
-        if done.exception() is not None:
-            self._fail(chunk)
-            return
-        try:
-            self._chunks.remove(chunk)  # the first one, unless one before it failed
-        except ValueError:  # acknowledged twice: it was sent twice
-            return
-        self._outputs.acknowledged()
-        self.flow()
 
-    def _fail(self, chunk: Chunk) -> None:
-        chunk.failed = self._has_failed = True
-        self._outputs.failed(self)
+class Tail:
+    """The end of an output that is longer than its limit."""
 
-    def resend(self) -> None:
-        """Send what failed once more, in order, and then what waited behind it."""
-        self._has_failed = False
-        for chunk in self._chunks:
-            if chunk.failed:
-                self._publish(chunk)
-        self.flow()
+    def __init__(self, data: bytes) -> None:
+        self._count = 0
+        self._kept = bytearray()
+        self.add(data)
 
-    async def _changed(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
+    def add(self, data: bytes) -> None:
+        """Keep no more than the end of it."""
+        self._count += len(data)
+        self._kept += data[-TAIL:]
+        if len(self._kept) > 2 * TAIL:
+            del self._kept[:-TAIL]
 
-    def _tell(self) -> None:
-        if self.on_room is not None and not self.is_behind:
-            tell, self.on_room = self.on_room, None
-            tell()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    @staticmethod
+    def announcement(limit: int) -> bytes:
+        """What is said where the limit is reached."""
+        size, kept = f"{limit / 2**20:g} MiB", f"{TAIL // 1024} KiB"
+        return f"\n[muster: the output limit of {size} is reached; the last {kept} follow at the end]\n".encode()
+
+    def end(self) -> bytes:
+        """The end, from the start of a line if there is one, and how much is missing before it."""
+        kept = bytes(self._kept[-TAIL:])
+        if self._count > len(kept):
+            kept = kept[kept.find(b"\n", 0, TAIL // 4) + 1 :]
+        missing = self._count - len(kept)
+        return (f"[muster: {missing:,} bytes are missing here]\n".encode() if missing else b"") + kept

@@ -18,7 +18,7 @@ from muster.mesh import names
 from muster.mesh.errors import RefusedError
 from muster.mesh.lock import taken
 
-PATIENCE = 15.0
+LOCK_TIMEOUT = 15.0
 """Seconds for an earlier daemon to be gone."""
 
 
@@ -55,7 +55,7 @@ async def placed(folder: Path, elements: Sequence[str]) -> AsyncIterator[Place]:
 
 async def _lock(file: int, element: str, folder: Path) -> None:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LOCK_TIMEOUT):
             while not taken(file):  # noqa: ASYNC110 - only the kernel knows when the earlier holder is gone
                 await asyncio.sleep(0.05)
     except TimeoutError:

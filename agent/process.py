@@ -19,24 +19,24 @@ from typing import Final
 from muster.agent.output import CHUNK, Output
 from muster.agent.spawning import Program, Running, Spawner
 
-UNREAD: Final = 0.02
-"""Seconds that what a program prints lies in its pipe at first: one that has ended by then is read once, at its end."""
+FIRST_READ_DELAY: Final = 0.02
+"""Seconds that what a program prints stays in its pipe at first: if it has ended by then, it is read only once."""
 
-LINGER: Final = 0.5
+DRAIN_TIMEOUT: Final = 0.5
 """Seconds that output is read after the program's end, if somebody else still holds the pipe."""
 
-LINGER_BYTES: Final = 1024 * 1024
-"""And how much of it: a pipe's full capacity."""
+MOST_DRAINED: Final = 1024 * 1024
+"""Bytes that are read then: a pipe's full capacity."""
 
-PATIENCE: Final = 6.0
+KILL_TIMEOUT: Final = 6.0
 """Seconds beyond the grace for what was killed to be gone."""
 
-WIDE: Final = 1024 * 1024
+PIPE_SIZE: Final = 1024 * 1024
 """Capacity of the pipe of a program that prints much."""
 
 
 class Tap:
-    """Reads a pipe into the output, and stops reading while the output is behind."""
+    """Reads a pipe into the output, and stops reading while the output's queue is full."""
 
     def __init__(self, pipe: int, output: Output) -> None:
         self._loop = asyncio.get_running_loop()
@@ -48,7 +48,7 @@ class Tap:
         self.is_paused = False
         self.ended: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(pipe, False)
-        self._opening = self._loop.call_later(UNREAD, self.open)
+        self._opening = self._loop.call_later(FIRST_READ_DELAY, self.open)
 
     def open(self) -> None:
         """Read what comes, from now on."""
@@ -72,12 +72,12 @@ class Tap:
         if not self._output.feed(data):
             self._loop.remove_reader(self._pipe)
             self.is_paused = True
-            self._output.on_room = self._resume
+            self._output.on_space = self._resume
 
     def _widen(self) -> None:
         self._is_wide = True
         with suppress(OSError, AttributeError):  # the user's share of pipe memory is used up, or not Linux
-            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, WIDE)
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
     def _resume(self) -> None:
         self.is_paused = False
@@ -92,11 +92,11 @@ class Tap:
         if not self.ended.done():
             self.open()
         before, start = self.count, self._loop.time()
-        while not self.ended.done() and self.count - before < LINGER_BYTES:
+        while not self.ended.done() and self.count - before < MOST_DRAINED:
             if self.is_paused:
-                await self._output.room()
+                await self._output.space()
                 start = self._loop.time()
-            left = start + LINGER - self._loop.time()
+            left = start + DRAIN_TIMEOUT - self._loop.time()
             if left <= 0 and not self._unread():
                 return
             await asyncio.wait((self.ended,), timeout=max(left, 0.01))
@@ -110,11 +110,11 @@ class Tap:
         self._is_closed = True
         self._opening.cancel()
         with suppress(BlockingIOError):
-            for _ in range(LINGER_BYTES // CHUNK):
+            for _ in range(MOST_DRAINED // CHUNK):
                 if not (data := os.read(self._pipe, CHUNK)):
                     break
                 self._output.feed(data)
-        self._output.on_room = None
+        self._output.on_space = None
         self._loop.remove_reader(self._pipe)
         os.close(self._pipe)
 
@@ -153,18 +153,18 @@ async def run_process(program: Program, *, output: Output, spawner: Spawner, gra
 async def _stop(running: Running, grace: float) -> None:
     running.stop(grace)
     try:
-        await _ended(running, grace + PATIENCE)
+        await _ended(running, grace + KILL_TIMEOUT)
     except asyncio.CancelledError:
         running.stop(0.0)
-        await _ended(running, PATIENCE)
+        await _ended(running, KILL_TIMEOUT)
         raise
 
 
-async def _ended(running: Running, patience: float) -> None:
+async def _ended(running: Running, within: float) -> None:
     """Wait until nothing of it runs.  A spawner that cannot end it is killed, and with it all that it has started."""
-    await asyncio.wait((running.ended,), timeout=patience)
+    await asyncio.wait((running.ended,), timeout=within)
     if not running.ended.done():
         running.give_up()
-        await asyncio.wait((running.ended,), timeout=PATIENCE)
+        await asyncio.wait((running.ended,), timeout=KILL_TIMEOUT)
     if running.ended.done():
         running.ended.exception()  # whatever it was, somebody has seen it

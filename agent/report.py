@@ -127,19 +127,21 @@ def _without_outputs(record: records.Done, error: TooLargeError) -> records.Done
     return replace(record, state=OrderState.FAILED, reason=reason, jobs=jobs, outputs={})
 
 
-async def flushed(attempt: Attempt) -> None:
-    """Wait until all output of the attempt has arrived, or does not count any more."""
+async def output(attempt: Attempt, within: float) -> bool:
+    """Wait for all output of the attempt to arrive, or to count no more; whether it has `within` so many seconds."""
     with suppress(Interrupted), attempt.yielding(to=Why.STOPPED):
-        for output in attempt.outputs:
-            await output.flushed()
+        return await last_output(attempt, within)
+    return True
 
 
-async def flushed_in(attempt: Attempt, seconds: float) -> None:
-    """Wait so long at most until the output of an attempt that was cut off has arrived."""
+async def last_output(attempt: Attempt, within: float) -> bool:
+    """The same, of an attempt that was interrupted."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            for output in attempt.outputs:
-                await output.flushed()
+        async with asyncio.timeout(within):
+            for each in attempt.outputs:
+                await each.arrived()
+            return True
+    return False
 
 
 async def _write(attempt: Attempt, record: records.Reported | records.Suspended | records.Done) -> bool:

@@ -1,4 +1,4 @@
-"""Everything with a loop: started when entered, stopped when left; its owner gets its failure."""
+"""Everything with a loop: started when entered, stopped when left; a failure never goes unnoticed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import gc
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,13 +25,14 @@ class Service(ABC):
     """A loop with a life: `async with service:` runs it in a task of its own.
 
     Entering waits until `ready` is set by the loop (or the loop has failed); leaving cancels the
-    loop and waits for it.  Both are idempotent and safe to cancel.  If the loop ends by itself with
-    an error, `failed` resolves to it, so that the owner can stop the process.
+    loop and waits for it.  Both are idempotent and safe to cancel.  If the loop fails, whoever waits
+    in `ended` gets the error; where nobody does, the process stops with it (see `Stop.watching`).
     """
 
     def __init__(self) -> None:
         self.ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._observers = 0
 
     @abstractmethod
     async def run(self) -> None:
@@ -39,6 +41,7 @@ class Service(ABC):
     async def __aenter__(self) -> Self:
         if self._task is None:
             self._task = asyncio.create_task(self.run(), name=type(self).__name__)
+            self._task.add_done_callback(self._task_ended)
             ready = asyncio.create_task(self.ready.wait())
             try:
                 await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +77,19 @@ class Service(ABC):
     async def ended(self) -> None:
         """Waits until the loop ends by itself, and raises what ended it."""
         if self._task is not None:
-            await asyncio.shield(self._task)
+            self._observers += 1
+            try:
+                await asyncio.shield(self._task)
+            finally:
+                self._observers -= 1
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Fails the process with the error of a loop that was ready, unless a caller waits in `ended`."""
+        if task is not self._task or not self.ready.is_set() or self._observers:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None and (stop := _watching.get()) is not None:
+            log.error("service.failed", service=type(self).__name__, error=repr(error))
+            stop.fail(error)
 
 
 def rest_the_collector() -> None:
@@ -91,27 +106,40 @@ def rest_the_collector() -> None:
 class Stop(asyncio.Event):
     """Set when the process should end cleanly."""
 
-    error: MusterError | None = None
+    error: BaseException | None = None
 
-    def fail(self, error: MusterError) -> None:
+    def fail(self, error: BaseException) -> None:
         """Ends the process with an error; its supervisor restarts it."""
         self.error = self.error or error
         self.set()
 
+    @contextmanager
+    def watching(self) -> Iterator[Self]:
+        """Ends the process if a service fails unobserved that was entered within, or by such a service."""
+        token = _watching.set(self)
+        try:
+            yield self
+        finally:
+            _watching.reset(token)
+
+
+_watching: ContextVar[Stop | None] = ContextVar("watching", default=None)
+
 
 @asynccontextmanager
 async def stop_signals() -> AsyncIterator[Stop]:
-    """An event that SIGTERM and SIGINT set.
+    """An event that SIGTERM and SIGINT set, and that a service sets that fails.
 
     Raises:
-        MusterError: what `Stop.fail` was called with.
+        BaseException: what `Stop.fail` was called with.
     """
     loop = asyncio.get_running_loop()
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        yield stop
+        with stop.watching():
+            yield stop
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -152,7 +180,7 @@ async def unless_stopped(stop: asyncio.Event, starting: Coroutine[Any, Any, None
 
 
 async def until_stopped(stop: asyncio.Event, *services: Service) -> None:
-    """Waits for the stop signal, or raises what ended one of the services."""
+    """Waits for the stop signal, or raises what ended one of the services, or any service that `stop` watches."""
     waits = [asyncio.create_task(stop.wait()), *(asyncio.create_task(service.ended()) for service in services)]
     try:
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -161,3 +189,5 @@ async def until_stopped(stop: asyncio.Event, *services: Service) -> None:
     finally:
         for task in waits:
             task.cancel()
+    if isinstance(stop, Stop) and stop.error is not None:
+        raise stop.error

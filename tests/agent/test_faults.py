@@ -129,10 +129,26 @@ async def test_an_order_that_kills_its_spawner_is_lost_each_time_and_never_hangs
         await eventually(lambda: len((tmp_path / "times").read_text().splitlines()) >= 5)
 
 
+async def test_a_lost_order_leaves_its_slot_though_no_broker_answers(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
+) -> None:
+    async def unanswered(request: ResumeRequest) -> None:
+        raise UnavailableError(f"nobody decides about {request.order}")
+
+    broker.on_resume = unanswered
+    await broker.element("e1", slots=1)
+    async with agent_process(agent_settings) as agent:
+        lost = await broker.order([waiting_task(tmp_path / "pid")])
+        await pids_of(tmp_path / "pid")
+        spawner_of(agent).kill()
+        await eventually(lambda: lost in [request.order for request in broker.resumes])
+        assert (await broker.done(await broker.order([{"name": "a", "uses": "noop"}]))).state is OrderState.FINISHED
+
+
 async def test_a_spawner_that_stands_still_does_not_keep_an_order_from_its_end(
     broker: StandIn, agent_settings: AgentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muster.agent.process.PATIENCE", 0.5)
+    monkeypatch.setattr("muster.agent.process.KILL_TIMEOUT", 0.5)
     async with running_agent(agent_settings):
         order = await broker.order([waiting_task(tmp_path / "pid")])
         pids = await pids_of(tmp_path / "pid")

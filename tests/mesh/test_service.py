@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from muster.mesh.service import Service, until_stopped
+from muster.mesh.service import Service, Stop, stop_signals, until_stopped
 from tests.kit.waiting import deadline
 
 
@@ -118,3 +118,52 @@ async def test_it_stops_however_early_it_is_cancelled(turns: int) -> None:
         with pytest.raises(asyncio.CancelledError):
             await owning
     assert not loop.is_running
+
+
+class Outer(Service):
+    """Enters another one, and does not wait for it."""
+
+    def __init__(self, inner: Service) -> None:
+        super().__init__()
+        self.inner = inner
+
+    async def run(self) -> None:
+        async with self.inner:
+            self.ready.set()
+            await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+async def test_a_service_that_fails_unobserved_ends_the_process(*, is_nested: bool) -> None:
+    loop = Loop()
+
+    async def process() -> None:
+        async with stop_signals() as stop, Outer(loop) if is_nested else loop:
+            loop.fail.set()
+            await until_stopped(stop)
+
+    async with deadline():
+        with pytest.raises(RuntimeError, match="failed on the way"):
+            await process()
+
+
+async def test_a_failure_that_somebody_waits_for_is_theirs() -> None:
+    loop, stop = Loop(), Stop()
+    async with deadline():
+        with stop.watching():
+            await loop.__aenter__()
+        waiting = asyncio.create_task(loop.ended())
+        await asyncio.sleep(0)
+        loop.fail.set()
+        with pytest.raises(RuntimeError, match="failed on the way"):
+            await waiting
+        await loop.__aexit__(None, None, None)
+    assert not stop.is_set()
+
+
+async def test_a_service_that_is_stopped_has_not_failed() -> None:
+    stop = Stop()
+    with stop.watching():
+        async with deadline(), Loop():
+            pass
+    assert not stop.is_set()
