@@ -25,17 +25,17 @@ class Why(IntEnum):
     ENDING = 1
     """It has failed with an earlier attempt: only its clean-up still runs."""
     TIMEOUT = 2
-    """The order's own time is up: it fails."""
+    """The order's own timeout has passed: it fails."""
     CANCELLED = 3
-    """Somebody wants it stopped: only `always` still runs."""
+    """It was cancelled: only `always` still runs."""
     STOPPED = 4
     """This agent ends: the tasks are killed, and the order runs again elsewhere."""
     LOST = 5
     """The lease is gone: the tasks are killed, and nothing is reported, for somebody else may run it."""
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: somebody had a reason
-    """The attempt stops here; `Attempt.why` tells the reason."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The attempt stops here; `Attempt.why` is the reason."""
 
 
 class Attempt:
@@ -76,7 +76,7 @@ class Attempt:
         self.yields_to: Why | None = None
         """The weakest reason that may cut off what is being awaited just now; None: nothing may."""
         self.hurry: asyncio.Timeout | None = None
-        """The time for cleaning up: without a limit as long as there is no reason to stop."""
+        """The timeout of cleaning up: none as long as there is no reason to stop."""
         self.jobs: dict[str, Job] = {job.name: job for job in packet.jobs}
         self.kept = {job.name: len(encode(job.outputs)) for job in packet.jobs if job.outputs}
         """Bytes of JSON that the outputs of each job are."""
@@ -104,7 +104,7 @@ class Attempt:
         return self.why < Why.STOPPED
 
     def interrupt(self, why: Why) -> None:
-        """Stop what is being done, for this reason, unless a stronger one is known already."""
+        """Stops what is being done, for this reason, unless a stronger one is known already."""
         if why <= self.why:
             return
         self.why = why
@@ -114,7 +114,7 @@ class Attempt:
             self.hurry.reschedule(self._hurried())
 
     def grace(self) -> float:
-        """Seconds that a task has to end by itself; none once somebody else may run the order soon."""
+        """Seconds for a task to end by itself; none if another agent is about to run the order."""
         return 0.0 if self.why is Why.LOST else self.shop.settings.kill_grace.total_seconds()
 
     def yielding(self, to: Why) -> Yielding:
@@ -126,7 +126,7 @@ class Attempt:
         """Once there is a reason to stop, the body has the time for cleaning up.
 
         Raises:
-            TimeoutError: that time is over.
+            TimeoutError: that time has passed.
         """
         async with asyncio.timeout_at(self._hurried() if self.why else None) as limit:
             self.hurry = limit
@@ -139,7 +139,7 @@ class Attempt:
         return asyncio.get_running_loop().time() + self.shop.settings.cleanup.total_seconds()
 
     def check(self, to: Why) -> None:
-        """Stop here if there is such a reason already.
+        """Stops here if there is such a reason already.
 
         Raises:
             Interrupted: there is.

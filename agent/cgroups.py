@@ -1,6 +1,6 @@
 """A control group (cgroup v2) for each order, below the agent's own: what is in it is bounded, and killed whole.
 
-The agent's group has to be the agent's to change: root's, or delegated (`Delegate=yes` of its systemd unit).
+The agent must be allowed to change its own group: root's, or delegated (`Delegate=yes` of its systemd unit).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cgroups:
         self._has_limits = False
 
     def prepare(self, isolation: Isolation) -> None:
-        """Make sure that orders can have a group, with the limits that are asked for.
+        """Makes sure that orders can have a group, with the limits that are asked for.
 
         Raises:
             RefusedError: this host has no control groups of version 2, or not for us.
@@ -71,13 +71,13 @@ class Cgroups:
         return place
 
     def close(self) -> None:
-        """Remove what is left: nothing of ours runs any more."""
+        """Removes what is left: nothing of ours runs any more."""
         if self._base.name:
             _remove(self._base)
 
 
 def sweep(agent: str) -> None:
-    """Kill and remove what an agent that is gone has left in our own group."""
+    """Kills and removes what an agent that is gone has left in our own group."""
     with suppress(RefusedError):
         _remove(_own() / f"{BASE}{agent}")
 

@@ -1,6 +1,6 @@
 """A packet becomes ours: `Claimed`, written by compare-and-set on the order's last record.
 
-Whoever is faster wins.  If the order has moved on since it was released (an attempt was lost, it was
+The first claim wins.  If the order has moved on since it was released (an attempt was lost, it was
 cancelled), the broker is asked what is to be done with the message: it is dropped, for a fresh one comes if
 the order is still to be run.
 """
@@ -13,7 +13,7 @@ import structlog
 from muster.agent.attempt import Attempt
 from muster.agent.plan import Plan
 from muster.agent.resume import resume
-from muster.agent.start import is_direct
+from muster.agent.start import is_direct, rev
 from muster.agent.workshop import write
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, UnavailableError
@@ -23,7 +23,7 @@ from muster.mesh.model import Assignment, Packet, ResumeRequest
 log = structlog.get_logger()
 
 RETRY_DELAY = 1.0
-"""Seconds until a message comes again for which the broker could not be asked."""
+"""Seconds until a message is delivered again for which the broker could not be asked."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -40,13 +40,13 @@ class Drop(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Not now: the message shall come again."""
+    """Not now: the message is to be delivered again."""
 
     seconds: float
 
 
 async def claim(attempt: Attempt) -> Claim | Drop | Wait:
-    """Try to make the order ours; a direct start is."""
+    """Tries to make the order ours; a direct start is."""
     shop, packet = attempt.shop, attempt.packet
     plan = shop.shelf.get(packet.digest)
     if plan is None:
@@ -80,7 +80,7 @@ async def _claim(attempt: Attempt, plan: Plan) -> Claim | Wait:
         inputs=packet.inputs if is_changed else None,
         sources=packet.sources if is_changed else None,
     )
-    only_if = compare_and_set(names.log_of("order", packet.order), packet.rev)
+    only_if = compare_and_set(names.log_of("order", packet.order), rev(packet))
     ack = await write(shop, record, assignment.element, lambda: attempt.is_ours, only_if)
     return Wait(0) if ack is None else Claim(packet, plan, problems)
 

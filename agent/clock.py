@@ -2,7 +2,7 @@
 
 An agent's own clock may be off by any amount, and a host's clock may be set at any moment.  What orders wait for is
 compared by the broker, so it must be reckoned in the broker's time: each answer to a join says what that is, and
-from then on only a clock counts that nobody sets.
+from then on the agent goes by a clock that nobody sets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from muster.agent.lease import now as elapsed
 
 
 class Clock:
-    """Tells the mesh's time; until a broker has said what it is, the host's."""
+    """The time of the mesh; until a broker has answered, the host's."""
 
     __slots__ = ("_offset", "_wall")
 
@@ -27,9 +27,9 @@ class Clock:
         """The host's own time, in seconds since 1970: what a broker compares with its own."""
         return self._wall()
 
-    def set(self, told: float, asked_at: float) -> None:
+    def set(self, answered: float, asked_at: float) -> None:
         """A broker's time, asked for at `asked_at` (`elapsed`) and just received: it is of halfway between."""
-        self._offset = told - (asked_at + elapsed()) / 2
+        self._offset = answered - (asked_at + elapsed()) / 2
 
     def now(self) -> datetime:
         """The time, UTC."""

@@ -96,7 +96,7 @@ class TaskContext:
 
     @property
     def children(self) -> Mapping[str, Child]:
-        """The order's child orders as far as the broker has told, by id."""
+        """The order's child orders as far as the broker has reported them, by id."""
         return self._attempt.packet.children
 
     @property
@@ -131,11 +131,11 @@ class TaskContext:
         return self._output
 
     async def write(self, data: bytes) -> None:
-        """Add to the job's output; waits while the output stream is behind."""
+        """Adds to the job's output; waits while the output stream is behind."""
         await self._out().write(data)
 
     async def run_process(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
-        """Run a program in a process group of its own, its output going to the job's; the exit code.
+        """Runs a program in a process group of its own, its output going to the job's; the exit code.
 
         Raises:
             OSError: it cannot be started.
@@ -163,9 +163,9 @@ class TaskContext:
             raise
 
     async def create_orders(self, request: OrderRequest, *, key: str) -> list[str]:
-        """Make child orders; the same `key` in the same order makes them only once.
+        """Makes child orders; the same `key` in the same order makes them only once.
 
-        Asks until somebody answers: the task's timeout, or a cancel, ends it.
+        Asks until a broker answers: the task's timeout, or a cancel, ends it.
 
         Raises:
             RefusedError, InvalidError, TooLargeError: the mesh said no.
@@ -184,7 +184,7 @@ class TaskContext:
 
     @property
     def has_stopped_children(self) -> bool:
-        """Whether a child order was stopped because this order's time for it was over."""
+        """Whether a child order was stopped because this order's timeout for it had passed."""
         return any(child.reason == f"cancelled by order {self.order}" for child in self.children.values())
 
     def stopped(self, orders: Sequence[str]) -> None:
@@ -201,15 +201,17 @@ def _created(data: bytes) -> list[str]:
             raise from_problem(problem)
         return [order["id"] for order in answer["orders"]]
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise RefusedError(f"the mesh gave an answer that is no list of orders: {error}") from error
+        raise RefusedError(f"the broker's answer is not a list of orders: {error}") from error
 
 
 MOST_REMOVED_AT_ONCE = 32
-"""Files of a folder that is removed in the loop; a larger one is removed in a thread, so that nobody waits for it."""
+"""Files of a folder that is removed in the loop; a larger one is removed in a thread, so that nothing waits for it."""
 
 
 async def remove(folder: Path) -> None:
-    """Remove a working folder."""
+    """Removes a working folder."""
+    if _is_removed(folder):
+        return
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
@@ -219,3 +221,12 @@ async def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _is_removed(folder: Path) -> bool:
+    """Removes it if it is empty, as nearly every one is."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True

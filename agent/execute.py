@@ -27,7 +27,7 @@ LAST_OUTPUT_TIMEOUT: Final = 2.0
 """Seconds for output to arrive after that, or once this agent's stop has cut off the tasks."""
 
 BUG_DELAY: Final = 5.0
-"""Seconds until a message comes again on which this agent has failed."""
+"""Seconds until a message is delivered again on which this agent has failed."""
 
 MOST_BUGS: Final = 3
 """How often this agent may fail on an order until it fails too: offered anew for ever, it would run for ever."""
@@ -39,7 +39,7 @@ class Exit(NamedTuple):
     is_done: bool = False
     """Its message is acknowledged."""
     returns_after: float | None = None
-    """Otherwise: seconds after which its message comes again; None: it does once its lease is over."""
+    """Otherwise: seconds after which its message is delivered again; None: it does once its lease has expired."""
     is_given_up: bool = False
     """Whether that is reported to the broker."""
     is_declined: bool = False
@@ -54,7 +54,7 @@ Hear = Callable[[Message], None]
 
 
 async def execute(attempt: Attempt, bugs: int, hear: Hear) -> Exit:
-    """Claim and run an order on which this agent has failed `bugs` times already."""
+    """Claims and runs an order on which this agent has failed `bugs` times already."""
     answer = await claim(attempt)
     if isinstance(answer, Drop):
         return DONE
@@ -72,7 +72,7 @@ async def execute(attempt: Attempt, bugs: int, hear: Hear) -> Exit:
 
 
 async def clear_up(attempt: Attempt) -> None:
-    """Leave nothing of an attempt behind."""
+    """Leaves nothing of an attempt behind."""
     try:
         for output in attempt.outputs:
             await output.drop()
@@ -96,7 +96,7 @@ async def _way(attempt: Attempt, answer: Claim, bugs: int) -> Way:
     except Interrupted:
         raise
     except Exception as error:
-        if bugs + 1 < MOST_BUGS:  # whoever gets it after a bug of ours has the same bug, so it has to end some day
+        if bugs + 1 < MOST_BUGS:  # any other agent has the same bug, so the order must end at some point
             raise
         log.exception("order.bug", order=attempt.packet.order)
         reason = f"its agent has failed on it {MOST_BUGS} times: {error!r}"
@@ -117,7 +117,7 @@ def _obstacle(attempt: Attempt, answer: Claim) -> str:
 
 
 async def _reported(attempt: Attempt, way: Way, hear: Hear) -> bool:
-    """Report how the attempt leaves off; its slot is free before that, so the next claim goes with the same write."""
+    """Reports how the attempt leaves off; its slot is free before that, so the next claim goes with the same write."""
     await _end_cgroup(attempt)
     has_arrived = not attempt.outputs or await report.output(attempt, OUTPUT_TIMEOUT)
     hear(Message.ENDED)

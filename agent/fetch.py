@@ -18,8 +18,9 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, NotFoundError
 
+from muster.agent.hold import Arrival
 from muster.agent.lease import Delivery
-from muster.agent.orders import Arrival, Orders
+from muster.agent.orders import Orders
 from muster.agent.slots import Slots
 from muster.agent.start import Started, offered
 from muster.agent.workshop import Workshop
@@ -32,7 +33,7 @@ from muster.mesh.service import Service, until_stopped
 log = structlog.get_logger()
 
 RETURN_DELAY: Final = 0.2
-"""Seconds until a message comes again that an element which takes no work gave back."""
+"""Seconds until a message is delivered again that an element which takes no work gave back."""
 
 POLL_INTERVAL: Final = 0.5
 """Seconds between two checks for a consumer that does not exist (yet)."""
@@ -58,11 +59,11 @@ class Fetch(Service):
 
     @property
     def lease(self) -> float:
-        """Seconds after which what is held is somebody else's, unless it is renewed; 0 until that is known."""
+        """Seconds after which others may run what is held, unless it is renewed; 0 until that is known."""
         return self.slots.assignment.lease or self._own.lease
 
     async def run(self) -> None:
-        """Serve the element's consumers until cancelled."""
+        """Serves the element's consumers until cancelled."""
         async with AsyncExitStack() as sources:
             await sources.enter_async_context(self._own)
             self.ready.set()
@@ -84,17 +85,17 @@ class Fetch(Service):
             self._changed.set()
 
     def close(self) -> None:
-        """Fetch nothing more; what runs may continue."""
+        """Fetches nothing more; what runs may continue."""
         self.slots.is_closed = True
         self._orders.close(self.slots)
         self._changed.set()
 
     def changed(self) -> None:
-        """Check again what to ask for, and of whom."""
+        """Checks again what to pull, and from which consumers."""
         self._changed.set()
 
     def renew(self) -> None:
-        """Ask again after a reconnect."""
+        """Pulls anew after a reconnect."""
         for source in (self._own, *self._pools.values()):
             source.renew()
 
@@ -110,7 +111,7 @@ class Fetch(Service):
         self.ask()
 
     def ask(self) -> None:
-        """Ask for as many messages as the slots can take."""
+        """Asks for as many messages as the slots can take."""
         wanted = self.slots.wanted
         if self._awaits_messages:  # one of those that come next carries a running order's lease
             wanted = max(wanted, 1)
@@ -124,7 +125,7 @@ class Fetch(Service):
         return self.shop.lease.awaits_messages(self.slots.element)
 
     async def _settle(self) -> None:
-        """Bring consumers, pulls and what was fetched ahead in line with the assignment."""
+        """Brings consumers, pulls and what was fetched ahead in line with the assignment."""
         wanted = set(self.slots.assignment.pools)
         for pool in self._pools.keys() - wanted:
             await self._pools.pop(pool).__aexit__(None, None, None)
@@ -183,7 +184,7 @@ class Source(Service):
         """Seconds for which the consumer's messages are ours; 0 until it is known."""
 
     async def run(self) -> None:
-        """Pull until cancelled; wait for a consumer that is gone."""
+        """Pulls until cancelled; waits for a consumer that is gone."""
         self.ready.set()
         while True:
             try:
@@ -222,20 +223,20 @@ class Source(Service):
         self._arrived(self, Delivery(message, self._fetch.slots.assignment.lease or self.lease))
 
     def ask(self, limit: int) -> None:
-        """Have up to `limit` messages sent."""
+        """Has up to `limit` messages sent."""
         if self._puller is None:
             return
         try:
             self._puller.resize(limit)
-        except UnavailableError:  # asked again after the reconnect
+        except UnavailableError:  # `renew` pulls after the reconnect
             return
 
     def renew(self) -> None:
-        """Ask again after a reconnect."""
+        """Pulls anew after a reconnect."""
         if self._puller is not None:
             self._puller.renew()
 
     async def withdraw(self) -> None:
-        """Ask for nothing any more."""
+        """Asks for nothing any more."""
         if self._puller is not None:
             await self._puller.withdraw()

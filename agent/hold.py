@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from muster.agent.attempt import Attempt
+from muster.agent.attempt import Attempt, Why
 from muster.agent.lease import Delivery
 from muster.agent.slots import Slots
+from muster.agent.start import is_direct, rev
 from muster.mesh.model import Packet
 
 
 class State(Enum):
-    """Where an order stands on this agent."""
+    """The state of an order on this agent."""
 
     ABSENT = auto()
     """It is not here."""
@@ -37,6 +38,14 @@ class State(Enum):
 
 HELD: Final = frozenset(State) - {State.ABSENT, State.CANCELLED, State.GONE}
 """The states of orders that are here."""
+
+
+class Arrival(NamedTuple):
+    """A message of the work stream, or the first record of a direct start, and for which slots it came."""
+
+    slots: Slots
+    delivery: Delivery
+    packet: Packet
 
 
 class Message(Enum):
@@ -85,7 +94,7 @@ class Action(Enum):
     REPLACE = auto()
     """Hold the newer packet in its place, and acknowledge the older message."""
     RENEW = auto()
-    """Go on with the lease of the message that came."""
+    """Continue with the lease of the message that came."""
     ACKNOWLEDGE = auto()
     """Acknowledge the message that came: it says nothing new."""
     SEND_BACK = auto()
@@ -161,7 +170,7 @@ TABLE: Final[Mapping[State, Mapping[Message, Step]]] = {
         again=(S.FETCHED, A.RENEW),
         older=(S.FETCHED, A.ACKNOWLEDGE),
         cancel=(S.FETCHED, A.MARK_CANCELLED),
-        lease_lost=(S.ABSENT, A.FORGET),  # its message comes again
+        lease_lost=(S.ABSENT, A.FORGET),  # its message is delivered again
         slot=(S.CLAIMING, A.START),
         drain=(S.ABSENT, A.RETURN),
         close=(S.ABSENT, A.RETURN),
@@ -259,3 +268,18 @@ class Hold:
     def is_held(self) -> bool:
         """Whether it is here: it has a packet, and a message or record that carries its lease."""
         return self.state in HELD
+
+    def kind_of(self, packet: Packet) -> Message:
+        """Which message a packet of the work stream is to this order."""
+        if not self.is_held:
+            return Message.LENT if is_direct(packet) else Message.OFFER
+        if rev(packet) < rev(self.packet):
+            return Message.OLDER
+        if rev(packet) > rev(self.packet):
+            return Message.OFFER
+        return Message.LENT if is_direct(packet) else Message.AGAIN
+
+    def interrupt(self, why: Why) -> None:
+        """Stops what runs, for this reason."""
+        if self.attempt is not None:
+            self.attempt.interrupt(why)

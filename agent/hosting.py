@@ -49,7 +49,7 @@ SETTLE_DELAY: Final = 1.0
 async def join(
     client: Client, request: JoinRequest, clock: Clock, meanwhile: Callable[[], None] | None = None
 ) -> Assignment:
-    """Join for an element, as soon as a broker answers that fits; `meanwhile` is called while none does.
+    """Joins for an element, as soon as a broker answers that fits; `meanwhile` is called while none does.
 
     Raises:
         MusterError: the broker refuses.
@@ -105,7 +105,7 @@ class Host(Service):
         self._must_join = False
 
     async def run(self) -> None:
-        """Join, and serve the element until cancelled."""
+        """Joins, and serves the element until cancelled."""
         client = self._shop.client
         subscriptions = [
             await subscribe(client, names.control(self.element), self._control_arrived),
@@ -133,13 +133,13 @@ class Host(Service):
         )
 
     def reconnected(self) -> None:
-        """NATS was away: whatever was published meanwhile must be asked for."""
+        """NATS was unreachable: what was published meanwhile must be asked for."""
         self._must_join = True
         self._changed.set()
         self._fetch.renew()
 
     def close(self) -> None:
-        """Take no new work."""
+        """Takes no new work."""
         self._fetch.close()
 
     async def _follow(self) -> None:
@@ -171,7 +171,7 @@ class Host(Service):
             bucket = await self._shop.client.jetstream(timeout=5).key_value(names.ASSIGNMENT_BUCKET)
             entry = await bucket.get(names.key(self.element))
             given = msgspec.json.decode(entry.value or b"", type=Assignment)
-            if given.element != self.element:  # somebody wrote it there who may not
+            if given.element != self.element:  # written by a process that must not
                 log.warning("assignment.of_another", element=self.element, its=given.element)
                 return
             self._fetch.assign(given)
@@ -191,7 +191,7 @@ class Host(Service):
         try:
             started = direct(message)
         except msgspec.MsgspecError as error:
-            log.warning("begin.unreadable", element=self.element, error=str(error))
+            log.warning("record.unreadable", element=self.element, error=str(error))
             return
         if started.start.agent == self._shop.agent and started.packet.element == self.element:
             self._fetch.started(message, started)

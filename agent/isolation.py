@@ -19,8 +19,8 @@ from muster.agent.settings import AgentSettings
 from muster.blueprints.definition import Blueprint, size
 from muster.mesh.errors import RefusedError
 
-ROOM: Final = Path("/var/tmp")  # noqa: S108 - a folder of our own is made in it, with a name that nobody knows before
-"""Where working folders are that another user must reach: the agent's own are closed to everybody else."""
+OUTSIDE: Final = Path("/var/tmp")  # noqa: S108 - a folder of our own is made in it, with a name that cannot be guessed
+"""Where working folders are that another user must reach: the agent's own are closed to all others."""
 
 
 OF_A_LOGIN: Final = frozenset({"TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"})
@@ -66,7 +66,7 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 
 def outside(agent: str) -> Path:
     """The folder of an agent's working folders that belong to other users."""
-    return ROOM / f"muster-{agent}"
+    return OUTSIDE / f"muster-{agent}"
 
 
 def working_folder(agent: str, user: User) -> Path:
@@ -75,7 +75,7 @@ def working_folder(agent: str, user: User) -> Path:
     place.mkdir(exist_ok=True)
     status = place.lstat()
     if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
-        raise RefusedError(f"{place} is somebody else's; it has to be the agent's")
+        raise RefusedError(f"{place} belongs to another user; delete it, so that the agent makes its own")
     place.chmod(0o711)  # to be passed through, not to be listed
     folder = Path(tempfile.mkdtemp(dir=place))
     os.chown(folder, *user.owner)
@@ -86,7 +86,7 @@ def of_settings(settings: AgentSettings) -> Isolation:
     """What an agent's settings ask for.
 
     Raises:
-        RefusedError: this host has no such user, or the agent may not become it.
+        RefusedError: this host has no such user, or the agent must not become it.
     """
     has_limit = settings.memory is not None or settings.processes is not None
     return Isolation(

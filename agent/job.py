@@ -37,12 +37,12 @@ LONGEST_WAIT = timedelta(days=36525).total_seconds()
 
 
 async def run_job(attempt: Attempt, step: Step) -> Outcome | None:
-    """Run the task, as often as its retry policy says; None if its condition does not hold.
+    """Runs the task, as often as its retry policy says; None if its condition does not hold.
 
     A long delay before the next try suspends it: that try is another attempt's first.
 
     Raises:
-        Interrupted: it must not even start, for the attempt is over.
+        Interrupted: it must not even start, for the attempt has ended.
     """
     before = attempt.jobs.get(step.name)
     job = _next_job(attempt, before, step)
@@ -75,7 +75,7 @@ _ONCE = Retry()
 
 
 def _suspend_until_retry(attempt: Attempt, job: Job, retry: Retry, delay: float) -> Suspended:
-    """Wait for the next try without a slot; a suspended job without a memo is between two tries."""
+    """Waits for the next try without a slot; a suspended job without a memo is between two tries."""
     attempt.note(replace(attempt.jobs[job.name], state=JobState.SUSPENDED, memo=None, deadline=None))
     until = attempt.shop.clock.now() + timedelta(seconds=min(delay, LONGEST_WAIT))
     return Suspended(until=until, why=f"to try task {job.name!r} again (try {job.tries + 1} of {retry.attempts})")

@@ -82,7 +82,7 @@ class Delivery:
             return
         try:
             post(self.message._client, self.message.reply, verb)  # noqa: SLF001 - Msg.ack() checks more than it needs to
-        except UnavailableError as error:  # it comes again when its lease is over
+        except UnavailableError as error:  # it is delivered again when its lease has expired
             log.debug("work.unanswered", verb=verb.decode(), error=str(error))
 
 
@@ -99,10 +99,10 @@ class Lease(Service):
         self._asked: dict[str, tuple[Delivery, float]] = {}
         self._count = 0
         self.on_check: Callable[[], None] = lambda: None
-        """Called at each check: this process is not standing still."""
+        """Called at each check: this process responds."""
 
     def hold(self, delivery: Delivery) -> None:
-        """Renew it from now on."""
+        """Renews it from now on."""
         self._held.add(delivery)
         if delivery.is_direct:
             self._without_message[delivery.message.subject] += 1
@@ -115,7 +115,7 @@ class Lease(Service):
                 self._without_message[delivery.message.subject] -= 1
 
     def change(self, lease: float) -> None:
-        """Hold everything for so many seconds from now on: the lease of the mesh was changed."""
+        """Holds everything for so many seconds from now on: the lease of the mesh was changed."""
         for delivery in self._held:
             delivery.lease = lease
 
@@ -124,7 +124,7 @@ class Lease(Service):
         return self._without_message[names.begin(element)] > 0
 
     async def run(self) -> None:
-        """Renew until cancelled."""
+        """Renews until cancelled."""
         subscription = await subscribe(self._client, f"{self._inbox}.*", self._confirmed)
         self.ready.set()
         try:
@@ -136,7 +136,7 @@ class Lease(Service):
             await unsubscribe(subscription)
 
     def check(self) -> None:
-        """Renew what is due, give up what is overdue."""
+        """Renews what is due, gives up what is overdue."""
         at = now()
         for delivery in list(self._held):
             if delivery.is_overdue:
@@ -153,7 +153,7 @@ class Lease(Service):
         return min((held.confirmed_at + held.lease * REVOKED_AFTER - at for held in self._held), default=None)
 
     def renew_all(self) -> None:
-        """Renew everything now (after a reconnect)."""
+        """Renews everything now (after a reconnect)."""
         at = now()
         for delivery in self._held:
             self._renew(delivery, at)
@@ -175,7 +175,7 @@ class Lease(Service):
 
     def _confirmed(self, message: Msg) -> None:
         delivery, at = self._asked.pop(message.subject, (None, 0.0))
-        if delivery is not None and not message.headers:  # headers: "no responders", JetStream is away
+        if delivery is not None and not message.headers:  # headers: "no responders", JetStream is unavailable
             delivery.confirmed_at = max(delivery.confirmed_at, at)
 
     def _give_up(self, delivery: Delivery) -> None:

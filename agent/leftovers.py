@@ -26,7 +26,7 @@ def open_ledger(path: Path) -> int:
 
 
 def end_leftovers(folder: Path) -> int:
-    """Kill the sessions that agents which are gone have left behind, and remove their ledgers; how many."""
+    """Kills the sessions that agents which are gone have left behind, and removes their ledgers; how many."""
     count = 0
     for path in folder.iterdir():
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -42,7 +42,7 @@ def end_leftovers(folder: Path) -> int:
 
 
 def end_noted(ledger: int, agent: str) -> int:
-    """Kill the sessions of a ledger that still are the agent's; how many."""
+    """Kills the sessions of a ledger that still are the agent's; how many."""
     noted = set(sessions(os.pread(ledger, SIZE, 0)))
     left = [session for session in noted if is_of(session, agent)]
     for session in left:

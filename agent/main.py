@@ -41,7 +41,7 @@ KILL_TIMEOUT = 5.0
 
 
 async def serve(settings: AgentSettings) -> None:
-    """Act for the elements until SIGTERM or SIGINT.
+    """Acts for the elements until SIGTERM or SIGINT.
 
     It then takes no new work, and running orders may continue for `grace`.  After that their tasks are
     killed and their messages given back, so that the next attempt continues at the first unfinished task.
@@ -55,7 +55,7 @@ async def serve(settings: AgentSettings) -> None:
 
 
 async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -> None:
-    """Act for the elements until `stop` is set; `ready` is set once all of them are joined.
+    """Acts for the elements until `stop` is set; `ready` is set once all of them are joined.
 
     Raises:
         UnreachableError: no NATS server answers.
@@ -70,7 +70,7 @@ async def run_agent(settings: AgentSettings, stop: Stop, ready: asyncio.Event) -
             token=settings.token,
             on_reconnect=reconnected,
             on_closed=stop.fail,
-            within=settings.patience.total_seconds(),
+            within=settings.connect_timeout.total_seconds(),
         )
         client = await entered(stack, connection, stop)
         if client is None:
@@ -101,7 +101,7 @@ class Reconnected:
         self._hosts: list[Host] = []
 
     def notifies(self, shop: Workshop, hosts: list[Host]) -> None:
-        """Notify these from now on."""
+        """Notifies these from now on."""
         self._shop, self._hosts = shop, hosts
 
     def __call__(self) -> None:
@@ -164,7 +164,7 @@ def _spawner(folder: Path, agent: str, locks: tuple[int, ...], stack: AsyncExitS
 
 
 def _sweep(data: Path) -> None:
-    """Remove the working folders of agents that are gone; those that live have a ledger."""
+    """Removes the working folders of agents that are gone; those that live have a ledger."""
     for folder in (data / "work").iterdir():
         if not (data / "sessions" / folder.name).exists():
             sweep(folder.name)
@@ -179,7 +179,7 @@ def _remove(folder: Path) -> None:
 
 
 async def _started(hosts: list[Host], stack: AsyncExitStack, stop: asyncio.Event) -> bool:
-    """Join for all elements, unless the signal to stop comes before a broker answers."""
+    """Joins for all elements, unless the signal to stop comes before a broker answers."""
     joining = asyncio.gather(*(stack.enter_async_context(host) for host in hosts))
     stopping = asyncio.ensure_future(stop.wait())
     try:

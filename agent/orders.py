@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import structlog
 from msgspec.structs import replace
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from muster.agent import execute
 from muster.agent.attempt import Attempt, Why
 from muster.agent.execute import BUG, Exit
-from muster.agent.hold import TABLE, Action, Hold, Message, State
+from muster.agent.hold import TABLE, Action, Arrival, Hold, Message, State
 from muster.agent.lease import Delivery
 from muster.agent.resume import GivenUp
 from muster.agent.slots import Slots
@@ -28,18 +28,10 @@ from muster.mesh.wire import post
 log = structlog.get_logger()
 
 BUSY_DELAY: Final = 0.2
-"""Seconds until a message comes again whose order is still leaving this agent."""
+"""Seconds until a message is delivered again whose order is still leaving this agent."""
 
 MOST_REMEMBERED: Final = 1000
 """Orders that are kept in mind although they are not here: given up, failed on, or cancelled before they came."""
-
-
-class Arrival(NamedTuple):
-    """A message of the work stream, or the first record of a direct start, and for which slots it came."""
-
-    slots: Slots
-    delivery: Delivery
-    packet: Packet
 
 
 class Orders:
@@ -60,9 +52,9 @@ class Orders:
             Action.RETURN: self._return,
             Action.MARK_CANCELLED: _mark_cancelled,
             Action.START: self._start,
-            Action.CANCEL: partial(_interrupt, why=Why.CANCELLED),
-            Action.LOSE: partial(_interrupt, why=Why.LOST),
-            Action.STOP: partial(_interrupt, why=Why.STOPPED),
+            Action.CANCEL: partial(Hold.interrupt, why=Why.CANCELLED),
+            Action.LOSE: partial(Hold.interrupt, why=Why.LOST),
+            Action.STOP: partial(Hold.interrupt, why=Why.STOPPED),
             Action.DECLINE: self._decline,
             Action.FORGET: self._forget,
         }
@@ -86,7 +78,7 @@ class Orders:
         await self.end()
 
     async def end(self) -> None:
-        """Leave every order at once, and wait until its tasks are gone."""
+        """Leaves every order at once, and waits until its tasks are gone."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,7 +90,7 @@ class Orders:
     def arrived(self, arrival: Arrival) -> None:
         """A message of the work stream has come."""
         hold = self._find(arrival.packet.order)
-        self._arrived(hold, _kind(hold, arrival.packet), arrival)
+        self._arrived(hold, hold.kind_of(arrival.packet), arrival)
         self.fill(arrival.slots)
 
     def started(self, arrival: Arrival, *, is_late: bool) -> None:
@@ -112,7 +104,7 @@ class Orders:
         self._hear(self._find(order), Message.CANCEL)
 
     def fill(self, slots: Slots) -> None:
-        """Start what waits for a slot, as far as there are any."""
+        """Starts what waits for a slot, as far as there are any."""
         while (hold := slots.next()) is not None:
             self._hear(hold, Message.SLOT)
 
@@ -151,7 +143,7 @@ class Orders:
         self._place(hold)
 
     def _place(self, hold: Hold) -> None:
-        """Keep an order that is here, and of others only what may matter later."""
+        """Keeps an order that is here, and of others only what may matter later."""
         if hold.is_held:
             self.holds[hold.order] = hold
             self._remembered.pop(hold.order, None)
@@ -188,7 +180,7 @@ class Orders:
         self._carry(hold, came)
 
     def _carry(self, hold: Hold, delivery: Delivery) -> None:
-        """Renew the lease of this message from now on."""
+        """Renews the lease of this message from now on."""
         hold.delivery = delivery
         delivery.on_lost = partial(self._hear, hold, Message.LEASE_LOST)
         if delivery.is_direct:
@@ -294,27 +286,11 @@ class Orders:
             hold.slots.on_change()
 
 
-def _kind(hold: Hold, packet: Packet) -> Message:
-    """Which message a packet of the work stream is to an order."""
-    if not hold.is_held:
-        return Message.LENT if is_direct(packet) else Message.OFFER
-    if packet.rev < hold.packet.rev:
-        return Message.OLDER
-    if packet.rev > hold.packet.rev:
-        return Message.OFFER
-    return Message.LENT if is_direct(packet) else Message.AGAIN
-
-
-def _interrupt(hold: Hold, why: Why) -> None:
-    if hold.attempt is not None:
-        hold.attempt.interrupt(why)
-
-
 def _supersede(hold: Hold, arrival: Arrival) -> None:
     """What runs here does not count any more."""
     if hold.attempt is not None:
         hold.attempt.unreported.clear()
-    _interrupt(hold, Why.LOST)
+    hold.interrupt(Why.LOST)
     arrival.delivery.give_back(BUSY_DELAY)
 
 

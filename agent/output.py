@@ -8,6 +8,7 @@ further while it is full.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -28,6 +29,9 @@ MOST_QUEUED: Final = 2 * CHUNK
 
 MOST_QUEUED_BEHIND: Final = 4 * 1024
 """The same while the output of the task before has not arrived yet."""
+
+SMALL: Final = 4 * 1024
+"""Bytes of what is joined in the queue with what comes next: a part costs memory however small it is."""
 
 MOST_IN_FLIGHT: Final = 96
 """Chunks of all outputs that may be sent and not acknowledged yet: 12 MiB."""
@@ -79,7 +83,9 @@ class Output:
         # The claim is part of the id: a lost attempt may have sent output of a try that it never reported.
         self._id = f"{order}.{claim}.{names.token(job)}.{attempt}"
         self._headers = {CLAIM: str(claim), ATTEMPT: str(attempt)}
-        self._queue = bytearray()
+        self._queue: deque[bytes] = deque()
+        self._size = 0
+        """Bytes in the queue."""
         self._offset = 0
         """Bytes that were taken off the queue."""
         self._tail: Tail | None = None
@@ -94,7 +100,7 @@ class Output:
     def is_full(self) -> bool:
         """Whether whoever fills the queue should stop for a while."""
         most = MOST_QUEUED if self._behind is None else MOST_QUEUED_BEHIND
-        return len(self._queue) >= most and not self._is_dropped
+        return self._size >= most and not self._is_dropped
 
     @property
     def has_arrived(self) -> bool:
@@ -102,13 +108,13 @@ class Output:
         return self._writer is None or self._writer.done()
 
     def feed(self, data: bytes) -> bool:
-        """Add to the output; False if the queue is full now."""
+        """Adds to the output; False if the queue is full now."""
         if self._is_dropped:
             return True
         if self._tail is not None:
             self._tail.add(data)
             return True
-        left = self._outputs.limit - self._offset - len(self._queue)
+        left = self._outputs.limit - self._offset - self._size
         if len(data) > left:
             self._tail = Tail(data[left:])
             data = data[:left] + self._tail.announcement(self._outputs.limit)
@@ -116,13 +122,13 @@ class Output:
         return not self.is_full
 
     async def write(self, data: bytes) -> None:
-        """Add to the output, and wait while the queue is full."""
+        """Adds to the output, and waits while the queue is full."""
         for start in range(0, len(data), CHUNK):
             if not self.feed(data[start : start + CHUNK]):
                 await self.space()
 
     async def space(self) -> None:
-        """Wait until the queue is not full any more."""
+        """Waits until the queue is not full any more."""
         while self.is_full:
             self._has_space.clear()
             await self._has_space.wait()
@@ -136,15 +142,16 @@ class Output:
         self._full.set()
 
     async def arrived(self) -> None:
-        """Wait until all of it is on the stream; nothing may be added any more."""
+        """Waits until all of it is on the stream; nothing may be added any more."""
         self.finish()
         if self._writer is not None:
             await asyncio.wait({self._writer})
 
     async def drop(self) -> int:
-        """Forget what is not on the stream yet; how many bytes are still queued."""
-        left, self._is_dropped = len(self._queue), True
+        """Forgets what is not on the stream yet; how many bytes are still queued."""
+        left, self._is_dropped = self._size, True
         self._queue.clear()
+        self._size = 0
         self._notify()
         if self._writer is not None and not self._writer.done():
             self._writer.cancel()
@@ -152,15 +159,19 @@ class Output:
         return left
 
     def _add(self, data: bytes) -> None:
-        self._queue += data
+        if self._queue and len(self._queue[-1]) + len(data) <= SMALL:
+            self._queue[-1] += data
+        elif data:
+            self._queue.append(data)
+        self._size += len(data)
         self._fed.set()
-        if len(self._queue) >= CHUNK:
+        if self._size >= CHUNK:
             self._full.set()
         if self._writer is None and self._queue:
             self._writer = asyncio.create_task(self._write())
 
     def _notify(self) -> None:
-        """Say that there is space, if there is."""
+        """Says that there is space, if there is."""
         if self.is_full:
             return
         self._has_space.set()
@@ -188,16 +199,19 @@ class Output:
         while not self._queue and not self._is_finished:
             self._fed.clear()
             await self._fed.wait()
-        if len(self._queue) < CHUNK and not self._is_finished:
+        if self._size < CHUNK and not self._is_finished:
             self._full.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(CHUNK_DELAY):
                     await self._full.wait()
-        data = bytes(self._queue[:CHUNK])
-        del self._queue[:CHUNK]
-        self._offset += len(data)
+        size, parts = 0, list[bytes]()
+        while self._queue and (not parts or size + len(self._queue[0]) <= CHUNK):
+            parts.append(self._queue.popleft())
+            size += len(parts[-1])
+        self._size -= size
+        self._offset += size
         self._notify()
-        return data
+        return b"".join(parts)
 
     async def _send(self, offset: int, data: bytes) -> None:
         headers = {MSG_ID: f"{self._id}.{offset}", OFFSET: str(offset), **self._headers}
@@ -221,7 +235,7 @@ class Tail:
         self.add(data)
 
     def add(self, data: bytes) -> None:
-        """Keep no more than the end of it."""
+        """Keeps no more than the end of it."""
         self._count += len(data)
         self._kept += data[-TAIL:]
         if len(self._kept) > 2 * TAIL:

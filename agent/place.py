@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def placed(folder: Path, elements: Sequence[str]) -> AsyncIterator[Place]:
-    """Hold the elements' locks in this folder.
+    """Holds the elements' locks in this folder.
 
     Raises:
         RefusedError: another daemon acts for one of them from here, or the folder cannot be written.
@@ -69,7 +69,7 @@ def _named(folder: Path) -> str:
 
 
 def _ident(folder: Path) -> str:
-    """Tells folders apart that have the same path on hosts of the same name (containers)."""
+    """Distinguishes folders that have the same path on hosts of the same name (containers)."""
     path = folder / "place"
     try:
         return path.read_text().strip()

@@ -1,6 +1,6 @@
 """One program of a task: spawned in a session of its own, read while it runs, ended for good.
 
-The session is what counts: whatever the program started and left behind in it is killed when the
+The session is what counts: everything that the program started and left behind in it is killed when the
 program ends.  What has made a session of its own (a daemon) is left alone, and cannot hold the
 order up by holding on to the output.
 """
@@ -51,7 +51,7 @@ class Tap:
         self._opening = self._loop.call_later(FIRST_READ_DELAY, self.open)
 
     def open(self) -> None:
-        """Read what comes, from now on."""
+        """Reads what comes, from now on."""
         self._opening.cancel()
         if not self.is_paused:
             self._loop.add_reader(self._pipe, self._readable)
@@ -85,7 +85,7 @@ class Tap:
             self._loop.add_reader(self._pipe, self._readable)
 
     async def drain(self) -> None:
-        """Read what is left after the program's end: to the end of file, or for a while."""
+        """Reads what is left after the program's end: to the end of file, or for a while."""
         for _ in range(2):  # what was printed, if it is not too much, and the end
             if not self.ended.done() and not self.is_paused:
                 self._readable()
@@ -106,7 +106,7 @@ class Tap:
         return int(struct.unpack("i", unread)[0])
 
     def close(self) -> None:
-        """Read what is there, and no more."""
+        """Reads what is there, and no more."""
         self._is_closed = True
         self._opening.cancel()
         with suppress(BlockingIOError):
@@ -120,13 +120,13 @@ class Tap:
 
 
 async def run_process(program: Program, *, output: Output, spawner: Spawner, grace: Callable[[], float]) -> int:
-    """Run a program to its end; its exit code, negative for a signal.
+    """Runs a program to its end; its exit code, negative for a signal.
 
     Cancelled: SIGTERM to its session, the grace (asked for then), SIGKILL; cancelled once more: SIGKILL at once.
 
     Raises:
         OSError: it cannot be started.
-        CutOffError: it was killed, for nobody could answer for it any more.
+        CutOffError: it was killed, for its agent or spawner did not respond.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
@@ -161,10 +161,10 @@ async def _stop(running: Running, grace: float) -> None:
 
 
 async def _ended(running: Running, within: float) -> None:
-    """Wait until nothing of it runs.  A spawner that cannot end it is killed, and with it all that it has started."""
+    """Waits until nothing of it runs.  A spawner that cannot end it is killed, and with it all that it has started."""
     await asyncio.wait((running.ended,), timeout=within)
     if not running.ended.done():
         running.give_up()
         await asyncio.wait((running.ended,), timeout=KILL_TIMEOUT)
     if running.ended.done():
-        running.ended.exception()  # whatever it was, somebody has seen it
+        running.ended.exception()  # it is retrieved, and of no use

@@ -1,7 +1,7 @@
 """What is reported of an attempt to the log, and when.
 
 Jobs that start and end within a moment are reported with the order's end, so that a short order costs
-one claim and one Done.  Whatever is unreported for longer is reported as it is then.  A report that
+one claim and one Done.  What is unreported for longer is reported as it is then.  A report that
 did not arrive needs no second try of its own: the next one says the same and more.
 """
 
@@ -37,7 +37,7 @@ class Reporter(Service):
         self._holds = holds
 
     async def run(self) -> None:
-        """Check, until cancelled."""
+        """Checks, until cancelled."""
         loop = asyncio.get_running_loop()
         self.ready.set()
         while True:
@@ -53,7 +53,7 @@ def _is_due(attempt: Attempt, before: float) -> bool:
 
 
 def send(attempt: Attempt) -> None:
-    """Send all that is unreported, without waiting."""
+    """Sends all that is unreported, without waiting."""
     shop, packet = attempt.shop, attempt.packet
     changed = tuple(attempt.unreported.values())
     record = records.Reported(order=packet.order, attempt=packet.attempt, jobs=changed)
@@ -81,14 +81,14 @@ def arrived(attempt: Attempt, changed: tuple[Job, ...]) -> None:
 
 
 async def jobs(attempt: Attempt) -> bool:
-    """Report all that is unreported, and wait until it is on the log; False if the attempt must stop."""
+    """Reports all that is unreported, and waits until it is on the log; False if the attempt must stop."""
     changed = tuple(attempt.unreported.values())
     record = records.Reported(order=attempt.packet.order, attempt=attempt.packet.attempt, jobs=changed)
     return await _write(attempt, record)
 
 
 async def suspended(attempt: Attempt, way: Suspended) -> bool:
-    """Report that the order waits; False if the attempt may not report any more."""
+    """Reports that the order waits; False if the attempt must not report any more."""
     packet = attempt.packet
     record = records.Suspended(
         order=packet.order,
@@ -104,7 +104,7 @@ async def suspended(attempt: Attempt, way: Suspended) -> bool:
 
 
 async def done(attempt: Attempt, state: OrderState, reason: str) -> bool:
-    """Report the end; False if the attempt may not report any more."""
+    """Reports the end; False if the attempt must not report any more."""
     packet = attempt.packet
     record = records.Done(
         order=packet.order,
@@ -123,12 +123,12 @@ async def done(attempt: Attempt, state: OrderState, reason: str) -> bool:
 def _without_outputs(record: records.Done, error: TooLargeError) -> records.Done:
     jobs = tuple(replace(job, outputs={}) for job in record.jobs)
     reason = f"{record.reason}; " if record.reason else ""
-    reason = f"{reason}its outputs are lost, for they are too many: {error.detail}"
+    reason = f"{reason}its outputs are lost, because they are too large: {error.detail}"
     return replace(record, state=OrderState.FAILED, reason=reason, jobs=jobs, outputs={})
 
 
 async def output(attempt: Attempt, within: float) -> bool:
-    """Wait for all output of the attempt to arrive, or to count no more; whether it has `within` so many seconds."""
+    """Waits for all output of the attempt to arrive, or to count no more; whether it has `within` so many seconds."""
     with suppress(Interrupted), attempt.yielding(to=Why.STOPPED):
         return await last_output(attempt, within)
     return True

@@ -17,19 +17,19 @@ from muster.mesh.service import Service
 log = structlog.get_logger()
 
 RETRY_DELAY: Final = 1.0
-"""Seconds until a broker is asked again that did not answer."""
+"""Seconds until the next request to brokers that did not answer."""
 
 ANSWER_TIMEOUT: Final = 5.0
 """Seconds to wait for an answer."""
 
 MOST_PENDING: Final = 4096
-"""Orders given up that no broker has been told of; of older ones it learns when their messages come again."""
+"""Orders given up and not reported yet; of older ones a broker learns when their messages are delivered again."""
 
 _reply = msgspec.json.Decoder(ResumeReply)
 
 
 async def resume(client: Client, request: ResumeRequest) -> bool:
-    """Ask what becomes of an order; whether a broker has answered that its message is to be dropped."""
+    """Asks what becomes of an order; whether a broker has answered that its message is to be dropped."""
     subject, data = names.agent(request.element, "resume"), msgspec.json.encode(request)
     try:
         answer = await client.request(subject, data, timeout=ANSWER_TIMEOUT)
@@ -64,7 +64,7 @@ class GivenUp(Service):
         self._changed.set()
 
     async def run(self) -> None:
-        """Report until cancelled."""
+        """Reports until cancelled."""
         self.ready.set()
         while True:
             await self._changed.wait()

@@ -1,7 +1,7 @@
 """The way of one order through its tasks: the pipe.
 
 Tasks run in order until one fails; then `on_failure`, then `always`.  What the log knows as ended is
-not done again: an attempt goes on at the first task that has not ended.
+not done again: an attempt continues at the first task that has not ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CANCELLED = End(OrderState.CANCELLED)
 
 
 async def run(attempt: Attempt) -> Way:
-    """Run the order's tasks.
+    """Runs the order's tasks.
 
     Raises:
         Interrupted: the attempt was lost or the agent stops; nothing may be reported as ended.
@@ -88,7 +88,7 @@ def _failed(step: Step, error: str) -> End:
 
 
 async def _cut_off(attempt: Attempt) -> Way:
-    """Cancelled, or out of time: the task at hand is over."""
+    """Cancelled, or out of time: the current task has ended."""
     plan, way = attempt.plan, _cut(attempt)
     if way is _CANCELLED:
         _stop_main(attempt, JobState.CANCELLED, "cancelled")
@@ -102,11 +102,11 @@ def _cut(attempt: Attempt) -> End:
         return End(OrderState.FAILED, attempt.packet.failing)
     if attempt.why is Why.CANCELLED:
         return _CANCELLED
-    return End(OrderState.FAILED, f"the order's time of {attempt.plan.blueprint.timeout} is over")
+    return End(OrderState.FAILED, f"the order timed out after {attempt.plan.blueprint.timeout}")
 
 
 async def _clean_up(attempt: Attempt, way: End, steps: tuple[Step, ...]) -> Way:
-    """`on_failure` and `always`: each of them runs, whatever became of the others.
+    """`on_failure` and `always`: each of them runs, however the others ended.
 
     From a cancel or the end of the order's time on, they have a bounded time.
     """
@@ -120,7 +120,7 @@ async def _clean_up(attempt: Attempt, way: End, steps: tuple[Step, ...]) -> Way:
                     if outcome is not None and way is _FINISHED:
                         way = _failed(step, outcome)
     except TimeoutError:
-        stop_jobs(attempt, JobState.FAILED, "not done in the time for cleaning up")
+        stop_jobs(attempt, JobState.FAILED, "not finished within the time for cleaning up")
         return _cut(attempt) if way is _FINISHED else way
     return way
 
@@ -137,7 +137,7 @@ async def _clean(attempt: Attempt, step: Step) -> Suspended | str | None:
 
 
 async def _until(attempt: Attempt, time: datetime | None) -> None:
-    """Wait; without a time, for what does not come any more, until somebody cuts that off."""
+    """Waits; without a time, until the wait is interrupted."""
     if time is None:
         await asyncio.get_running_loop().create_future()
     else:
@@ -154,7 +154,7 @@ def _stop_main(attempt: Attempt, state: JobState, why: str) -> None:
     stop_jobs(attempt, state, why)
     if any(attempt.jobs[step.name].state is state for step in attempt.plan.steps if step.name in attempt.jobs):
         return
-    # Between two tasks the next one is what was stopped, so that a retry knows where to go on.
+    # Between two tasks the next one is what was stopped, so that a retry knows where to continue.
     for step in attempt.plan.steps:
         if step.name not in attempt.jobs:
             attempt.note(Job(name=step.name, state=state, error=why))

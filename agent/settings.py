@@ -18,7 +18,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All of it; only `elements` and `data` have no default."""
 
     elements: tuple[str, ...]
-    """Whom it acts for; an element that does not exist is made, as a machine."""
+    """The elements it acts for; an element that does not exist is made, as a machine."""
     data: Path
     """Its state folder: working folders of running orders, and what it must end after a crash."""
     server: str = DEFAULT_SERVER
@@ -27,7 +27,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     """Work for a NATS server that asks for no token."""
     grace: timedelta = timedelta(seconds=10)
-    """How long running orders may go on once the agent is told to stop; then they are killed and run again."""
+    """How long running orders may continue once the agent is stopped; then they are killed and run again."""
     kill_grace: timedelta = timedelta(seconds=10)
     """Between SIGTERM and SIGKILL to a task that is cancelled or has run out of time."""
     pass_env: tuple[str, ...] = ()
@@ -49,5 +49,5 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of output kept of one job."""
     heartbeat: timedelta = timedelta(seconds=4)
     """Between two signs of life, at most; an eighth of a lease where that is less."""
-    patience: timedelta = timedelta(seconds=30)
+    connect_timeout: timedelta = timedelta(seconds=30)
     """How long to wait for the first answer of NATS before giving up."""

@@ -1,4 +1,4 @@
-"""The agent's end of the line to its spawner: start a program, hear of its end, have it ended."""
+"""The agent's side of its spawner: start a program, learn of its end, kill it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from muster.mesh.service import Service
 log = structlog.get_logger()
 
 PROGRAM: Final = "import sys; sys.path.append(sys.argv.pop(1)); from muster.agent.spawner.helper import main; main()"
-"""Its modules are ours, but none of the libraries that lie beside them can stand in for the standard library's."""
+"""Its modules are ours, but none of the libraries beside them can replace one of the standard library."""
 
 PYTHON: Final = ("-I", "-S", "-X", "utf8", "-c", PROGRAM)
 """Nothing of the environment, of the current folder or of installed packages."""
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-PAUSE: Final = 0.1
+RESTART_DELAY: Final = 0.1
 """Seconds before another spawner is started: one that dies at once must not keep this host busy."""
 
-LEAVE: Final = 8.0
-"""Seconds for a spawner to end what runs when we close the line."""
+EXIT_TIMEOUT: Final = 8.0
+"""Seconds for a spawner to end what runs once its channel is closed."""
 
 
 KILLED: Final = "the agent's spawner was killed, and with it all that it had started"
-STOOD_STILL: Final = "its agent stood still for two thirds of a lease"
+STALLED: Final = "its agent did not respond for two thirds of a lease"
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]
     cwd: Path
     is_local: bool = False
-    """Whether its folder is on the agent's own disk: another one may be slow, or away."""
+    """Whether its folder is on the agent's own disk: another one may be slow, or unreachable."""
     user: tuple[int, int, tuple[int, ...]] | None = None
     """User id, group id and further groups to run as; None: the agent's."""
     cgroup: str | None = None
@@ -57,7 +57,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CutOffError(MusterError):
-    """A program was killed because nobody could answer for it any more."""
+    """A program was killed because its agent or spawner did not respond."""
 
 
 class Running:
@@ -72,8 +72,8 @@ class Running:
         """Its exit code, negative for a signal, once nothing of its session is left; OSError: it did not start."""
 
     def stop(self, grace: float) -> None:
-        """SIGTERM to all of the session, so many seconds until nobody is left, SIGKILL."""
-        self._spawner.tell({"do": "stop", "id": self.number, "grace": grace})
+        """SIGTERM to all of the session; SIGKILL to what is left after so many seconds."""
+        self._spawner.send({"do": "stop", "id": self.number, "grace": grace})
 
     def give_up(self) -> None:
         """The spawner does not end it: kill that, and with it all that it has started."""
@@ -101,15 +101,15 @@ class Spawner(Service):
         self._up = asyncio.Event()
         """Set while there is one that takes programs."""
         self.allowance: Callable[[], float | None] = lambda: None
-        """Seconds for which what runs may run on should this agent stand still from now on; None: there is no limit."""
+        """Seconds for which what runs may continue if this agent does not respond from now on; None: no limit."""
 
     async def run(self) -> None:
-        """Keep a spawner until cancelled; it kills whatever runs then."""
+        """Keeps a spawner until cancelled; it kills everything that runs then."""
         try:
             while True:
                 self._start()
                 for cgroup in self._closing:
-                    self.tell({"do": "close", "cgroup": cgroup})
+                    self.send({"do": "close", "cgroup": cgroup})
                 self.ready.set()
                 await self._gone.wait()
                 log.warning("spawner.died", running=len(self._running))
@@ -117,7 +117,7 @@ class Spawner(Service):
                 await self._reaped()
                 end_noted(self._ledger, self._agent)
                 self._fail()
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RESTART_DELAY)
         finally:
             self._close()
             await asyncio.shield(self._reaped())
@@ -157,7 +157,7 @@ class Spawner(Service):
         """It ends by itself once the line is closed; one that hangs is killed."""
         if self._process is not None:
             try:
-                await asyncio.to_thread(self._process.wait, LEAVE)
+                await asyncio.to_thread(self._process.wait, EXIT_TIMEOUT)
             except subprocess.TimeoutExpired:
                 log.error("spawner.killed")  # noqa: TRY400 - no traceback
                 self.kill()
@@ -171,12 +171,12 @@ class Spawner(Service):
                 each.ended.set_exception(CutOffError(KILLED))
 
     async def start(self, program: Program, output: int) -> Running:
-        """Start a program with an open file for its output, as soon as there is a spawner."""
+        """Starts a program with an open file for its output, as soon as there is a spawner."""
         await self._up.wait()
         self._count += 1
         running = Running(self, self._count)
         self._running[running.number] = running
-        self.tell(
+        self.send(
             {
                 "do": "start",
                 "id": running.number,
@@ -193,21 +193,21 @@ class Spawner(Service):
         return running
 
     async def close(self, cgroup: Path) -> None:
-        """Kill all that is in a control group, and remove it; what the kernel does not end is left after a while."""
+        """Kills all that is in a control group, and removes it; what the kernel does not end is left after a while."""
         closed = self._closing[str(cgroup)] = asyncio.get_running_loop().create_future()
-        self.tell({"do": "close", "cgroup": str(cgroup)})
-        await asyncio.wait((closed,), timeout=LEAVE)
+        self.send({"do": "close", "cgroup": str(cgroup)})
+        await asyncio.wait((closed,), timeout=EXIT_TIMEOUT)
         if not closed.done():
             log.error("cgroup.left", cgroup=str(cgroup))
         self._closing.pop(str(cgroup), None)
 
     def beat(self) -> None:
-        """Say that we move."""
+        """Says that we move."""
         if self._running:
-            self.tell({"do": "beat", "seconds": self.allowance()})
+            self.send({"do": "beat", "seconds": self.allowance()})
 
-    def tell(self, message: dict[str, Any], file: int | None = None) -> None:
-        """Send a message; if nobody is there to take it, that is known soon."""
+    def send(self, message: dict[str, Any], file: int | None = None) -> None:
+        """Sends a message to the spawner; if it is gone, another one is started."""
         if self._channel is None:
             self._gone.set()
             return
@@ -248,12 +248,12 @@ class Spawner(Service):
             running.ended.set_exception(OSError(code, os.strerror(code) if code else "it cannot be started"))
             return
         if why:
-            log.warning("program.killed", why=STOOD_STILL)
-            running.ended.set_exception(CutOffError(STOOD_STILL))
+            log.warning("program.killed", why=STALLED)
+            running.ended.set_exception(CutOffError(STALLED))
             return
         running.ended.set_result(code)
 
     def kill(self) -> None:
-        """End it at once; what it has started ends with that."""
+        """Ends it at once; what it has started ends with that."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()

@@ -1,6 +1,6 @@
 """How an order reaches its agent: by an offer on the work stream, or with its first record (a direct start).
 
-Everything that tells the two apart is here.
+Everything that distinguishes the two is here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class Started(NamedTuple):
 def is_direct(packet: Packet) -> bool:
     """Whether an order started with its first record: nobody claims it."""
     return isinstance(packet.start, Direct)
+
+
+def rev(packet: Packet) -> int:
+    """The place on the log of the last record that a packet knows of; a direct start is older than any offer."""
+    return packet.rev
 
 
 def offered(message: Msg) -> Packet:

@@ -29,12 +29,12 @@ log = structlog.get_logger()
 HEADERS: Final = 4096
 """Bytes of a message that its headers may take."""
 
-RETRY: Final = 0.25
+RETRY_DELAY: Final = 0.25
 """Seconds between two tries to write a record."""
 
 
 class Workshop(msgspec.Struct, frozen=True, kw_only=True):
-    """Passed to whatever handles an order."""
+    """Passed to every part that handles an order."""
 
     agent: str
     """Id of this daemon, new at each start."""
@@ -56,7 +56,7 @@ class Workshop(msgspec.Struct, frozen=True, kw_only=True):
     """Whether tasks run as root, without isolation."""
     cgroups: Cgroups
     closing: asyncio.Event
-    """Set once this agent is to end: what may not run twice does not begin any more."""
+    """Set once this agent is about to stop: what must not run twice does not start any more."""
     environment: Mapping[str, str]
     """What of our own environment is for programs of tasks."""
     reach: Reach
@@ -69,10 +69,10 @@ async def write(
     shop: Workshop,
     record: records.OrderRecord,
     actor: str,
-    may_go_on: Callable[[], bool],
+    may_continue: Callable[[], bool],
     headers: Mapping[str, str] | None = None,
 ) -> PubAck | None:
-    """Append a record to the log, again and again until it is acknowledged; None if we may not go on.
+    """Appends a record to the log, until it is acknowledged; None if `may_continue` says no.
 
     Only a compare-and-set carries a message id, by which its own second copy is known.  Second copies
     of other records are refused by the state machine, and headers cost every reader of the log time.
@@ -90,11 +90,11 @@ async def write(
             return await shop.publisher.send(subject, data, marked)
         except UnavailableError as error:
             await back_off(record, error)
-        if not may_go_on():
+        if not may_continue():
             return None
 
 
 async def back_off(record: records.OrderRecord, error: UnavailableError) -> None:
-    """A moment's rest before the next try."""
-    log.debug("record.again", order=record.order, type=type(record).__name__, error=str(error))
-    await asyncio.sleep(RETRY)
+    """Waits before the next try."""
+    log.debug("record.retried", order=record.order, type=type(record).__name__, error=str(error))
+    await asyncio.sleep(RETRY_DELAY)

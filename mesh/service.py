@@ -43,15 +43,18 @@ class Service(ABC):
             self._task = asyncio.create_task(self.run(), name=type(self).__name__)
             self._task.add_done_callback(self._task_ended)
             ready = asyncio.create_task(self.ready.wait())
+            self._observers += 1
             try:
                 await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
+                self._observers -= 1
                 await self._stop()
                 raise
             finally:
                 ready.cancel()
             if self._task.done():
-                await self._task
+                await self._task  # the error is raised here alone
+            self._observers -= 1
         return self
 
     async def __aexit__(
@@ -89,7 +92,8 @@ class Service(ABC):
             return
         if not task.cancelled() and (error := task.exception()) is not None and (stop := _watching.get()) is not None:
             log.error("service.failed", service=type(self).__name__, error=repr(error))
-            stop.fail(error)
+            if not stop.is_set():  # otherwise the process stops already
+                stop.fail(error)
 
 
 def rest_the_collector() -> None:

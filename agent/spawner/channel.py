@@ -1,7 +1,7 @@
 """The line between an agent and its spawner: JSON, one message a line, and file descriptors beside them.
 
 A Unix socket that nobody else has.  Neither end waits for the other one: what it does not take is kept, and
-sent once it does.  JSON escapes line ends and the half characters that stand for bytes which are no UTF-8.
+sent once it does.  JSON escapes line ends and the half characters that represent bytes outside UTF-8.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Channel:
         return self._end.fileno()
 
     def send(self, message: Any, file: int | None = None) -> bool:
-        """Send a message, and a copy of a file descriptor; True if some of it is left for `flush`.
+        """Sends a message, and a copy of a file descriptor; True if some of it is left for `flush`.
 
         Raises:
             OSError: the other end is gone.
@@ -44,7 +44,7 @@ class Channel:
         return self.flush()
 
     def flush(self) -> bool:
-        """Send what is left; True if the other end does not take all of it now.
+        """Sends what is left; True if the other end does not take all of it now.
 
         Raises:
             OSError: the other end is gone.
@@ -89,7 +89,7 @@ class Channel:
                 yield json.loads(line)
 
     def close(self) -> None:
-        """Close it, and what was not sent or taken."""
+        """Closes it, and what was not sent or taken."""
         self._end.close()
         for _, file in self._out:
             if file is not None:

@@ -24,23 +24,23 @@ from muster.agent.spawner.starting import Program, Starter
 PR_SET_DUMPABLE: Final = 4
 PR_SET_CHILD_SUBREAPER: Final = 36
 
-LEFT: Final = 0.1
+LEFTOVERS_DELAY: Final = 0.1
 """Seconds until what a program has left in its session is killed: a daemon may be about to leave it (`setsid … &`)."""
 
-AGAIN: Final = 0.05
-"""Seconds between two looks at a session that was killed."""
+KILLED_CHECK_INTERVAL: Final = 0.05
+"""Seconds between two checks of a session that was killed."""
 
-LOOK: Final = 0.25
-"""Seconds between two looks at a session that was asked to end: its last process need not be our child."""
+CHECK_INTERVAL: Final = 0.25
+"""Seconds between two checks of a session that was asked to end: its last process need not be our child."""
 
-KILL_PATIENCE: Final = 5.0
+KILL_TIMEOUT: Final = 5.0
 """Seconds for what was killed to be gone; what hangs in the kernel for longer is given up."""
 
 
 class Running:
     """A program that was started, and all of its session."""
 
-    __slots__ = ("has_ended", "id", "is_killed", "kill_at", "look_at", "pid", "place", "why")
+    __slots__ = ("check_at", "has_ended", "id", "is_killed", "kill_at", "pid", "place", "why")
 
     def __init__(self, identity: int, pid: int, place: int) -> None:
         self.id = identity
@@ -51,7 +51,7 @@ class Running:
         self.kill_at: float | None = None
         """When its grace ends; None: nobody has asked it to end."""
         self.is_killed = False
-        self.look_at: float | None = None
+        self.check_at: float | None = None
         self.why = ""
 
 
@@ -81,17 +81,17 @@ class Helper:
         self._poll.register(self._wake, select.EPOLLIN)
 
     def serve(self) -> None:
-        """Do what the agent asks for, until it is gone; then end what it has left."""
+        """Does what the agent asks for, until it is gone; then ends what it has left."""
         while not self._is_alone:
             self._turn()
         self._kill(*self._running.values())
         self._cgroups = dict.fromkeys(self._cgroups, True)
-        end = time.monotonic() + KILL_PATIENCE
+        end = time.monotonic() + KILL_TIMEOUT
         while (self._running or self._cgroups) and time.monotonic() < end:
             self._turn()
 
     def _turn(self) -> None:
-        """Wait for whatever comes first, and do what it asks for."""
+        """Waits for the first event, and does what it asks for."""
         ready = {file for file, _ in self._poll.poll(self._pause())}
         if self._wake in ready:
             with suppress(BlockingIOError):
@@ -115,15 +115,15 @@ class Helper:
             getattr(self, "do_" + message.pop("do"))(**message)
 
     def _pause(self) -> float | None:
-        times = [each for running in self._running.values() for each in (running.kill_at, running.look_at) if each]
+        times = [each for running in self._running.values() for each in (running.kill_at, running.check_at) if each]
         if self._silent_at is not None and self._running:
             times.append(self._silent_at)
         if any(self._cgroups.values()):
-            times.append(time.monotonic() + AGAIN)
+            times.append(time.monotonic() + KILLED_CHECK_INTERVAL)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def do_start(self, id: int, seconds: float | None, **program: Any) -> None:  # noqa: A002 - the message's word
-        """Start a program; without another word of the agent it runs so many seconds."""
+        """Starts a program; without another word of the agent it runs so many seconds."""
         self.do_beat(seconds)
         output = self._channel.files.popleft()
         if program["cgroup"] is not None:
@@ -131,14 +131,14 @@ class Helper:
         try:
             pid = self._starter.start(Program(**program), output)
         except (OSError, ValueError) as error:
-            self._tell(["failed", id, getattr(error, "errno", 0) or 0])
+            self._send(["failed", id, getattr(error, "errno", 0) or 0])
             return
         finally:
             os.close(output)
         self._running[id] = self._pids[pid] = Running(id, pid, self._ledger.note(pid))
 
     def do_stop(self, id: int, grace: float) -> None:  # noqa: A002 - the message's word
-        """End a program and all of its session: SIGTERM, so many seconds, SIGKILL."""
+        """Ends a program and all of its session: SIGTERM, so many seconds, SIGKILL."""
         running = self._running.get(id)
         if running is None or running.is_killed:
             return
@@ -148,7 +148,7 @@ class Helper:
         at = time.monotonic() + grace
         if running.kill_at is None:
             signal_session(running.pid, signal.SIGTERM, signal.SIGCONT)
-            running.kill_at, running.look_at = at, time.monotonic() + LOOK
+            running.kill_at, running.check_at = at, time.monotonic() + CHECK_INTERVAL
         else:
             running.kill_at = min(at, running.kill_at)
 
@@ -157,7 +157,7 @@ class Helper:
         self._silent_at = None if seconds is None else time.monotonic() + seconds
 
     def do_close(self, cgroup: str) -> None:
-        """Kill all that is in a control group, and remove it."""
+        """Kills all that is in a control group, and removes it."""
         self._cgroups[cgroup] = True
         self._remove_cgroups()
 
@@ -172,18 +172,18 @@ class Helper:
             except OSError:
                 continue  # what was killed has not ended yet
             del self._cgroups[cgroup]
-            self._tell(["closed", cgroup, 0])
+            self._send(["closed", cgroup, 0])
 
     def _kill(self, *doomed: Running) -> None:
         end_sessions(running.pid for running in doomed)
         for running in doomed:
             if not running.is_killed:
                 running.is_killed = True
-                running.kill_at = time.monotonic() + KILL_PATIENCE
-            running.look_at = time.monotonic() + AGAIN
+                running.kill_at = time.monotonic() + KILL_TIMEOUT
+            running.check_at = time.monotonic() + KILLED_CHECK_INTERVAL
 
     def _is_due(self) -> bool:
-        """Kill what has had its time; whether it is time for a look."""
+        """Kills what has had its time; whether it is time for a check."""
         now = time.monotonic()
         is_due = False
         if self._silent_at is not None and now >= self._silent_at:
@@ -198,22 +198,22 @@ class Helper:
                     self._finish(running)
                 else:
                     self._kill(running)
-            elif running.look_at is not None and now >= running.look_at:
+            elif running.check_at is not None and now >= running.check_at:
                 is_due = True
                 if running.is_killed:
                     self._kill(running)
                 else:
-                    running.look_at = now + LOOK
+                    running.check_at = now + CHECK_INTERVAL
         return is_due
 
     def _look(self) -> None:
-        """See who has ended, reap what is no program of ours, and finish with sessions in which nobody is left."""
+        """Notes who has ended, reaps what is not our program, and finishes with sessions in which nobody is left."""
         ended = [running for running in self._running.values() if self._has_ended(running)]
         strays = self._strays()
         for running in ended:
             is_left = running.pid in strays
             if is_left and running.kill_at is None:
-                running.kill_at = time.monotonic() + LEFT
+                running.kill_at = time.monotonic() + LEFTOVERS_DELAY
             elif not is_left and (running.kill_at is None or not any(living(running.pid))):
                 self._finish(running)
 
@@ -239,7 +239,7 @@ class Helper:
         self._ledger.clear(running.place)
         del self._running[running.id], self._pids[running.pid]
         why = self._failure(running.pid) if code == 127 else None  # noqa: PLR2004 - what a child says that failed
-        self._tell(["ended", running.id, code, running.why] if why is None else ["failed", running.id, why])
+        self._send(["ended", running.id, code, running.why] if why is None else ["failed", running.id, why])
 
     def _failure(self, pid: int) -> int | None:
         """Why a child could not become its program."""
@@ -249,19 +249,19 @@ class Helper:
                 self._failed[int(number)] = int(why)
         return self._failed.pop(pid, None)
 
-    def _tell(self, message: list[Any]) -> None:
+    def _send(self, message: list[Any]) -> None:
         with suppress(OSError):  # gone: that is noticed where we listen
             self._flush(self._channel.send(message))
 
     def _flush(self, is_left: bool) -> None:
-        """Hear when the agent takes what is left."""
+        """Hears when the agent takes what is left."""
         if is_left != self._is_waiting:
             self._is_waiting = is_left
             self._poll.modify(self._channel.fileno(), select.EPOLLIN | (select.EPOLLOUT if is_left else 0))
 
 
 def main() -> None:
-    """Serve the agent that has started us."""
+    """Serves the agent that has started us."""
     channel, ledger, *locks = (int(number) for number in sys.argv[1:])
     for file in (channel, ledger, *locks):
         os.set_inheritable(file, False)

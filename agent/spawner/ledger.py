@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 SIZE: Final = 1 << 20
-"""Bytes: a quarter of a million programs at a time.  A page that is not used takes no room."""
+"""Bytes: a quarter of a million programs at a time.  A page that is not used takes no space."""
 
 ENTRY: Final = struct.Struct("=i")
 

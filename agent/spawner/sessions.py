@@ -1,4 +1,4 @@
-"""The session that each program of a task is: all that it has started, in whatever groups, but for daemons.
+"""The session that each program of a task is: all that it has started, in any group, except daemons.
 
 A program of a task is started in a session and a group of its own.  Some programs put their children into further
 groups: timeout(1) does, and a shell with `set -m` for each job.  They stay in the session, for one leaves it only
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 PASSES: Final = 20
-"""Looks for groups that were made between a look and the signal."""
+"""Checks for groups that were made between a check and the signal."""
 
 STATE: Final = 0
 PARENT: Final = 1
@@ -27,20 +27,20 @@ DEAD: Final = frozenset({b"Z", b"X"})
 
 
 def kill_group(group: int, number: signal.Signals) -> None:
-    """Signal a process group, if there is (still) one."""
+    """Signals a process group, if there is (still) one."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 def signal_session(session: int, *numbers: signal.Signals) -> None:
-    """Signal all groups of a session once."""
+    """Signals all groups of a session once."""
     for group in {session, *_groups({session})}:
         for number in numbers:
             kill_group(group, number)
 
 
 def end_sessions(sessions: Iterable[int]) -> None:
-    """Kill all of some sessions.
+    """Kills all of some sessions.
 
     It reads the state of each process of this host, which takes some 10 us each.
     """

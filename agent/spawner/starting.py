@@ -21,7 +21,7 @@ DEFAULT: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, 
 """Signals that the spawner ignores, or Python does, and programs do not expect to be ignored."""
 
 SYSTEM: Final = ("/bin/", "/usr/")
-"""Where a program is on the disk that everything here is on.  Any other disk may be slow, or away."""
+"""Where a program is on the disk that everything here is on.  Any other disk may be slow, or unreachable."""
 
 
 class Program(NamedTuple):
@@ -48,7 +48,7 @@ class Starter:
         self._library = ctypes.CDLL(None, use_errno=True)
 
     def start(self, program: Program, output: int) -> int:
-        """Start it; its number.
+        """Starts it; its number.
 
         Raises:
             OSError, ValueError: it cannot be started.
@@ -107,7 +107,7 @@ class Starter:
         os.close(handle)
 
     def _change_to(self, user: int, group: int, groups: Sequence[int]) -> None:
-        """Become a user, for good: no capabilities, and no program that would give any."""
+        """Becomes a user, for good: no capabilities, and no program that would give any."""
         prctl = self._library.prctl
         for number in range(CAPABILITIES):
             prctl(PR_CAPBSET_DROP, number, 0, 0, 0)

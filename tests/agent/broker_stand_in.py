@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from muster.blueprints.definition import Blueprint
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
-from muster.mesh.errors import MusterError
+from muster.mesh.errors import ForbiddenError, InvalidError, MusterError, UnavailableError, VersionError
 from muster.mesh.model import (
     Assignment,
     Control,
@@ -29,13 +30,22 @@ from muster.mesh.model import (
     Job,
     JoinRequest,
     Offered,
+    OrderRequest,
     Packet,
     Presence,
     ResumeReply,
     ResumeRequest,
     Welcome,
 )
+from muster.mesh.version import Speaker
 from tests.kit.waiting import eventually
+
+
+def _asker(message: Msg, element: str) -> str:
+    """The element by whose subject it is asked; the body must not name another one."""
+    if (asker := names.agent_of(message.subject)) != element:
+        raise ForbiddenError(f"the agent of {asker} may not ask for {element}")
+    return asker
 
 
 async def _forget(_: ResumeRequest) -> None:
@@ -64,7 +74,12 @@ class StandIn:
         self.assignments: dict[str, Assignment] = {}
         self.packets: dict[str, Packet] = {}
         self.on_resume: Callable[[ResumeRequest], Awaitable[None]] = _forget
-        self.on_create: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {"orders": [{"id": "child"}]}
+        self.on_create: Callable[[dict[str, Any]], None] = lambda _: None
+        """May refuse to make child orders."""
+        self._children: dict[str, str] = {}
+        """Child orders that were made, by key."""
+        self._agents: dict[str, JoinRequest] = {}
+        """Who acts for an element."""
 
     async def open(self) -> None:
         """Make the streams and listen."""
@@ -86,9 +101,9 @@ class StandIn:
         )
         for bucket in BOXES:
             await self.js.create_key_value(bucket=bucket)
-        self.joins = await self.client.subscribe(names.agent("*", "join"), cb=self._join)
-        await self.client.subscribe(names.agent("*", "resume"), cb=self._resume)
-        await self.client.subscribe(names.agent("*", "create"), cb=self._create)
+        self.joins = await self.client.subscribe(names.agent("*", "join"), cb=partial(self._answer, self._join))
+        for verb, handler in (("leave", self._leave), ("resume", self._resume), ("create", self._create)):
+            await self.client.subscribe(names.agent("*", verb), cb=partial(self._answer, handler))
         await self.client.subscribe(names.PRESENCE_SUBJECTS, cb=self._present)
         await self.js.subscribe(names.LOG_SUBJECTS, stream=names.LOG_STREAM, cb=self._record, ordered_consumer=True)
         await self.js.subscribe(
@@ -227,28 +242,58 @@ class StandIn:
 
         await eventually(empty, what="an empty work stream")
 
-    async def _join(self, message: Msg) -> None:
-        request = msgspec.json.decode(message.data, type=JoinRequest)
-        welcome = Welcome(assignment=self.assignments[request.element], time=time.time() + self.ahead)
-        await message.respond(msgspec.json.encode(welcome))
-
-    async def _resume(self, message: Msg) -> None:
-        request = msgspec.json.decode(message.data, type=ResumeRequest)
-        self.resumes.append(request)
+    async def _answer(self, handler: Callable[[Msg], Awaitable[Any]], message: Msg) -> None:
         try:
-            await self.on_resume(request)
+            answer = await handler(message)
+        except msgspec.MsgspecError as error:
+            answer = {"error": InvalidError(f"the request is not valid: {error}").as_problem()}
         except MusterError as error:
-            await message.respond(msgspec.json.encode({"error": error.as_problem()}))
-        else:
-            await message.respond(msgspec.json.encode(ResumeReply(drop=True)))
+            answer = {"error": error.as_problem()}
+        await message.respond(msgspec.json.encode(answer))
 
-    async def _create(self, message: Msg) -> None:
+    async def _join(self, message: Msg) -> Welcome:
+        request = msgspec.json.decode(message.data, type=JoinRequest)
+        if not Speaker(protocol=request.protocol, version=request.version).fits:
+            raise VersionError("the protocols do not fit")
+        element = _asker(message, request.element)
+        before = self._agents.get(element)
+        is_served = before is not None and any(beat.agent == before.agent for beat in self.presence)
+        if before is not None and is_served and request.agent != before.agent and request.place != before.place:
+            raise UnavailableError(f"another agent acts for {element}")
+        self._agents[element] = request
+        return Welcome(assignment=self.assignments[element], time=time.time() + self.ahead)
+
+    async def _leave(self, message: Msg) -> dict[str, bool]:
+        request = msgspec.json.decode(message.data, type=JoinRequest)
+        self._agents.pop(_asker(message, request.element), None)
+        return {"done": True}
+
+    async def _resume(self, message: Msg) -> ResumeReply:
+        request = msgspec.json.decode(message.data, type=ResumeRequest)
+        _asker(message, request.element)
+        self.resumes.append(request)
+        await self.on_resume(request)
+        return ResumeReply(drop=True)
+
+    async def _create(self, message: Msg) -> dict[str, Any]:
         body = msgspec.json.decode(message.data)
-        self.requests.append((body, dict(message.headers or {})))
-        await self.client.publish(message.reply, msgspec.json.encode(self.on_create(body)))
+        msgspec.convert(body, OrderRequest)
+        headers = dict(message.headers or {})
+        self.requests.append((body, headers))
+        element, parent = names.agent_of(message.subject), body.get("parent") or ""
+        held = [it for it in self.log if isinstance(it, records.Claimed) and it.order == parent]
+        if not any(claimed.element == element for claimed in held):
+            raise ForbiddenError(f"{element} does not run the parent order {parent}")
+        self.on_create(body)
+        order = self._children.setdefault(headers.get("Nats-Msg-Id") or names.new_id(), names.new_id())
+        return {"orders": [{"id": order, "parent": parent}]}
 
     async def _present(self, message: Msg) -> None:
-        self.presence.append(msgspec.json.decode(message.data, type=Presence))
+        presence = msgspec.json.decode(message.data, type=Presence)
+        self.presence.append(presence)
+        element = names.untoken(message.subject.rpartition(".")[2])
+        if presence.leaving and (joined := self._agents.get(element)) is not None and joined.agent == presence.agent:
+            del self._agents[element]
 
     async def _record(self, message: Msg) -> None:
         record, _ = records.decode(message.subject, message.data)

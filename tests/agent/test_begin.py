@@ -244,7 +244,7 @@ class TestTheLease:
         assert own_nats.pid is not None
         os.kill(own_nats.pid, signal.SIGSTOP)
         try:
-            await eventually(lambda: not is_running(pid), within=5)
+            await eventually(lambda: not is_running(pid))
         finally:
             os.kill(own_nats.pid, signal.SIGCONT)
         await eventually(lambda: packet.order in [request.order for request in broker.resumes])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from muster.agent.hosting import welcomed
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
-from muster.mesh.errors import RefusedError
+from muster.mesh.errors import NotFoundError, RefusedError
 from muster.mesh.model import Assignment, Offered, OrderState, Welcome
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
@@ -107,7 +108,10 @@ async def test_child_orders_are_made_with_a_key_and_their_parent(broker: StandIn
 
 
 async def test_a_refused_child_order_fails_the_task_in_words(broker: StandIn, agent: asyncio.Event) -> None:
-    broker.on_create = lambda _: {"error": {"type": "urn:muster:problem:not-found", "detail": "no such blueprint"}}
+    def refuse(_: dict[str, Any]) -> None:
+        raise NotFoundError("no such blueprint")
+
+    broker.on_create = refuse
     order = await broker.order([{"name": "a", "uses": "order", "with": {"blueprint": "other", "on": "e9"}}])
     done = await broker.done(order)
     assert done.state is OrderState.FAILED

@@ -68,14 +68,14 @@ async def test_a_cancel_bounds_the_time_of_always(
         await broker.cancel(order)
         done = await broker.done(order)
     assert done.state is ends
-    assert {job.name: job.error for job in done.jobs}["z"] == "not done in the time for cleaning up"
+    assert {job.name: job.error for job in done.jobs}["z"] == "not finished within the time for cleaning up"
 
 
 async def test_the_end_of_an_orders_time_bounds_that_of_always(broker: StandIn, agent_settings: AgentSettings) -> None:
     async with running_agent(agent_settings, cleanup=timedelta(seconds=0.3)):
         always = [{"name": "z", "run": "sleep 300"}]
         done = await broker.done(await broker.order({"tasks": [NOOP], "always": always, "timeout": "300ms"}))
-    assert (done.state, done.reason) == (OrderState.FAILED, "the order's time of 300ms is over")
+    assert (done.state, done.reason) == (OrderState.FAILED, "the order timed out after 300ms")
 
 
 async def test_always_may_end_after_a_cancel(broker: StandIn, agent: asyncio.Event) -> None:

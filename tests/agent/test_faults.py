@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ async def test_killing_the_agent_kills_its_tasks(
         await broker.order([waiting_task(tmp_path / "pid")])
         pids = await pids_of(tmp_path / "pid")
         agent.process.send_signal(signal.SIGKILL)
-        await eventually(lambda: not is_any_running(pids), within=5)
+        await eventually(lambda: not is_any_running(pids))
 
 
 def spawner_of(agent: Program | psutil.Process) -> psutil.Process:
@@ -104,7 +105,7 @@ async def test_tasks_left_by_an_agent_and_its_spawner_end_at_the_next_start(
     assert all(is_running(pid) for pid in pids)
     os.kill(task, signal.SIGKILL)  # the number of its session stays
     async with running_agent(agent_settings):
-        await eventually(lambda: not is_any_running(others), within=5)
+        await eventually(lambda: not is_any_running(others))
 
 
 async def test_a_killed_spawners_tasks_end_and_its_place_is_taken(
@@ -114,7 +115,7 @@ async def test_a_killed_spawners_tasks_end_and_its_place_is_taken(
         order = await broker.order([waiting_task(tmp_path / "pid")])
         pids = await pids_of(tmp_path / "pid")
         spawner_of(agent).kill()
-        await eventually(lambda: not is_any_running(pids), within=5)
+        await eventually(lambda: not is_any_running(pids))
         await eventually(lambda: order in [request.order for request in broker.resumes])
         assert (await broker.done(await broker.order([{"name": "a", "run": "true"}]))).state is OrderState.FINISHED
 
@@ -158,20 +159,17 @@ async def test_a_spawner_that_stands_still_does_not_keep_an_order_from_its_end(
         assert not is_any_running(pids)
 
 
-async def test_an_agent_that_stands_still_loses_its_tasks_within_two_thirds_of_a_lease(
-    broker: StandIn, agent_settings: AgentSettings, lease: timedelta, tmp_path: Path
+async def test_an_agent_that_stands_still_loses_its_tasks(
+    broker: StandIn, agent_settings: AgentSettings, tmp_path: Path
 ) -> None:
-    loop = asyncio.get_running_loop()
     async with agent_process(agent_settings) as agent:
         deaf = waiting_task(tmp_path / "pid")
         await broker.order([deaf | {"run": f"trap '' TERM; {deaf['run']}"}])
         pids = await pids_of(tmp_path / "pid")
         os.kill(agent.pid, signal.SIGSTOP)
-        stood_still = loop.time()
-        await eventually(lambda: not is_any_running(pids), within=5)
-        assert loop.time() - stood_still < lease.total_seconds() * 2 / 3 + 0.3
+        await eventually(lambda: not is_any_running(pids))
         os.kill(agent.pid, signal.SIGCONT)
-        await agent.line("stood still")
+        await agent.line("did not respond")
 
 
 async def test_a_lost_order_goes_on_with_the_next_attempt(
@@ -229,7 +227,7 @@ async def test_an_agent_that_cannot_renew_its_lease_kills_its_tasks(
         assert own_nats.pid is not None
         os.kill(own_nats.pid, signal.SIGSTOP)
         try:
-            await eventually(lambda: not is_running(task), within=5)
+            await eventually(lambda: not is_running(task))
         finally:
             os.kill(own_nats.pid, signal.SIGCONT)
         await broker.settled()
@@ -246,7 +244,7 @@ async def test_an_agent_that_gave_an_order_up_says_so(
         assert own_nats.pid is not None
         os.kill(own_nats.pid, signal.SIGSTOP)
         try:
-            await eventually(lambda: not is_running(task), within=5)
+            await eventually(lambda: not is_running(task))
         finally:
             os.kill(own_nats.pid, signal.SIGCONT)
         await eventually(lambda: order in [request.order for request in broker.resumes])
@@ -308,8 +306,9 @@ async def test_a_drained_element_takes_nothing_until_it_works_again(broker: Stan
     await broker.element("e1", takes_work=False)
     await eventually(lambda: broker.presence)
     order = await broker.order([{"name": "a", "uses": "noop"}])
-    with pytest.raises(AssertionError):
-        await broker.first(order, records.Claimed, within=0.5)
+    heard = len(broker.presence)
+    await eventually(lambda: len(broker.presence) > heard + 2, what="heartbeats: the agent has had its time")
+    assert not broker.of(order, records.Claimed)
     await broker.element("e1", takes_work=True)
     await broker.done(order)
 
@@ -374,8 +373,7 @@ async def test_the_shorter_the_lease_the_more_often_an_agent_says_that_it_is_the
     broker: StandIn, agent_settings: AgentSettings
 ) -> None:
     async with running_agent(agent_settings, heartbeat=timedelta(minutes=1)):
-        await eventually(lambda: len(broker.presence) >= 5, within=3)
-        before = len(broker.presence)
-        for _ in range(3):
-            await broker.done(await broker.order([{"name": "a", "run": "true"}]))
-        assert len(broker.presence) < before + 20, "it says nothing else any more"
+        await eventually(lambda: len(broker.presence) >= 8)
+    beats = [presence.at for presence in broker.presence]
+    gaps = sorted(after - before for before, after in pairwise(beats))
+    assert gaps[len(gaps) // 2] > 0.1, "no more often than the lease wants it"

@@ -14,9 +14,9 @@ from muster.agent import execute as execution
 from muster.agent import orders as room
 from muster.agent.attempt import Attempt, Why
 from muster.agent.execute import DONE, Exit, Hear
-from muster.agent.hold import HELD, TABLE, Hold, Message, State, Step
+from muster.agent.hold import HELD, TABLE, Arrival, Hold, Message, State, Step
 from muster.agent.lease import Delivery
-from muster.agent.orders import Arrival, Orders
+from muster.agent.orders import Orders
 from muster.agent.resume import GivenUp
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop

@@ -13,7 +13,6 @@ from tests.docs.words import Hit, in_page, in_python, in_text
 from tests.kit.processes import ROOT
 
 STILL_ALLOWED: Final[dict[str, int]] = {
-    "agent": 106,
     "broker": 226,
     "docs": 10,
     "mesh": 14,

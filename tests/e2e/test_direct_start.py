@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from muster.mesh import names
 from muster.mesh.connection import connect
 from tests.kit import record
 from tests.kit.blueprints import blueprint, machine, script
 from tests.kit.roles import Roles
 from tests.kit.waiting import eventually
+
+pytestmark = pytest.mark.slow
 
 LEASE = 6.0
 """Seconds; an agent kills what it runs after two thirds of that without a renewal."""
