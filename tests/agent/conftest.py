@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import uvloop
 
 from muster.agent.main import run_agent
 from muster.agent.settings import AgentSettings
@@ -21,13 +20,6 @@ from tests.kit.servers import Nats
 from tests.kit.waiting import deadline
 
 RunAgent = Callable[..., AbstractAsyncContextManager[asyncio.Event]]
-
-
-@pytest.fixture(scope="session")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """An agent's own."""
-    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
-    return policy
 
 
 @pytest.fixture
