@@ -44,7 +44,7 @@ from tests.kit.waiting import eventually
 def _asker(message: Msg, element: str) -> str:
     """The element by whose subject it is asked; the body must not name another one."""
     if (asker := names.agent_of(message.subject)) != element:
-        raise ForbiddenError(f"the agent of {asker} may not ask for {element}")
+        raise ForbiddenError(f"the agent of {asker} must not ask for {element}")
     return asker
 
 

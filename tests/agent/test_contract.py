@@ -165,7 +165,7 @@ async def test_a_second_agent_waits_until_the_first_one_is_gone(side: Side) -> N
     assert (await side.join("a2", place="one")).assignment.element == "e1", "it follows in its place"
 
 
-async def test_who_leaves_is_told_that_it_has(side: Side) -> None:
+async def test_an_agent_that_leaves_gets_an_answer(side: Side) -> None:
     await side.join()
     assert await side.ask("leave", joining()) == {"done": True}
 

@@ -298,7 +298,7 @@ async def test_stopping_waits_for_what_may_not_run_twice_and_begins_no_more_of_i
         assert (await broker.done(alone)).state is OrderState.FINISHED
     assert not broker.of(order, records.Done)
     reported = {job.name: job.state for report in broker.of(order, records.Reported) for job in report.jobs}
-    assert reported == {"a": JobState.FINISHED}, "the next attempt begins with b"
+    assert reported == {"a": JobState.FINISHED}, "the next attempt starts with b"
     assert await broker.unacknowledged() == 1
 
 

@@ -120,7 +120,7 @@ async def test_whoever_prints_waits_while_the_stream_takes_nothing() -> None:
         await asyncio.sleep(0)
     assert fed <= MOST_QUEUED + CHUNK
     second = output(shared, "second", first)
-    assert not second.feed(b"y" * MOST_QUEUED_BEHIND), "one that waits for the one before queues little"
+    assert not second.feed(b"y" * MOST_QUEUED_BEHIND), "one that waits for its predecessor queues little"
     waiting = asyncio.create_task(second.space())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -173,8 +173,8 @@ async def test_a_dropped_output_holds_nobody_up() -> None:
 
 
 async def test_a_line_is_seen_while_the_task_goes_on(broker: StandIn, agent: asyncio.Event) -> None:
-    order = await broker.order([{"name": "a", "run": "echo soon; sleep 300"}])
-    await eventually(lambda: broker.output[f"{order}.a"] == b"soon\n")
+    order = await broker.order([{"name": "a", "run": "echo up; sleep 300"}])
+    await eventually(lambda: broker.output[f"{order}.a"] == b"up\n")
     assert not broker.of(order, records.Done)
     await broker.cancel(order)
     await broker.done(order)

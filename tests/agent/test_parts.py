@@ -41,7 +41,7 @@ async def test_an_agent_ends_if_a_part_of_it_fails(
 async def test_an_agent_keeps_fetching_though_its_pull_fails(
     broker: StandIn, agent_settings: AgentSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pull is made anew; its failure is no reason to kill what runs."""
+    """A pull is made anew; its failure does not end what runs."""
     pulls: list[Puller] = []
 
     class Failing(Puller):

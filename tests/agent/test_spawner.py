@@ -129,7 +129,7 @@ async def test_a_task_has_the_systems_oom_score_no_signal_ignored_and_no_file_of
         score.write_text(before)
     reported = bytes(broker.output[f"{order}.a"]).decode()
     assert reported.split()[0] == "0"
-    assert int(reported.split()[2], 16) & 0x7FFFFFFF == 0, "but for real-time signals"
+    assert int(reported.split()[2], 16) & 0x7FFFFFFF == 0, "except real-time signals"
     assert reported.count("->") == 4, f"standard streams, and the folder that ls reads: {reported}"
 
 
