@@ -42,5 +42,5 @@ def work_off(step: Step) -> None:
     for key in step.worklist():
         for rule in of_topic.get(key.topic, ()):
             rule(step, key.id)
-        for order in world.waits.on(key):
+        for order in world.held.queued_for(key):
             step.look_at_order(order)

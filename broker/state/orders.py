@@ -181,16 +181,29 @@ _MAY_MOVE: Final = frozenset({OrderState.QUEUED, OrderState.SUSPENDED, OrderStat
 
 def keep(world: World, before: Order | None, after: Order) -> list[str]:
     """Brings all indexes over orders up to date; returns the lanes to look at."""
-    world.held.move(before, after)
-    world.waits.move(before, after)
     if after.is_final:
         world.orders.pop(after.id, None)
     else:
         world.orders[after.id] = after
-    _index(world.timers, after.id, due_at(after))
-    is_waiting = after.state in {OrderState.QUEUED, OrderState.OFFERED}
-    _index(world.clean_ups, after.id, after.clean_up.since if after.clean_up is not None and is_waiting else None)
+    if before is not None and _is_indexed_alike(before, after):
+        return []
+    world.held.move(before, after)
+    if after.waiting is not None or world.timers:
+        _index(world.timers, after.id, due_at(after))
+    if after.ending is not None or world.clean_ups:
+        due = after.clean_up if after.state in {OrderState.QUEUED, OrderState.OFFERED} else None
+        _index(world.clean_ups, after.id, due.since if due is not None else None)
     return world.lanes.move(before, after) if after.trigger is not None else []
+
+
+def _is_indexed_alike(before: Order, after: Order) -> bool:
+    """Whether no index has to follow: what they go by is the very same."""
+    return (
+        before.state is after.state
+        and before.runner is after.runner
+        and before.waiting is after.waiting
+        and before.ending is after.ending
+    )
 
 
 def _index(index: dict[str, T], ident: str, value: T | None) -> None:

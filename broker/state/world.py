@@ -15,7 +15,6 @@ from muster.broker.state.lanes import Lanes
 from muster.broker.state.pool_index import Pools
 from muster.broker.state.standing import Standings
 from muster.broker.state.stored import Objects
-from muster.broker.state.waits import Waits
 from muster.mesh.model import Order
 
 
@@ -45,7 +44,6 @@ class World:
         self.fleet = Fleet(self.elements, self.objects, self.pools)
         self.held = Held()
         self.lanes = Lanes()
-        self.waits = Waits()
         self.timers: dict[str, datetime] = {}
         """Open orders that wait for a time."""
         self.clean_ups: dict[str, datetime] = {}

@@ -22,11 +22,11 @@ from muster.broker.projection.batch import Batch
 from muster.broker.projection.tables import connect, write
 from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
+from muster.broker.state.held import target_of
 from muster.broker.state.loss import MOST_LOST
 from muster.broker.state.order import has_its_children, is_held, runs_directly
 from muster.broker.state.table import TABLE
 from muster.broker.state.waiting import hindrance
-from muster.broker.state.waits import target_of
 from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
@@ -410,10 +410,9 @@ class Mesh(RuleBasedStateMachine):
     @invariant()
     def indexes_hold_what_they_say(self) -> None:
         for order in self.state.orders.values():
-            held = self.state.held
-            its = held.all_open(order.runner) if order.runner is not None else held.open_in(order.pool or "")
-            assert order.id in its
-            assert (order.state is OrderState.QUEUED) == (order.id in self.state.waits.on(target_of(order)))
+            held, target = self.state.held, target_of(order)
+            assert order.id in held.all_open(target)
+            assert (order.state is OrderState.QUEUED) == (order.id in held.queued_for(target))
             assert is_held(order) <= (order.id in held.by(order.runner or ""))
 
     @invariant()
