@@ -24,14 +24,14 @@ class Clock:
         self._offset: float | None = None
 
     def wall(self) -> float:
-        """The host's own time, in seconds since 1970: what a broker compares with its own."""
+        """Returns the host's time in seconds since 1970, which a broker compares with its own."""
         return self._wall()
 
     def set(self, answered: float, asked_at: float) -> None:
-        """A broker's time, asked for at `asked_at` (`elapsed`) and just received: it is of halfway between."""
+        """Sets the time of a broker, requested at `asked_at` (`elapsed`) and received now; it is of the middle."""
         self._offset = answered - (asked_at + elapsed()) / 2
 
     def now(self) -> datetime:
-        """The time, UTC."""
+        """Returns the time in UTC."""
         seconds = self._wall() if self._offset is None else elapsed() + self._offset
         return datetime.fromtimestamp(seconds, UTC)
