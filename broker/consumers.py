@@ -61,14 +61,18 @@ async def create(client: Client, stream: str, consumer: str, subject: str, lease
 
 
 async def keep(client: Client, stream: str, consumer: str, subject: str, lease: timedelta) -> None:
-    """Creates a consumer, or gives one that exists this lease.
+    """Creates a consumer, or gives one that exists at least this lease.
+
+    It shortens none: a leader that was replaced may not know yet that the lease is longer by now.
 
     Raises:
         APIError: the server refuses.
         nats.errors.Error: there is no connection; so do `TimeoutError` and `OSError`.
     """
     if not await create(client, stream, consumer, subject, lease):
-        await _change(client, await ask(client, f"CONSUMER.INFO.{stream}.{consumer}"), lease)
+        found = await ask(client, f"CONSUMER.INFO.{stream}.{consumer}")
+        if _granted_by(found) < lease:
+            await _change(client, found, lease)
 
 
 async def ensure_inbox(client: Client, lease: timedelta) -> timedelta:
@@ -113,7 +117,7 @@ async def granted(client: Client) -> timedelta | None:
         found = await ask(client, f"CONSUMER.INFO.{names.INBOX_STREAM}.{names.INBOX_CONSUMER}")
     except NotFoundError:
         return None
-    return timedelta(microseconds=found["config"]["ack_wait"] / 1000)
+    return _granted_by(found)
 
 
 async def grant(client: Client, lease: timedelta) -> None:
@@ -126,7 +130,13 @@ async def grant(client: Client, lease: timedelta) -> None:
     infos = await _all(client, names.WORK_STREAM)
     for start in range(0, len(infos), CHANGED_AT_ONCE):
         await asyncio.gather(*(_change(client, info, lease) for info in infos[start : start + CHANGED_AT_ONCE]))
-    await keep(client, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, lease)
+    if not await create(client, names.INBOX_STREAM, names.INBOX_CONSUMER, names.INBOX_SUBJECTS, lease):
+        inbox = await ask(client, f"CONSUMER.INFO.{names.INBOX_STREAM}.{names.INBOX_CONSUMER}")
+        await _change(client, inbox, lease)
+
+
+def _granted_by(info: dict[str, Any]) -> timedelta:
+    return timedelta(microseconds=info["config"].get("ack_wait", 0) / 1000)
 
 
 async def _change(client: Client, info: dict[str, Any], lease: timedelta) -> None:

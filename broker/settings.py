@@ -82,6 +82,8 @@ class MeshSettings(Service):
         self._loop = asyncio.get_running_loop()
         self._shortfall = ""
         """What the server cannot do of what is wanted."""
+        self._is_checked = False
+        """Whether every consumer grants the lease, since this broker leads."""
         self._noticed: timedelta | None = None
         """The shorter lease that every agent's assignment says by now."""
         self._shorten_at = 0.0
@@ -127,7 +129,7 @@ class MeshSettings(Service):
 
     def look_everywhere(self) -> None:
         """Checks the settings on the server: the leader before may have stopped half-way."""
-        self._noticed = None
+        self._noticed, self._is_checked = None, False
         self._wake.set()
 
     def _follow(self) -> None:
@@ -172,21 +174,23 @@ class MeshSettings(Service):
 
     async def _change_lease(self) -> bool:
         """A longer lease reaches the server first, a shorter one the agents: so nobody has work that others get too."""
-        lease = self._lease
-        if lease.wanted > lease.granted:
-            await consumers.grant(self._client, lease.wanted)
-            lease.granted = lease.wanted
+        lease, wanted = self._lease, self._lease.wanted  # it may change meanwhile
+        if wanted > lease.granted:
+            await consumers.grant(self._client, wanted)
+            lease.granted = wanted
             await self._rewritten()
-        elif lease.wanted < lease.granted:
-            if self._noticed != lease.wanted:
-                wanted = lease.wanted
+        elif wanted < lease.granted:
+            if self._noticed != wanted:
                 await self._rewritten()
                 self._noticed = wanted
                 self._shorten_at = self._loop.time() + max(lease.granted, self.notice).total_seconds()
-            if lease.wanted != self._noticed or self._loop.time() < self._shorten_at:
+            if lease.wanted != wanted or self._loop.time() < self._shorten_at:
                 return False
-            await consumers.grant(self._client, lease.wanted)
-            lease.granted = self._noticed
+            await consumers.grant(self._client, wanted)
+            lease.granted = wanted
+        elif not self._is_checked:  # another broker may have created a consumer while the lease changed
+            await consumers.grant(self._client, wanted)
+        self._is_checked = True
         return not lease.is_changing
 
     async def _rewritten(self) -> None:
