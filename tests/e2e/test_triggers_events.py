@@ -140,7 +140,7 @@ async def test_a_streams_messages_survive_that_nobody_runs(mesh: Roles, client: 
         ("event", {"kinds": ["order.fialed"]}, "did you mean 'order.failed'"),
         ("event", {"kinds": []}, "kinds"),
         ("nats", {"subject": "muster.log.>"}, "Muster's own"),
-        ("nats", {"subject": ">"}, "begin with a word of your own"),
+        ("nats", {"subject": ">"}, "start with a token of your own"),
         ("nats", {"subject": "$JS.>"}, "NATS's own"),
         ("nats", {"subjekt": "x"}, "did you mean 'subject'"),
         ("cron", {"cron": "61 * * * *"}, "61"),
