@@ -1,4 +1,4 @@
-"""An order for one element that is there and has room begins with its first record: no offer, no claim.
+"""An order for one element that is online and has a free slot starts with its first record: no offer, no claim.
 
 Nobody else could claim it.  So the record names the agent that runs it from now on, and the server itself passes
 the record on to that agent, once it is stored.  Two legs of the network and two stored messages less than an
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from muster.blueprints.objects.trigger import Trigger
 from muster.broker.lease import Lease
-from muster.broker.log import PATIENCE
+from muster.broker.log import APPEND_TIMEOUT
 from muster.broker.offer import addressed, packet
 from muster.broker.planning.first import First
 from muster.broker.presence import Presences
@@ -37,15 +37,15 @@ from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-LENT: Final = 1 / 20
+LEASE_MESSAGE_AFTER: Final = 1 / 20
 """The part of a lease after which an order that still runs gets its message."""
 
 BURST: Final = 500
-"""Messages lent in one turn of the loop."""
+"""Lease messages in one iteration of the loop."""
 
 
 class Beginnings(Service):
-    """Lets orders begin, and lends those that last their message."""
+    """Starts orders directly, and publishes the lease messages of those that run longer."""
 
     def __init__(self, publisher: Publisher, state: World, presences: Presences, lease: Lease) -> None:
         super().__init__()
@@ -54,40 +54,40 @@ class Beginnings(Service):
         self._presences = presences
         self._lease = lease
         self._coming: dict[str, dict[str, float]] = {}
-        """By element, orders that were begun and not seen on the log yet, and until when to look out for them."""
+        """By element, started orders that are not on the log yet, with the time until which they count."""
         self._young: deque[tuple[float, str]] = deque()
-        """When an order is to have a message (loop time), the soonest first."""
+        """When an order gets its lease message (loop time), the earliest first."""
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def begun(self, record: First) -> First:
-        """The record with the agent in it, if its only order can begin; else as it is."""
+        """Returns the record with the agent, if its only order can start directly; otherwise unchanged."""
         where = _where(record, self._state)
         if where is None:
             return record
         order, name = where
-        standing, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
-        if standing is None or manifest is None or standing.agent is None or not standing.takes_work:
+        state, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
+        if state is None or manifest is None or state.agent is None or not state.takes_work:
             return record
-        beat = self._presences.beat(name, standing.agent)
+        beat = self._presences.beat(name, state.agent)
         if not beat or self._open(name) >= manifest.slots:
             return record
-        self._coming.setdefault(name, {})[order] = self._loop.time() + PATIENCE
-        return replace(record, start=Direct(agent=standing.agent, beat=beat))
+        self._coming.setdefault(name, {})[order] = self._loop.time() + APPEND_TIMEOUT
+        return replace(record, start=Direct(agent=state.agent, beat=beat))
 
     def _open(self, element: str) -> int:
-        """Orders that are there or on their way, whether they run or wait."""
+        """Returns the number of open orders, including those on their way."""
         coming = self._coming.get(element)
         count = self._state.held.open_for(element)
         if not coming:
             return count
         now = self._loop.time()
-        while coming and next(iter(coming.values())) < now:  # never seen: it could not be written
+        while coming and next(iter(coming.values())) < now:  # never on the log: it could not be written
             del coming[next(iter(coming))]
         return count + len(coming)
 
     def look(self, applied: Sequence[Changes]) -> None:
-        """Take note of orders that some records began."""
+        """Notes orders that records have started."""
         for changes in applied:
             for order in changes.orders.values():
                 if order.created_at != changes.stamp.time:
@@ -99,26 +99,26 @@ class Beginnings(Service):
                     self._wake.set()
 
     def look_everywhere(self) -> None:
-        """Take nothing for done."""
+        """Notes all orders that run directly."""
         self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if runs_directly(order))
         self._wake.set()
 
     def _after(self) -> float:
         """Seconds after which an order that still runs gets its message."""
-        return self._lease.shorter.total_seconds() * LENT
+        return self._lease.shorter.total_seconds() * LEASE_MESSAGE_AFTER
 
     async def run(self) -> None:
-        """Lend messages until cancelled."""
+        """Publishes lease messages until cancelled."""
         self.ready.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._young:
                 await asyncio.sleep(self._young[0][0] - self._loop.time())
-                await self._lend()
+                await self._publish_due()
 
-    async def _lend(self) -> None:
-        """To those whose time has come."""
+    async def _publish_due(self) -> None:
+        """Publishes the lease messages that are due."""
         now = self._loop.time()
         due: list[Order] = []
         while self._young and self._young[0][0] <= now and len(due) < BURST:
@@ -126,7 +126,7 @@ class Beginnings(Service):
             if order is not None and runs_directly(order):
                 due.append(order)
         results = await asyncio.gather(
-            *(self._publisher.publish(*_lent(order)) for order in due), return_exceptions=True
+            *(self._publisher.publish(*_lease_message(order)) for order in due), return_exceptions=True
         )
         for order, result in zip(due, results, strict=True):
             if isinstance(result, UnavailableError):
@@ -136,7 +136,7 @@ class Beginnings(Service):
                 raise result
 
 
-def _lent(order: Order) -> tuple[str, bytes, dict[str, str]]:
+def _lease_message(order: Order) -> tuple[str, bytes, dict[str, str]]:
     message = replace(packet(order), attempt=order.attempt, start=Direct(agent=order.agent or ""))
     return *addressed(order, message), {MSG_ID: names.lease_message_id(order.id)}
 
@@ -144,8 +144,8 @@ def _lent(order: Order) -> tuple[str, bytes, dict[str, str]]:
 def _where(record: Created | Fired, state: World) -> tuple[str, str] | None:
     """The only order that a record makes, and its element, if nothing but the element can be in its way.
 
-    Of what goes off, only the clock's: the record goes to the agent as it is, and what somebody else's event says
-    is for the agent only as far as the inputs take it up.
+    Firings only of schedules: the agent receives the whole record, and it must see an event only as far as the inputs
+    contain it.
     """
     if isinstance(record, Created):
         is_bound = record.element is not None and record.pool is None and record.not_before is None

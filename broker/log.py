@@ -40,11 +40,11 @@ from muster.mesh.wire import flush
 
 log = structlog.get_logger()
 
-PATIENCE: Final = 10.0
-"""Seconds until an append that was not seen in the log is given up; a cluster may need six for a new leader."""
+APPEND_TIMEOUT: Final = 10.0
+"""Seconds after which an append that is not on the log fails; a cluster can need six for a new leader."""
 
 SWEEP: Final = 0.5
-"""Seconds between two looks for appends that were not seen."""
+"""Seconds between two checks for overdue appends."""
 
 HEADERS: Final = 1024
 """Bytes of a message that a record leaves for its headers."""
@@ -53,11 +53,11 @@ MOST_AT_ONCE: Final = 1000
 """Records in one atomic batch: nats-server takes no more (ADR-50)."""
 
 WINDOW: Final = 4000
-"""Log messages asked for and not yet applied."""
+"""Log messages that are requested and not yet applied."""
 
 
 class _Appender(msgspec.Struct, eq=False):
-    """Somebody waits until a record comes back in the log."""
+    """A caller that waits until its record appears on the log."""
 
     record: records.Record
     place: tuple[str, bytes]
@@ -66,11 +66,11 @@ class _Appender(msgspec.Struct, eq=False):
 
 
 class Log(Service):
-    """Appends records, and tells appenders what came of them.
+    """Appends records, and reports their outcomes to the callers.
 
-    That a record is stored is known when it comes back in the log; an acknowledgement is only asked
-    for to learn of a refusal.  So the appends of one turn of the loop share one, of the last message:
-    what JetStream refuses for one, it refuses for all (no room, no leader).
+    A record that appears on the log is stored; an acknowledgement is requested only to learn of a refusal.  Therefore
+    the appends of one loop iteration share the acknowledgement of the last one, because JetStream refuses all of them
+    for the same reason (no space, no leader).
     """
 
     def __init__(self, client: Client, publisher: Publisher) -> None:
@@ -152,7 +152,7 @@ class Log(Service):
         try:
             for appender, its_headers in zip(appenders[:-1], headers, strict=False):
                 post(self._client, *appender.place, headers=its_headers)
-            acknowledged = self.publisher.send(*appenders[-1].place, headers[-1], within=PATIENCE)
+            acknowledged = self.publisher.send(*appenders[-1].place, headers[-1], within=APPEND_TIMEOUT)
         except UnavailableError as error:
             self._fail(appenders, error)
             return
@@ -179,10 +179,10 @@ class Log(Service):
                     del self._waiting[appender.place]
             if not appender.outcome.done():
                 appender.outcome.set_exception(error)
-                appender.outcome.exception()  # whoever gave up waiting need not be told
+                appender.outcome.exception()  # marks the error as retrieved
 
     def takes(self, record: records.Record) -> bool:
-        """Whether a record is small enough."""
+        """Returns whether a record is small enough."""
         return len(records.encode(record)) <= self._client.max_payload - HEADERS
 
     def _placed(self, record: records.Record) -> tuple[str, bytes]:
@@ -192,7 +192,7 @@ class Log(Service):
         return records.subject(record), data
 
     def _expected(self, record: records.Record, place: tuple[str, bytes]) -> _Appender:
-        appender = _Appender(record, place, self._loop.create_future(), self._loop.time() + PATIENCE)
+        appender = _Appender(record, place, self._loop.create_future(), self._loop.time() + APPEND_TIMEOUT)
         row = self._waiting.get(place)
         if row is None:
             self._waiting[place] = [appender]
@@ -201,7 +201,7 @@ class Log(Service):
         return appender
 
     def applied(self, subject: str, data: bytes, changes: Changes) -> None:
-        """Tell whoever appended this record first what it did."""
+        """Reports the changes of a record to the first caller that appended it."""
         row = self._waiting.pop((subject, data), None)
         if row is None:
             return
@@ -213,11 +213,11 @@ class Log(Service):
 
     @property
     def has_appenders(self) -> bool:
-        """Whether somebody waits for an answer."""
+        """Returns whether a caller waits for an outcome."""
         return bool(self._waiting)
 
     async def last_of(self, order: str) -> int:
-        """The last sequence on an order's subjects; 0 if it has none."""
+        """Returns the last sequence on the subjects of an order; 0 if there is none."""
         try:
             found = await self._client.jetstream().get_last_msg(names.LOG_STREAM, names.log_of("order", order))
         except NotFoundError:
@@ -225,20 +225,20 @@ class Log(Service):
         return int(found.seq or 0)
 
     async def records_of(self, kind: str, ident: str) -> list[dict[str, Any]]:
-        """Every message on the subjects of one thing, oldest first: what it was, who wrote it, and when."""
+        """Returns every message on the subjects of an object, oldest first, with its author and time."""
         js, subject = self._client.jetstream(), names.log_of(kind, ident)
-        told: list[dict[str, Any]] = []
+        entries: list[dict[str, Any]] = []
         seq = 1
         while True:
             try:
                 found = await js.get_msg(names.LOG_STREAM, seq, subject=subject, direct=True, next=True)
             except NotFoundError:
-                return told
+                return entries
             seq = int(found.seq or 0) + 1
-            told.append(_told(found))
+            entries.append(_entry(found))
 
 
-def _told(found: RawStreamMsg) -> dict[str, Any]:
+def _entry(found: RawStreamMsg) -> dict[str, Any]:
     subject, data = str(found.subject), found.data or b""
     record, place = records.decode(subject, data)
     time = found.headers.get("Nats-Time-Stamp") if found.headers else None
@@ -258,7 +258,7 @@ def _told(found: RawStreamMsg) -> dict[str, Any]:
 
 def _not_seen() -> UnavailableError:
     return UnavailableError(
-        f"the log did not take a record in {PATIENCE:g} s; it may still arrive: look before you try again"
+        f"the log did not take a record in {APPEND_TIMEOUT:g} s; it can still arrive: check before you retry"
     )
 
 
@@ -274,12 +274,12 @@ class Follower:
         self._puller: Puller | None = None
 
     def renew(self) -> None:
-        """Begin a new consumer after a reconnect: what the old one sent last may have gone with the connection."""
+        """Starts a new consumer after a reconnect, because the last messages of the old one can be lost."""
         if self._puller is not None:
             self._puller.abandon()
 
     async def batches(self, last: int) -> AsyncGenerator[list[Msg], None]:
-        """What stands behind `last`, and what comes.
+        """Yields the messages after `last`, and all later ones.
 
         Raises:
             UnavailableError: the log does not have the record that comes next.

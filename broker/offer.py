@@ -1,4 +1,4 @@
-"""The leader publishes what the state has released, and tells agents what to stop.
+"""The leader publishes what the state has released, and notifies agents of orders that must stop.
 
 Everything here is derived from state.  `Changes` only say where to look; after a crash, an election
 or a reconnect, it looks everywhere.  A copy published twice does no harm: the message id drops it
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 BURST: Final = 500
 """Offers published in one turn of the loop."""
 
-PATIENCE: Final = 5.0
+APPEND_TIMEOUT: Final = 5.0
 """Seconds until an offer that was not acknowledged is made again."""
 
 _encode = msgspec.json.Encoder().encode
@@ -72,7 +72,7 @@ class Offers(Service):
         self._again: dict[str, None] = {}
         self._held: dict[str, None] = {}
         self._cancelling: dict[str, None] = {}
-        self._owed: dict[str, records.OrderRecord] = {}
+        self._unrecorded: dict[str, records.OrderRecord] = {}
         """What is to be put on the log, by order."""
 
     def look(self, applied: Sequence[Changes]) -> None:
@@ -90,15 +90,15 @@ class Offers(Service):
                 self._held.update(dict.fromkeys(self._state.held.by(name)))
         if released:
             self._publish(released)
-        if self._held or self._owed:
+        if self._held or self._unrecorded:
             self._wake.set()
 
     def _revoke(self, changes: Changes) -> None:
-        """Orders are over of which there are copies: these may not be claimed, and who has claimed one must stop."""
+        """Handles orders that have ended with copies: these must not be claimed, and its agent must stop."""
         for ident, by in changes.revoked.items():
-            self._owed[ident] = records.CancelRequested(order=ident, by=by)
+            self._unrecorded[ident] = records.CancelRequested(order=ident, by=by)
         for ident, element in changes.unclaimed:
-            self._tell_to_stop(ident, element)
+            self._notify_stop(ident, element)
 
     def look_everywhere(self) -> None:
         """Take nothing for done."""
@@ -111,13 +111,13 @@ class Offers(Service):
         self.ready.set()
         while True:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(APPEND_TIMEOUT):
                     await self._wake.wait()
             except TimeoutError:
                 self._held.update(self._cancelling)  # an agent may have missed that it should stop
             self._wake.clear()
             await self._publish_again()
-            await self._pay()
+            await self._record()
             held, self._held = self._held, {}
             for ident in held:
                 await self._tried(ident)
@@ -139,11 +139,11 @@ class Offers(Service):
         try:
             for subject, data, headers in messages[:-1]:
                 post(self._client, subject, data, headers=headers)
-            ack = self._publisher.send(*messages[-1], within=PATIENCE)
+            ack = self._publisher.send(*messages[-1], within=APPEND_TIMEOUT)
         except UnavailableError as error:
             self._failed(offered, error)
             return
-        ack.add_done_callback(lambda told: self._acknowledged(offered, told))
+        ack.add_done_callback(lambda done: self._acknowledged(offered, done))
 
     def _sendable(self, offered: Sequence[Order]) -> list[tuple[str, bytes, dict[str, str]]]:
         """Their messages; an order whose message no server takes is given up, so that it is in nobody's way."""
@@ -156,12 +156,12 @@ class Offers(Service):
             else:
                 size = f"{len(data)} bytes, more than a message may have"
                 reason = f"its inputs, its tasks' outputs and its child orders' are {size}"
-                self._owed[order.id] = records.GivenUp(order=order.id, reason=reason)
+                self._unrecorded[order.id] = records.GivenUp(order=order.id, reason=reason)
                 self._wake.set()
         return messages
 
-    def _acknowledged(self, offered: Sequence[Order], told: asyncio.Future[PubAck]) -> None:
-        if not told.cancelled() and (error := told.exception()) is not None:
+    def _acknowledged(self, offered: Sequence[Order], done: asyncio.Future[PubAck]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
             self._failed(offered, error)
 
     def _failed(self, offered: Sequence[Order], error: BaseException) -> None:
@@ -175,17 +175,17 @@ class Offers(Service):
             self._publish(again[start : start + BURST])
             await asyncio.sleep(0)
 
-    async def _pay(self) -> None:
-        """Put on the log what is owed to it.
+    async def _record(self) -> None:
+        """Appends the pending records.
 
-        A cancel is refused there, for its order is over already; but it moves what a claim is compared with.
+        `apply` refuses a cancel of an ended order; but it changes the sequence that a claim is compared with.
         """
-        for ident in list(self._owed):
-            record = self._owed.pop(ident)
+        for ident in list(self._unrecorded):
+            record = self._unrecorded.pop(ident)
             try:
                 await self._append(record)
             except UnavailableError as error:
-                self._owed.setdefault(ident, record)
+                self._unrecorded.setdefault(ident, record)
                 note("order.unrecorded", error, order=ident, record=type(record).__name__)
                 return
 
@@ -202,17 +202,17 @@ class Offers(Service):
             self._held[ident] = None
 
     async def _mind(self, order: Order) -> None:
-        """An order that is to stop: its agent must be told, and so must its children."""
+        """Notifies the agent of an order that must stop, and cancels its children."""
         for child, known in order.children.items():
             if known.state not in FINAL_STATES and known.state is not OrderState.CANCELLING:
                 await self._append(
                     records.CancelRequested(order=child, by=Caller(kind=CallerKind.ORDER, name=order.id))
                 )
         if is_held(order) and order.runner is not None:
-            self._tell_to_stop(order.id, order.runner)
+            self._notify_stop(order.id, order.runner)
 
-    def _tell_to_stop(self, order: str, element: str) -> None:
-        with suppress(UnavailableError):  # told again while it is held, or when its message comes again
+    def _notify_stop(self, order: str, element: str) -> None:
+        with suppress(UnavailableError):  # repeated while it is held, or when its message is redelivered
             post(self._client, names.control(element), _encode(Control(cancel=order)))
 
     async def _append(self, record: Any) -> None:

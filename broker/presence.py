@@ -96,7 +96,7 @@ class Presences:
         self._started = self._clock()
 
     async def receive(self, message: Msg) -> None:
-        """Notes the heartbeat in a message; a malformed one is no heartbeat."""
+        """Notes the heartbeat in a message; a malformed one is ignored."""
         with suppress(*MALFORMED):
             self.heard(names.untoken(message.subject.rpartition(".")[2]), _decode(message.data))
 

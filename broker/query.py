@@ -116,7 +116,7 @@ class Query:
         last = await self._log.last_of(order)
         with suppress(TimeoutError):
             async with asyncio.timeout(READ_TIMEOUT):
-                while self._state.seq < last:  # noqa: ASYNC110 - the state is no event; this is rare and short
+                while self._state.seq < last:  # noqa: ASYNC110 - the state has no event to wait for; this is rare and short
                     await asyncio.sleep(LOOK)
         return self._state.seq >= last
 
@@ -157,15 +157,15 @@ class Query:
 
     async def history(self, order: Order) -> list[dict[str, Any]]:
         """Every record about an order, from the log itself; first the one that made it."""
-        told = await self._log.records_of("order", order.id)
+        entries = await self._log.records_of("order", order.id)
         if order.firing is None:
-            return told
+            return entries
         first = order_of(order.firing, 0)
         if order.id != first:
-            told = (await self._log.records_of("order", first))[:1] + told
-        made = told[0]["data"]  # what it says of others, and the whole event, is with the firing
-        told[0]["data"] = {name: value for name, value in made.items() if name not in {"event", "orders"}}
-        return told
+            entries = (await self._log.records_of("order", first))[:1] + entries
+        made = entries[0]["data"]  # what it says of others, and the whole event, is with the firing
+        entries[0]["data"] = {name: value for name, value in made.items() if name not in {"event", "orders"}}
+        return entries
 
     # -- firings --------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Query:
         known = self._known(kind)
         if name not in known:
             raise NotFoundError(f"there is no {kind} {name!r}{suggestion(name, known)}")
-        return self._told(known[name], name)
+        return self._document(known[name], name)
 
     async def element(self, name: str) -> dict[str, Any]:
         """One element, of whichever kind."""
@@ -213,7 +213,7 @@ class Query:
 
         Raises:
             InvalidError: the filter is not valid.
-            UsageError: a filter for a kind that is no element.
+            UsageError: a filter for a kind that is not an element.
         """
         known = self._known(kind)
         names = sorted(known)
@@ -225,7 +225,7 @@ class Query:
         if cursor:
             names = [name for name in names if name > cursor]
         more = names[limit - 1] if len(names) > limit else None
-        return Page(items=[self._told(known[name], name) for name in names[:limit]], next=more)
+        return Page(items=[self._document(known[name], name) for name in names[:limit]], next=more)
 
     def _known(self, kind: str) -> Mapping[str, str]:
         """Returns the names that are known of a kind, each with the kind of its object.
@@ -242,27 +242,27 @@ class Query:
             raise NotFoundError(f"there is no kind {kind!r}{suggestion(kind, object_kinds())}")
         return found
 
-    def _told(self, kind: str, name: str) -> dict[str, Any]:
+    def _document(self, kind: str, name: str) -> dict[str, Any]:
         if kind == KIND:
             found = object_kinds()[name]
             about = {"summary": found.summary, "plural": found.plural, "is_element": found.is_element}
             return {"kind": KIND, "name": name, **about}
         stored = self._state.objects.stored[kind, name]
-        told = {
+        document = {
             **stored.manifest,
             "version": stored.version,
             "created_at": stored.created_at,
             "changed_at": stored.changed_at,
         }
         for aggregate in aggregates():
-            told |= aggregate.shown(self._state, kind, name)
+            document |= aggregate.shown(self._state, kind, name)
         if (why := self._state.objects.unreadable.get((kind, name))) is not None:
-            told["unreadable"] = why
+            document["unreadable"] = why
         if kind == "trigger":
-            told["trouble"] = self.reported.of(name)
+            document["trouble"] = self.reported.of(name)
         elif stored.is_element:
-            told["trouble"] = self.trouble_of(name)
-        return told
+            document["trouble"] = self.trouble_of(name)
+        return document
 
     # -- events ---------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class Query:
         return await self._events(_event_place(after), (kind,) if kind else (), limit)
 
     async def event_page(self, wanted: EventQuery) -> EventPage:
-        """Events behind a place or since a time, oldest first, and the place to go on behind."""
+        """Returns events after a position or since a time, oldest first, and the position to continue at."""
         end = await self._rows("SELECT seq, place FROM events ORDER BY seq DESC, place DESC LIMIT 1", ())
         start = _event_place(wanted.after)
         if wanted.after is None and wanted.since is not None:
@@ -346,11 +346,11 @@ def event_place(ident: str) -> tuple[int, int]:
     """An event's id as something that compares: its record's sequence, and its place among that record's events.
 
     Raises:
-        UsageError: it is no event's id.
+        UsageError: it is not the id of an event.
     """
     found = _EVENT_ID.fullmatch(ident)
     if found is None:
-        raise UsageError(f"{ident[:80]!r} is no event's id; one looks like 1234.0")
+        raise UsageError(f"{ident[:80]!r} is not the id of an event; an id looks like 1234.0")
     return int(found[1]), int(found[2] or -1)
 
 
@@ -358,5 +358,5 @@ def _cursor(given: str | None) -> int:
     if given is None:
         return _FIRST_PAGE
     if not _NUMBER.fullmatch(given):
-        raise UsageError(f"{given[:80]!r} is no cursor; take `next` of the page before")
+        raise UsageError(f"{given[:80]!r} is not a cursor; use `next` of the previous page")
     return int(given)

@@ -47,5 +47,5 @@ class Reported:
         for at, report in self._reports.values():
             if at >= since and (why := report.reasons.get(trigger)):
                 hosts.setdefault(why, []).append(report.host)
-        told = "; ".join(f"{why} (on {', '.join(sorted(set(names)))})" for why, names in hosts.items())
-        return told[:LONGEST] or None
+        text = "; ".join(f"{why} (on {', '.join(sorted(set(names)))})" for why, names in hosts.items())
+        return text[:LONGEST] or None

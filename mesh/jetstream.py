@@ -168,7 +168,7 @@ class Publisher(Asker[PubAck]):
         Raises:
             LostRaceError: the compare-and-set in `headers` failed.
             StorageError: its stream can store nothing.
-            UnavailableError: no acknowledgement came in time; it may or may not be stored, so
+            UnavailableError: no acknowledgement came in time; it can be stored nevertheless, so
                 try again with the same message id.
         """
         return await self.send(subject, data, headers, within=within)
@@ -227,7 +227,7 @@ class Puller(Service):
 
     @property
     def asked(self) -> int:
-        """How many messages the server may still send without being asked again."""
+        """Returns how many messages the server can still send for open requests."""
         return self._asked
 
     @property
@@ -285,7 +285,7 @@ class Puller(Service):
         self._arrived.set()
 
     async def batch(self) -> list[Msg]:
-        """Whatever has come since the last call; waits for at least one message, or until the consumer is gone."""
+        """Returns all messages since the last call; waits for at least one, or until the consumer is gone."""
         while not self._buffer and not self.gone.is_set():
             self._arrived.clear()
             await self._arrived.wait()
@@ -323,18 +323,18 @@ class Puller(Service):
         self._last_heard = self._loop.time()
         if message.headers and (status := message.headers.get("Status")):
             if message.subject == f"{self._inbox}.{self._round}":
-                self._told(status, message.headers)
+                self._status(status, message.headers)
             return
-        # A delivered message keeps its own subject, so a late one of an older round cannot be told; it is as good.
+        # A delivered message keeps its own subject; a late one of an older round looks the same, and is as good.
         self._asked = max(0, self._asked - 1)
         self._receive(message)
         self._ask()
 
-    def _told(self, status: str, headers: dict[str, Any]) -> None:
+    def _status(self, status: str, headers: dict[str, Any]) -> None:
         if status == "100":
             return
         if status in {"503", "404"} or (status == "409" and "Deleted" in headers.get("Description", "")):
-            self._round += 1  # the heartbeat asks again, should it come back
+            self._round += 1  # the heartbeat sends a new request if the consumer is back
             self._asked = 0
             self.abandon()
             return
@@ -344,7 +344,7 @@ class Puller(Service):
 
 
 async def acknowledge(message: Msg) -> None:
-    """Tell JetStream that the message is dealt with.  Not confirmed by the server: it may come again.
+    """Acknowledges a message.  The server does not confirm it; the message can be redelivered.
 
     Raises:
         UnavailableError: there is no connection.
@@ -367,7 +367,7 @@ def stamp(message: Msg) -> tuple[int, int]:
 
 
 def sequence(message: Msg) -> int:
-    """The stream sequence of a delivered message."""
+    """Returns the stream sequence of a delivered message."""
     return stamp(message)[0]
 
 
@@ -375,22 +375,22 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def moment(nanoseconds: int) -> datetime:
-    """A JetStream time, to the microsecond."""
+    """Converts a JetStream time, to the microsecond."""
     return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
 
 
 def pending(message: Msg) -> int:
-    """How many messages its consumer has still to deliver after this one."""
+    """Returns how many messages its consumer must still deliver after this one."""
     return _number(message, 8)
 
 
 def deliveries(message: Msg) -> int:
-    """How many times it was delivered by now."""
+    """Returns how many times it was delivered."""
     return _number(message, 4)
 
 
 def place(message: Msg) -> int:
-    """The how-manieth message it is that its consumer has delivered, from 1."""
+    """Returns the ordinal of the message among the deliveries of its consumer, from 1."""
     return _number(message, 6)
 
 

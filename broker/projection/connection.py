@@ -49,7 +49,7 @@ class Threaded(Connection):
         return result
 
     async def shut(self) -> None:
-        """Closes the file once the thread is through; if that takes too long, the thread is left behind."""
+        """Closes the file once the thread has finished; if that takes too long, the thread is abandoned."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.close()

@@ -57,7 +57,7 @@ async def held(path: Path, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]
 
 
 def kept(path: Path, durability: Durability) -> Kept:
-    """What the file knows of the state; one that is not there, is damaged, or not of our making and version, is made.
+    """Returns what the file has of the state; a file that is missing, damaged or of another version is created.
 
     Raises:
         UnavailableError: the file cannot be opened or made (permissions, a full disk).

@@ -39,7 +39,7 @@ class Writer:
         await self._connection.shut()
 
     async def write(self, batch: Batch) -> None:
-        """Returns once the batch is committed.  If the caller is cancelled meanwhile, it may or may not be.
+        """Returns once the batch is committed.  If the caller is cancelled meanwhile, it can be either way.
 
         Raises:
             UnavailableError: it is not committed; it may be written again.
