@@ -109,7 +109,7 @@ class Host(Service):
         client = self._shop.client
         subscriptions = [
             await subscribe(client, names.control(self.element), self._control_arrived),
-            await subscribe(client, names.begin(self.element), self._record_arrived),
+            await subscribe(client, names.direct_start(self.element), self._record_arrived),
             await subscribe(client, names.entry(names.ASSIGNMENT_BUCKET, self.element), self._assignment_arrived),
         ]
         given = await join(client, self._request(), self._shop.clock)

@@ -121,7 +121,7 @@ class Lease(Service):
 
     def awaits_messages(self, element: str) -> bool:
         """Whether direct starts run on the element whose messages, which carry their leases, have not come yet."""
-        return self._without_message[names.begin(element)] > 0
+        return self._without_message[names.direct_start(element)] > 0
 
     async def run(self) -> None:
         """Renews until cancelled."""

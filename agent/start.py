@@ -68,7 +68,7 @@ def direct(message: Msg) -> Started:
         digest=record.digest,
         inputs=record.inputs,
         sources=record.sources,
-        element=record.begins_on,
+        element=record.starts_on,
         labels=record.labels,
         depth=record.depth if isinstance(record, records.Created) else 0,
     )

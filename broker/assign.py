@@ -64,7 +64,7 @@ class Assignments(Service):
         self._doubtful = False
         """Whether all consumers and buckets must be compared with the state."""
 
-    def look(self, applied: Sequence[Changes]) -> None:
+    def observe(self, applied: Sequence[Changes]) -> None:
         """Queues the changes that some records need."""
         for changes in applied:
             for kind, _, name in (ident.partition("/") for ident in changes.ids("object")):
@@ -80,7 +80,7 @@ class Assignments(Service):
         if self._blueprints or self._pools or self._elements or self._triggers:
             self._wake.set()
 
-    def look_everywhere(self) -> None:
+    def observe_everything(self) -> None:
         """Queues everything: the leader before may have stopped half-way."""
         for kind, name in self._state.objects.stored:
             if kind == "blueprint":

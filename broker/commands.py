@@ -16,7 +16,7 @@ from muster.broker.objects import Objects
 from muster.broker.orders import Orders
 from muster.broker.planning.blueprints import Blueprints
 from muster.broker.planning.firings import FiringPlans
-from muster.broker.planning.first import Begun
+from muster.broker.planning.first import StartDirectly
 from muster.broker.presence import Presences
 
 
@@ -31,14 +31,14 @@ class Commands(msgspec.Struct, frozen=True, kw_only=True):
     announcements: Announcements
 
 
-def commands(means: Means, client: Client, lease: Lease, presences: Presences, begun: Begun) -> Commands:
+def commands(means: Means, client: Client, lease: Lease, presences: Presences, start: StartDirectly) -> Commands:
     """Returns the services, each with what it needs."""
     store = BlueprintStore(client, means.log.publisher)
     blueprints = Blueprints(means.world)
     objects = Objects(means, client, store)
     return Commands(
-        orders=Orders(means, blueprints, store, begun),
-        firings=Firings(means, FiringPlans(means.world, blueprints), begun),
+        orders=Orders(means, blueprints, store, start),
+        firings=Firings(means, FiringPlans(means.world, blueprints), start),
         objects=objects,
         elements=Elements(means),
         agents=Agents(means, objects, client, lease, presences),

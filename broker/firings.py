@@ -18,7 +18,7 @@ from muster.broker.means import Means
 from muster.broker.planning.aims import Aim
 from muster.broker.planning.firing_records import trigger_caller, without_event
 from muster.broker.planning.firings import FiringPlans
-from muster.broker.planning.first import Begun
+from muster.broker.planning.first import StartDirectly
 from muster.broker.state.standing import Pending
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
@@ -39,9 +39,9 @@ MAX_ATTEMPTS: Final = 100
 class Firings:
     """The write path of triggers."""
 
-    def __init__(self, means: Means, plans: FiringPlans, begun: Begun) -> None:
+    def __init__(self, means: Means, plans: FiringPlans, start: StartDirectly) -> None:
         self._world, self._log, self._query, self._ids = means
-        self._plans, self._begun = plans, begun
+        self._plans, self._start_directly = plans, start
         self.ignored = 0
         """Events that did not concern their trigger."""
         self.duplicates = 0
@@ -86,7 +86,7 @@ class Firings:
             log.debug("firing.ignored", trigger=request.trigger, why=planned)
             return FireReply(ignored=planned)
         try:
-            changes = await self._log.append(self._begun(planned), expect=0)
+            changes = await self._log.append(self._start_directly(planned), expect=0)
         except LostRaceError:
             return await self._duplicate(ident)
         except TooLargeError as error:

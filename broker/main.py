@@ -20,8 +20,8 @@ from muster.broker import consumers, ids, streams
 from muster.broker.api.context import ApiSettings
 from muster.broker.api.surfaces import Parts, Surfaces, surfaces
 from muster.broker.assign import Assignments
-from muster.broker.begin import Beginnings
 from muster.broker.commands import commands
+from muster.broker.direct_starts import DirectStarts
 from muster.broker.duties.clean_up import EndCleanUps
 from muster.broker.duties.duty import Duties
 from muster.broker.duties.expire import Expire
@@ -143,13 +143,13 @@ class Broker:
         self.leader = Leader(client, self.id, found.replicas)
         self.assignments = Assignments(client, self.publisher, self.state, self.leader, lease)
         self.presences = Presences(lease)
-        self.beginnings = Beginnings(self.publisher, self.state, self.presences, lease)
+        self.direct_starts = DirectStarts(self.publisher, self.state, self.presences, lease)
         flags = Flags(lease=settings.lease, replicas=settings.replicas)
         self.mesh_settings = MeshSettings(client, self.state, self.leader, self.assignments, lease, flags)
         self.query = Query(readers, self.state, self.recorder, self.log)
         self.query.trouble_of = self.presences.trouble
         means = Means(self.state, self.log, self.query, self.ids)
-        self.commands = commands(means, client, lease, self.presences, self._begun)
+        self.commands = commands(means, client, lease, self.presences, self._start_directly)
         self._wire()
         await self._start_services(stack)
         await self.mesh_settings.seed(self.log, found)
@@ -210,7 +210,7 @@ class Broker:
             self.storage,
             self.projector,
             self.offers,
-            self.beginnings,
+            self.direct_starts,
             self.assignments,
             self.mesh_settings,
             self.prune,
@@ -219,17 +219,17 @@ class Broker:
         ):
             self.services.append(await stack.enter_async_context(service))
 
-    def _begun(self, record: First) -> First:
-        return self.beginnings.begun(record) if self.leader.leads else record
+    def _start_directly(self, record: First) -> First:
+        return self.direct_starts.with_start(record) if self.leader.leads else record
 
     def _wire(self) -> None:
         """Connects the parts: every broker projects what changed, and the leader acts on it."""
 
         def act(applied: Sequence[Changes]) -> None:
             if self.leader.leads:
-                self.offers.look(applied)
-                self.beginnings.look(applied)
-                self.assignments.look(applied)
+                self.offers.observe(applied)
+                self.direct_starts.observe(applied)
+                self.assignments.observe(applied)
 
         def publish(batch: Batch) -> None:
             self.feed.publish(batch.events)
@@ -240,10 +240,10 @@ class Broker:
         self.recorder.on_committed.append(publish)
         self.leader.on_elected += [
             self.presences.start,
-            self.offers.look_everywhere,
-            self.beginnings.look_everywhere,
-            self.assignments.look_everywhere,
-            self.mesh_settings.look_everywhere,
+            self.offers.observe_everything,
+            self.direct_starts.observe_everything,
+            self.assignments.observe_everything,
+            self.mesh_settings.observe_everything,
         ]
 
     def _again(self) -> None:
@@ -258,8 +258,8 @@ class Broker:
         if self.companion is not None:
             self.companion.renew()
         if self.leader.leads:
-            self.offers.look_everywhere()
-            self.beginnings.look_everywhere()
+            self.offers.observe_everything()
+            self.direct_starts.observe_everything()
 
     def _trouble(self) -> str:
         """Why not everything can be stored now."""

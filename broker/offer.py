@@ -1,8 +1,8 @@
-"""The leader publishes what the state has released, and notifies agents of orders that must stop.
+"""The leader publishes the orders that are offered, and notifies agents of those that must stop.
 
-Everything here is derived from state.  `Changes` only say where to look; after a crash, an election
-or a reconnect, it looks everywhere.  A copy published twice does no harm: the message id drops it
-for two minutes, and the claim's compare-and-set for ever.
+Everything here is derived from the world.  `Changes` only narrow what to observe; after a crash, an election or a
+reconnect, everything is.  A copy that is published twice does no harm: the message id drops it for two minutes, and
+the claim's compare-and-set for ever.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ log = structlog.get_logger()
 BURST: Final = 500
 """Offers published in one turn of the loop."""
 
-APPEND_TIMEOUT: Final = 5.0
-"""Seconds until an offer that was not acknowledged is made again."""
+ACK_TIMEOUT: Final = 5.0
+"""Seconds after which an offer that was not acknowledged is published again."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 def packet(order: Order) -> Packet:
-    """What an agent needs to run an order."""
+    """Returns what an agent needs to run an order."""
     return Packet(
         order=order.id,
         attempt=order.attempt + 1,
@@ -60,7 +60,7 @@ def packet(order: Order) -> Packet:
 
 
 class Offers(Service):
-    """Puts released orders into the work stream, and cares for those that are held."""
+    """Publishes offered orders on the work stream, and stops those that are cancelled."""
 
     def __init__(self, client: Client, publisher: Publisher, state: World, appender: Log) -> None:
         super().__init__()
@@ -69,58 +69,60 @@ class Offers(Service):
         self._state = state
         self._log = appender
         self._wake = asyncio.Event()
-        self._again: dict[str, None] = {}
-        self._held: dict[str, None] = {}
+        self._unacknowledged: dict[str, None] = {}
+        """Orders whose offer is published again."""
+        self._suspects: dict[str, None] = {}
+        """Orders that may have to be stopped."""
         self._cancelling: dict[str, None] = {}
-        self._unrecorded: dict[str, records.OrderRecord] = {}
-        """What is to be put on the log, by order."""
+        self._pending: dict[str, records.OrderRecord] = {}
+        """Records to append, by order."""
 
-    def look(self, applied: Sequence[Changes]) -> None:
-        """Publish what some records released, at once; note what needs more than that."""
+    def observe(self, applied: Sequence[Changes]) -> None:
+        """Publishes what records have offered, at once; notes what needs more than that."""
         released: dict[str, None] = {}
         for changes in applied:
             for order in changes.orders.values():
                 if order.state is OrderState.OFFERED:
                     released[order.id] = None
                 elif order.state is OrderState.CANCELLING:
-                    self._held[order.id] = None
+                    self._suspects[order.id] = None
             if changes.revoked or changes.unclaimed:
                 self._revoke(changes)
             for name in changes.ids("element"):
-                self._held.update(dict.fromkeys(self._state.held.by(name)))
+                self._suspects.update(dict.fromkeys(self._state.held.by(name)))
         if released:
             self._publish(released)
-        if self._held or self._unrecorded:
+        if self._suspects or self._pending:
             self._wake.set()
 
     def _revoke(self, changes: Changes) -> None:
-        """Handles orders that have ended with copies: these must not be claimed, and its agent must stop."""
+        """Orders have ended of which there are copies: nobody may claim these, and who has claimed one must stop."""
         for ident, by in changes.revoked.items():
-            self._unrecorded[ident] = records.CancelRequested(order=ident, by=by)
+            self._pending[ident] = records.CancelRequested(order=ident, by=by)
         for ident, element in changes.unclaimed:
             self._notify_stop(ident, element)
 
-    def look_everywhere(self) -> None:
-        """Take nothing for done."""
+    def observe_everything(self) -> None:
+        """Notes every open order: a leader before us may not have published or stopped it."""
         for ident, order in self._state.orders.items():
-            (self._again if order.state is OrderState.OFFERED else self._held)[ident] = None
+            (self._unacknowledged if order.state is OrderState.OFFERED else self._suspects)[ident] = None
         self._wake.set()
 
     async def run(self) -> None:
-        """Work off what `look` left, and what was not acknowledged, until cancelled."""
+        """Does what `observe` noted, and publishes again what was not acknowledged, until cancelled."""
         self.ready.set()
         while True:
             try:
-                async with asyncio.timeout(APPEND_TIMEOUT):
+                async with asyncio.timeout(ACK_TIMEOUT):
                     await self._wake.wait()
             except TimeoutError:
-                self._held.update(self._cancelling)  # an agent may have missed that it should stop
+                self._suspects.update(self._cancelling)  # an agent may have missed its notification
             self._wake.clear()
-            await self._publish_again()
-            await self._record()
-            held, self._held = self._held, {}
-            for ident in held:
-                await self._tried(ident)
+            await self._publish_unacknowledged()
+            await self._append_pending()
+            suspects, self._suspects = self._suspects, {}
+            for ident in suspects:
+                await self._check(ident)
 
     def _publish(self, idents: Iterable[str]) -> None:
         self._post(
@@ -132,21 +134,21 @@ class Offers(Service):
         )
 
     def _post(self, offered: Sequence[Order]) -> None:
-        """All in one go; the acknowledgement of the last one speaks for all."""
+        """Sends all at once; one acknowledgement, of the last one, covers all."""
         messages = self._sendable(offered)
         if not messages:
             return
         try:
             for subject, data, headers in messages[:-1]:
                 post(self._client, subject, data, headers=headers)
-            ack = self._publisher.send(*messages[-1], within=APPEND_TIMEOUT)
+            ack = self._publisher.send(*messages[-1], within=ACK_TIMEOUT)
         except UnavailableError as error:
             self._failed(offered, error)
             return
-        ack.add_done_callback(lambda done: self._acknowledged(offered, done))
+        ack.add_done_callback(lambda outcome: self._acknowledged(offered, outcome))
 
     def _sendable(self, offered: Sequence[Order]) -> list[tuple[str, bytes, dict[str, str]]]:
-        """Their messages; an order whose message no server takes is given up, so that it is in nobody's way."""
+        """Returns their messages; an order whose message no server accepts is given up, so that it blocks nobody."""
         most = self._client.max_payload - HEADERS
         messages = []
         for order in offered:
@@ -156,52 +158,52 @@ class Offers(Service):
             else:
                 size = f"{len(data)} bytes, more than a message may have"
                 reason = f"its inputs, its tasks' outputs and its child orders' are {size}"
-                self._unrecorded[order.id] = records.GivenUp(order=order.id, reason=reason)
+                self._pending[order.id] = records.GivenUp(order=order.id, reason=reason)
                 self._wake.set()
         return messages
 
-    def _acknowledged(self, offered: Sequence[Order], done: asyncio.Future[PubAck]) -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
+    def _acknowledged(self, offered: Sequence[Order], outcome: asyncio.Future[PubAck]) -> None:
+        if not outcome.cancelled() and (error := outcome.exception()) is not None:
             self._failed(offered, error)
 
     def _failed(self, offered: Sequence[Order], error: BaseException) -> None:
         note("offer.failed", error, orders=len(offered))
-        self._again.update(dict.fromkeys(order.id for order in offered))
+        self._unacknowledged.update(dict.fromkeys(order.id for order in offered))
 
-    async def _publish_again(self) -> None:
-        """In bursts, so that a new leader with a long queue does not hold up the loop."""
-        again, self._again = list(self._again), {}
-        for start in range(0, len(again), BURST):
-            self._publish(again[start : start + BURST])
+    async def _publish_unacknowledged(self) -> None:
+        """Publishes in bursts, so that a new leader with a long queue does not block the loop."""
+        todo, self._unacknowledged = list(self._unacknowledged), {}
+        for start in range(0, len(todo), BURST):
+            self._publish(todo[start : start + BURST])
             await asyncio.sleep(0)
 
-    async def _record(self) -> None:
+    async def _append_pending(self) -> None:
         """Appends the pending records.
 
-        `apply` refuses a cancel of an ended order; but it changes the sequence that a claim is compared with.
+        A cancel is refused, because its order has ended already; but it moves what a claim is compared with.
         """
-        for ident in list(self._unrecorded):
-            record = self._unrecorded.pop(ident)
+        for ident in list(self._pending):
+            record = self._pending.pop(ident)
             try:
                 await self._append(record)
             except UnavailableError as error:
-                self._unrecorded.setdefault(ident, record)
+                self._pending.setdefault(ident, record)
                 note("order.unrecorded", error, order=ident, record=type(record).__name__)
                 return
 
-    async def _tried(self, ident: str) -> None:
+    async def _check(self, ident: str) -> None:
         order = self._state.orders.get(ident)
         if order is None or order.state is not OrderState.CANCELLING:
             self._cancelling.pop(ident, None)
             return
         self._cancelling[ident] = None
         try:
-            await self._mind(order)
+            await self._stop_order(order)
         except UnavailableError as error:
-            note("order.unminded", error, order=ident)
-            self._held[ident] = None
+            note("order.unstopped", error, order=ident)
+            self._suspects[ident] = None
 
-    async def _mind(self, order: Order) -> None:
+    async def _stop_order(self, order: Order) -> None:
         """Notifies the agent of an order that must stop, and cancels its children."""
         for child, known in order.children.items():
             if known.state not in FINAL_STATES and known.state is not OrderState.CANCELLING:
@@ -212,11 +214,11 @@ class Offers(Service):
             self._notify_stop(order.id, order.runner)
 
     def _notify_stop(self, order: str, element: str) -> None:
-        with suppress(UnavailableError):  # repeated while it is held, or when its message is redelivered
+        with suppress(UnavailableError):  # it is notified again while it is held
             post(self._client, names.control(element), _encode(Control(cancel=order)))
 
     async def _append(self, record: Any) -> None:
-        """Two leaders may both write it: the state machine refuses the second one."""
+        """Appends a record; two leaders may both do so: the state machine refuses the second one."""
         try:
             await self._log.append(record)
         except LostRaceError:
@@ -224,7 +226,7 @@ class Offers(Service):
 
 
 def addressed(order: Order, content: Packet) -> tuple[str, bytes]:
-    """Where an order's message goes, and its bytes."""
+    """Returns where an order's message is published, and its bytes."""
     subject = names.work_pool(order.pool or "") if order.runner is None else names.work_element(order.runner)
     return subject, _encode(content)
 

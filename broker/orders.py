@@ -13,7 +13,7 @@ from muster.broker.accepted import accepted
 from muster.broker.blueprint_store import BlueprintStore
 from muster.broker.means import Means
 from muster.broker.planning.blueprints import Blueprints
-from muster.broker.planning.first import Begun
+from muster.broker.planning.first import StartDirectly
 from muster.broker.planning.orders import plan_orders
 from muster.broker.state.changes import Changes
 from muster.broker.state.order import as_child, is_held, runs_directly
@@ -32,9 +32,9 @@ IdOf = Callable[[int], str]
 class Orders:
     """The write path of orders: plan, append, answer what the state machine decided."""
 
-    def __init__(self, means: Means, blueprints: Blueprints, store: BlueprintStore, begun: Begun) -> None:
+    def __init__(self, means: Means, blueprints: Blueprints, store: BlueprintStore, start: StartDirectly) -> None:
         self._world, self._log, self._query, self._ids = means
-        self._blueprints, self._store, self._begun = blueprints, store, begun
+        self._blueprints, self._store, self._start_directly = blueprints, store, start
 
     async def create(self, request: OrderRequest, *, by: Caller, key: str | None = None) -> list[Order]:
         """Makes the orders that a request asks for: all of them, or none.
@@ -108,7 +108,7 @@ class Orders:
         return plan_orders(self._world, self._blueprints, request, by=by, id_of=id_of)
 
     async def _write(self, planned: Sequence[records.Created], expect: int | None = None) -> list[Order]:
-        created = [self._begun(record) for record in planned]
+        created = [self._start_directly(record) for record in planned]
         if len(created) == 1:
             return [_order(await self._log.append(created[0], expect=expect), created[0].order)]
         outcomes = await self._log.append_all(created, expect=expect)

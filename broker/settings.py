@@ -127,7 +127,7 @@ class MeshSettings(Service):
             self._follow()
             self._wake.set()
 
-    def look_everywhere(self) -> None:
+    def observe_everything(self) -> None:
         """Checks the settings on the server: the leader before may have stopped half-way."""
         self._noticed, self._is_checked = None, False
         self._wake.set()

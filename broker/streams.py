@@ -67,7 +67,7 @@ def stream_configs(settings: StreamSettings) -> list[dict[str, Any]]:
             "subjects": [names.LOG_SUBJECTS],
             "allow_direct": True,
             "allow_atomic": True,
-            "republish": {"src": names.BEGUN_SUBJECTS, "dest": names.BEGINS},
+            "republish": {"src": names.DIRECT_STARTS, "dest": names.REPUBLISHED_STARTS},
         },
         {
             **kept,

@@ -54,11 +54,11 @@ TROUBLE_SUBJECTS: Final = "muster.trouble.*"
 DISK_FULL: Final = "muster.disk.full"
 """Whoever runs the NATS server says here, each second, that its disk is full."""
 
-BEGUN_SUBJECTS: Final = "muster.log.order.*.broker.*"
-"""Records that start an order on an element; the server itself republishes each, once it is stored, on `BEGINS`."""
+DIRECT_STARTS: Final = "muster.log.order.*.broker.*"
+"""Records that start an order directly; the server itself republishes each, once it is stored."""
 
-BEGINS: Final = "muster.begin.{{wildcard(2)}}"
-"""Where it passes them on to (a stream's `republish`): `begin` of the element."""
+REPUBLISHED_STARTS: Final = "muster.begin.{{wildcard(2)}}"
+"""Where the server republishes them: `direct_start` of the element."""
 
 INBOX_ORDERS: Final = "muster.inbox.orders"
 """Orders to create, as the JSON of `POST /api/v1/orders`."""
@@ -123,7 +123,7 @@ def log_of(kind: str, ident: str) -> str:
     return f"muster.log.{kind}.{token(ident)}.>"
 
 
-def log_begun(order: str, element: str) -> str:
+def log_start(order: str, element: str) -> str:
     """Where the record is written that creates an order and starts it on an element at once."""
     return f"{log('order', order)}.{token(element)}"
 
@@ -253,7 +253,7 @@ def control(element: str) -> str:
     return f"muster.control.{token(element)}"
 
 
-def begin(element: str) -> str:
+def direct_start(element: str) -> str:
     """Server to agent: an order of the element's that runs from now on, in its first record."""
     return f"muster.begin.{token(element)}"
 

@@ -39,7 +39,7 @@ class Record(Wire, omit_defaults=True, tag_field="type"):
         raise NotImplementedError
 
     @property
-    def begins_on(self) -> str:
+    def starts_on(self) -> str:
         """The element that the order starts on at once; the subject contains it too."""
         return ""
 
@@ -81,7 +81,7 @@ class Created(OrderRecord, tag="created", kw_only=True):
     """The agent of `element` that runs it from now on: the record is its claim as well."""
 
     @property
-    def begins_on(self) -> str:
+    def starts_on(self) -> str:
         """The element, if the record names its agent."""
         return self.element or "" if self.start else ""
 
@@ -326,7 +326,7 @@ class Fired(OtherRecord, tag="fired", kw_only=True):
         return self.orders[0].id if self.orders else names.order_of(self.id, 0)
 
     @property
-    def begins_on(self) -> str:
+    def starts_on(self) -> str:
         """The element of its only order, if the record names its agent."""
         return self.orders[0].element or "" if self.start and len(self.orders) == 1 else ""
 
@@ -364,8 +364,8 @@ def encode(record: Record) -> bytes:
 
 def subject(record: Record, actor: str = names.BROKER) -> str:
     """Returns the subject that the record is written to."""
-    if element := record.begins_on:
-        return names.log_begun(record.about, element)
+    if element := record.starts_on:
+        return names.log_start(record.about, element)
     return names.log(record.kind, record.about, actor)
 
 
@@ -375,7 +375,7 @@ class Place(NamedTuple):
     kind: str
     ident: str
     actor: str
-    begins_on: str = ""
+    starts_on: str = ""
 
 
 def decode(on: str, data: bytes) -> tuple[AnyRecord | str, Place | None]:
@@ -399,10 +399,10 @@ def caller_of(record: Record, actor: str) -> Caller:
 
 def _why_not(record: AnyRecord, place: Place, on: str) -> str:
     """Returns why a record is not allowed on its subject; empty if it is."""
-    kind, ident, actor, begins_on = place
+    kind, ident, actor, starts_on = place
     if not names.is_name(actor):
         return f"{actor[:80]!r} is not a name"
-    if record.kind != kind or record.about != ident or record.begins_on != begins_on:
+    if record.kind != kind or record.about != ident or record.starts_on != starts_on:
         return f"a {type(record).__name__} record about {record.about!r} is not allowed on {on}"
     if record.by_element == (actor == names.BROKER):
         return f"{actor!r} must not write a {type(record).__name__} record"

@@ -9,8 +9,8 @@ from muster.mesh import records
 First = TypeVar("First", records.Created, records.Fired)
 
 
-class Begun(Protocol):
-    """Names the agent in the first record of an order that can start at once; must not block."""
+class StartDirectly(Protocol):
+    """Adds a direct start to the first record of an order that can start at once; must not block."""
 
     def __call__(self, record: First) -> First:
-        """The record, with the agent or as it is."""
+        """Returns the record with the start, or as it is."""

@@ -68,7 +68,7 @@ def _verdict(world: World, record: records.Fired, trigger: Any, stamp: Stamp) ->
         return bursts.verdict(world, record)
     if not record.orders:
         return Verdict(FiringState.REJECTED, "it makes no orders")
-    if record.begins_on or (trigger.cooldown is None and (trigger.max_open is None or trigger.on_overlap != "skip")):
+    if record.starts_on or (trigger.cooldown is None and (trigger.max_open is None or trigger.on_overlap != "skip")):
         return _all_fired(record)
     return _held_back(world, record, trigger, stamp)
 
@@ -77,7 +77,7 @@ def _rejection(record: records.Fired, trigger: Any) -> str:
     """Why there can be no orders; empty if there can."""
     if record.depth > MAX_CHAIN:
         return f"{record.depth} firings stand above one another, each having caused the next; that is where it stops"
-    if record.rejected or record.begins_on:  # what begins with its record runs already
+    if record.rejected or record.starts_on:  # what begins with its record runs already
         return record.rejected
     if isinstance(trigger, Trigger) and trigger.enabled:
         return ""
@@ -199,7 +199,7 @@ def _order(record: records.Fired, planned: records.Planned, stamp: Stamp) -> Ord
         group=record.group if planned.group is None else planned.group,
         rev=stamp.seq if planned.id == record.about else 0,
     )
-    return started(order, record.start, stamp) if record.start is not None and record.begins_on else order
+    return started(order, record.start, stamp) if record.start is not None and record.starts_on else order
 
 
 def _event_of(firing: Firing) -> str:

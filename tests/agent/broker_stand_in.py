@@ -83,7 +83,7 @@ class StandIn:
 
     async def open(self) -> None:
         """Make the streams and listen."""
-        begins = RePublish(src=names.BEGUN_SUBJECTS, dest=names.BEGINS)
+        begins = RePublish(src=names.DIRECT_STARTS, dest=names.REPUBLISHED_STARTS)
         for name, subject, passed_on in (
             (names.LOG_STREAM, names.LOG_SUBJECTS, begins),
             (names.OUTPUT_STREAM, names.OUTPUT_SUBJECTS, None),

@@ -211,7 +211,7 @@ class TestDirectStart:
 
     async def heard(self, side: Side, broker: StandIn | None) -> tuple[Msg, Started]:
         """The first record of an order, as the server passes it on."""
-        subscription = await side.client.subscribe(names.begin("e1"))
+        subscription = await side.client.subscribe(names.direct_start("e1"))
         await side.join()
         async with deadline(20, "a direct start"):
             if broker is not None:

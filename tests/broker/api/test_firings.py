@@ -331,7 +331,7 @@ async def test_a_new_leader_fixes_the_bucket(own_mesh: Mesh) -> None:
     await bucket.put("gone", b"{}")
     await bucket.put("a", b"{}")
     await bucket.delete("b")
-    own_mesh.broker.assignments.look_everywhere()
+    own_mesh.broker.assignments.observe_everything()
 
     async def mended() -> bool:
         return await both() and b'"a"' in ((await bucket.get("a")).value or b"")

@@ -1,11 +1,10 @@
-"""An order for one element that is online and has a free slot starts with its first record: no offer, no claim.
+"""Direct starts: an order for one element with a free slot starts with its first record, without an offer or a claim.
 
-Nobody else could claim it.  So the record names the agent that runs it from now on, and the server itself passes
-the record on to that agent, once it is stored.  Two legs of the network and two stored messages less than an
-offer and its claim.
+Nobody else could claim it.  So the record names the agent that runs it, and the server itself republishes the record to
+that agent once it is stored.  That saves two network legs and two stored messages.
 
-An order that lasts gets a message in the work stream after all: it carries the lease that the agent renews,
-and finds an agent that the record did not reach.
+An order that lasts gets a message on the work stream after all: it carries the lease that the agent renews, and it
+reaches an agent that missed the record.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from muster.mesh.service import Service
 
 log = structlog.get_logger()
 
-LEASE_MESSAGE_AFTER: Final = 1 / 20
+MESSAGE_AFTER: Final = 1 / 20
 """The part of a lease after which an order that still runs gets its message."""
 
 BURST: Final = 500
-"""Lease messages in one iteration of the loop."""
+"""Messages published in one turn of the loop."""
 
 
-class Beginnings(Service):
-    """Starts orders directly, and publishes the lease messages of those that run longer."""
+class DirectStarts(Service):
+    """Starts orders directly, and publishes the messages of those that last."""
 
     def __init__(self, publisher: Publisher, state: World, presences: Presences, lease: Lease) -> None:
         super().__init__()
@@ -53,72 +52,72 @@ class Beginnings(Service):
         self._state = state
         self._presences = presences
         self._lease = lease
-        self._coming: dict[str, dict[str, float]] = {}
-        """By element, started orders that are not on the log yet, with the time until which they count."""
+        self._unseen: dict[str, dict[str, float]] = {}
+        """By element, orders that were started and not read from the log yet, each with its deadline (loop time)."""
         self._young: deque[tuple[float, str]] = deque()
-        """When an order gets its lease message (loop time), the earliest first."""
+        """When an order gets its message (loop time), the soonest first."""
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def begun(self, record: First) -> First:
-        """Returns the record with the agent, if its only order can start directly; otherwise unchanged."""
-        where = _where(record, self._state)
+    def with_start(self, record: First) -> First:
+        """Returns the record with a direct start, if its only order can start at once; otherwise as it is."""
+        where = _only_order(record, self._state)
         if where is None:
             return record
         order, name = where
-        state, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
-        if state is None or manifest is None or state.agent is None or not state.takes_work:
+        standing, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
+        if standing is None or manifest is None or standing.agent is None or not standing.takes_work:
             return record
-        beat = self._presences.beat(name, state.agent)
+        beat = self._presences.beat(name, standing.agent)
         if not beat or self._open(name) >= manifest.slots:
             return record
-        self._coming.setdefault(name, {})[order] = self._loop.time() + APPEND_TIMEOUT
-        return replace(record, start=Direct(agent=state.agent, beat=beat))
+        self._unseen.setdefault(name, {})[order] = self._loop.time() + APPEND_TIMEOUT
+        return replace(record, start=Direct(agent=standing.agent, beat=beat))
 
     def _open(self, element: str) -> int:
-        """Returns the number of open orders, including those on their way."""
-        coming = self._coming.get(element)
+        """How many open orders an element has, with those that were not read from the log yet."""
+        unseen = self._unseen.get(element)
         count = self._state.held.open_for(element)
-        if not coming:
+        if not unseen:
             return count
         now = self._loop.time()
-        while coming and next(iter(coming.values())) < now:  # never on the log: it could not be written
-            del coming[next(iter(coming))]
-        return count + len(coming)
+        while unseen and next(iter(unseen.values())) < now:  # it could not be written
+            del unseen[next(iter(unseen))]
+        return count + len(unseen)
 
-    def look(self, applied: Sequence[Changes]) -> None:
-        """Notes orders that records have started."""
+    def observe(self, applied: Sequence[Changes]) -> None:
+        """Notes the orders that records have started."""
         for changes in applied:
             for order in changes.orders.values():
                 if order.created_at != changes.stamp.time:
                     continue
-                if coming := self._coming.get(order.element or ""):
-                    coming.pop(order.id, None)
+                if unseen := self._unseen.get(order.element or ""):
+                    unseen.pop(order.id, None)
                 if runs_directly(order):
                     self._young.append((self._loop.time() + self._after(), order.id))
                     self._wake.set()
 
-    def look_everywhere(self) -> None:
-        """Notes all orders that run directly."""
+    def observe_everything(self) -> None:
+        """Notes every order that runs by a direct start: a leader before us may not have published its message."""
         self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if runs_directly(order))
         self._wake.set()
 
     def _after(self) -> float:
         """Seconds after which an order that still runs gets its message."""
-        return self._lease.shorter.total_seconds() * LEASE_MESSAGE_AFTER
+        return self._lease.shorter.total_seconds() * MESSAGE_AFTER
 
     async def run(self) -> None:
-        """Publishes lease messages until cancelled."""
+        """Publishes messages until cancelled."""
         self.ready.set()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._young:
                 await asyncio.sleep(self._young[0][0] - self._loop.time())
-                await self._publish_due()
+                await self._publish()
 
-    async def _publish_due(self) -> None:
-        """Publishes the lease messages that are due."""
+    async def _publish(self) -> None:
+        """Publishes the messages that are due."""
         now = self._loop.time()
         due: list[Order] = []
         while self._young and self._young[0][0] <= now and len(due) < BURST:
@@ -130,7 +129,7 @@ class Beginnings(Service):
         )
         for order, result in zip(due, results, strict=True):
             if isinstance(result, UnavailableError):
-                note("order.unlent", result, order=order.id)
+                note("order.no_lease_message", result, order=order.id)
                 self._young.append((now + self._after(), order.id))
             elif isinstance(result, BaseException):
                 raise result
@@ -141,11 +140,11 @@ def _lease_message(order: Order) -> tuple[str, bytes, dict[str, str]]:
     return *addressed(order, message), {MSG_ID: names.lease_message_id(order.id)}
 
 
-def _where(record: Created | Fired, state: World) -> tuple[str, str] | None:
+def _only_order(record: Created | Fired, state: World) -> tuple[str, str] | None:
     """The only order that a record makes, and its element, if nothing but the element can be in its way.
 
-    Firings only of schedules: the agent receives the whole record, and it must see an event only as far as the inputs
-    contain it.
+    Of firings, only those of a schedule: the agent gets the whole record, and of somebody else's event it must see
+    only what the inputs hold.
     """
     if isinstance(record, Created):
         is_bound = record.element is not None and record.pool is None and record.not_before is None

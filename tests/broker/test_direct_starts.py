@@ -58,7 +58,7 @@ async def agent(broker: Broker) -> Agent:
     async def heard(message: Msg) -> None:
         agent.begun.put_nowait(message)
 
-    await broker.client.subscribe(names.begin("e1"), cb=heard)
+    await broker.client.subscribe(names.direct_start("e1"), cb=heard)
     outcome = await broker.log.append(records.Joined(element="e1", agent="a1"))
     assert outcome.refused is None
     await agent.live()
@@ -111,13 +111,13 @@ async def test_no_order_begins_beyond_the_slots(broker: Broker, agent: Agent) ->
     assert (await agent.order()).state is OrderState.OFFERED, "another one is on its way"
 
 
-async def test_no_order_begins_on_an_agent_that_is_not_heard_of(broker: Broker, agent: Agent) -> None:
+async def test_no_order_starts_on_an_agent_that_is_not_heard_of(broker: Broker, agent: Agent) -> None:
     await agent.live()
     broker.presences._clock = lambda: monotonic() + 60
     assert (await agent.order()).state is OrderState.OFFERED
 
 
-async def test_no_order_begins_on_an_agent_without_a_clock(broker: Broker, agent: Agent) -> None:
+async def test_no_order_starts_on_an_agent_without_a_clock(broker: Broker, agent: Agent) -> None:
     await agent.live(at=0.0)
     assert (await agent.order()).state is OrderState.OFFERED
 
@@ -147,7 +147,7 @@ async def test_an_order_of_the_clock_begins_and_one_of_an_event_is_offered(broke
     order = broker.state.orders[ticked.orders[0]]
     assert (order.state, order.agent, order.trigger) == (OrderState.RUNNING, "a1", "bell")
     message = await agent.begun.get()
-    assert (json(message).about, json(message).begins_on) == (order.id, "e1")
+    assert (json(message).about, json(message).starts_on) == (order.id, "e1")
     again = await broker.commands.firings.fire(FireRequest(trigger="bell", event={}, key="tick", due=due))
     assert (again.duplicate, again.orders) == (True, ticked.orders)
     await agent.done(order)
@@ -177,7 +177,7 @@ async def test_a_key_makes_one_order_however_it_begins(broker: Broker, agent: Ag
     assert (ended.id, ended.state) == (first.id, OrderState.FINISHED)
 
 
-async def test_what_begins_on_a_daemon_that_has_just_been_succeeded_is_offered_at_once(
+async def test_what_starts_on_a_daemon_that_has_just_been_succeeded_is_offered_at_once(
     broker: Broker, agent: Agent
 ) -> None:
     """The broker had not read of the new daemon yet when it wrote the record."""
@@ -214,7 +214,7 @@ async def test_nobody_else_may_write_where_orders_begin(broker: Broker, agent: A
     data = records.encode(record)
     right = records.subject(record)
     assert not isinstance(records.decode(right, data)[0], str)
-    for wrong in (names.log("order", "o1"), names.log_begun("o1", "e2"), names.log_begun("o2", "e1")):
+    for wrong in (names.log("order", "o1"), names.log_start("o1", "e2"), names.log_start("o2", "e1")):
         assert isinstance(records.decode(wrong, data)[0], str)
     plain = records.encode(records.Created(order="o1", blueprint="nothing", version=1, digest="d", by=Caller(name="x")))
     assert isinstance(records.decode(right, plain)[0], str)
@@ -268,7 +268,7 @@ class TestOrdersThatLast:
 
     async def test_a_new_leader_lends_what_an_old_one_may_have_left_out(self, broker: Broker, agent: Agent) -> None:
         order = await agent.order()
-        broker.beginnings.look_everywhere()
+        broker.direct_starts.observe_everything()
         packets = await work(broker, 1)
         assert [packet.order for packet in packets] == [order.id], "and no more than one"
 
