@@ -93,7 +93,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """One mesh for all tests of this process; a test that uses it leaves its element as it was."""
     home = tmp_path_factory.mktemp("mesh")
     with (home / "up.log").open("wb") as log, _started(home, log) as process:
-        timer = threading.Timer(30, process.kill)
+        timer = threading.Timer(55, process.kill)
         timer.start()
         assert process.stdout is not None
         line = process.stdout.readline().decode()
