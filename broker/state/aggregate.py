@@ -1,7 +1,7 @@
 """What an aggregate is: the structs, handlers and rules of one noun, registered by entry point.
 
 `apply` knows nothing but these tables.  An aggregate of an installed package (entry point group `muster.state`) takes
-part like our own: its things are stored, loaded and shown, and its rules look at what changes.
+part like our own: its things are stored, loaded and shown, and its rules process what changes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
     """Works out what it does not keep, once all things and orders are loaded."""
     handlers: Mapping[type[Record], Handler] = {}
     completes: Mapping[str, Callable[[StoredObject, StoredObject | None], StoredObject]] = {}
-    """By kind of object: adds to one that is applied what follows from the one before."""
+    """By kind of object: completes an applied object from its previous version."""
     rules: Mapping[str, Rule] = {}
     """By topic.  An object that was applied or deleted is a key of the topic `object`: `KIND/NAME`."""
     why_kept: Callable[[World, str, str], Iterable[str]] = _nothing

@@ -15,8 +15,8 @@ from muster.mesh import records
 def apply(world: World, seq: int, time: datetime, subject: str, data: bytes) -> Changes:
     """Applies one message of the log.
 
-    Pure: the same messages make the same world on every broker.  A record that must not be leaves the world as it is,
-    but for the sequence that a claim of its order is compared with; `Changes.refused` says why.
+    Pure: the same messages make the same world on every broker.  A refused record leaves the world unchanged,
+    except for the sequence that a claim of its order is compared with; `Changes.refused` has the reason.
     """
     world.seq, world.time = seq, time
     record, place = records.decode(subject, data)
@@ -37,7 +37,7 @@ def apply(world: World, seq: int, time: datetime, subject: str, data: bytes) -> 
 
 
 def work_off(step: Step) -> None:
-    """Looks at everything that may be different now, and at what that changes, until nothing is left."""
+    """Processes the worklist, and what that changes, until it is empty."""
     world, of_topic = step.world, rules()
     for key in step.worklist():
         for rule in of_topic.get(key.topic, ()):

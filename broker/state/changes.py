@@ -44,7 +44,7 @@ class Changes:
         """Pools without a name that are used now, or are not any more."""
         self.firings: dict[str, Firing] = {}
         self.revoked: dict[str, Caller] = {}
-        """Orders that ended by a record which is not about them, and by whom: their copies can still be claimed."""
+        """Orders that a record about another object ended, with its caller: their copies can still be claimed."""
         self.unclaimed: list[tuple[str, str]] = []
         """Orders and the elements that take their refused claims for granted."""
         self.events: list[Event] = []

@@ -1,4 +1,4 @@
-"""Elements and other objects as they stand now."""
+"""Elements and other objects in their current state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StoredObject(Wire):
     uses: tuple[str, ...] = ()
     """What must not be deleted while it is there: `KIND/NAME`, or `element/NAME`."""
     is_deleted: bool = False
-    """It is gone but for its name and version: one that is made by the same name continues to count."""
+    """Whether it was deleted; name and version remain, so that a new object of this name continues to count."""
 
     @property
     def key(self) -> str:
@@ -41,7 +41,7 @@ class StoredObject(Wire):
 
 
 class Element(Wire):
-    """What an element's manifest does not say: how it stands at present."""
+    """The state of an element, which its manifest does not contain."""
 
     name: str
     kind: str

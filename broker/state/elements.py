@@ -71,7 +71,7 @@ def drain_changed(step: Step, record: records.DrainChanged) -> Refused | None:
 
 
 def put(step: Step, before: Element | None, after: Element) -> None:
-    """Makes an element what it is now, and has whatever depends on it looked at."""
+    """Stores an element, and enqueues everything that depends on it."""
     step.world.elements[after.name] = after
     step.changes.things["element", after.name] = after
     changed(step, after.name)

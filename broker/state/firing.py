@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from muster.broker.state.world import World
 
 MAX_CHAIN: Final = 8
-"""Firings that may stand above one; a trigger that sets itself off ends here."""
+"""The longest chain of firings that led to one; it stops a trigger that fires itself."""
 
 
 def fired(step: Step, record: records.Fired) -> Refused | None:
@@ -76,8 +76,8 @@ def _verdict(world: World, record: records.Fired, trigger: Any, stamp: Stamp) ->
 def _rejection(record: records.Fired, trigger: Any) -> str:
     """Why there can be no orders; empty if there can."""
     if record.depth > MAX_CHAIN:
-        return f"{record.depth} firings stand above one another, each having caused the next; that is where it stops"
-    if record.rejected or record.starts_on:  # what begins with its record runs already
+        return f"{record.depth} firings have caused one another; the chain ends here"
+    if record.rejected or record.starts_on:  # an order that starts with its record already runs
         return record.rejected
     if isinstance(trigger, Trigger) and trigger.enabled:
         return ""
@@ -98,8 +98,8 @@ def _held_back(world: World, record: records.Fired, trigger: Trigger, stamp: Sta
     kept = tuple(planned for planned in record.orders if lane_in(record, planned) not in reasons)
     if not kept:
         return Verdict(FiringState.SKIPPED, reason)
-    told = f"{len(record.orders) - len(kept)} of {len(record.orders)} orders were skipped: {reason}"
-    return Verdict(FiringState.FIRED, told, kept, Counter({lane: lanes[lane] for lane in lanes if lane not in reasons}))
+    text = f"{len(record.orders) - len(kept)} of {len(record.orders)} orders were skipped: {reason}"
+    return Verdict(FiringState.FIRED, text, kept, Counter({lane: lanes[lane] for lane in lanes if lane not in reasons}))
 
 
 def _why_not(world: World, lane: str, trigger: Trigger, stamp: Stamp) -> str:
@@ -108,7 +108,7 @@ def _why_not(world: World, lane: str, trigger: Trigger, stamp: Stamp) -> str:
     if trigger.cooldown is not None and standing is not None and standing.last_fired is not None:
         since, span = stamp.time - standing.last_fired, _span(trigger.cooldown)
         if timedelta(0) <= since < span:  # it may lie ahead: the server's clock was set back
-            return f"cooldown: it went off less than {trigger.cooldown} ago"
+            return f"cooldown: it fired less than {trigger.cooldown} ago"
     if trigger.max_open is not None and trigger.on_overlap == "skip":
         count = len(world.lanes.open(lanes.of_standing(lane)))
         if count >= trigger.max_open:

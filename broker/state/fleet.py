@@ -86,7 +86,7 @@ class Fleet:
         }
 
     def may_serve(self, pool: str, element: str) -> bool:
-        """Whether an element is in a pool, or is but for the time that it takes to see that it is online."""
+        """Returns whether an element is in a pool, or will be once it is known to be online."""
         if element in self._pools.members.get(pool, ()):
             return True
         return element in self._elements and self._pools.matches(pool, {**self.view(element), "online": True})

@@ -78,7 +78,7 @@ class Lanes:
         """By owner, how many orders are open in all of its lanes."""
 
     def rule(self, owner: str, rule: LaneRule | None) -> list[str]:
-        """Sets an owner's rule; returns the lanes to look at."""
+        """Sets an owner's rule; returns the lanes to process."""
         if self.rules.get(owner) == rule:
             return []
         if rule is None:

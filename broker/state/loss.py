@@ -51,10 +51,10 @@ def given_up(order: Order, record: records.GivenUp, stamp: Stamp) -> Order | Ref
 
 
 def _why_not_again(order: Order, record: records.Lost) -> str:
-    """Why it fails; empty if another attempt may go on with it."""
+    """Returns why the order fails; empty if another attempt can continue it."""
     for job in order.jobs:
         if job.state is JobState.RUNNING and not job.idempotent:
-            return f"lost: {record.reason}, and task {job.name!r} may not run twice"
+            return f"lost: {record.reason}, and task {job.name!r} must not run twice"
     return f"lost: its agent was gone {order.lost_in_row} times while it ran" if order.lost_in_row >= MOST_LOST else ""
 
 
@@ -69,7 +69,7 @@ def _with_loss(order: Order, record: records.Lost, stamp: Stamp) -> Order:
 
 
 def _failed(order: Order, reason: str, stamp: Stamp) -> Order:
-    """At its end, but for its clean-up."""
+    """Returns the order at its end, except for its clean-up."""
     order = _jobs_stopped(order, stamp)
     if not order.cleans_up:
         return ended(order, OrderState.FAILED, reason, stamp)

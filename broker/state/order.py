@@ -62,7 +62,7 @@ def created(record: records.Created, stamp: Stamp) -> Order:
 
 
 def started(order: Order, start: Direct, stamp: Stamp) -> Order:
-    """Returns an order whose first record is its claim as well: whatever is in the way by now, its agent runs it."""
+    """Returns an order whose first record is its claim as well: its agent runs it in any case."""
     return replace(
         order,
         state=OrderState.RUNNING,
@@ -83,7 +83,7 @@ def with_runner(order: Order, element: str, attempt: int) -> tuple[Runner, ...]:
 
 
 def runs_directly(order: Order) -> bool:
-    """Whether it runs without ever having been offered: no message of the work stream stands for it."""
+    """Returns whether it runs without an offer: it has no message in the work stream."""
     return order.start is not None and is_held(order)
 
 
@@ -131,7 +131,7 @@ def reported(order: Order, record: records.Reported, stamp: Stamp) -> Order | Re
 
 
 def suspended(order: Order, record: records.Suspended, stamp: Stamp) -> Order | Refused:
-    """It waits without a slot, unless it was told to stop meanwhile."""
+    """Suspends the order, unless it must stop meanwhile."""
     if refused := _not_the_runner(order, record.attempt, stamp):
         return refused
     jobs = with_jobs(order.jobs, record.jobs)
@@ -160,7 +160,7 @@ def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
     if refused := _not_the_runner(order, record.attempt, stamp):
         return refused
     if record.state not in FINAL_STATES:
-        return Refused(f"{record.state} is no end")
+        return Refused(f"{record.state} is not a final state")
     jobs = with_jobs(order.jobs, record.jobs)
     if isinstance(jobs, Refused):
         return jobs
@@ -168,7 +168,7 @@ def done(order: Order, record: records.Done, stamp: Stamp) -> Order | Refused:
     state = record.state if failing is None else OrderState.FAILED
     if state is OrderState.CANCELLED and order.state is not OrderState.CANCELLING:
         return Refused("nobody asked to cancel it")
-    known = order.reason if failing is None and state is OrderState.CANCELLED else ""  # by whom, the broker knows
+    known = order.reason if failing is None and state is OrderState.CANCELLED else ""  # the broker knows the caller
     reason = record.reason or (failing.reason if failing is not None else known)
     order = replace(order, jobs=jobs, outputs=record.outputs, cleans_up=False)
     return stopped(order, reason, stamp) if state is OrderState.CANCELLED else ended(order, state, reason, stamp)
@@ -231,16 +231,16 @@ def as_child(order: Order) -> Child:
 
 
 def reunited(order: Order, open_orders: Mapping[str, Order]) -> Order:
-    """An order that was over has not heard of its children since.
+    """Updates the children of a retried order, which had ended.
 
-    Of those that are open no more its snapshot tells how they ended; of one that ended just then, nobody knows.
+    Its snapshot contains how children ended before it; a child that ended after it counts as failed.
     """
     children = dict(order.children)
     for ident, child in order.children.items():
-        if (standing := open_orders.get(ident)) is not None:
-            children[ident] = as_child(standing)
+        if (current := open_orders.get(ident)) is not None:
+            children[ident] = as_child(current)
         elif child.state not in FINAL_STATES:
-            children[ident] = Child(state=OrderState.FAILED, reason="it ended while its parent was over")
+            children[ident] = Child(state=OrderState.FAILED, reason="it ended after its parent")
     return replace(order, children=children)
 
 
@@ -279,7 +279,7 @@ def with_jobs(known: tuple[Job, ...], news: tuple[Job, ...]) -> tuple[Job, ...] 
 
 def _not_the_runner(order: Order, attempt: int, stamp: Stamp) -> Refused | None:
     if attempt != order.attempt:
-        return Refused(f"attempt {attempt} is over; the order is at attempt {order.attempt}")
+        return Refused(f"attempt {attempt} has ended; the order is at attempt {order.attempt}")
     if not is_held(order):
         return Refused(f"it is {order.state}, not running")
     if stamp.actor != order.runner:

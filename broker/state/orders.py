@@ -34,8 +34,8 @@ _WELL_ENDED: Final = frozenset({JobState.FINISHED, JobState.SKIPPED})
 def retried(record: records.Retried, _stamp: Stamp) -> Order | Refused:
     """Has an ended order continue at its first unfinished task.
 
-    Jobs stand in the order in which they ran, so what ran after the first one that did not end well (`on_failure`
-    and `always` of the run that failed) belongs to the past, and may run again.
+    Jobs are in the order in which they ran.  Jobs after the first failed one (`on_failure` and `always` of the failed
+    run) can run again.
     """
     ended = record.snapshot
     if ended.id != record.order or ended.state not in {OrderState.FAILED, OrderState.CANCELLED}:
@@ -118,7 +118,7 @@ def _why_not_claimed(found: Order, record: records.Claimed, world: World) -> str
     it was: it claims what was offered to it, and would run that until it hears of a refusal.
     """
     if found.runner is not None or found.pool is None:
-        return ""  # whom it is for is checked with the rest
+        return ""  # the target is checked with the rest
     element = world.elements.get(record.element)
     if element is None or not world.fleet.may_serve(found.pool, record.element):
         return f"{record.element} is not in pool {found.pool}"
@@ -154,7 +154,7 @@ def is_legal(before: Order, after: Order) -> bool:
 
 
 def put(step: Step, before: Order | None, after: Order) -> None:
-    """Makes an order what it is now, has whatever depends on it looked at, and reports it."""
+    """Stores an order, enqueues everything that depends on it, and reports it."""
     if before is None and after.children:
         after = reunited(after, step.world.orders)
     element = after.subject or after.runner
@@ -180,7 +180,7 @@ _MAY_MOVE: Final = frozenset({OrderState.QUEUED, OrderState.SUSPENDED, OrderStat
 
 
 def keep(world: World, before: Order | None, after: Order) -> list[str]:
-    """Brings all indexes over orders up to date; returns the lanes to look at."""
+    """Updates all indexes over orders; returns the lanes to process."""
     if after.is_final:
         world.orders.pop(after.id, None)
     else:
@@ -197,7 +197,7 @@ def keep(world: World, before: Order | None, after: Order) -> list[str]:
 
 
 def _is_indexed_alike(before: Order, after: Order) -> bool:
-    """Whether no index has to follow: what they go by is the very same."""
+    """Returns whether no index must change, because their keys are unchanged."""
     return (
         before.state is after.state
         and before.runner is after.runner
@@ -292,7 +292,7 @@ def released(found: Order, world: World) -> Order:
 
 
 def lane_has_place(step: Step, lane: str) -> None:
-    """Has the orders looked at that a lane may admit now."""
+    """Enqueues the orders that a lane can admit now."""
     for ident in step.world.lanes.next_in(lane):
         step.look_at_order(ident)
 

@@ -43,15 +43,15 @@ class Pending(Wire, omit_defaults=True):
 
     id: str
     seq: int
-    """Where its record stands on the log."""
+    """The sequence of its record on the log."""
     time: datetime
-    """When it came there."""
+    """The time of its record."""
     version: int
     """The trigger's."""
     since: datetime
-    """When its burst began."""
+    """The start of its burst."""
     until: datetime
-    """When it makes its orders, unless another one of the burst comes before."""
+    """When it creates its orders, unless another firing of the burst replaces it."""
     by: str = ""
     key: str = ""
     group: str | None = None
@@ -66,20 +66,20 @@ class Pending(Wire, omit_defaults=True):
 
 
 class Standing(Wire, omit_defaults=True):
-    """How a trigger is, or one of its lanes."""
+    """The state of a trigger, or of one of its lanes."""
 
     name: str
     """The trigger, or the lane."""
     last_due: datetime | None = None
-    """The latest time it was due and went off for."""
+    """The latest due time that it fired for."""
     last_fired: datetime | None = None
-    """When it last made orders: what `cooldown` counts from."""
+    """When it last created orders; `cooldown` counts from here."""
     last_firing: str = ""
-    """Its last firing, whatever came of it."""
+    """Its last firing, with any outcome."""
     max_open: int | None = None
-    """What still holds for the orders of a trigger that was deleted."""
+    """The limit for remaining orders of a deleted trigger."""
     pending: tuple[Pending, ...] = ()
-    """What waits until a burst is over: one firing, or two while the leader is late with the first."""
+    """Firings that wait for the end of a burst: one, or two while the leader is late with the first."""
 
 
 class Standings:
@@ -145,7 +145,7 @@ class Standings:
         return True
 
     def cooled(self, trigger: str, span: timedelta, now: datetime) -> list[str]:
-        """Lanes that `cooldown` need not remember: its span is over, or they are too many."""
+        """Returns the lanes that `cooldown` can forget: their time has passed, or there are too many."""
         row = self._cooling.get(trigger, [])
         over = bisect_left(row, (now - span, _LAST))
         return [lane for _, lane in row[: max(over, len(row) - MOST_LANES)] if not self._all[lane].pending]

@@ -1,4 +1,4 @@
-"""One application of a record: the world it changes, what it changed so far, and what must be looked at again."""
+"""One application of a record: the world that it changes, its changes so far, and the worklist."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class Key(NamedTuple):
-    """Something to look at again, once the record's own handler is done."""
+    """An entry of the worklist, which is processed after the record's handler."""
 
     topic: str
-    """Which rules look at it: the name of one of an aggregate's `rules`."""
+    """The topic, which selects the rules: a key of an aggregate's `rules`."""
     id: str
 
 
@@ -66,18 +66,18 @@ class Step:
         self.changes.things[kind, ident] = thing
 
     def look_at(self, topic: str, ident: str) -> None:
-        """Have the rules of a topic look at a thing, after what was put on the list before it."""
+        """Enqueues a thing for the rules of a topic, after previous entries."""
         self._keys[Key(topic, ident)] = None
 
     def look_at_order(self, ident: str) -> None:
-        """Have an order looked at: the oldest order first, once no other key is left."""
+        """Enqueues an order; orders are processed last, the oldest first."""
         order = self.world.orders.get(ident)
         if order is not None and ident not in self._seen:
             self._seen.add(ident)
             heappush(self._orders, (order.created_at, ident))
 
     def worklist(self) -> Iterator[Key]:
-        """What is still to be looked at, until nothing is left; looking at one thing may add others."""
+        """Yields the entries of the worklist until it is empty; processing one can add others."""
         while True:
             if self._keys:
                 key = next(iter(self._keys))

@@ -15,7 +15,7 @@ from muster.mesh.model import Mode
 
 
 class _ElementFields(msgspec.Struct, frozen=True):
-    """What a manifest of any kind of element has, whatever else it has."""
+    """The fields that manifests of all element kinds have."""
 
     name: str
     kind: str

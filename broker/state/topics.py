@@ -1,6 +1,6 @@
-"""The topics of the worklist: what may be different once a record's own handler is done, and whom it concerns.
+"""The topics of the worklist: what can have changed after the handler of a record.
 
-An aggregate puts keys of a topic on the list; the rules that are registered for it, its own and others', look at them.
+An aggregate enqueues keys of a topic; the rules that are registered for the topic, in any aggregate, process them.
 """
 
 from __future__ import annotations

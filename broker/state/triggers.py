@@ -129,7 +129,7 @@ def shown(world: World, kind: str, name: str) -> Mapping[str, Any]:
 
 
 def load(world: World, _kind: str, standing: Standing) -> None:
-    """Takes the standing of a trigger or a lane that a projection kept."""
+    """Loads the state of a trigger or a lane from the projection."""
     world.standings.put(standing)
 
 

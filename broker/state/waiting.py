@@ -54,7 +54,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     ends: str
     """What ends the wait, and what a person can do about it."""
     released_by: tuple[str, ...]
-    """The topics of the worklist, and the records, that have the order looked at again."""
+    """The topics of the worklist, and the records, after which the order is processed again."""
 
 
 def _orders(idents: Iterable[str], count: int) -> str:

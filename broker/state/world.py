@@ -32,7 +32,7 @@ class World:
         self.reports_after = 0
         """Records up to this sequence make no events: nobody can read those any more."""
         self.refused = 0
-        """Messages that are not records, or stand where they must not."""
+        """Messages that are not records, or are on a subject where they are not allowed."""
         self.orders: dict[str, Order] = {}
         """Open orders."""
         self.elements: dict[str, Element] = {}

@@ -47,7 +47,7 @@ RECOVERY: Final = 60.0
 
 REASONS: Final = {
     "fails": ("task 'bad' failed", "lost:"),
-    "once": ("may not run twice",),
+    "once": ("must not run twice",),
     "family": ("cancelled by order",),  # a child that was cancelled with its parent, which was then retried
 }
 """Why an order of a blueprint may fail, besides the loss of agents as often as any order may lose them."""

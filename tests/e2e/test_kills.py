@@ -106,7 +106,7 @@ async def test_a_task_that_may_not_run_twice_fails_its_order_as_lost(mesh: Roles
     found = await mesh.final(order)
     assert found["state"] == "failed"
     assert found["reason"].startswith("lost: ")
-    assert "'held' may not run twice" in found["reason"]
+    assert "'held' must not run twice" in found["reason"]
     await mesh.start("e1")
     assert starts(record.read_lines(file)) == ["held"]
 

@@ -100,7 +100,7 @@ async def test_an_order_that_must_not_run_twice_cleans_up_when_its_agent_is_back
     order = await begun(mesh, file, "once")
     await mesh.kill("e1")
     waits = await mesh.until(order, lambda found: found["state"] == "offered")
-    assert "may not run twice" in waits["reason"]
+    assert "must not run twice" in waits["reason"]
     await mesh.start("e1")
     found = await mesh.final(order)
     assert (found["state"], found["reason"]) == ("failed", waits["failing"])

@@ -70,7 +70,7 @@ async def test_triggers_that_set_each_other_off_are_stopped(mesh: Roles) -> None
         return [event for event in await mesh.events("firing.stopped") if event["data"]["trigger"] == "loop"]
 
     (event,) = await eventually(stopped, 20, "the end of the chain")
-    assert f"{MOST_CHAIN + 1} firings stand above one another" in event["data"]["reason"]
+    assert f"{MOST_CHAIN + 1} firings have caused one another" in event["data"]["reason"]
     found = await mesh.firings("loop")
     assert [firing.get("depth", 0) for firing in found] == [*range(MOST_CHAIN + 2)]
     assert [firing["state"] for firing in found] == [*["fired"] * (MOST_CHAIN + 1), "rejected"]
