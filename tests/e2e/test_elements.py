@@ -41,7 +41,7 @@ async def test_other_names_are_refused_with_the_rule(mesh: Roles, name: str) -> 
 async def test_an_agent_refuses_such_a_name_at_once(mesh: Roles) -> None:
     ran = await mesh.cli("agent", "--element", "Web 01")
     assert ran.code == 2
-    assert "'Web 01' may not be an element's name" in ran.stderr
+    assert "'Web 01' cannot be an element's name" in ran.stderr
 
 
 async def test_a_drained_element_takes_nothing_new(mesh: Roles) -> None:
@@ -71,7 +71,7 @@ async def test_explain_reports_where_each_input_came_from_and_what_happened(mesh
         "size": (3, "profile:large"),
     }
     history = [(entry["type"], entry["actor"]) for entry in shown["history"]]
-    claim = [] if shown["history"][0]["data"].get("agent") else [("claimed", "e2")]  # at once, if the slot was free
+    claim = [] if shown["history"][0]["data"].get("start") else [("claimed", "e2")]  # at once, if the slot was free
     assert history == [("created", "broker"), *claim, ("done", "e2")]
     given = await mesh.run("paint", "e2", inputs={"colour": "green"})
     assert given["sources"] == {"colour": "order", "size": "profile:large"}

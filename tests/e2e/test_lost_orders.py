@@ -103,7 +103,7 @@ async def test_an_order_that_must_not_run_twice_cleans_up_when_its_agent_is_back
     assert "must not run twice" in waits["reason"]
     await mesh.start("e1")
     found = await mesh.final(order)
-    assert (found["state"], found["reason"]) == ("failed", waits["failing"])
+    assert (found["state"], found["reason"]) == ("failed", waits["ending"]["reason"])
     assert words(file) == ["tick", "failure", "always"]
 
 
