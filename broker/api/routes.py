@@ -41,7 +41,6 @@ class _Served:
 
     def __init__(self, operation: Operation, route: Route) -> None:
         self._operation, self._route = operation, route
-        self._path = [name.partition("}")[0] for name in route.path.split("{")[1:]]
         self._fields = {argument: field for argument, field, _ in self._arguments()}
         self._body = body_of(operation, route) if route.body and route.read is None else None
 
@@ -74,7 +73,7 @@ class _Served:
         empty, keyword = inspect.Parameter.empty, inspect.Parameter.KEYWORD_ONLY
         parameters: dict[str, tuple[Any, Any]] = {"request": (AnyRequest, empty), "api": (ApiDependency, empty)}
         for argument, _, field in self._arguments():
-            parameters[argument] = (_parameter(field, in_query=field.name not in self._path), field.default)
+            parameters[argument] = (_parameter(field, in_query=field.name not in self._route.in_path), field.default)
         if self._route.idempotent:
             parameters["key"] = (IdempotencyKey, None)
         has_body = self._route.status != NO_CONTENT
@@ -120,13 +119,12 @@ class _Served:
         """Each parameter: the argument's name, the request's field, and what is known of it."""
         route, kind = self._route, self._operation.request
         known = {} if kind is None else _fields(kind)
-        for name in self._path:
-            field = route.renamed.get(name, name)
+        for name, field in route.in_path.items():
             yield name, field, known[field].called(name)
         if route.query is not None:
             in_query = _fields(route.query)
         else:
-            taken = {*route.fixed, *(route.renamed.get(name, name) for name in self._path)}
+            taken = {*route.fixed, *route.in_path.values()}
             in_query = {} if route.body else {name: known[name] for name in known if name not in taken}
         for name, found in in_query.items():
             yield (f"of_{name}" if name in _RESERVED else name), name, found
@@ -171,20 +169,23 @@ def body_of(operation: Operation, route: Route) -> type[msgspec.Struct]:
     kind = operation.request
     if kind is None:
         raise AssertionError
-    said = {route.renamed.get(name.partition("}")[0], name.partition("}")[0]) for name in route.path.split("{")[1:]}
-    hints = get_type_hints(kind, include_extras=True)
+    said = route.in_path.values()
     if not said:
         return kind
-    rest = [
-        (field.name, hints[field.name]) if field.required else (field.name, hints[field.name], field.default)
-        for field in msgspec.structs.fields(kind)
-        if field.name not in said
-    ]
+    hints = get_type_hints(kind, include_extras=True)
+    rest = [field for field in msgspec.structs.fields(kind) if field.name not in said]
     return msgspec.defstruct(
         kind.__name__,
-        rest,
+        [(field.name, hints[field.name], _default(field)) for field in rest],
         namespace={"__doc__": kind.__doc__},
         frozen=True,
         kw_only=True,
         forbid_unknown_fields=True,
     )
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    """The field's default, for a struct that is made of others' fields."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=field.default_factory)
+    return msgspec.field(default=field.default)

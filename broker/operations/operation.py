@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Literal
@@ -76,6 +77,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     view: Callable[[Any], Any] = lambda answer: answer
     """Makes the body of the answer."""
     problems: tuple[int, ...] = ()
+
+    @property
+    def in_path(self) -> dict[str, str]:
+        """Returns the path's parameters, each with the field of the request that it is."""
+        return {name: self.renamed.get(name, name) for name in re.findall(r"\{(\w+)\}", self.path)}
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
