@@ -28,7 +28,7 @@ Place = tuple[int, int]
 
 @get(
     f"{PREFIX}/events",
-    summary="What happens, live",
+    summary="Stream events",
     description="Server-sent events, one for each event, its `id` the place to resume from. With "
     "`Accept: application/json` the answer is one page of past events instead.",
     media_type=sse.MEDIA_TYPE,

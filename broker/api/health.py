@@ -12,7 +12,7 @@ PUBLIC = {"public": True}
 """A route's `opt`: no token is asked for."""
 
 
-@get("/healthz", media_type="text/plain", summary="Whether the process lives", tags=["broker"], opt=PUBLIC)
+@get("/healthz", media_type="text/plain", summary="Check that the process runs", tags=["broker"], opt=PUBLIC)
 async def healthz() -> str:
     """The process lives; asked by whoever would start it anew."""
     return "ok\n"
@@ -21,7 +21,7 @@ async def healthz() -> str:
 @get(
     "/readyz",
     media_type="text/plain",
-    summary="Whether it answers",
+    summary="Check that the broker is ready",
     tags=["broker"],
     opt={**PUBLIC, "problems": (503,)},
 )
@@ -48,7 +48,7 @@ async def head_readyz(api: ApiDependency) -> None:
     await _readiness(api)
 
 
-@get("/metrics", media_type=metrics.MEDIA_TYPE, summary="For Prometheus", tags=["broker"])
+@get("/metrics", media_type=metrics.MEDIA_TYPE, summary="Get metrics for Prometheus", tags=["broker"])
 async def get_metrics(api: ApiDependency) -> Response[bytes]:
     """Counters of events, gauges of what is open and online."""
     return Response(api.meter.exposition(await api.services.status()), media_type=metrics.MEDIA_TYPE)

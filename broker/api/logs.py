@@ -42,7 +42,7 @@ _encode = msgspec.json.Encoder().encode
 
 @get(
     f"{PREFIX}/orders/{{order:str}}/output",
-    summary="What an order's tasks print",
+    summary="Get or stream the output of an order",
     description="All that was printed so far, as plain bytes. With `follow=true`, server-sent events: each message is "
     '`{"job", "claim", "attempt", "offset", "data"}` (with `"encoding": "base64"` where the bytes are not text), and '
     "after the last one, when the order is final, comes the event `end` with the order's state.",

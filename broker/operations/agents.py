@@ -72,7 +72,7 @@ async def create(call: Call, request: OrderRequest) -> OrdersView:
 OPERATIONS: Final = (
     Operation(
         name="agent.join",
-        summary="Let an agent act for its element",
+        summary="Register an agent for its element",
         verb="act",
         kind="element",
         request=JoinRequest,
@@ -82,7 +82,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="agent.leave",
-        summary="Let an agent stop acting for its element",
+        summary="Unregister an agent from its element",
         verb="act",
         kind="element",
         request=JoinRequest,
@@ -91,7 +91,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="agent.resume",
-        summary="Say what to do with an order whose claim was refused, or that the agent gives up",
+        summary="Decide what an agent does with an order that it could not claim, or dropped",
         verb="act",
         kind="element",
         request=ResumeRequest,
@@ -100,7 +100,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="agent.create",
-        summary="Make child orders of an order that the agent's element runs",
+        summary="Create child orders of an order that the agent's element runs",
         verb="act",
         kind="element",
         request=OrderRequest,
@@ -109,7 +109,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="elements.join",
-        summary="Refused: where agents of protocol 1 ask",
+        summary="Refuse agents of protocol 1",
         verb="act",
         kind="element",
         request=JoinRequest,

@@ -55,7 +55,7 @@ def _route(verb: str, ident: str, description: str, **more: Any) -> Any:
 OPERATIONS: Final = (
     Operation(
         name="elements.mode",
-        summary="Switch an element's mode",
+        summary="Set the mode of an element",
         verb="mode",
         kind="element",
         request=ModeRequest,
@@ -71,7 +71,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="elements.drain",
-        summary="Give an element nothing new",
+        summary="Drain an element: it accepts no new orders",
         verb="drain",
         kind="element",
         request=ElementRef,
@@ -81,7 +81,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="elements.undrain",
-        summary="Give an element work again",
+        summary="Let an element accept orders again",
         verb="drain",
         kind="element",
         request=ElementRef,

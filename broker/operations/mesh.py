@@ -26,7 +26,7 @@ async def list_events(call: Call, request: EventQuery) -> EventPage:
 OPERATIONS: Final = (
     Operation(
         name="events.list",
-        summary="What happened, oldest first, and the place to continue from",
+        summary="List events, oldest first, with the position to continue from",
         verb="list",
         kind="event",
         request=EventQuery,
@@ -35,7 +35,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="info",
-        summary="The broker, its version, and what it counts",
+        summary="Get the version and the counters of the broker",
         verb="get",
         kind="mesh",
         request=None,

@@ -168,7 +168,7 @@ def _list_route(kind: str, plural: str) -> Route:
 
 
 def _get_route(kind: str, plural: str) -> Route:
-    return _route(kind, plural, "GET", "get", summary=f"One {kind}", problems=(404,))
+    return _route(kind, plural, "GET", "get", summary=f"Get a {kind}", problems=(404,))
 
 
 def _put_route(kind: str, plural: str) -> Route:
@@ -226,7 +226,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="objects.put",
-        summary="Create or change one object",
+        summary="Create or change an object",
         verb="apply",
         kind="object",
         request=ObjectBody,
@@ -237,7 +237,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="objects.get",
-        summary="One object; of the kind `element`, an element of every kind",
+        summary="Get an object; the kind `element` means an element of any kind",
         verb="get",
         kind="object",
         request=ObjectRef,
@@ -247,7 +247,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="objects.list",
-        summary="Objects of one kind; `element` means every kind of element, `kind` the kinds",
+        summary="List objects of a kind; `element` means all kinds of element, `kind` the kinds",
         verb="list",
         kind="object",
         request=ObjectQuery,
@@ -257,7 +257,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="objects.delete",
-        summary="Delete one object",
+        summary="Delete an object",
         verb="delete",
         kind="object",
         request=ObjectRef,

@@ -132,7 +132,7 @@ def _order(method: Any, verb: str, ident: str, description: str, **more: Any) ->
 
 PREVIEW: Final = Operation(
     name="orders.preview",
-    summary="Report which work orders a request would make",
+    summary="Preview the work orders that a request would create",
     verb="run",
     kind="blueprint",
     request=OrderRequest,
@@ -143,7 +143,7 @@ PREVIEW: Final = Operation(
 OPERATIONS: Final = (
     Operation(
         name="orders.create",
-        summary="Make work orders",
+        summary="Create work orders",
         verb="run",
         kind="blueprint",
         request=OrderRequest,
@@ -170,7 +170,7 @@ OPERATIONS: Final = (
     PREVIEW,
     Operation(
         name="orders.get",
-        summary="One order, by its id or a unique start of it",
+        summary="Get an order by its id, or by a unique prefix",
         verb="get",
         kind="order",
         request=OrderRef,
@@ -179,7 +179,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="orders.wait",
-        summary="One work order",
+        summary="Get a work order",
         verb="get",
         kind="order",
         request=OrderWait,
@@ -200,7 +200,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="orders.jobs",
-        summary="An order's jobs",
+        summary="List the jobs of an order",
         verb="get",
         kind="order",
         request=OrderRef,
@@ -211,7 +211,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="orders.history",
-        summary="An order's records, from the log",
+        summary="List the records of an order, from the log",
         verb="get",
         kind="order",
         request=OrderRef,
@@ -222,7 +222,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="orders.explain",
-        summary="Why an order is as it is",
+        summary="Explain the state of an order",
         verb="get",
         kind="order",
         request=OrderRef,
@@ -237,7 +237,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="orders.cancel",
-        summary="Stop an order",
+        summary="Cancel an order",
         verb="cancel",
         kind="order",
         request=OrderRef,
@@ -253,7 +253,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="orders.retry",
-        summary="Continue an order that has ended",
+        summary="Retry a failed or cancelled order",
         verb="retry",
         kind="order",
         request=OrderRef,

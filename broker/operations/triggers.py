@@ -96,7 +96,7 @@ def _event(body: bytes, given: dict[str, Any]) -> TriggerEvent:
 OPERATIONS: Final = (
     Operation(
         name="firings.create",
-        summary="Put a firing on the log, if the event concerns the trigger",
+        summary="Create a firing, if the event matches the trigger",
         verb="fire",
         kind="trigger",
         request=FireRequest,
@@ -134,7 +134,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="firings.get",
-        summary="One firing: its event, and the orders that it made or why there are none",
+        summary="Get a firing: its event, and its orders or the reason why there are none",
         verb="get",
         kind="trigger",
         request=FiringRef,
@@ -147,7 +147,7 @@ OPERATIONS: Final = (
                 renamed={"firing": "id"},
                 id="get_firing",
                 tag="triggers",
-                summary="One firing",
+                summary="Get a firing",
                 description="Its event, and the orders that it made or why there are none.",
                 problems=(404, 409),
             )
@@ -155,7 +155,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="firings.list",
-        summary="A trigger's firings, newest first",
+        summary="List the firings of a trigger, newest first",
         verb="get",
         kind="trigger",
         request=FiringQuery,
@@ -175,7 +175,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="triggers.get",
-        summary="A trigger as trigger services need it",
+        summary="Get a trigger, for trigger services",
         verb="get",
         kind="trigger",
         request=TriggerRef,
@@ -184,7 +184,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="triggers.due",
-        summary="When schedules were due last, as far as the log has it",
+        summary="List the last due times of schedules",
         verb="list",
         kind="trigger",
         request=DueQuery,
@@ -193,7 +193,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         name="triggers.next",
-        summary="When a schedule will be due next",
+        summary="List the next due times of a schedule",
         verb="get",
         kind="trigger",
         request=NextQuery,

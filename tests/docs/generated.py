@@ -191,13 +191,13 @@ def permissions() -> str:
 # Permissions
 
 {NOTE.format(source="broker/operations/")}
-Each operation needs the right to a verb on a kind; `object` is the kind that the request names. There are no users yet:
-whoever has the mesh's token may ask for every operation, and an agent only for its own element.
+Each operation needs the permission for a verb on a kind; `object` is the kind that the request names. There are no
+users yet: the holder of the mesh's token can request every operation, and an agent only those of its own element.
 
-Each record on the log has its caller: `muster explain ORDER` shows it, and the history of an order has it in full.
-Idempotency keys belong to their caller: the same key of two callers makes two requests.
+Each record on the log contains its caller. `muster explain ORDER` shows it, and the history of an order has it in full.
+Idempotency keys belong to their caller: the same key of two callers means two requests.
 
-{table(["operation", "verb", "kind", "asked at", "what it does"], rows)}
+{table(["operation", "verb", "kind", "address", "description"], rows)}
 """
 
 
