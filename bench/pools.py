@@ -27,7 +27,7 @@ RUNNERS: Final = 1000
 WHERE: Final = 'element.labels.role == "runner"'
 TRIGGER: Final = {
     "kind": "trigger",
-    "name": "standing",
+    "name": "trigger",
     "provider": "webhook",
     "with": {"auth": "none"},
     "blueprint": "noop",

@@ -63,7 +63,7 @@ async def create(client: Client, stream: str, consumer: str, subject: str, lease
 async def keep(client: Client, stream: str, consumer: str, subject: str, lease: timedelta) -> None:
     """Creates a consumer, or gives one that exists at least this lease.
 
-    It shortens none: a leader that was replaced may not know yet that the lease is longer by now.
+    It shortens none: a leader that was replaced must not know yet that the lease is longer by now.
 
     Raises:
         APIError: the server refuses.

@@ -65,14 +65,14 @@ class DirectStarts(Service):
         if where is None:
             return record
         order, name = where
-        standing, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
-        if standing is None or manifest is None or standing.agent is None or not standing.takes_work:
+        status, manifest = self._state.elements.get(name), self._state.fleet.manifest_of(name)
+        if status is None or manifest is None or status.agent is None or not status.takes_work:
             return record
-        beat = self._presences.beat(name, standing.agent)
+        beat = self._presences.beat(name, status.agent)
         if not beat or self._open(name) >= manifest.slots:
             return record
         self._unseen.setdefault(name, {})[order] = self._loop.time() + APPEND_TIMEOUT
-        return replace(record, start=Direct(agent=standing.agent, beat=beat))
+        return replace(record, start=Direct(agent=status.agent, beat=beat))
 
     def _open(self, element: str) -> int:
         """How many open orders an element has, with those that were not read from the log yet."""
@@ -98,7 +98,7 @@ class DirectStarts(Service):
                     self._wake.set()
 
     def observe_everything(self) -> None:
-        """Notes every order that runs by a direct start: a leader before us may not have published its message."""
+        """Notes every order that runs by a direct start: an earlier leader may have failed to publish its message."""
         self._young.extendleft((0.0, ident) for ident, order in self._state.orders.items() if runs_directly(order))
         self._wake.set()
 

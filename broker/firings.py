@@ -19,7 +19,7 @@ from muster.broker.planning.aims import Aim
 from muster.broker.planning.firing_records import trigger_caller, without_event
 from muster.broker.planning.firings import FiringPlans
 from muster.broker.planning.first import StartDirectly
-from muster.broker.state.standing import Pending
+from muster.broker.state.trigger_status import Pending
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import NotFoundError, RefusedError, TooLargeError, UnavailableError
@@ -77,7 +77,7 @@ class Firings:
         return self._ids.firing(request.trigger, request.key, attempt, scope) if request.key else names.new_id()
 
     async def _fired(self, aim: Aim, request: FireRequest, ident: str, by: Caller) -> FireReply:
-        known = self._world.standings.get(request.trigger)
+        known = self._world.trigger_statuses.get(request.trigger)
         if known is not None and known.last_firing == ident:
             return await self._duplicate(ident)
         planned = self._planned(aim, request, ident, by)
@@ -136,7 +136,7 @@ class Firings:
 
     def last_due(self, query: DueQuery) -> DueReply:
         """Returns when schedules were due last, as far as the log has it; a page by name."""
-        every = self._world.standings
+        every = self._world.trigger_statuses
         behind = ((it.name, it.last_due) for it in every if it.last_due is not None and it.name > query.after)
         page = nsmallest(query.limit, behind)
         return DueReply(last=dict(page), next=page[-1][0] if len(page) == query.limit else None)

@@ -72,7 +72,7 @@ class Offers(Service):
         self._unacknowledged: dict[str, None] = {}
         """Orders whose offer is published again."""
         self._suspects: dict[str, None] = {}
-        """Orders that may have to be stopped."""
+        """Orders that are perhaps to be stopped."""
         self._cancelling: dict[str, None] = {}
         self._pending: dict[str, records.OrderRecord] = {}
         """Records to append, by order."""
@@ -103,7 +103,7 @@ class Offers(Service):
             self._notify_stop(ident, element)
 
     def observe_everything(self) -> None:
-        """Notes every open order: a leader before us may not have published or stopped it."""
+        """Notes every open order: an earlier leader may have failed to publish or stop it."""
         for ident, order in self._state.orders.items():
             (self._unacknowledged if order.state is OrderState.OFFERED else self._suspects)[ident] = None
         self._wake.set()

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from muster.broker.duties.duty import Duty
-from muster.broker.state.standing import Pending, trigger_of
+from muster.broker.state.trigger_status import Pending, trigger_of
 from muster.broker.state.world import World
 from muster.mesh.records import Fired
 
@@ -30,7 +30,7 @@ class Settle(Duty):
 
     def run_once(self, state: World, now: datetime) -> Iterator[Fired]:
         """The second record of each firing whose time has come."""
-        standings = state.standings
-        over = (lane for lane, until in standings.pending.items() if until <= now)
+        trigger_statuses = state.trigger_statuses
+        over = (lane for lane, until in trigger_statuses.pending.items() if until <= now)
         for lane in list(islice(over, AT_ONCE)):
-            yield self._settled(trigger_of(lane), standings.of(lane).pending[0])
+            yield self._settled(trigger_of(lane), trigger_statuses.of(lane).pending[0])

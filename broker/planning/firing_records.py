@@ -15,7 +15,7 @@ from muster.blueprints.resolve import Resolved
 from muster.broker.planning.aims import Aim
 from muster.broker.planning.blueprints import Pinned
 from muster.broker.planning.targets import Target
-from muster.broker.state.standing import Pending
+from muster.broker.state.trigger_status import Pending
 from muster.mesh import names, records
 from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.canonical import canonical

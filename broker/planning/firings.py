@@ -25,7 +25,7 @@ from muster.broker.planning.firing_records import (
 from muster.broker.planning.targets import suggestion
 from muster.broker.state.element import StoredObject
 from muster.broker.state.firing import MAX_CHAIN
-from muster.broker.state.standing import Pending
+from muster.broker.state.trigger_status import Pending
 from muster.broker.state.world import World
 from muster.mesh import records
 from muster.mesh.caller import Caller

@@ -30,7 +30,7 @@ def apply(world: World, seq: int, time: datetime, subject: str, data: bytes) -> 
     else:
         changes.refused = handlers()[type(record)](step, record)
     if changes.refused is not None and place is not None and place.kind == "order":
-        step.look_at(SUBJECT, place.ident)
+        step.enqueue(SUBJECT, place.ident)
     work_off(step)
     changes.conclude()
     return changes
@@ -43,4 +43,4 @@ def work_off(step: Step) -> None:
         for rule in of_topic.get(key.topic, ()):
             rule(step, key.id)
         for order in world.held.queued_for(key):
-            step.look_at_order(order)
+            step.enqueue_order(order)

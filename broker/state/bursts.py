@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from muster.broker.state.standing import MOST_PENDING, OVERHEAD, Pending, Standing, lane_of
 from muster.broker.state.step import Step
+from muster.broker.state.trigger_status import MOST_PENDING, OVERHEAD, Pending, TriggerStatus, lane_of
 from muster.mesh import records
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.moment import rfc3339
@@ -34,7 +34,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def verdict(world: World, record: records.Fired) -> Verdict:
     """Has a firing wait for its burst's end, unless too much is pending already."""
-    pending, size = world.standings.pending_bytes, OVERHEAD + memoryview(record.event).nbytes
+    pending, size = world.trigger_statuses.pending_bytes, OVERHEAD + memoryview(record.event).nbytes
     if pending + size > MOST_PENDING:
         reason = f"{pending} bytes of events are pending already; at most {MOST_PENDING} may be"
         return Verdict(FiringState.REJECTED, reason)
@@ -46,8 +46,8 @@ def joined(step: Step, record: records.Fired, firing: Firing) -> Firing:
 
     One whose time has come already is of another burst: only the leader is late with it.
     """
-    standing = step.world.standings.of(lane_of(record.trigger, record.group))
-    earlier, now = standing.pending, firing.time
+    status = step.world.trigger_statuses.of(lane_of(record.trigger, record.group))
+    earlier, now = status.pending, firing.time
     last = earlier[-1] if earlier else None
     is_same = last is not None and (last.until > now or len(earlier) > 1)
     since = last.since if last is not None and is_same else now
@@ -68,24 +68,24 @@ def joined(step: Step, record: records.Fired, firing: Firing) -> Firing:
     if last is not None and is_same:
         earlier = earlier[:-1]
         _superseded(step, record.trigger, last, firing.id)
-    keep(step, replace(standing, pending=(*earlier, pending)))
+    keep(step, replace(status, pending=(*earlier, pending)))
     return firing_of(record.trigger, pending)
 
 
 def settled(step: Step, record: records.Fired) -> Pending | None:
     """Returns the pending firing that a record settles; it is not pending any more."""
     lane = lane_of(record.trigger, record.group)
-    standing = step.world.standings.get(lane)
-    if standing is None or not standing.pending or standing.pending[0].id != record.id:
+    status = step.world.trigger_statuses.get(lane)
+    if status is None or not status.pending or status.pending[0].id != record.id:
         return None
-    _put(step, replace(standing, pending=standing.pending[1:]))
-    return standing.pending[0]
+    _put(step, replace(status, pending=status.pending[1:]))
+    return status.pending[0]
 
 
 def drop_pending(step: Step, trigger: str) -> None:
     """Rejects what was pending of a trigger that is gone."""
-    for lane in step.world.standings.lanes(trigger):
-        for pending in step.world.standings.of(lane).pending:
+    for lane in step.world.trigger_statuses.lanes(trigger):
+        for pending in step.world.trigger_statuses.of(lane).pending:
             reason = f"trigger {trigger} was deleted while it was pending"
             firing = replace(firing_of(trigger, pending), state=FiringState.REJECTED, until=None, reason=reason)
             step.changes.firings[firing.id] = firing
@@ -129,28 +129,28 @@ def lane_in(record: records.Fired, planned: records.Planned) -> str:
     return lane_of(record.trigger, record.group if planned.group is None else planned.group)
 
 
-def keep(step: Step, standing: Standing) -> None:
+def keep(step: Step, status: TriggerStatus) -> None:
     """Keeps the state of a trigger or a lane."""
-    step.world.standings.put(standing)
-    step.changes.things["standing", standing.name] = standing
+    step.world.trigger_statuses.put(status)
+    step.changes.things["trigger", status.name] = status
 
 
 def forget(step: Step, name: str) -> None:
     """Forgets a trigger or a lane: nothing needs to be known of it any more."""
-    if step.world.standings.drop(name):
-        step.changes.things["standing", name] = None
+    if step.world.trigger_statuses.drop(name):
+        step.changes.things["trigger", name] = None
 
 
 def forget_cooldowns(step: Step, trigger: str) -> None:
     """Forgets when the lanes of a trigger fired: it has no cooldown for each of them any more."""
-    for lane in step.world.standings.lanes(trigger):
+    for lane in step.world.trigger_statuses.lanes(trigger):
         if lane != trigger:
-            _put(step, replace(step.world.standings.of(lane), last_fired=None))
+            _put(step, replace(step.world.trigger_statuses.of(lane), last_fired=None))
 
 
-def _put(step: Step, lane: Standing) -> None:
+def _put(step: Step, lane: TriggerStatus) -> None:
     """Keeps a lane, if anything is known of it."""
-    if lane == Standing(name=lane.name):
+    if lane == TriggerStatus(name=lane.name):
         forget(step, lane.name)
     else:
         keep(step, lane)

@@ -35,7 +35,7 @@ def joined(step: Step, record: records.Joined) -> Refused | None:
     step.changes.event("element.online", after.name, {"agent": record.agent})
     put(step, element, after)
     if is_successor:
-        step.look_at(SUCCEEDED, after.name)
+        step.enqueue(SUCCEEDED, after.name)
     return None
 
 
@@ -76,14 +76,14 @@ def put(step: Step, before: Element | None, after: Element) -> None:
     step.changes.things["element", after.name] = after
     changed(step, after.name)
     if before is None or (before.mode, before.drained) != (after.mode, after.drained):
-        step.look_at(WORK, after.name)
+        step.enqueue(WORK, after.name)
 
 
 def changed(step: Step, name: str) -> None:
     """Filters may see something else of an element, and its agent must know it."""
     step.world.objects.version += 1
     step.changes.assignments.add(name)
-    step.look_at(VIEW, name)
+    step.enqueue(VIEW, name)
 
 
 def object_changed(step: Step, key: str) -> None:
@@ -99,8 +99,8 @@ def object_changed(step: Step, key: str) -> None:
         del world.elements[name]
         step.changes.things["element", name] = None
         step.changes.assignments.add(name)
-        step.look_at(VIEW, name)
-        step.look_at(WORK, name)
+        step.enqueue(VIEW, name)
+        step.enqueue(WORK, name)
     for user in world.objects.users(key) if kind == "profile" else ():
         its_kind, _, its_name = user.partition("/")
         if (found := world.elements.get(its_name)) is not None and found.kind == its_kind:

@@ -13,9 +13,9 @@ from muster.blueprints.objects.trigger import Trigger
 from muster.broker.state import bursts, lanes, orders
 from muster.broker.state.bursts import Verdict, event_data, forget, keep, lane_in
 from muster.broker.state.order import started
-from muster.broker.state.standing import Pending
 from muster.broker.state.step import Refused, Stamp, Step
 from muster.broker.state.topics import REPLACE
+from muster.broker.state.trigger_status import Pending
 from muster.mesh import records
 from muster.mesh.firing import Firing, FiringState
 from muster.mesh.model import Order, OrderState
@@ -35,7 +35,7 @@ def fired(step: Step, record: records.Fired) -> Refused | None:
         pending = bursts.settled(step, record)
         is_known = pending is None
     else:
-        last = world.standings.get(record.trigger)
+        last = world.trigger_statuses.get(record.trigger)
         is_known = last is not None and last.last_firing == record.id
     if is_known or any(planned.id in world.orders for planned in record.orders):
         return Refused("this firing is on the record already, or it is not pending any more")
@@ -58,7 +58,7 @@ def _make_orders(step: Step, record: records.Fired, trigger: Any, verdict: Verdi
         orders.put(step, None, _order(record, planned, step.stamp))
     if isinstance(trigger, Trigger) and trigger.on_overlap == "replace" and trigger.max_open is not None:
         for lane in verdict.lanes:
-            step.look_at(REPLACE, lanes.of_standing(lane))
+            step.enqueue(REPLACE, lanes.of_trigger_lane(lane))
 
 
 def _verdict(world: World, record: records.Fired, trigger: Any, stamp: Stamp) -> Verdict:
@@ -104,13 +104,13 @@ def _held_back(world: World, record: records.Fired, trigger: Trigger, stamp: Sta
 
 def _why_not(world: World, lane: str, trigger: Trigger, stamp: Stamp) -> str:
     """Why the trigger itself wants no orders in a lane now."""
-    standing = world.standings.get(lane)
-    if trigger.cooldown is not None and standing is not None and standing.last_fired is not None:
-        since, span = stamp.time - standing.last_fired, _span(trigger.cooldown)
+    status = world.trigger_statuses.get(lane)
+    if trigger.cooldown is not None and status is not None and status.last_fired is not None:
+        since, span = stamp.time - status.last_fired, _span(trigger.cooldown)
         if timedelta(0) <= since < span:  # it may lie ahead: the server's clock was set back
             return f"cooldown: it fired less than {trigger.cooldown} ago"
     if trigger.max_open is not None and trigger.on_overlap == "skip":
-        count = len(world.lanes.open(lanes.of_standing(lane)))
+        count = len(world.lanes.open(lanes.of_trigger_lane(lane)))
         if count >= trigger.max_open:
             return f"overlap: {count} of its orders are open"
     return ""
@@ -156,20 +156,20 @@ def _settled(record: records.Fired, verdict: Verdict, pending: Pending) -> Firin
 
 def _note(step: Step, trigger: Trigger, firing: Firing, verdict: Verdict) -> None:
     """Notes when the trigger, and each of its lanes, fired."""
-    standings = step.world.standings
-    standing = standings.of(firing.trigger)
+    trigger_statuses = step.world.trigger_statuses
+    status = trigger_statuses.of(firing.trigger)
     due = firing.due
-    if due is None or (standing.last_due is not None and standing.last_due > due):
-        due = standing.last_due
+    if due is None or (status.last_due is not None and status.last_due > due):
+        due = status.last_due
     is_fired, now = firing.state is FiringState.FIRED, step.stamp.time
-    last_fired = now if is_fired else standing.last_fired
-    keep(step, replace(standing, last_due=due, last_fired=last_fired, last_firing=firing.id))
+    last_fired = now if is_fired else status.last_fired
+    keep(step, replace(status, last_due=due, last_fired=last_fired, last_firing=firing.id))
     if trigger.cooldown is None or trigger.key is None:
         return
     for lane in verdict.lanes if is_fired else ():
         if lane != firing.trigger:
-            keep(step, replace(standings.of(lane), last_fired=now))
-    for lane in standings.cooled(firing.trigger, _span(trigger.cooldown), now):
+            keep(step, replace(trigger_statuses.of(lane), last_fired=now))
+    for lane in trigger_statuses.cooled(firing.trigger, _span(trigger.cooldown), now):
         forget(step, lane)
 
 

@@ -43,8 +43,8 @@ class Fleet:
 
     def manifest_of(self, element: str) -> ElementManifest | None:
         """Returns an element's manifest."""
-        standing = self._elements.get(element)
-        return self._objects.element(standing.kind, element) if standing is not None else None
+        status = self._elements.get(element)
+        return self._objects.element(status.kind, element) if status is not None else None
 
     def slots(self, element: str) -> int:
         """Returns how many orders an element runs at a time."""
@@ -70,18 +70,18 @@ class Fleet:
 
     def view(self, element: str) -> Mapping[str, Any]:
         """Returns an element as filters see it."""
-        standing, manifest = self._elements[element], self.manifest_of(element)
+        status, manifest = self._elements[element], self.manifest_of(element)
         if manifest is None:
             return {}
         return {
-            "kind": standing.kind,
+            "kind": status.kind,
             "name": element,
             "labels": manifest.labels,
             "params": self.params(element)[0],
             "profiles": list(manifest.profiles),
-            "mode": str(standing.mode),
-            "online": standing.agent is not None,
-            "drained": standing.drained,
+            "mode": str(status.mode),
+            "online": status.agent is not None,
+            "drained": status.drained,
             "slots": manifest.slots,
         }
 
@@ -129,16 +129,16 @@ class Fleet:
         manifest = self.manifest_of(element)
         if manifest is None:
             return None
-        standing = self._elements[element]
+        status = self._elements[element]
         params, sources = self.params(element)
         return Assignment(
             element=element,
-            kind=standing.kind,
-            takes_work=standing.takes_work,
+            kind=status.kind,
+            takes_work=status.takes_work,
             slots=manifest.slots,
             pools=self._pools.of(element),
             params=params,
             sources=sources,
             labels=manifest.labels,
-            mode=standing.mode,
+            mode=status.mode,
         )

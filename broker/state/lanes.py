@@ -34,8 +34,8 @@ def lane_of(trigger: str, group: str | None) -> str:
     return f"trigger/{trigger}" if group is None else f"trigger/{trigger}/{group}"
 
 
-def of_standing(name: str) -> str:
-    """Returns the lane of orders that belongs to a trigger's standing, or to one of its lanes."""
+def of_trigger_lane(name: str) -> str:
+    """Returns the lane of orders that belongs to a trigger's status, or to one of its lanes."""
     return f"trigger/{name}"
 
 

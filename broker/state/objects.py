@@ -78,7 +78,7 @@ def _apply(step: Step, manifest: dict[str, Any], record: records.Applied) -> Non
     put(step, stored)
     data = {"kind": kind, "version": stored.version, "by": str(record.by)}
     step.changes.event("object.changed" if before else "object.created", name, data)
-    step.look_at(OBJECT, stored.key)
+    step.enqueue(OBJECT, stored.key)
 
 
 def put(step: Step, stored: StoredObject) -> None:
@@ -103,7 +103,7 @@ def deleted(step: Step, record: records.Deleted) -> Refused | None:
         world.objects.retire(last)
         step.changes.things["object", last.key] = replace(last, manifest={}, uses=(), is_deleted=True)
     step.changes.event("object.deleted", name, {"kind": kind, "by": str(record.by)})
-    step.look_at(OBJECT, last.key)
+    step.enqueue(OBJECT, last.key)
     return None
 
 

@@ -161,18 +161,18 @@ def put(step: Step, before: Order | None, after: Order) -> None:
     if after.element != element:
         after = replace(after, element=element)
     for lane in keep(step.world, before, after):
-        step.look_at(LANE, lane)
+        step.enqueue(LANE, lane)
     step.changes.orders[after.id] = after
     _use_queue(step, before, after)
     if before is None or after.state in _MAY_MOVE:
-        step.look_at_order(after.id)
+        step.enqueue_order(after.id)
     if before is not None and before.state is after.state:
         return
     step.changes.moved(before, after)
     if after.parent is not None:
         _update_parent(step, after)
     if after.is_final:
-        step.look_at(ENDED, after.id)
+        step.enqueue(ENDED, after.id)
 
 
 _MAY_MOVE: Final = frozenset({OrderState.QUEUED, OrderState.SUSPENDED, OrderState.CANCELLING})
@@ -223,7 +223,7 @@ def _use_queue(step: Step, before: Order | None, after: Order) -> None:
     elif before is not None and after.is_final:
         is_news = step.world.pools.leave(after.pool)
     if is_news:
-        step.look_at(QUEUE, after.pool)
+        step.enqueue(QUEUE, after.pool)
 
 
 def _update_parent(step: Step, child: Order) -> None:
@@ -235,7 +235,7 @@ def _update_parent(step: Step, child: Order) -> None:
 # -- rules ----------------------------------------------------------------------------------------
 
 
-def look_at(step: Step, ident: str) -> None:
+def settle(step: Step, ident: str) -> None:
     """Releases an order, lets it continue, or ends it, if nothing is in its way any more."""
     before = step.world.orders.get(ident)
     if before is None:
@@ -294,7 +294,7 @@ def released(found: Order, world: World) -> Order:
 def lane_has_place(step: Step, lane: str) -> None:
     """Enqueues the orders that a lane can admit now."""
     for ident in step.world.lanes.next_in(lane):
-        step.look_at_order(ident)
+        step.enqueue_order(ident)
 
 
 def replace_oldest(step: Step, lane: str) -> None:
@@ -328,7 +328,7 @@ AGGREGATE: Final = Aggregate(
     name="orders",
     handlers=dict.fromkeys((*TRANSITIONS, *BEGINNINGS), record_applied),
     rules={
-        "order": look_at,
+        "order": settle,
         LANE: lane_has_place,
         REPLACE: replace_oldest,
         SUBJECT: subject_moved,

@@ -27,10 +27,10 @@ def object_changed(step: Step, key: str) -> None:
         else:
             moved = world.pools.drop(name)
         step.changes.assignments |= moved
-        step.look_at(POOL, name)
+        step.enqueue(POOL, name)
     elif kind == "trigger":
         for pool in _use_by_trigger(world, name):
-            step.look_at(QUEUE, pool)
+            step.enqueue(QUEUE, pool)
 
 
 def _use_by_trigger(world: World, name: str) -> list[str]:
@@ -51,7 +51,7 @@ def queue_changed(step: Step, pool: str) -> None:
         moved = world.pools.drop(pool)
     step.changes.queues.add(pool)
     step.changes.assignments |= moved
-    step.look_at(POOL, pool)
+    step.enqueue(POOL, pool)
 
 
 def view_changed(step: Step, element: str) -> None:
@@ -59,13 +59,13 @@ def view_changed(step: Step, element: str) -> None:
     world = step.world
     view = world.fleet.view(element) if element in world.elements else None
     for pool in world.pools.regroup(element, view):
-        step.look_at(POOL, pool)
+        step.enqueue(POOL, pool)
 
 
 def work_changed(step: Step, element: str) -> None:
     """An element takes work, or does not any more: so do its pools."""
     for pool in step.world.pools.of(element):
-        step.look_at(POOL, pool)
+        step.enqueue(POOL, pool)
 
 
 def why_kept(world: World, kind: str, name: str) -> Iterator[str]:

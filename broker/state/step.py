@@ -65,11 +65,11 @@ class Step:
             self.world.things[kind, ident] = thing
         self.changes.things[kind, ident] = thing
 
-    def look_at(self, topic: str, ident: str) -> None:
+    def enqueue(self, topic: str, ident: str) -> None:
         """Enqueues a thing for the rules of a topic, after previous entries."""
         self._keys[Key(topic, ident)] = None
 
-    def look_at_order(self, ident: str) -> None:
+    def enqueue_order(self, ident: str) -> None:
         """Enqueues an order; orders are processed last, the oldest first."""
         order = self.world.orders.get(ident)
         if order is not None and ident not in self._seen:

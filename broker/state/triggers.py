@@ -13,9 +13,9 @@ from muster.broker.state import bursts, firing
 from muster.broker.state.aggregate import Aggregate
 from muster.broker.state.element import StoredObject
 from muster.broker.state.lanes import LaneRule, owner_of
-from muster.broker.state.standing import Standing
 from muster.broker.state.step import Step
 from muster.broker.state.topics import LANE, OBJECT
+from muster.broker.state.trigger_status import TriggerStatus
 from muster.mesh import records
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _rule_of(world: World, trigger: str) -> LaneRule | None:
 
 def _set_rule(step: Step, trigger: str, rule: LaneRule | None) -> None:
     for lane in step.world.lanes.rule(owner(trigger), rule):
-        step.look_at(LANE, lane)
+        step.enqueue(LANE, lane)
 
 
 def object_changed(step: Step, key: str) -> None:
@@ -57,8 +57,8 @@ def object_changed(step: Step, key: str) -> None:
 def _applied(step: Step, stored: StoredObject) -> None:
     """It is new, or changed; of one that was deleted before, nothing is left."""
     world, name = step.world, stored.name
-    standing = world.standings.get(name)
-    if standing is not None and standing.max_open is not None:
+    status = world.trigger_statuses.get(name)
+    if status is not None and status.max_open is not None:
         _forget(step, name)
     _set_rule(step, name, _rule_of(world, name))
     manifest = world.objects.get("trigger", name)
@@ -73,7 +73,7 @@ def _deleted(step: Step, trigger: str) -> None:
     bursts.drop_pending(step, trigger)
     _forget(step, trigger)
     if rule is not None and world.lanes.count(owner(trigger)):
-        bursts.keep(step, Standing(name=trigger, max_open=rule.limit))
+        bursts.keep(step, TriggerStatus(name=trigger, max_open=rule.limit))
         _set_rule(step, trigger, LaneRule(limit=rule.limit))
 
 
@@ -87,7 +87,7 @@ def lane_changed(step: Step, lane: str) -> None:
 
 def _forget(step: Step, trigger: str) -> None:
     _set_rule(step, trigger, None)
-    for lane in step.world.standings.lanes(trigger):
+    for lane in step.world.trigger_statuses.lanes(trigger):
         bursts.forget(step, lane)
 
 
@@ -115,36 +115,36 @@ def shown(world: World, kind: str, name: str) -> Mapping[str, Any]:
     """Returns when a trigger was due and fired, its open orders, and what is pending."""
     if kind != "trigger":
         return {}
-    standing = world.standings.get(name)
+    status = world.trigger_statuses.get(name)
     return {
-        "last_due": standing.last_due if standing is not None else None,
-        "last_fired": standing.last_fired if standing is not None else None,
+        "last_due": status.last_due if status is not None else None,
+        "last_fired": status.last_fired if status is not None else None,
         "open": world.lanes.count(owner(name)),
         "pending": [
             {"firing": pending.id, "group": pending.group, "until": pending.until}
-            for lane in world.standings.lanes(name)
-            for pending in world.standings.of(lane).pending
+            for lane in world.trigger_statuses.lanes(name)
+            for pending in world.trigger_statuses.of(lane).pending
         ],
     }
 
 
-def load(world: World, _kind: str, standing: Standing) -> None:
+def load(world: World, _kind: str, status: TriggerStatus) -> None:
     """Loads the state of a trigger or a lane from the projection."""
-    world.standings.put(standing)
+    world.trigger_statuses.put(status)
 
 
 def restore(world: World) -> None:
     """Sets the rules of all triggers: by their manifests, and those that still hold for deleted ones."""
     for name in world.objects.names("trigger"):
         world.lanes.rule(owner(name), _rule_of(world, name))
-    for standing in world.standings:
-        if standing.max_open is not None:
-            world.lanes.rule(owner(standing.name), LaneRule(limit=standing.max_open))
+    for status in world.trigger_statuses:
+        if status.max_open is not None:
+            world.lanes.rule(owner(status.name), LaneRule(limit=status.max_open))
 
 
 AGGREGATE: Final = Aggregate(
     name="triggers",
-    things={"standing": Standing},
+    things={"trigger": TriggerStatus},
     load=load,
     restore=restore,
     handlers={records.Fired: firing.fired},

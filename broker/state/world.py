@@ -13,8 +13,8 @@ from muster.broker.state.held import Held
 from muster.broker.state.kept import Kept
 from muster.broker.state.lanes import Lanes
 from muster.broker.state.pool_index import Pools
-from muster.broker.state.standing import Standings
 from muster.broker.state.stored import Objects
+from muster.broker.state.trigger_status import TriggerStatuses
 from muster.mesh.model import Order
 
 
@@ -38,7 +38,7 @@ class World:
         self.elements: dict[str, Element] = {}
         self.objects = Objects()
         self.pools = Pools()
-        self.standings = Standings()
+        self.trigger_statuses = TriggerStatuses()
         self.things: dict[tuple[str, str], msgspec.Struct] = {}
         """By kind and id, what has no index of its own: the things of aggregates from other packages."""
         self.fleet = Fleet(self.elements, self.objects, self.pools)

@@ -41,7 +41,7 @@ def states(changes: Changes) -> dict[str, FiringState]:
 
 
 def pending(book: Book) -> dict[str, datetime]:
-    return dict(book.state.standings.pending)
+    return dict(book.state.trigger_statuses.pending)
 
 
 def at(seconds: int) -> datetime:
@@ -75,7 +75,7 @@ def test_a_burst_without_end_makes_orders_at_the_latest_after_at_most() -> None:
         wait(book, str(number), at_most=12)
         if number >= 12:
             assert pending(book) == {"t": at(15)}  # the first one came in the third second
-    idents = [each.id for each in book.state.standings.of("t").pending]
+    idents = [each.id for each in book.state.trigger_statuses.of("t").pending]
     assert idents == ["11", "19"]  # one that comes after its burst's end is of the next burst
     assert states(settle(book, "11")) == {"11": FIRED}
     assert pending(book) == {"t": at(27)}
@@ -90,7 +90,7 @@ def test_each_key_has_a_burst_of_its_own() -> None:
     assert pending(book) == {"t/dev": at(14), "t/main": at(15)}
     assert states(settle(book, "3", "main")) == {"3": FIRED}
     assert settle(book, "2", "main").refused is not None
-    assert [it.name for it in book.state.standings] == ["t/dev", "t"]
+    assert [it.name for it in book.state.trigger_statuses] == ["t/dev", "t"]
 
 
 def test_cooldown_and_max_open_count_when_the_burst_is_over() -> None:
@@ -122,8 +122,8 @@ def test_what_is_pending_is_rejected_when_its_trigger_is_deleted() -> None:
     changes = book.write(records.Deleted(id="x", object_kind="trigger", name="t", by=Caller(name="test")))
     assert states(changes) == {"one": REJECTED}
     assert "deleted while it was pending" in changes.firings["one"].reason
-    assert (list(book.state.standings), pending(book)) == ([], {})
-    assert book.state.standings.pending_bytes == 0
+    assert (list(book.state.trigger_statuses), pending(book)) == ([], {})
+    assert book.state.trigger_statuses.pending_bytes == 0
     assert settle(book, "one", "main").refused is not None
 
 

@@ -17,7 +17,7 @@ from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.tables import connect, write
 from muster.broker.state.apply import apply
-from muster.broker.state.standing import Standing
+from muster.broker.state.trigger_status import TriggerStatus
 from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
@@ -164,7 +164,7 @@ def test_records_of_long_ago_make_the_same_rows_but_no_events(tmp_path: Path) ->
 
 def test_a_deleted_element_leaves_no_row(path: Path) -> None:
     project(path, story(orders=1), 100)
-    assert [row[:2] for row in rows(path)["things"]] == [("object", "trigger/t"), ("standing", "t")]
+    assert [row[:2] for row in rows(path)["things"]] == [("object", "trigger/t"), ("trigger", "t")]
     assert len(rows(path)["orders"]) == 1
 
 
@@ -175,8 +175,8 @@ def test_firings_and_how_triggers_stand_are_kept(path: Path) -> None:
         ("firing1", "t", "fired"),
         ("firing2", "t", "fired"),
     ]
-    ((_, standing),) = database.kept(path, "fast").of("standing", Standing)
-    assert (standing.name, standing.last_due, standing.last_firing) == ("t", START, "firing2")
+    ((_, status),) = database.kept(path, "fast").of("trigger", TriggerStatus)
+    assert (status.name, status.last_due, status.last_firing) == ("t", START, "firing2")
 
 
 def test_a_file_of_another_version_is_set_aside(path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     [
         "UPDATE orders SET doc = '{}'",
         "UPDATE things SET doc = x'ff' WHERE kind = 'object'",
-        "UPDATE things SET doc = 1 WHERE kind = 'standing'",
+        "UPDATE things SET doc = 1 WHERE kind = 'status'",
         "UPDATE meta SET value = 'yesterday' WHERE key = 'time'",
         "DELETE FROM meta WHERE key = 'seq'",
         "DROP TABLE things",

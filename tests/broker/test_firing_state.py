@@ -122,7 +122,7 @@ def test_the_limit_of_a_deleted_trigger_holds_until_its_orders_are_through() -> 
     book.cancel("onea")
     assert book.states() == {"oneb": "offered"}
     changes = book.cancel("oneb")
-    assert changes.things == {("standing", "t"): None}
+    assert changes.things == {("trigger", "t"): None}
     assert not book.state.lanes.rules
 
 
@@ -165,7 +165,7 @@ def test_a_firing_of_a_trigger_that_was_deleted_meanwhile_is_rejected() -> None:
     firing = book.fire("one").firings["one"]
     assert (firing.state, firing.orders) == (FiringState.REJECTED, ())
     assert "deleted" in firing.reason
-    assert not list(book.state.standings)
+    assert not list(book.state.trigger_statuses)
 
 
 def test_late_ticks_do_not_turn_the_clock_back() -> None:
@@ -173,7 +173,7 @@ def test_late_ticks_do_not_turn_the_clock_back() -> None:
     book.trigger()
     for hour in (1, 3, 2):
         book.fire(f"at{hour}", due=START + timedelta(hours=hour))
-    assert book.state.standings.of("t").last_due == START + timedelta(hours=3)
+    assert book.state.trigger_statuses.of("t").last_due == START + timedelta(hours=3)
 
 
 def counts(book: Book) -> tuple[datetime | None, datetime | None]:

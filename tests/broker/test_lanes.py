@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from muster.broker.state import standing
+from muster.broker.state import trigger_status
 from muster.broker.state.changes import Changes
-from muster.broker.state.standing import Standing
+from muster.broker.state.trigger_status import TriggerStatus
 from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import FiringState
@@ -22,12 +22,12 @@ def outcome(changes: Changes) -> FiringState:
     return firing.state
 
 
-def standings(changes: Changes) -> dict[str, object]:
-    return {ident: changes.things["standing", ident] for ident in changes.ids("standing")}
+def trigger_statuses(changes: Changes) -> dict[str, object]:
+    return {ident: changes.things["trigger", ident] for ident in changes.ids("trigger")}
 
 
 def lanes(book: Book) -> list[str]:
-    return sorted(it.name for it in book.state.standings if "/" in it.name)
+    return sorted(it.name for it in book.state.trigger_statuses if "/" in it.name)
 
 
 def test_a_cooldown_counts_for_each_key_apart() -> None:
@@ -91,11 +91,11 @@ def test_lanes_are_forgotten_once_their_cooldown_is_over() -> None:
         book.fire(str(number), group=str(number))
     assert lanes(book) == ["t/7", "t/8", "t/9"]
     gone = book.fire("x", group="x").things
-    assert (gone["standing", "t/7"], gone["standing", "t/x"]) == (None, Standing(name="t/x", last_fired=book.now))
+    assert (gone["trigger", "t/7"], gone["trigger", "t/x"]) == (None, TriggerStatus(name="t/x", last_fired=book.now))
 
 
 def test_no_more_lanes_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "MOST_LANES", 2)
+    monkeypatch.setattr(trigger_status, "MOST_LANES", 2)
     book = Book()
     book.trigger(cooldown="1h", key="event.x")
     for key in "abcd":
@@ -108,9 +108,9 @@ def test_lanes_go_with_their_trigger_and_with_its_cooldown() -> None:
     book = Book()
     book.trigger(cooldown="1h", key="event.x")
     book.fire("1", group="main")
-    assert standings(book.trigger(key="event.x", max_open=1)) == {"t/main": None}
+    assert trigger_statuses(book.trigger(key="event.x", max_open=1)) == {"t/main": None}
     book.trigger(cooldown="1h", key="event.x")
     book.fire("2", group="main")
     changes = book.write(records.Deleted(id="x", object_kind="trigger", name="t", by=Caller(name="test")))
-    assert standings(changes) == {"t": None, "t/main": None}
+    assert trigger_statuses(changes) == {"t": None, "t/main": None}
     assert lanes(book) == []

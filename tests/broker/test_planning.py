@@ -180,7 +180,7 @@ def test_a_burst_makes_its_orders_by_what_holds_when_it_has_ended(world: World) 
     assert isinstance(first, records.Fired)
     assert (first.quiet, first.orders) == (10.0, ())
     world.write(first)
-    (pending,) = world.state.standings.of("t").pending
+    (pending,) = world.state.trigger_statuses.of("t").pending
     world.apply({"kind": "machine", "name": "a", "params": {"ram": 8}})
     second = world.firings.settled("t", pending)
     assert (second.settles, [order.element for order in second.orders]) == (True, ["a", "b"])

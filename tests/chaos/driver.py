@@ -216,7 +216,7 @@ class Driver:
         record.check_lines(lines, reported)
         first = [line for line in lines if line.word == "start" and line.order not in reported.retries]
         starts = Counter(line.order for line in first if line.job == "only")
-        assert all(count == 1 for count in starts.values()), f"what may not run twice did: {starts.most_common(3)}"
+        assert all(count == 1 for count in starts.values()), f"what must not run twice did: {starts.most_common(3)}"
         await self._mesh.quiet()
         before, after = await self._mesh.rebuilt()
         assert not record.difference(before, after), record.difference(before, after)

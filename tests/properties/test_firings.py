@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, initialize, invariant, multiple, rule
 
 from muster.broker.state.firing import MAX_CHAIN
-from muster.broker.state.standing import trigger_of
+from muster.broker.state.trigger_status import trigger_of
 from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
@@ -103,9 +103,9 @@ class Firings(Mesh):
             return
         ident = data.draw(st.sampled_from(sorted(self.written)))
         record = self.written[ident]
-        standing = self.state.standings.get(record.trigger)
+        status = self.state.trigger_statuses.get(record.trigger)
         open_still = any(each.id in self.state.orders for each in record.orders)
-        if not open_still and (standing is None or standing.last_firing != ident):
+        if not open_still and (status is None or status.last_firing != ident):
             return
         before = snapshot(self.state)
         changes = self.write(record)
@@ -153,7 +153,7 @@ class Firings(Mesh):
     @invariant()
     def what_is_deleted_is_forgotten_with_its_last_order(self) -> None:
         owners = {it.partition("/")[2] for it in self.state.lanes.rules}
-        for trigger in {it.name for it in self.state.standings} | owners:
+        for trigger in {it.name for it in self.state.trigger_statuses} | owners:
             name = trigger_of(trigger)
             stored = ("trigger", name) in self.state.objects.stored
             assert stored or self.state.lanes.count(f"trigger/{name}")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import MultipleResults, initialize, invariant, multiple, precondition, rule
 
-from muster.broker.state.standing import lane_of, trigger_of
+from muster.broker.state.trigger_status import lane_of, trigger_of
 from muster.mesh import records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
@@ -154,15 +154,17 @@ class Lanes(Firings):
 
     @invariant()
     def what_is_pending_is_known_with_its_time(self) -> None:
-        standings = self.state.standings
-        reported = {it.name: [pending.id for pending in it.pending] for it in standings if it.pending}
+        trigger_statuses = self.state.trigger_statuses
+        reported = {it.name: [pending.id for pending in it.pending] for it in trigger_statuses if it.pending}
         assert reported == {lane: list(row) for lane, row in self.waiting.items() if row}
-        assert standings.pending == {lane: next(iter(row.values())).until for lane, row in self.waiting.items() if row}
+        assert trigger_statuses.pending == {
+            lane: next(iter(row.values())).until for lane, row in self.waiting.items() if row
+        }
         assert all(len(row) <= 2 for row in self.waiting.values())
 
     @invariant()
     def nothing_is_kept_of_a_lane_that_no_cooldown_and_no_burst_needs(self) -> None:
-        for it in self.state.standings:
+        for it in self.state.trigger_statuses:
             if it.name != trigger_of(it.name):
                 assert it.pending or (trigger_of(it.name) == "cools" and it.last_fired is not None)
 

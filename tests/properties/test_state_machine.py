@@ -58,9 +58,9 @@ def snapshot(state: World) -> bytes:
             "objects": [state.objects.stored[key] for key in sorted(state.objects.stored)],
             "members": {pool: sorted(members) for pool, members in state.pools.members.items()},
             "timers": state.timers,
-            "standing": {it.name: it for it in state.standings},
-            "pending": [state.standings.pending, state.standings.pending_bytes],
-            "cooling": state.standings._cooling,
+            "triggers": {it.name: it for it in state.trigger_statuses},
+            "pending": [state.trigger_statuses.pending, state.trigger_statuses.pending_bytes],
+            "cooling": state.trigger_statuses._cooling,
             "rules": state.lanes.rules,
             "queues": {pool: state.pools.uses(pool) for pool in state.pools.queues()},
             "lines": {

@@ -65,7 +65,7 @@ class Pending(Wire, omit_defaults=True):
         return OVERHEAD + memoryview(self.event).nbytes
 
 
-class Standing(Wire, omit_defaults=True):
+class TriggerStatus(Wire, omit_defaults=True):
     """The state of a trigger, or of one of its lanes."""
 
     name: str
@@ -82,11 +82,11 @@ class Standing(Wire, omit_defaults=True):
     """Firings that wait for the end of a burst: one, or two while the leader is late with the first."""
 
 
-class Standings:
+class TriggerStatuses:
     """How triggers and their lanes are."""
 
     def __init__(self) -> None:
-        self._all: dict[str, Standing] = {}
+        self._all: dict[str, TriggerStatus] = {}
         """Of triggers and lanes that fired; and of deleted triggers whose orders still wait for each other."""
         self._lanes: dict[str, set[str]] = {}
         """By trigger, those of its lanes that have a key."""
@@ -97,22 +97,22 @@ class Standings:
         self.pending_bytes = 0
         """Of all events that are pending."""
 
-    def __iter__(self) -> Iterator[Standing]:
+    def __iter__(self) -> Iterator[TriggerStatus]:
         return iter(self._all.values())
 
-    def get(self, name: str) -> Standing | None:
+    def get(self, name: str) -> TriggerStatus | None:
         """How a trigger or a lane is; None if it never fired, or nothing of that is known any more."""
         return self._all.get(name)
 
-    def of(self, name: str) -> Standing:
+    def of(self, name: str) -> TriggerStatus:
         """The same, or a new one."""
-        return self._all.get(name) or Standing(name=name)
+        return self._all.get(name) or TriggerStatus(name=name)
 
     def lanes(self, trigger: str) -> list[str]:
         """The trigger and its lanes of which something is known."""
         return [lane for lane in (trigger, *sorted(self._lanes.get(trigger, ()))) if lane in self._all]
 
-    def put(self, after: Standing) -> None:
+    def put(self, after: TriggerStatus) -> None:
         """Keep how a trigger or a lane is now."""
         self.drop(after.name)
         self._all[after.name] = after
