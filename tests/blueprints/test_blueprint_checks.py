@@ -21,7 +21,7 @@ def first(body: str, known: str = "") -> str:
     ("body", "message"),
     [
         ("summary: nothing\n", "1: there are no tasks"),
-        ("timeout: soon\ntasks: [{name: a, uses: noop}]\n", "3: timeout: 'soon' is not a duration"),
+        ("timeout: later\ntasks: [{name: a, uses: noop}]\n", "3: timeout: 'later' is not a duration"),
         ("tasks: [{name: a, uses: nop}]\n", "3: tasks[0].uses: there is no kind of task 'nop' (did you mean 'noop'?)"),
         ("tasks: [{name: a}]\n", "3: tasks[0]: a script needs either `run:`"),
         ("tasks: [{name: A, run: x}]\n", "3: tasks[0].name: 'A' is not a name"),
@@ -41,7 +41,7 @@ def first(body: str, known: str = "") -> str:
         ("inputs: {a: {$ref: 'http://x/y'}}\ntasks: [{name: a, run: x}]\n", "3: inputs.a: not JSON Schema"),
         ("inputs: {a: {type: integer, default: x}}\ntasks: [{name: a, run: x}]\n", '3: inputs.a.default: "x" is not'),
         ("tasks: [{name: a, uses: wait}]\n", "3: tasks[0].with: say either `for: 10m`"),
-        ("tasks: [{name: a, uses: wait, with: {for: soon}}]\n", "3: tasks[0].with.for: 'soon' is not a duration"),
+        ("tasks: [{name: a, uses: wait, with: {for: later}}]\n", "3: tasks[0].with.for: 'later' is not a duration"),
         ("tasks: [{name: a, uses: wait, with: {until: '2030-01-01'}}]\n", "3: tasks[0].with.until: '2030-01-01'"),
         ("tasks: [{name: a, uses: http, with: {url: 'ftp://x'}}]\n", "3: tasks[0].with.url: 'ftp://x' does not start"),
         ("tasks: [{name: a, uses: http, with: {url: 'http://x', body: a, json: 1}}]\n", "3: tasks[0].with: say one of"),

@@ -76,7 +76,7 @@ def test_what_is_applied_together_is_seen() -> None:
         ({"when": "event.body + 1 > 2 && 'a'"}, ["when"]),
         ({"inputs": '{who: "{{ evnt.x }}"}'}, ["at 6:16", "inputs.who", "did you mean 'event'?"]),
         ({"inputs": '{who: "{{ event. }}"}'}, ["inputs.who", "not a template"]),
-        ({"inputs": "{whom: x}"}, ["inputs.whom", "has no input 'whom'", "did you mean 'who'?"]),
+        ({"inputs": "{whoo: x}"}, ["inputs.whoo", "has no input 'whoo'", "did you mean 'who'?"]),
         ({"target": '{on: "{{ evnt.host }}"}'}, ["target.on", "did you mean 'event'?"]),
         ({"target": '{pool: "{{ item.pool }}"}'}, ["target.pool", "there is no `item`"]),
         ({"target": "{where: element.kidn == event.body.x}"}, ["target.where", "there is no `element.kidn`"]),
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_reported_with_its_place_and_hint(fields: dict[str, Any
 
 
 def test_all_faults_are_reported_at_once() -> None:
-    assert len(shown(with_="{tune: 1, times: x}", when="evnt", inputs="{whom: 1}", target="{}")) == 5
+    assert len(shown(with_="{tune: 1, times: x}", when="evnt", inputs="{whoo: 1}", target="{}")) == 5
 
 
 @pytest.mark.parametrize(

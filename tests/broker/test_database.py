@@ -96,9 +96,9 @@ def story(orders: int) -> list[tuple[str, bytes]]:
     return [(records.subject(record, actor), records.encode(record)) for record, actor in said]
 
 
-def project(path: Path, log: list[tuple[str, bytes]], batch_size: int, told_after: int = 0) -> None:
+def project(path: Path, log: list[tuple[str, bytes]], batch_size: int, reports_after: int = 0) -> None:
     state, batch = World(), Batch()
-    state.reports_after = told_after
+    state.reports_after = reports_after
     with closing(connect(path, "fast")) as tables:
         for seq, (subject, data) in enumerate(log, start=1):
             batch.add(apply(state, seq, START + timedelta(seconds=seq), subject, data))
@@ -154,8 +154,8 @@ def test_a_batch_may_be_written_again(path: Path) -> None:
 
 def test_records_of_long_ago_make_the_same_rows_but_no_events(tmp_path: Path) -> None:
     log, last = story(orders=9), 20
-    for name, told_after in (("all", 0), ("some", last)):
-        project(made(tmp_path / name), log, 7, told_after)
+    for name, reports_after in (("all", 0), ("some", last)):
+        project(made(tmp_path / name), log, 7, reports_after)
     reported, some = rows(tmp_path / "all"), rows(tmp_path / "some")
     kept = [row for row in reported["events"] if isinstance(row[0], int) and row[0] > last]
     assert some == reported | {"events": kept}

@@ -87,7 +87,7 @@ async def work(broker: Broker, least: int) -> list[Packet]:
 async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Broker, agent: Agent) -> None:
     order = await agent.order()
     assert (order.state, order.element, order.agent, order.attempt) == (OrderState.RUNNING, "e1", "a1", 1)
-    async with deadline(5, "the order begins"):
+    async with deadline(5, "the order starts"):
         message = await agent.begun.get()
     record = json(message)
     assert (record.about, record.start) == (order.id, Direct(agent="a1", beat=BEAT))

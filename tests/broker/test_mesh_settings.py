@@ -225,7 +225,7 @@ async def test_the_settings_are_one_object_that_nobody_deletes(fresh_nats: Accou
     ("text", "message"),
     [
         ("lease: 10ms", "10ms is not between 1 s and 1 days"),
-        ("lease: soon", "'soon'"),
+        ("lease: later", "'later'"),
         ("replicas: 9", "9 is more than 5"),
         ("retention: {events: {age: 1s}}", "1s is not between"),
         ("retention: {orders: {count: 0}}", "0 is less than 1"),

@@ -29,8 +29,8 @@ from muster.cli.init import as_a_child_of_process_one
 assert os.getpid() == 1
 as_a_child_of_process_one()
 assert os.getppid() == 1
-told = subprocess.run(["sh", "-c", "for n in 1 2 3; do setsid true & echo $!; done"], capture_output=True, check=True)
-pids, end = told.stdout.split(), time.monotonic() + 10
+ran = subprocess.run(["sh", "-c", "for n in 1 2 3; do setsid true & echo $!; done"], capture_output=True, check=True)
+pids, end = ran.stdout.split(), time.monotonic() + 10
 while any(os.path.exists(f"/proc/{int(pid)}") for pid in pids) and time.monotonic() < end:
     time.sleep(0.01)
 print("left" if any(os.path.exists(f"/proc/{int(pid)}") for pid in pids) else "reaped")

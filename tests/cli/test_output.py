@@ -81,8 +81,8 @@ def test_output_that_is_followed_is_a_stream_in_the_language_asked_for(capsys: p
 
 def test_a_line_without_an_end_stands_before_those_of_the_next_job(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     printer = Printer("table", {"1": "one", "2": "two"})
-    for order, job, data in (("1", "a", b"begun"), ("2", "a", b"x\n"), ("1", "b", b"next\n"), ("1", "b", b"rest")):
+    for order, job, data in (("1", "a", b"started"), ("2", "a", b"x\n"), ("1", "b", b"next\n"), ("1", "b", b"rest")):
         printer.piece(Piece(order=order, job=job, claim=1, attempt=1, offset=0, data=data))
     printer.ended("1")
     said = capsysbinary.readouterr().out.decode().splitlines()
-    assert said == ["two │ x", "one │ begun", "one │ next", "one │ rest"]
+    assert said == ["two │ x", "one │ started", "one │ next", "one │ rest"]

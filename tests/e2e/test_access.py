@@ -19,7 +19,7 @@ from tests.kit.strangers import as_stranger, needs_root
 pytestmark = pytest.mark.slow
 
 ATTACK = """
-told = {"http": {}, "read": []}
+found = {"http": {}, "read": []}
 api, nats, data, pids = sys.argv[1].split(":"), sys.argv[2].split(":"), pathlib.Path(sys.argv[3]), sys.argv[4:]
 
 def asked(request):
@@ -34,7 +34,7 @@ for method, path, body in (
     ("GET", "/api/v1/orders", ""), ("GET", "/metrics", ""), ("GET", "/api/v1/events", ""), ("GET", "/healthz", ""),
 ):
     lines = f"{method} {path} HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n{body}"
-    told["http"][path] = asked(lines)
+    found["http"][path] = asked(lines)
 
 with socket.create_connection((nats[1].strip("/"), int(nats[2])), 10) as connection:
     heard = connection.recv(65536)
@@ -43,14 +43,14 @@ with socket.create_connection((nats[1].strip("/"), int(nats[2])), 10) as connect
         connection.sendall(f"CONNECT {{}}\\r\\n{publish}\\r\\nPING\\r\\n".encode())
         while more := connection.recv(65536):
             heard += more
-    told["nats"] = heard.decode()
+    found["nats"] = heard.decode()
 
 names = ["api.token", "nats.token", "api.url", "nats/nats.conf", "nats/nats.log", "broker/projection.sqlite", "agent"]
 for path in [data, *[data / name for name in names], *[pathlib.Path(f"/proc/{pid}/environ") for pid in pids]]:
     with contextlib.suppress(PermissionError):
         list(path.iterdir()) if path.is_dir() else path.read_bytes()
-        told["read"].append(str(path))
-print(json.dumps(told))
+        found["read"].append(str(path))
+print(json.dumps(found))
 """
 
 

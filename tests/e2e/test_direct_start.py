@@ -33,11 +33,11 @@ async def test_an_order_goes_on_though_its_only_broker_dies_right_after_its_star
             async def messages() -> int:
                 return int((await work.stream_info(names.WORK_STREAM)).state.last_seq)
 
-            assert await messages() == 0, "the broker has published the order's message before it died: kill it sooner"
+            assert await messages() == 0, "the broker has published the order's message before it died: kill it earlier"
             await eventually(lambda: lines.exists() and "end" in lines.read_text(), within=LEASE * 1.5 + 15)
         await mesh.start("broker")
         found = await mesh.final(order)
         assert (found["state"], found["attempt"]) == ("finished", 1)
         assert lines.read_text().split() == ["start", "end"]
-        told = await record.replay(mesh.plain_url)
-        record.check_endings(told, told.created)
+        replayed = await record.replay(mesh.plain_url)
+        record.check_endings(replayed, replayed.created)

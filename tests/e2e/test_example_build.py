@@ -24,8 +24,8 @@ import pathlib, time, unittest
 
 class Gate(unittest.TestCase):
     def test_waits(self):
-        with open({begun!r}, "a") as file:
-            file.write("begun\\n")
+        with open({started!r}, "a") as file:
+            file.write("started\\n")
         while not pathlib.Path({gate!r}).exists():
             time.sleep(0.02)
 """
@@ -33,10 +33,10 @@ class Gate(unittest.TestCase):
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="the example needs git")
 async def test_a_build_goes_on_at_another_runner_when_one_dies(tmp_path: Path) -> None:
-    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    started, gate = tmp_path / "started", tmp_path / "gate"
     with GitLab(tmp_path / "gitlab", token="t", hook_token="h") as gitlab, Artifacts(tmp_path / "kept", "a") as kept:
         developer = Developer.starts(CI / "package", tmp_path / "clone", gitlab.git_url, "t")
-        (developer.folder / "tests" / "test_gate.py").write_text(WAITS.format(begun=str(begun), gate=str(gate)))
+        (developer.folder / "tests" / "test_gate.py").write_text(WAITS.format(started=str(started), gate=str(gate)))
         commit = developer.commit("Wait for a gate")
         developer.push("main")
         inputs = {"project": 15, "repository": gitlab.git_url, "commit": commit, "ref": "refs/heads/main"}
@@ -48,13 +48,13 @@ async def test_a_build_goes_on_at_another_runner_when_one_dies(tmp_path: Path) -
                 await mesh.agent(name)
             await mesh.apply({"kind": "pool", "name": "runners", "where": 'element.kind == "machine"'})
             order = await mesh.order("build", pool="runners", inputs=inputs | places)
-            await eventually(begun.exists, 20, "the tests began")
+            await eventually(started.exists, 20, "the tests started")
             first = (await mesh.get(f"orders/{order}"))["element"]
             await mesh.kill(first)
             gate.touch()
             ended = await mesh.final(order)
         assert (ended["state"], ended["attempt"]) == ("finished", 2)
         assert ended["element"] != first
-        assert begun.read_text() == "begun\n" * 2
+        assert started.read_text() == "started\n" * 2
         assert gitlab.statuses[commit] == ["running", "success"]
         assert kept.names == [f"timespan/{commit}/timespan-{commit[:12]}.pyz"]

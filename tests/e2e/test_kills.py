@@ -199,7 +199,7 @@ async def test_nats_may_stay_away_for_longer_than_a_lease(mesh: Roles, file: Pat
     order = await held(mesh, file)
     pid = record.read_lines(file)[-1].pid
     await mesh.kill("server")
-    await eventually(lambda: not is_alive(pid), 5, "the end of a task whose lease is over")
+    await eventually(lambda: not is_alive(pid), 5, "the end of a task whose lease has expired")
     open_gate(file)
     await mesh.start("server")
     assert starts(await checked(mesh, file, order))[-1] == "after"

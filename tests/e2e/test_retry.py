@@ -13,13 +13,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_retried_order_goes_on_at_the_task_that_failed(mesh: Roles, tmp_path: Path) -> None:
-    lines, mended = tmp_path / "lines", tmp_path / "mended"
+    lines, fixed = tmp_path / "lines", tmp_path / "fixed"
     say = 'echo "$MUSTER_JOB" >> "$INPUT_FILE"'
     await mesh.apply(
         blueprint(
             "mendable",
             script("first", say),
-            script("second", f"{say}; test -e {mended}"),
+            script("second", f"{say}; test -e {fixed}"),
             script("third", say),
             on_failure=[script("sorry", say)],
             always=[script("tidy", say)],
@@ -29,7 +29,7 @@ async def test_a_retried_order_goes_on_at_the_task_that_failed(mesh: Roles, tmp_
     order = await mesh.order("mendable", inputs={"file": str(lines)})
     assert (await mesh.final(order))["state"] == "failed"
     assert words(lines) == ["first", "second", "sorry", "tidy"]
-    mended.touch()
+    fixed.touch()
     await mesh.post(f"/orders/{order}/retry")
     found = await mesh.final(order)
     assert found["state"] == "finished", found

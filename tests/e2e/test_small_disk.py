@@ -51,11 +51,11 @@ async def says_why(mesh: Client, element: str, server: str, hooks: httpx.AsyncCl
     """Every door says that there is no space."""
     assert (await mesh.http.get("/healthz")).status_code == 200
 
-    async def is_told() -> bool:
+    async def is_reported() -> bool:
         ready = await mesh.http.get("/readyz")
         return ready.status_code == 503 and NO_SPACE in ready.text
 
-    await eventually(is_told, what="a broker that says why it is not ready")
+    await eventually(is_reported, what="a broker that says why it is not ready")
     assert NO_SPACE in (await mesh.get("info"))["reason"]
     rung = await hooks.post("/hooks/bell", json={}, timeout=30)
     assert rung.status_code == 503

@@ -1,4 +1,4 @@
-"""Whom an order is for: one element, the first match, some, all, or whoever of a pool is free."""
+"""The target of an order: one element, the first match, some, all, or any free member of a pool."""
 
 from __future__ import annotations
 

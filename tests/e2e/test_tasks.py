@@ -129,16 +129,16 @@ async def test_on_failure_runs_only_after_one_and_always_runs_always(mesh: Roles
 
 
 async def test_a_retried_order_goes_on_at_its_first_unfinished_task(mesh: Roles, tmp_path: Path) -> None:
-    file, mended = tmp_path / "ran", tmp_path / "mended"
+    file, fixed = tmp_path / "ran", tmp_path / "fixed"
     order = await ran(
         mesh,
         script("first", f"echo first >> {file}; echo x=1 >> $MUSTER_OUTPUTS"),
-        script("second", f"echo second >> {file}; [ -e {mended} ]"),
+        script("second", f"echo second >> {file}; [ -e {fixed} ]"),
         script("third", f"echo third >> {file}"),
         always=[script("tidy", f"echo tidy >> {file}")],
     )
     assert order["state"] == "failed"
-    mended.touch()
+    fixed.touch()
     assert (await mesh.cli("retry", order["id"][:8])).code == 0
     order = await mesh.final(order["id"])
     assert order["state"] == "finished"

@@ -28,7 +28,7 @@ from muster.mesh.errors import Problem
 
 
 class Lines(Source):
-    """Goes off for each line."""
+    """Fires for each line."""
 
     host: str = "127.0.0.1"
     port: int

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 @pytest_asyncio.fixture(scope="module", loop_scope="session", autouse=True)
 async def blueprints(mesh: Roles, webs: None) -> None:
     """What is run here."""
-    tell = script("tell", 'echo "me=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"')
-    await mesh.apply(blueprint("work", tell, inputs={"n": {"default": 0}}))
+    show = script("show", 'echo "me=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"')
+    await mesh.apply(blueprint("work", show, inputs={"n": {"default": 0}}))
 
 
 async def rung(mesh: Roles, name: str, body: Any = None) -> dict[str, Any]:

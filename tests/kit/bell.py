@@ -14,7 +14,7 @@ from muster.mesh.errors import Problem
 
 
 class Bell(Hook):
-    """Goes off whenever something is sent."""
+    """Fires whenever a message is sent."""
 
     tone: Literal["high", "low"] = "low"
     times: int = 1

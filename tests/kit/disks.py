@@ -53,7 +53,7 @@ def small_disk(path: Path, size: int, files: int = 0) -> Iterator[Disk]:
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size},nr_inodes={files},mode=700", "tmpfs", str(path)]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        pytest.skip(f"NOT TESTED: this account may not mount a small disk ({mounted.stderr.strip()})")
+        pytest.skip(f"NOT TESTED: this account cannot mount a small disk ({mounted.stderr.strip()})")
     try:
         yield Disk(path)
     finally:

@@ -28,7 +28,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
 
 
-class Told(msgspec.Struct, kw_only=True):
+class Replayed(msgspec.Struct, kw_only=True):
     """The whole log, replayed."""
 
     state: World
@@ -40,9 +40,9 @@ class Told(msgspec.Struct, kw_only=True):
     """Order and task, and when the record says that it has finished."""
 
 
-async def replay(server: str) -> Told:
+async def replay(server: str) -> Replayed:
     """Read the log from its beginning to its end, as a new broker would."""
-    reported = Told(state=World())
+    reported = Replayed(state=World())
     client = await nats.connect(server)
     try:
         js = client.jetstream()
@@ -58,7 +58,7 @@ async def replay(server: str) -> Told:
     return reported
 
 
-def _take(reported: Told, seq: int, time: datetime, subject: str, data: bytes) -> None:
+def _take(reported: Replayed, seq: int, time: datetime, subject: str, data: bytes) -> None:
     changes = apply(reported.state, seq, time, subject, data)
     record, _ = records.decode(subject, data)
     if changes.refused is None and not isinstance(record, str):
@@ -73,7 +73,7 @@ def _take(reported: Told, seq: int, time: datetime, subject: str, data: bytes) -
             reported.endings.append(Ending(order=order.id, state=order.state, seq=seq))
 
 
-def _note(reported: Told, record: records.AnyRecord, time: datetime) -> None:
+def _note(reported: Replayed, record: records.AnyRecord, time: datetime) -> None:
     match record:
         case records.Created():
             reported.created.append(record.order)
@@ -90,7 +90,7 @@ def _note(reported: Told, record: records.AnyRecord, time: datetime) -> None:
             return
 
 
-def check_endings(reported: Told, accepted: Iterable[str]) -> None:
+def check_endings(reported: Replayed, accepted: Iterable[str]) -> None:
     """Every accepted order is on the log once, and has ended once for each time that it was let go."""
     wanted = set(accepted)
     assert not wanted - set(reported.created), f"accepted, but not on the log: {wanted - set(reported.created)}"
@@ -124,7 +124,7 @@ def read_lines(path: Path) -> list[Line]:
     return found
 
 
-def check_lines(lines: list[Line], reported: Told) -> None:
+def check_lines(lines: list[Line], reported: Replayed) -> None:
     """No order ran twice at once, and no task that the record calls finished was started again.
 
     Appends of a line are atomic, so the order of lines is the order of events: once another

@@ -337,7 +337,7 @@ class Mesh(RuleBasedStateMachine):
         changes = self.write(records.Due(order=order))
         if changes.refused is None:
             for child in getattr(waiting, "ids", ()):
-                assert self.known[child].state in {*FINAL_STATES, OrderState.CANCELLING}, "its time is over"
+                assert self.known[child].state in {*FINAL_STATES, OrderState.CANCELLING}, "its time has passed"
 
     @rule(order=orders)
     def retry(self, order: str) -> None:

@@ -20,7 +20,7 @@ FLEET = """
     ---
     kind: blueprint
     name: where-am-i
-    tasks: [{name: tell, run: 'echo "here=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"'}]
+    tasks: [{name: show, run: 'echo "here=$MUSTER_ELEMENT" >> "$MUSTER_OUTPUTS"'}]
     """
 
 

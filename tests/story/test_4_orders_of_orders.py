@@ -18,7 +18,7 @@ BLUEPRINTS = """
     tasks:
       - {name: short, uses: order, with: {blueprint: measure, inputs: {what: ab}}}
       - {name: long, uses: order, with: {blueprint: measure, inputs: {what: abcdef}}}
-      - name: tell
+      - name: show
         when: tasks.long.outputs.length > tasks.short.outputs.length
         run: echo "verdict=longer" >> "$MUSTER_OUTPUTS"
     """

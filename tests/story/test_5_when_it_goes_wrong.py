@@ -21,7 +21,7 @@ BLUEPRINT = """
           echo "try $MUSTER_ATTEMPT" >> "$INPUT_FOLDER/log"
           cat "$INPUT_FOLDER/licence"
     on_failure:
-      - {name: tell, run: 'echo "somebody should look at $MUSTER_ORDER"'}
+      - {name: report, run: 'echo "please check $MUSTER_ORDER"'}
     """
 
 
@@ -44,9 +44,9 @@ async def test_a_failed_order_is_explained_fixed_and_retried(
 
 
 async def test_a_running_order_is_cancelled(apply: Apply, muster: Say, mesh: Mesh) -> None:
-    await apply("{kind: blueprint, name: endless, tasks: [{name: sleep, run: echo begun; sleep 300}]}")
+    await apply("{kind: blueprint, name: endless, tasks: [{name: sleep, run: echo started; sleep 300}]}")
     async with mesh.running("run", "endless", "--on", mesh.element, "--follow") as watching:
-        await watching.line("begun")
+        await watching.line("started")
         (running,) = json.loads(await muster("orders --blueprint endless --state running -o json"))["items"]
         await muster(f"cancel {running['id']}")
         assert await watching.ended() == 1

@@ -28,7 +28,7 @@ def push(**more: Any) -> dict[str, Any]:
     """To main: one commit."""
     commit = {
         "id": AFTER,
-        "message": "Mend the pump",
+        "message": "Fix the pump",
         "author": {"name": "Ada Byron", "email": "ada@example.com", "username": "ada"},
         "added": ["docs/pump.md"],
         "removed": ["old/pipe.py"],
@@ -56,7 +56,7 @@ def pull_request(action: str = "opened", **more: Any) -> dict[str, Any]:
         "number": 7,
         "state": "open",
         "merged": False,
-        "title": "Mend the pump",
+        "title": "Fix the pump",
         "labels": LABELS,
         "head": {"ref": "fix-pump", "sha": AFTER, "label": "ada:fix-pump"},
         "base": {"ref": "main", "sha": BEFORE, "label": "space:main"},

@@ -23,8 +23,8 @@ USER: Final = {"id": 4, "name": "Ada Byron", "username": "ada", "email": "[REDAC
 LABELS: Final = [{"id": 206, "title": "API", "type": "ProjectLabel"}, {"id": 207, "title": "urgent"}]
 COMMIT: Final[dict[str, Any]] = {
     "id": AFTER,
-    "message": "Mend the pump\n",
-    "title": "Mend the pump",
+    "message": "Fix the pump\n",
+    "title": "Fix the pump",
     "timestamp": "2026-01-03T23:36:29+02:00",
     "url": f"https://gitlab.example.com/space/rocket/-/commit/{AFTER}",
     "author": {"name": "Ada Byron", "email": "ada@example.com"},
@@ -83,7 +83,7 @@ def merge_request(**attributes: Any) -> dict[str, Any]:
         "iid": 7,
         "source_branch": "fix-pump",
         "target_branch": "main",
-        "title": "Mend the pump",
+        "title": "Fix the pump",
         "state": "opened",
         "action": "open",
         "last_commit": COMMIT,

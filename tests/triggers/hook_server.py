@@ -46,7 +46,7 @@ class Known:
 
 
 class Fired:
-    """Stands for the broker: remembers firings, and knows a key again."""
+    """Replaces the broker: remembers firings and their keys."""
 
     def __init__(self) -> None:
         self.requests: list[FireRequest] = []

@@ -21,7 +21,7 @@ from tests.kit.waiting import eventually
 from tests.triggers.control_plane import control_plane
 
 
-class Told:
+class Received:
     """What a listener has received."""
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class Told:
 
 
 @asynccontextmanager
-async def following(server: str) -> AsyncIterator[tuple[Definitions, Told]]:
-    reported = Told()
+async def following(server: str) -> AsyncIterator[tuple[Definitions, Received]]:
+    reported = Received()
     services: list[Requests | Definitions] = []
 
     def renew() -> None:

@@ -126,7 +126,7 @@ async def test_one_delivery_at_once_many_times_fires_once(mesh: Mesh) -> None:
 
 
 async def test_what_filters_and_when_do_not_want_is_ignored(mesh: Mesh) -> None:
-    skipped = push(commits=[{"message": "Mend the pump [skip ci]"}], total_commits_count=1)
+    skipped = push(commits=[{"message": "Fix the pump [skip ci]"}], total_commits_count=1)
     for body in (push(ref="refs/heads/other"), skipped):
         answer = await mesh.push(body=body)
         assert (answer.status_code, set(answer.json())) == (200, {"ignored"})

@@ -333,10 +333,10 @@ async def test_a_new_leader_fixes_the_bucket(own_mesh: Mesh) -> None:
     await bucket.delete("b")
     own_mesh.broker.assignments.observe_everything()
 
-    async def mended() -> bool:
+    async def fixed() -> bool:
         return await both() and b'"a"' in ((await bucket.get("a")).value or b"")
 
-    await eventually(mended)
+    await eventually(fixed)
 
 
 async def test_events_are_reported_in_pages_and_by_time(own_mesh: Mesh) -> None:

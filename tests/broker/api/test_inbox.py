@@ -150,12 +150,12 @@ async def test_a_message_by_name_is_an_event(own_mesh: Mesh) -> None:
 
 async def test_an_event_that_comes_again_counts_once(own_mesh: Mesh) -> None:
     inbox = next(each for each in own_mesh.broker.services if isinstance(each, Inbox))
-    tell, calls = inbox._commands.announcements.announce, 0
+    announce, calls = inbox._commands.announcements.announce, 0
 
     async def forgetful(name: str, body: Any, *, key: str) -> None:
         nonlocal calls
         calls += 1
-        await tell(name, body, key=key)
+        await announce(name, body, key=key)
         if calls == 1:
             raise UnavailableError("the answer was lost")
 

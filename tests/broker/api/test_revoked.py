@@ -52,10 +52,10 @@ async def test_the_copy_of_a_replaced_order_cannot_be_claimed(own_mesh: Mesh) ->
         items = (await own_mesh.http.get(f"/api/v1/orders/{order}/history")).json()["items"]
         return [each["type"] for each in items]
 
-    async def is_told() -> bool:
+    async def is_notified() -> bool:
         return await history() == ["fired", "cancel_requested"]
 
-    await eventually(is_told)
+    await eventually(is_notified)
     claim = claimed(order)
     async with Publisher(own_mesh.nats) as publisher:
         only_if = compare_and_set(names.log_of("order", order), rev)
