@@ -12,11 +12,6 @@ import pytest
 from tests.docs.words import Hit, in_page, in_python, in_text
 from tests.kit.processes import ROOT
 
-STILL_ALLOWED: Final[dict[str, int]] = {
-    "tests": 60,
-}
-"""How many refused words a room may still have.  A number may only shrink, and a line without hits must go."""
-
 ROOMS: Final = (
     *("mesh", "blueprints", "broker", "agent", "triggers", "cli"),
     *("bench", "examples", "deploy", "docs", "tests"),
@@ -43,9 +38,7 @@ def in_file(path: Path) -> list[Hit]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_uses_the_words_of_the_glossary(room: str) -> None:
     found = hits(room)
-    allowed = STILL_ALLOWED.get(room, 0)
-    assert len(found) <= allowed, f"{len(found)} refused words, {allowed} allowed:\n" + "\n".join(map(str, found))
-    assert found or room not in STILL_ALLOWED, f"no word of {room} is refused any more: remove its line"
+    assert not found, f"{len(found)} refused words:\n" + "\n".join(map(str, found))
 
 
 @pytest.mark.parametrize(
