@@ -23,7 +23,7 @@ class State(Enum):
     GONE = auto()
     """This agent has given it up or declined it: its first record comes too late."""
     FETCHED = auto()
-    """It was offered, and waits for a slot.  Nobody has claimed it yet."""
+    """It was offered, and waits for a slot.  It is not claimed yet."""
     WAITING = auto()
     """It started directly, so it is ours, and waits for a slot."""
     CLAIMING = auto()
@@ -64,7 +64,7 @@ class Message(Enum):
     LATE_RECORD = auto()
     """The same, but too old, or this agent takes no more work."""
     CANCEL = auto()
-    """Somebody wants it stopped."""
+    """It is to be cancelled."""
     LEASE_LOST = auto()
     """Its lease was not renewed in time."""
     SLOT = auto()
@@ -100,7 +100,7 @@ class Action(Enum):
     SEND_BACK = auto()
     """Have the message that came delivered again in a moment."""
     RETURN = auto()
-    """Give the held message back: somebody, perhaps this agent, gets it again."""
+    """Give the held message back, to be delivered again, here or elsewhere."""
     MARK_CANCELLED = auto()
     """Once it has a slot, run only its `always`."""
     START = auto()
@@ -199,7 +199,7 @@ TABLE: Final[Mapping[State, Mapping[Message, Step]]] = {
         lease_lost=(S.LEAVING, A.LOSE),
         stop=(S.LEAVING, A.STOP),
         claimed=(S.RUNNING, A.NOTHING),
-        left=(S.ABSENT, A.FORGET),  # somebody else has claimed it, or it is not to be run any more
+        left=(S.ABSENT, A.FORGET),  # another agent has claimed it, or it is not to be run any more
     ),
     S.RUNNING: _row(
         S.RUNNING,

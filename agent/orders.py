@@ -100,7 +100,7 @@ class Orders:
         self.fill(arrival.slots)
 
     def cancel(self, order: str) -> None:
-        """Somebody wants an order stopped."""
+        """An order is to be cancelled."""
         self._hear(self._find(order), Message.CANCEL)
 
     def fill(self, slots: Slots) -> None:
