@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
 from muster.agent import execute as execution
 from muster.agent import orders as room
@@ -71,6 +72,13 @@ class Broker:
 
     def add(self, _packet: Packet, _element: str, *, declined: bool = False) -> None:
         self.declined.append(declined)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The bugs that tests make are not written out: that takes longer than all else."""
+    with capture_logs():
+        yield
 
 
 class Agent:
@@ -253,6 +261,7 @@ async def _nothing(_: Attempt) -> None:
     """There is nothing to clear up."""
 
 
+@pytest.mark.timeout(300)
 async def test_the_table_has_an_entry_for_all_that_can_happen_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every situation that an order can get into is visited, and all that can happen there happens."""
     seen: set[tuple[State, Message]] = set()

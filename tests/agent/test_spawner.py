@@ -79,12 +79,12 @@ async def test_all_of_a_session_has_the_grace(
     async with running_agent(agent_settings, kill_grace=timedelta(seconds=20)) as stop:
         order = await broker.order([task | ({"timeout": "3s"} if end == "timeout" else {})])
         output = broker.output[f"{order}.a"]
-        await eventually(lambda: b"up\n" in output)
+        await eventually(lambda: b"up\n" in output, within=30)
         if end == "cancel":
             await broker.cancel(order)
         elif end == "stop":
             stop.set()
-        await eventually(lambda: b"stopping\n" in output and b"released\n" in output)
+        await eventually(lambda: b"stopping\n" in output and b"released\n" in output, within=30)
         if end != "stop":
             assert (await broker.done(order)).state in {OrderState.FAILED, OrderState.CANCELLED}
 
