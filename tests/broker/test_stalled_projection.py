@@ -116,6 +116,7 @@ async def events(broker: Broker) -> list[str]:
     return [row[0] for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["locked", "hung", "full disk"])
 @pytest.mark.usefixtures("small")
 async def test_orders_continue_while_the_tables_cannot_be_written(broker: Broker, how: str) -> None:

@@ -20,7 +20,7 @@ from muster.mesh.connection import connect
 from muster.mesh.embedded_nats import EmbeddedNats, NatsSettings
 
 ACCOUNTS: Final = 1000
-"""How many a server has, more than a run has tests; all of them together take it 0.05 s when it starts."""
+"""How many a server has, more than a run has tests that want one; all of them together take it under a second."""
 
 SHARED: Final = "shared"
 """The account of clients without credentials."""
@@ -50,7 +50,9 @@ class AccountServer(EmbeddedNats):
     @asynccontextmanager
     async def account(self) -> AsyncIterator[Account]:
         """An empty account; its streams are deleted afterwards."""
-        user = f"t{next(self._unused)}"
+        number = next(self._unused, None)
+        assert number is not None, "every account is used up: raise ACCOUNTS"
+        user = f"t{number}"
         account = Account(url=self.url.replace("//", f"//{user}:{user}@"))
         yield account
         async with connect(account.url, name="cleanup") as client:
