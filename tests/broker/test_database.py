@@ -198,7 +198,7 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     [
         "UPDATE orders SET doc = '{}'",
         "UPDATE things SET doc = x'ff' WHERE kind = 'object'",
-        "UPDATE things SET doc = 1 WHERE kind = 'status'",
+        "UPDATE things SET doc = 1 WHERE kind = 'trigger'",
         "UPDATE meta SET value = 'yesterday' WHERE key = 'time'",
         "DELETE FROM meta WHERE key = 'seq'",
         "DROP TABLE things",
