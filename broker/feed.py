@@ -10,29 +10,38 @@ from typing import Final
 from muster.mesh.events import Event
 
 BACKLOG: Final = 4096
-"""Events a listener may be behind before it is dropped; it resumes by its last event's id."""
+"""Events that a listener may be behind before it is dropped; it resumes by its last event's id."""
+
+BACKLOG_SIZE: Final = 4 * 2**20
+"""Bytes of their JSON."""
 
 
 class Listener:
     """One listener's queue: iterate over it.  It ends when its reader was too slow."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(BACKLOG)
+        self._queue: asyncio.Queue[tuple[Event | None, int]] = asyncio.Queue()
+        self._size = 0
         self.overrun = False
 
-    def offer(self, event: Event) -> None:
-        """Put an event in, or end the listener if it is full."""
+    def offer(self, event: Event, size: int) -> None:
+        """Puts an event in, or ends the listener if it is full."""
         if self.overrun:
             return
-        if self._queue.qsize() >= BACKLOG - 1:
+        if self._queue.qsize() >= BACKLOG or (self._size and self._size + size > BACKLOG_SIZE):
             self.overrun = True
-            self._queue.put_nowait(None)
+            self._queue.put_nowait((None, 0))
             return
-        self._queue.put_nowait(event)
+        self._size += size
+        self._queue.put_nowait((event, size))
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Events from now on."""
-        while (event := await self._queue.get()) is not None:
+        while True:
+            event, size = await self._queue.get()
+            if event is None:
+                return
+            self._size -= size
             yield event
 
 
@@ -43,13 +52,13 @@ class Feed:
         self._listeners: set[Listener] = set()
         self._hearers: list[Callable[[Sequence[Event]], None]] = []
 
-    def publish(self, events: Sequence[Event]) -> None:
-        """Hand events out."""
+    def publish(self, events: Sequence[Event], sizes: Sequence[int]) -> None:
+        """Hands events out; `sizes` are those of their JSON in bytes."""
         for hear in self._hearers:
             hear(events)
         for listener in self._listeners:
-            for event in events:
-                listener.offer(event)
+            for event, size in zip(events, sizes, strict=True):
+                listener.offer(event, size)
 
     @contextmanager
     def heard_by(self, hear: Callable[[Sequence[Event]], None]) -> Iterator[None]:

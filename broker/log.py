@@ -55,6 +55,9 @@ MOST_AT_ONCE: Final = 1000
 WINDOW: Final = 4000
 """Log messages that are requested and not yet applied."""
 
+WINDOW_SIZE: Final = 8 * 2**20
+"""Bytes of them, or two messages if that is more."""
+
 
 class _Appender(msgspec.Struct, eq=False):
     """A caller that waits until its record appears on the log."""
@@ -288,7 +291,7 @@ class Follower:
             try:
                 await check_next(self._client, last)
                 consumer = await self._consumer(last + 1)
-                async with Puller(self._client, names.LOG_STREAM, consumer, limit=WINDOW) as puller:
+                async with Puller(self._client, names.LOG_STREAM, consumer, limit=WINDOW, size=WINDOW_SIZE) as puller:
                     self._puller = puller
                     async for batch in _unbroken(puller, last):
                         last = stamp(batch[-1])[0]

@@ -146,6 +146,7 @@ class Broker:
         self.direct_starts = DirectStarts(self.publisher, self.state, self.presences, lease)
         flags = Flags(lease=settings.lease, replicas=settings.replicas)
         self.mesh_settings = MeshSettings(client, self.state, self.leader, self.assignments, lease, flags)
+        self.recorder.events_age = lambda: self.mesh_settings.events_age
         self.query = Query(readers, self.state, self.recorder, self.log)
         self.query.trouble_of = self.presences.trouble
         means = Means(self.state, self.log, self.query, self.ids)
@@ -232,7 +233,7 @@ class Broker:
                 self.assignments.observe(applied)
 
         def publish(batch: Batch) -> None:
-            self.feed.publish(batch.events)
+            self.feed.publish(batch.events, [len(row[-1]) for row in batch.event_rows])
             if self.leader.leads:
                 _broadcast(self.client, batch)
 

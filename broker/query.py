@@ -18,6 +18,7 @@ import msgspec
 from muster.blueprints.expressions import Filter
 from muster.blueprints.objects import ELEMENT, KIND, element_kinds, object_kinds
 from muster.broker.log import Log
+from muster.broker.past_events import PastEvents
 from muster.broker.planning.targets import suggestion
 from muster.broker.projection.readers import Readers
 from muster.broker.projection.recorder import Recorder
@@ -26,7 +27,6 @@ from muster.broker.state.waiting import waiting_of, words_of
 from muster.broker.state.world import World
 from muster.broker.troubles import Reported
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
-from muster.mesh.events import Event, EventPage, EventQuery, from_cloud_event
 from muster.mesh.firing import Firing
 from muster.mesh.model import Order, OrderState, Wire
 from muster.mesh.names import order_of
@@ -50,8 +50,6 @@ _AT_AGENTS: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderStat
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 """As large as SQLite can compare them, and then some."""
-
-_EVENT_ID: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?")
 
 
 class OrderFilter(Wire):
@@ -82,6 +80,7 @@ class Query:
         self._state = state
         self._recorder = recorder
         self._log = log
+        self.past_events = PastEvents(readers, recorder)
         self.reported = Reported()
         self.trouble_of: Callable[[str], str] = lambda _: ""
         """What is wrong with an element's agent."""
@@ -150,10 +149,10 @@ class Query:
         """A page of orders, newest first."""
         conditions, values = _conditions(wanted)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        sql = f"SELECT n, doc FROM orders {where} ORDER BY n DESC LIMIT ?"  # noqa: S608 - conditions are our own words
-        rows = await self._rows(sql, (*values, wanted.limit + 1))
-        items = [self._explained(_order.decode(row[1])) for row in rows[: wanted.limit]]
-        return Page(items=items, next=str(rows[wanted.limit - 1][0]) if len(rows) > wanted.limit else None)
+        sql = f"SELECT n, doc FROM orders {where} ORDER BY n DESC"  # noqa: S608 - conditions are our own words
+        rows, more = await self._page(sql, values, wanted.limit)
+        items = [self._explained(_order.decode(row[1])) for row in rows]
+        return Page(items=items, next=str(rows[-1][0]) if more else None)
 
     async def history(self, order: Order) -> list[dict[str, Any]]:
         """Every record about an order, from the log itself; first the one that made it."""
@@ -184,12 +183,11 @@ class Query:
         Raises:
             NotFoundError: there is no such trigger, and never was.
         """
-        sql = "SELECT seq, doc FROM firings WHERE trigger_name = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-        rows = await self._rows(sql, (trigger, _cursor(cursor), limit + 1))
+        sql = "SELECT seq, doc FROM firings WHERE trigger_name = ? AND seq < ? ORDER BY seq DESC"
+        rows, more = await self._page(sql, (trigger, _cursor(cursor)), limit)
         if not rows:
             await self.object("trigger", trigger)
-        items = [_firing.decode(row[1]) for row in rows[:limit]]
-        return Page(items=items, next=str(rows[limit - 1][0]) if len(rows) > limit else None)
+        return Page(items=[_firing.decode(row[1]) for row in rows], next=str(rows[-1][0]) if more else None)
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -264,49 +262,6 @@ class Query:
             document["trouble"] = self.trouble_of(name)
         return document
 
-    # -- events ---------------------------------------------------------------------------------
-
-    async def events(self, after: str | None, kind: str | None, limit: int) -> list[Event]:
-        """Events behind one (all that are kept if None), oldest first; `kind` may be a noun."""
-        return await self._events(_event_place(after), (kind,) if kind else (), limit)
-
-    async def event_page(self, wanted: EventQuery) -> EventPage:
-        """Returns events after a position or since a time, oldest first, and the position to continue at."""
-        end = await self._rows("SELECT seq, place FROM events ORDER BY seq DESC, place DESC LIMIT 1", ())
-        start = _event_place(wanted.after)
-        if wanted.after is None and wanted.since is not None:
-            start = await self._place_at(wanted.since)
-        items = await self._events(start, wanted.kinds, wanted.limit) if wanted.limit else []
-        if wanted.limit and len(items) == wanted.limit:
-            return EventPage(items=items, next=items[-1].id)
-        places = [(row[0], row[1]) for row in end] + [_event_place(event.id) for event in items[-1:]]
-        if wanted.after is not None:
-            places.append(start)
-        if not places:
-            return EventPage(items=items)
-        seq, place = max(places)
-        return EventPage(items=items, next=f"{seq}.{place}" if place >= 0 else str(seq))
-
-    async def _events(self, start: tuple[int, int], kinds: Sequence[str], limit: int) -> list[Event]:
-        sql, values = "SELECT doc FROM events WHERE (seq, place) > (?, ?)", [*start]
-        if kinds:
-            sql += f" AND ({' OR '.join(['kind GLOB ?'] * len(kinds))})"
-        globs = (kind if "." in kind or "*" in kind else f"{kind}.*" for kind in kinds)
-        rows = await self._rows(f"{sql} ORDER BY seq, place LIMIT ?", (*values, *globs, limit))
-        return [from_cloud_event(row[0]) for row in rows]
-
-    async def _place_at(self, time: datetime) -> tuple[int, int]:
-        """The place behind all events that are not later than a time; the log's times only grow."""
-        ((low, high),) = await self._rows("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) + 1 FROM events", ())
-        while low < high:
-            middle = (low + high) // 2
-            rows = await self._rows("SELECT seq, doc FROM events WHERE seq >= ? ORDER BY seq, place LIMIT 1", (middle,))
-            if rows and from_cloud_event(rows[0][1]).time <= time:
-                low = rows[0][0] + 1
-            else:
-                high = middle
-        return low, -1
-
     # -- inside ---------------------------------------------------------------------------------
 
     @property
@@ -318,6 +273,10 @@ class Query:
         """Returns what the tables have: everything applied by now, unless they are behind for longer."""
         await self._recorder.caught_up()
         return await self._readers.rows(sql, values)
+
+    async def _page(self, sql: str, values: Sequence[Any], limit: int) -> tuple[list[tuple[Any, ...]], bool]:
+        await self._recorder.caught_up()
+        return await self._readers.page(sql, values, limit)
 
 
 def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
@@ -336,22 +295,6 @@ def _conditions(wanted: OrderFilter) -> tuple[list[str], list[Any]]:
         conditions.append("n < ?")
         values.append(_cursor(wanted.cursor))
     return conditions, values
-
-
-def _event_place(ident: str | None) -> tuple[int, int]:
-    return event_place(ident) if ident else (0, -1)
-
-
-def event_place(ident: str) -> tuple[int, int]:
-    """An event's id as something that compares: its record's sequence, and its place among that record's events.
-
-    Raises:
-        UsageError: it is not the id of an event.
-    """
-    found = _EVENT_ID.fullmatch(ident)
-    if found is None:
-        raise UsageError(f"{ident[:80]!r} is not the id of an event; an id looks like 1234.0")
-    return int(found[1]), int(found[2] or -1)
 
 
 def _cursor(given: str | None) -> int:

@@ -96,6 +96,11 @@ class MeshSettings(Service):
         found = self._state.objects.get(MESH.kind, NAME)
         return found if isinstance(found, Mesh) else None
 
+    @property
+    def events_age(self) -> timedelta:
+        """How long events are kept."""
+        return duration((self.current.retention if self.current else Retention()).events.age)
+
     async def seed(self, appender: Log, found: streams.StreamSettings) -> None:
         """Puts the settings on the log of a new mesh.  Of several brokers that do so at once, the first one wins.
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from muster.cli.options import COMMON, Common
 from muster.cli.output import STYLES, clock, item, plain, say
 from muster.cli.terminal import note, one_line
-from muster.mesh.errors import UnreachableError
+from muster.mesh.errors import GoneError, UnreachableError
 
 if TYPE_CHECKING:
     from muster.cli.api import Api
@@ -48,6 +48,10 @@ def _watch(api: Api, kind: str | None, after: str | None, common: Common) -> Non
                 for message in messages:
                     after = message.ident or after
                     _print(message.data, common)
+        except GoneError as error:
+            note(error.detail)
+            after = error.after
+            continue
         except UnreachableError as error:
             if not reached:
                 raise

@@ -32,6 +32,7 @@ REMOVED: Final[Mapping[str, str]] = {OPERATION: "DEL"}
 """The headers of a message that removes a name."""
 
 AT_ONCE: Final = 1024
+AT_ONCE_SIZE: Final = 8 * 2**20
 """Entries that may be on their way to us."""
 
 SILENCE: Final = 2.0
@@ -128,7 +129,7 @@ async def reading(client: Client, bucket: str) -> AsyncIterator[Reader]:
     )
     info = await js.add_consumer(stream, config)
     try:
-        async with Puller(client, stream, info.name, limit=AT_ONCE) as puller:
+        async with Puller(client, stream, info.name, limit=AT_ONCE, size=AT_ONCE_SIZE) as puller:
             yield Reader(client, puller, is_whole=not info.num_pending)
     finally:
         if client.is_connected:

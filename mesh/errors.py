@@ -106,6 +106,30 @@ class NotFoundError(RefusedError):
     code = "not-found"
 
 
+class GoneError(RefusedError):
+    """Some of the events that were asked for are no longer kept."""
+
+    status = 410
+    code = "gone"
+
+    after = ""
+    """The place to continue from."""
+    first: str | None = None
+    """The first event that is kept; None if there is none."""
+
+    @classmethod
+    def up_to(cls, after: str, first: str | None) -> GoneError:
+        """Returns the error that says what is kept."""
+        kept = f"the first event that is kept is {first}" if first else "no event is kept"
+        error = cls(f"events up to {after} are no longer kept; {kept}. Continue with `after` {after}")
+        error.after, error.first = after, first
+        return error
+
+    def as_problem(self) -> dict[str, Any]:
+        """Returns the error as an RFC 9457 problem, with where to continue."""
+        return super().as_problem() | {"after": self.after, "first": self.first}
+
+
 class UnauthorizedError(RefusedError):
     """The token is missing or wrong."""
 
@@ -162,6 +186,7 @@ BY_CODE: dict[str, type[MusterError]] = {
         TooLargeError,
         RefusedError,
         ForbiddenError,
+        GoneError,
         VersionError,
         NotFoundError,
         UnauthorizedError,
@@ -180,4 +205,7 @@ def from_problem(body: dict[str, Any]) -> MusterError:
     status = body.get("status")
     refused = isinstance(status, int) and 400 <= status < 500  # noqa: PLR2004 - HTTP's client errors
     kind = BY_CODE.get(code) or (RefusedError if refused else MusterError)
-    return kind(str(body.get("detail", "no detail given")), *problems)
+    error = kind(str(body.get("detail", "no detail given")), *problems)
+    if isinstance(error, GoneError):
+        error.after, error.first = str(body.get("after") or "0"), body.get("first")
+    return error

@@ -51,6 +51,11 @@ KINDS: Final[dict[str, str]] = {
 }
 
 
+MISSED: Final = "events.missed"
+"""In line among a trigger's events if it was offline for longer than they are kept: those after `after` up to `next`
+are missing.  It is not on the record; the firing that it leads to is."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One thing that happened."""
 
@@ -76,12 +81,14 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """0 returns no events, only the end position."""
 
 
-class EventPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EventPage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A page of events, and the position that it reaches."""
 
     items: list[Event]
     next: str | None = None
     """The `after` of the next request; None if there are no events yet."""
+    more: bool = False
+    """Whether there are more at once: a page is also bounded in bytes."""
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, kw_only=True):

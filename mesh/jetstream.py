@@ -26,7 +26,7 @@ from muster.mesh.asking import ANSWER_TIMEOUT, Asker
 from muster.mesh.connection import settled
 from muster.mesh.errors import StorageError, UnavailableError
 from muster.mesh.service import Service
-from muster.mesh.wire import leave, post, subscribe, unsubscribe
+from muster.mesh.wire import MAX_LINE, leave, post, subscribe, unsubscribe
 
 log = structlog.get_logger()
 
@@ -177,12 +177,14 @@ class Publisher(Asker[PubAck]):
 class Puller(Service):
     """Pulls from one consumer without end, and hands out what came.
 
-    The server never sends more than was asked for: at most `limit` messages are unread here at any
-    time, so memory is bounded and a slow reader slows the stream, not the process.  A pull that
+    The server never sends more than was asked for: at most `limit` messages, and at most `size` bytes, are unread
+    here at any time.  So memory is bounded and a slow reader slows the stream, not the process.  A pull that
     expired, a reconnect, or silence for longer than the heartbeat all lead to the next pull.
 
     With `receive`, messages go there as they come, and `limit` bounds what is asked for; without,
     `batch` and `one` hand them out.
+
+    With `size`, one request is open at a time, so that it is known how many bytes of it are left.
     """
 
     heartbeat = 15.0
@@ -201,10 +203,15 @@ class Puller(Service):
         consumer: str,
         *,
         limit: int,
+        size: int = 0,
         receive: Callable[[Msg], None] | None = None,
     ) -> None:
         super().__init__()
         self._client = client
+        self._size = size and max(size, 2 * (client.max_payload + MAX_LINE))
+        """Bytes; a request for less than one message would never be answered.  0: any number."""
+        self._asked_size = 0
+        self._unread_size = 0
         self._api = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self.stream, self.consumer = stream, consumer
         self._limit = limit
@@ -291,6 +298,7 @@ class Puller(Service):
             await self._arrived.wait()
         taken = list(self._buffer)
         self._buffer.clear()
+        self._unread_size = 0
         self._ask()
         return taken
 
@@ -300,6 +308,7 @@ class Puller(Service):
             self._arrived.clear()
             await self._arrived.wait()
         taken = self._buffer.popleft()
+        self._unread_size -= _size_of(taken) if self._size else 0
         self._ask()
         return taken
 
@@ -307,11 +316,18 @@ class Puller(Service):
         room = self._limit - self._asked - len(self._buffer)
         if room <= 0 or (self._asked and room < self._limit // 2) or not self._client.is_connected:
             return
+        most = b""
+        if self._size:
+            if self._asked or self._unread_size > self._size // 2:
+                return
+            self._asked_size = self._size - self._unread_size
+            most = b',"max_bytes":%d' % self._asked_size
         self._asked += room
-        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d%s}' % (
             room,
             int(self.expires * 1e9),
             int(self.heartbeat * 1e9),
+            most,
         )
         post(self._client, self._api, request, f"{self._inbox}.{self._round}")
 
@@ -327,8 +343,16 @@ class Puller(Service):
             return
         # A delivered message keeps its own subject; a late one of an older round looks the same, and is as good.
         self._asked = max(0, self._asked - 1)
+        if self._size:
+            self._account(_size_of(message))
         self._receive(message)
         self._ask()
+
+    def _account(self, size: int) -> None:
+        self._unread_size += size
+        self._asked_size -= size
+        if self._asked_size <= 0:  # the one case in which the server ends a request without a word
+            self._asked = 0
 
     def _status(self, status: str, headers: dict[str, Any]) -> None:
         if status == "100":
@@ -341,6 +365,14 @@ class Puller(Service):
         left = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(left)) if left is not None else 0
         self._ask()
+
+
+def _size_of(message: Msg) -> int:
+    """Returns the bytes that the server counts for a message of a pull request with `max_bytes`."""
+    size = len(message.subject) + len(message.reply) + len(message.data)
+    if message.headers:
+        size += 12 + sum(len(name) + len(value) + 4 for name, value in message.headers.items())
+    return size
 
 
 async def acknowledge(message: Msg) -> None:

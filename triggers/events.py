@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -26,8 +26,8 @@ from nats.js.errors import KeyNotFoundError
 
 from muster.mesh import names
 from muster.mesh.asking import Requests
-from muster.mesh.errors import MusterError, UnreachableError
-from muster.mesh.events import Event, EventPage, EventQuery
+from muster.mesh.errors import GoneError, MusterError, UnreachableError
+from muster.mesh.events import MISSED, Event, EventPage, EventQuery
 from muster.mesh.model import Wire
 from muster.mesh.service import Service
 from muster.mesh.wire import subscribe, unsubscribe
@@ -98,6 +98,16 @@ class Reader:
         )
         if self._waiting:
             self._came.set()
+
+    def skip(self, place: str) -> None:
+        """Continues at a place, because the events before it are no longer kept; an event in line says so."""
+        start = self.place
+        if start is None or order(start) >= order(place):
+            return
+        self._handled, self.place = start, place
+        data = {"after": start, "next": place}
+        self._waiting.append(Event(id=place, kind=MISSED, subject="events", time=datetime.now(UTC), data=data))
+        self._came.set()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yields events without end; requesting the next one marks the current one as handled."""
@@ -186,10 +196,16 @@ class Events(Service):
             query = EventQuery(since=min(reader.since for reader in fresh), kinds=kinds, limit=PAGE)
         else:
             query = EventQuery(after=min((reader.place for reader in chosen), key=order), kinds=kinds, limit=PAGE)
-        page = await self._requests.ask("events", "list", query, EventPage)
+        try:
+            page = await self._requests.ask("events", "list", query, EventPage)
+        except GoneError as error:
+            log.warning("events.missed", after=query.after, next=error.after)
+            for reader in chosen:
+                reader.skip(error.after)
+            return True
         for reader in chosen:
             reader.give(page.items, page.next)
-        return len(page.items) >= PAGE or (bool(fresh) and page.next is not None)
+        return page.more or (bool(fresh) and page.next is not None)
 
     async def _listen(self) -> None:
         """Subscribes to the signals on NATS."""

@@ -10,7 +10,7 @@ import msgspec
 from muster.mesh.asgi import Receive
 from muster.mesh.errors import TooLargeError, UnavailableError, UsageError
 
-MOST_HELD: Final = 256 * 1024**2
+MOST_HELD: Final = 64 * 1024**2
 """Bytes of all bodies in memory; beyond it, requests are answered with 503."""
 
 

@@ -14,7 +14,7 @@ from muster.blueprints.suggest import did_you_mean
 from muster.broker.api import sse
 from muster.broker.api.context import PREFIX, Api, ApiDependency, Limit
 from muster.broker.operations.answers import Listing
-from muster.broker.query import event_place
+from muster.broker.past_events import Place, event_place
 from muster.mesh.errors import InvalidError, Problem, UsageError
 from muster.mesh.events import KINDS, Event
 
@@ -22,8 +22,6 @@ PAGE = 500
 """Events to read at a time while catching up."""
 
 _encode = msgspec.json.Encoder().encode
-
-Place = tuple[int, int]
 
 
 @get(
@@ -33,7 +31,7 @@ Place = tuple[int, int]
     "`Accept: application/json` the answer is one page of past events instead.",
     media_type=sse.MEDIA_TYPE,
     tags=["events"],
-    opt={"problems": (422,)},
+    opt={"problems": (410, 422)},
 )
 async def get_events(
     api: ApiDependency,
@@ -50,9 +48,10 @@ async def get_events(
     place(start)
     _check_kind(kind)
     if accept is not None and "application/json" in accept:
-        events = await api.services.query.events(start, kind, limit)
-        page = Listing(items=list(events), next=events[-1].id if len(events) == limit else None)
+        events, more = await api.services.query.past_events.after(start, (kind,) if kind else (), limit)
+        page = Listing(items=list(events), next=events[-1].id if more else None)
         return Response(page, media_type="application/json")
+    await api.services.query.past_events.check(place(start))
     return sse.stream(_live(api, start, kind), api.services.finals.closing)
 
 
@@ -106,10 +105,10 @@ async def _live(api: Api, start: str | None, kind: str | None) -> AsyncGenerator
 
 async def _past(api: Api, start: str, kind: str | None) -> AsyncGenerator[Event, None]:
     while True:
-        events = await api.services.query.events(start, kind, PAGE)
+        events, more = await api.services.query.past_events.after(start, (kind,) if kind else (), PAGE)
         for event in events:
             yield event
-        if len(events) < PAGE:
+        if not more:
             return
         start = events[-1].id
 

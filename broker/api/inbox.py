@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import nats.errors
@@ -22,6 +23,7 @@ from muster.broker.lease import Lease
 from muster.broker.operations.decode import decode, value
 from muster.broker.operations.fields import idempotency_key
 from muster.mesh import jetstream, names
+from muster.mesh.budget import Budget
 from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, MusterError, NotFoundError, UnavailableError, UnreachableError
 from muster.mesh.jetstream import Puller
@@ -32,6 +34,9 @@ log = structlog.get_logger()
 
 AT_ONCE: Final = 64
 """Messages under way at a time."""
+
+AT_ONCE_SIZE: Final = 16 * 2**20
+"""Bytes of them, and as many of those that come next."""
 
 RETRY_DELAY: Final = timedelta(seconds=2)
 """Time before a message that could not be used is delivered again."""
@@ -108,7 +113,9 @@ class Inbox(Service):
     async def run(self) -> None:
         """Take messages until cancelled."""
         while True:
-            async with Puller(self._client, names.INBOX_STREAM, names.INBOX_CONSUMER, limit=AT_ONCE) as puller:
+            async with Puller(
+                self._client, names.INBOX_STREAM, names.INBOX_CONSUMER, limit=AT_ONCE, size=AT_ONCE_SIZE
+            ) as puller:
                 self._puller = puller
                 self.ready.set()
                 await self._read(puller)
@@ -116,12 +123,18 @@ class Inbox(Service):
 
     async def _read(self, puller: Puller) -> None:
         """Deal with messages until the consumer is gone."""
-        room = asyncio.Semaphore(AT_ONCE)
+        room, budget = asyncio.Semaphore(AT_ONCE), Budget(AT_ONCE_SIZE)
+
+        def ended(size: int, _: asyncio.Task[None]) -> None:
+            room.release()
+            budget.give(size)
+
         async with asyncio.TaskGroup() as group:
             while not puller.gone.is_set():
                 for message in await puller.batch():
                     await room.acquire()
-                    group.create_task(self._take(message)).add_done_callback(lambda _: room.release())
+                    await budget.take(len(message.data))
+                    group.create_task(self._take(message)).add_done_callback(partial(ended, len(message.data)))
 
     async def _take(self, message: Msg) -> None:
         try:

@@ -42,6 +42,9 @@ log = structlog.get_logger()
 MAX_UNDER_WAY: Final = 256
 """Requests under way at a time."""
 
+MAX_UNDER_WAY_SIZE: Final = 32 * 2**20
+"""Bytes of them; a larger request is under way alone."""
+
 MAX_LINE: Final = 64 * 2**20
 """Bytes of requests that wait in line; those beyond are refused for the moment."""
 
@@ -140,7 +143,7 @@ class NatsApi(Service):
         self._counts: dict[str, Count] = {}
         self._under_way: set[asyncio.Future[Any]] = set()
         self._line: deque[_Asked] = deque()
-        self._line_size = 0
+        self._line_size = self._under_way_size = 0
         self._loop = asyncio.get_running_loop()
         self.refused = 0
         """Requests that were not answered, for where they wanted the answer."""
@@ -197,7 +200,7 @@ class NatsApi(Service):
 
     def _receive(self, asked: _Asked) -> None:
         asked.count.requests += 1
-        if len(self._under_way) < MAX_UNDER_WAY:
+        if not self._line and self._has_capacity(asked):
             self._start(asked)
         elif self._line_size < MAX_LINE:
             self._line.append(asked)
@@ -205,9 +208,15 @@ class NatsApi(Service):
         else:
             self._failed(asked, UnavailableError("more requests wait than the broker can keep; try again later"))
 
+    def _has_capacity(self, asked: _Asked) -> bool:
+        if not self._under_way:
+            return True
+        return len(self._under_way) < MAX_UNDER_WAY and self._under_way_size + asked.size <= MAX_UNDER_WAY_SIZE
+
     def _start(self, asked: _Asked) -> None:
         outcome = self._loop.create_task(self._answer(asked.operation, asked.message))
         self._under_way.add(outcome)
+        self._under_way_size += asked.size
         outcome.add_done_callback(partial(self._ended, asked))
 
     async def _answer(self, operation: Operation, message: Msg) -> Any:
@@ -218,12 +227,13 @@ class NatsApi(Service):
 
     def _ended(self, asked: _Asked, outcome: asyncio.Future[Any]) -> None:
         self._under_way.discard(outcome)
+        self._under_way_size -= asked.size
         if not outcome.cancelled():
             try:
                 self._answered(asked, outcome.result())
             except Exception as error:  # noqa: BLE001 - as above
                 self._failed(asked, error)
-        while self._line and len(self._under_way) < MAX_UNDER_WAY:
+        while self._line and self._has_capacity(self._line[0]):
             following = self._line.popleft()
             self._line_size -= following.size
             self._start(following)

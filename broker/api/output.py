@@ -31,7 +31,10 @@ ATTEMPT_HEADER = "Muster-Attempt"
 OFFSET_HEADER = "Muster-Offset"
 
 AHEAD = 32
-"""Messages to have in hand: chunks of at most 128 KB each make 4 MB a reader."""
+"""Messages that a reader prefetches."""
+
+AHEAD_SIZE = 4 * 2**20
+"""Bytes of them, or two messages if that is more: an agent's chunks have at most 128 KB each."""
 
 IDLE = 30.0
 """Seconds until the server forgets a consumer that nobody pulls from."""
@@ -226,7 +229,7 @@ async def _tail(client: Client, subject: str, after: int, pullers: set[Puller]) 
     )
     info = await _consumer(js, config)
     try:
-        async with Puller(client, names.OUTPUT_STREAM, info.name, limit=AHEAD) as puller:
+        async with Puller(client, names.OUTPUT_STREAM, info.name, limit=AHEAD, size=AHEAD_SIZE) as puller:
             pullers.add(puller)
             try:
                 yield _Tail(client, puller, info.num_pending or 0)

@@ -10,6 +10,7 @@ import msgspec
 from litestar.response import Stream
 
 from muster.broker.api.problems import unexpected
+from muster.mesh.budget import Budget
 from muster.mesh.errors import MusterError
 
 PULSE = 15.0
@@ -25,6 +26,9 @@ _HEADERS = {
 
 _AHEAD = 8
 """Messages between the source and the socket."""
+
+_AHEAD_SIZE = 1 << 20
+"""Bytes of them; a larger message goes alone."""
 
 
 _LINE_ENDS = {char.encode(): f"\\u{ord(char):04x}".encode() for char in "\x85\u2028\u2029"}
@@ -47,7 +51,8 @@ def stream(messages: AsyncGenerator[bytes, None], closing: asyncio.Event) -> Str
 async def _with_pulse(messages: AsyncGenerator[bytes, None], closing: asyncio.Event) -> AsyncIterator[bytes]:
     yield b": muster\nretry: 1000\n\n"
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
-    async with _running(_pump(messages, queue)), _running(_end(queue, closing)):
+    budget = Budget(_AHEAD_SIZE)
+    async with _running(_pump(messages, queue, budget)), _running(_end(queue, closing)):
         while True:
             try:
                 async with asyncio.timeout(PULSE):
@@ -58,18 +63,24 @@ async def _with_pulse(messages: AsyncGenerator[bytes, None], closing: asyncio.Ev
             if found is None:
                 return
             yield found
+            budget.give(len(found))
 
 
-async def _pump(messages: AsyncGenerator[bytes, None], queue: asyncio.Queue[bytes | None]) -> None:
+async def _pump(messages: AsyncGenerator[bytes, None], queue: asyncio.Queue[bytes | None], budget: Budget) -> None:
     """Move messages into the queue; one task walks the source, so that it may hold scopes of its own."""
     try:
         async with aclosing(messages):
             async for found in messages:
+                await budget.take(len(found))
                 await queue.put(found)
+        await queue.put(None)
+        return
     except MusterError as error:
-        await queue.put(message(msgspec.json.encode(error.as_problem()), event="error"))
+        last = message(msgspec.json.encode(error.as_problem()), event="error")
     except Exception as error:  # noqa: BLE001 - the answer has started: all that is left is to say so in the stream
-        await queue.put(message(msgspec.json.encode(unexpected(error, "a stream").as_problem()), event="error"))
+        last = message(msgspec.json.encode(unexpected(error, "a stream").as_problem()), event="error")
+    await budget.take(len(last))
+    await queue.put(last)
     await queue.put(None)
 
 

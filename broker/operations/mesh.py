@@ -20,7 +20,7 @@ async def info(call: Call, _: None) -> dict[str, Any]:
 
 async def list_events(call: Call, request: EventQuery) -> EventPage:
     """What happened, oldest first, and the place to continue from."""
-    return await call.services.query.event_page(request)
+    return await call.services.query.past_events.page(request)
 
 
 OPERATIONS: Final = (

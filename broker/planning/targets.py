@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from heapq import nsmallest
-from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
 from muster.blueprints.expressions import Filter
+from muster.blueprints.suggest import closest
 from muster.broker.state.world import World
 from muster.mesh import names
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, UsageError
@@ -103,12 +102,7 @@ def _picked(request: OrderRequest, found: Sequence[str], world: World, planned: 
 _IDLE: Final = (False, False, 0)
 
 
-MANY: Final = 2000
-"""Names among which nobody looks for a similar one: it would take seconds."""
-
-
 def suggestion(name: str, known: Iterable[object]) -> str:
-    """` (did you mean …?)`, or nothing."""
-    several = [str(it) for it in islice(known, MANY + 1)]
-    close = get_close_matches(name, several, n=1) if len(several) <= MANY else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Returns ` (did you mean …?)`, or nothing."""
+    near = closest(name, map(str, known))
+    return f"; did you mean {near!r}?" if near else ""

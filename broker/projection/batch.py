@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from muster.broker.state.changes import Changes
+from muster.broker.state.changes import Changes, Unreported
 from muster.broker.state.step import Stamp
 from muster.mesh.events import Event, cloud_event
 from muster.mesh.firing import Firing
@@ -26,7 +26,7 @@ EventRow = tuple[int, int, str, str, bytes]
 class Batch:
     """What one transaction writes."""
 
-    __slots__ = ("event_rows", "events", "firings", "orders", "records", "since", "size", "stamp", "things")
+    __slots__ = ("event_rows", "events", "firings", "orders", "records", "since", "size", "stamp", "things", "untold")
 
     def __init__(self) -> None:
         self.stamp = Stamp(0, datetime.min.replace(tzinfo=UTC), "")
@@ -36,6 +36,8 @@ class Batch:
         """Bytes of the records."""
         self.since = 0.0
         """When the first one was added, in the loop's time."""
+        self.untold = 0
+        """The last record of which no events were made."""
         self.orders: dict[str, Order] = {}
         self.things: dict[tuple[str, str], tuple[int, msgspec.Struct | None]] = {}
         """Everything else that is alive, by kind and id: when it last changed, and what it is; None if deleted."""
@@ -57,6 +59,8 @@ class Batch:
         """Adds what one record changed."""
         self.stamp = changes.stamp
         self.records += 1
+        if isinstance(changes, Unreported):
+            self.untold = self.seq
         if changes.orders:
             self.orders.update(changes.orders)
         if changes.things:

@@ -24,7 +24,7 @@ from muster.mesh.settings import Durability
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 """A file of another version is set aside and rebuilt from the log; one more as well if records mean something else."""
 
 LOCK_TIMEOUT: Final = 5.0
@@ -134,6 +134,7 @@ def _make(path: Path, durability: Durability) -> None:
     try:
         with closing(connect(path, durability)) as connection:
             connection.executescript(f"BEGIN;{script}COMMIT;")
-            connection.execute("INSERT INTO meta VALUES ('schema', ?), ('seq', 0), ('time', NULL)", (SCHEMA_VERSION,))
+            made = "INSERT INTO meta VALUES ('schema', ?), ('seq', 0), ('time', NULL), ('events_after', 0)"
+            connection.execute(made, (SCHEMA_VERSION,))
     except sqlite3.Error as error:
         raise UnavailableError(f"the projection {path} cannot be made: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 from nats.aio.client import Client
@@ -17,7 +18,6 @@ from muster.broker.log import Follower, Log
 from muster.broker.log_check import check_log
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.recorder import SLICE, Recorder
-from muster.broker.projection.tables import EVENTS_KEPT
 from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
 from muster.broker.state.world import World
@@ -25,6 +25,9 @@ from muster.mesh.jetstream import moment, stamp
 from muster.mesh.service import Service
 
 log = structlog.get_logger()
+
+REBUILT_EVENTS: Final = 100_000
+"""Records of which a rebuilt projection has the events; whoever asks for earlier ones learns that they are gone."""
 
 
 class Projector(Service):
@@ -47,9 +50,8 @@ class Projector(Service):
     async def run(self) -> None:
         """Follows the log until cancelled."""
         self._goal = await check_log(self._client, self._state.seq, self._state.time)
-        self._state.reports_after = self._recorder.reports_after = (
-            self._goal - EVENTS_KEPT
-        )  # it would only be deleted again
+        if not self._state.seq:
+            self._state.reports_after = self._goal - REBUILT_EVENTS
         self._recorder.on_committed.insert(0, self._note_ready)
         self._note_ready()
         try:

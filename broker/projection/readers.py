@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from muster.broker.projection.connection import Threaded
 from muster.mesh.errors import UnavailableError
 
 READERS: Final = 4
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 READ_TIMEOUT: Final = 30.0
 """Seconds for one answer, with the wait for a connection."""
+
+PAGE_SIZE: Final = 4 * 2**20
+"""Bytes of documents on one page, about: an answer must fit in a NATS message, and many are made at a time."""
 
 Rows = list[tuple[Any, ...]]
 
@@ -61,9 +67,22 @@ class Readers:
         Raises:
             UnavailableError: the file cannot be read, or not in time.
         """
+        return await self._asked(_all, sql, values)
+
+    async def page(self, sql: str, values: Sequence[Any], limit: int) -> tuple[Rows, bool]:
+        """Returns at most `limit` rows, whose last column is a document, and whether there are more.
+
+        Raises:
+            UnavailableError: as above.
+        """
+        return await self._asked(_page, sql, values, limit)
+
+    async def _asked(
+        self, ask: Callable[Concatenate[sqlite3.Connection, P], T], *values: P.args, **more: P.kwargs
+    ) -> T:
         try:
             async with asyncio.timeout(READ_TIMEOUT), self._connection() as connection:
-                return await connection.call(_all, sql, values)
+                return await connection.call(ask, *values, **more)
         except sqlite3.Error as error:
             raise self._trouble(str(error)) from error
         except TimeoutError:
@@ -87,3 +106,15 @@ class Readers:
 
 def _all(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> Rows:
     return connection.execute(sql, values).fetchall()
+
+
+def _page(connection: sqlite3.Connection, sql: str, values: Sequence[Any], limit: int) -> tuple[Rows, bool]:
+    rows: Rows = []
+    size = 0
+    with closing(connection.execute(sql, values)) as found:
+        for row in found:
+            size += len(row[-1])
+            if rows and (len(rows) == limit or size > PAGE_SIZE):
+                return rows, True
+            rows.append(row)
+    return rows, False

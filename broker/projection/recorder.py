@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -21,6 +22,7 @@ from muster.broker.log import Follower
 from muster.broker.projection import database
 from muster.broker.projection.batch import Batch
 from muster.broker.projection.readers import Readers
+from muster.broker.projection.tables import EVENTS_AGE
 from muster.broker.projection.writer import Writer
 from muster.broker.state.apply import apply
 from muster.broker.state.changes import Changes
@@ -80,8 +82,8 @@ class Recorder:
         """Whether a batch may be dropped: not before the broker is ready, for nobody waits for orders until then."""
         self.committed = state.seq
         """The last log sequence that the tables have."""
-        self.reports_after = 0
-        """Records up to this sequence make no events when they are replayed."""
+        self.events_age: Callable[[], timedelta] = lambda: EVENTS_AGE
+        """How long events are kept."""
         self.on_committed: list[Callable[[Batch], None]] = []
         """Called with each committed batch."""
 
@@ -188,7 +190,7 @@ class Recorder:
         while True:
             self._writing_since = self._loop.time()
             try:
-                await self._writer.write(batch)
+                await self._writer.write(batch, self.events_age())
             except UnavailableError as error:
                 if not self._error:
                     log.error("projection.stuck", error=str(error))  # noqa: TRY400 - the reason says it all
@@ -220,7 +222,6 @@ class Recorder:
         started, missing = self._loop.time(), self._state.seq - self.committed
         try:
             world, batch, goal = World(), Batch(), self._state.seq
-            world.reports_after = self.reports_after
             world.load(await self._kept())
             async with aclosing(self._follower.batches(world.seq)) as log_behind:
                 async for message in _singly(log_behind):

@@ -32,6 +32,9 @@ CREATE TABLE firings (
 );
 CREATE INDEX firings_of_trigger ON firings (trigger_name, seq);
 
+-- Which sequence the log had reached at a time (seconds since 1970), for the age of events; meta.events_after is the last
+-- sequence of which events are no longer kept.
+CREATE TABLE marks (time REAL PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE events (
   seq INTEGER, place INTEGER, kind TEXT NOT NULL, subject TEXT NOT NULL, doc BLOB NOT NULL,
   PRIMARY KEY (seq, place)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,11 @@ from muster.mesh.firing import Firing
 from muster.mesh.model import Order
 from muster.mesh.moment import rfc3339
 
-EVENTS_KEPT: Final = 100_000
-"""Log sequences whose events stay in the table; the log itself keeps everything."""
+EVENTS_AGE: Final = timedelta(days=7)
+"""How long events are kept if nobody says otherwise; the log itself keeps everything."""
+
+MARK_INTERVAL: Final = 10.0
+"""Seconds, in the log's time, between two marks: events are deleted for so long a time at once."""
 
 CHUNK: Final = 8 * 2**20
 """Bytes of documents in one statement."""
@@ -56,7 +60,11 @@ WHERE (kind, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[
 """
 _PUT_FIRINGS: Final = _put("firings", "seq", "id", "trigger_name", "state")
 _PUT_EVENTS: Final = _put("events", "seq", "place", "kind", "subject")
+_MARK: Final = "INSERT INTO marks SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM marks WHERE time > ?1 - ?3)"
+_OLD: Final = "SELECT max(seq) FROM marks WHERE time <= ?"
 _DELETE_OLD_EVENTS: Final = "DELETE FROM events WHERE seq <= ?"
+_DELETE_OLD_MARKS: Final = "DELETE FROM marks WHERE time <= ?"
+_FORGET: Final = "UPDATE meta SET value = max(value, ?) WHERE key = 'events_after'"
 _REACH: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
 
@@ -79,8 +87,8 @@ def connect(path: Path, durability: str) -> sqlite3.Connection:
     return connection
 
 
-def write(connection: sqlite3.Connection, batch: Batch) -> None:
-    """Writes one transaction: all of the batch and its sequence, or nothing.
+def write(connection: sqlite3.Connection, batch: Batch, events_age: timedelta = EVENTS_AGE) -> None:
+    """Writes one transaction: all of the batch and its sequence, or nothing; events older than an age are deleted.
 
     Raises:
         sqlite3.Error: nothing was written.
@@ -93,7 +101,7 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
             connection.execute(_DELETE_THINGS, (_encode(gone).decode(),))
         _insert(connection, _PUT_FIRINGS, map(_firing_row, batch.firings))
         _insert(connection, _PUT_EVENTS, ((row[:-1], row[-1]) for row in batch.event_rows))
-        connection.execute(_DELETE_OLD_EVENTS, (batch.seq - EVENTS_KEPT,))
+        _forget(connection, batch, events_age)
         connection.executemany(_REACH, ((batch.seq, "seq"), (rfc3339(batch.stamp.time), "time")))
         connection.execute("COMMIT")
     except BaseException:
@@ -114,6 +122,19 @@ def _insert(connection: sqlite3.Connection, statement: str, rows: Iterable[Row])
             columns, documents = [], bytearray()
     if columns:
         connection.execute(statement, (_encode(columns).decode(), documents))
+
+
+def _forget(connection: sqlite3.Connection, batch: Batch, events_age: timedelta) -> None:
+    """Deletes old events, and notes how far they are gone.  Time is the log's."""
+    now = batch.stamp.time.timestamp()
+    limit = now - events_age.total_seconds()
+    connection.execute(_MARK, (now, batch.seq, MARK_INTERVAL))
+    old = connection.execute(_OLD, (limit,)).fetchone()[0]
+    if old is not None:
+        connection.execute(_DELETE_OLD_EVENTS, (old,))
+        connection.execute(_DELETE_OLD_MARKS, (limit,))
+    if gone := max(old or 0, batch.untold):
+        connection.execute(_FORGET, (gone,))
 
 
 def _order_row(order: Order) -> Row:

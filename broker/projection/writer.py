@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,13 +39,13 @@ class Writer:
     ) -> None:
         await self._connection.shut()
 
-    async def write(self, batch: Batch) -> None:
+    async def write(self, batch: Batch, events_age: timedelta = tables.EVENTS_AGE) -> None:
         """Returns once the batch is committed.  If the caller is cancelled meanwhile, it can be either way.
 
         Raises:
             UnavailableError: it is not committed; it may be written again.
         """
-        await self.call(tables.write, batch)
+        await self.call(tables.write, batch, events_age)
 
     async def call(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **more: P.kwargs

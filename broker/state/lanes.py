@@ -13,10 +13,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from muster.broker.state.table import TABLE
 from muster.mesh.model import Lane, Order, OrderState
 
-_ADMITTED: Final = frozenset(state for state, row in TABLE.items() if row.is_admitted)
+_ADMITTED: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.SUSPENDED})
 
 Place = tuple[datetime, str]
 """An order's creation and id: its place among those that wait."""

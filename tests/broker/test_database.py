@@ -244,6 +244,43 @@ def test_a_batch_that_cannot_be_written_leaves_nothing_behind(path: Path) -> Non
     assert database.kept(path, "fast").seq == 99
 
 
+def test_events_are_kept_by_their_age_and_what_is_gone_is_on_record(path: Path) -> None:
+    """Not by the number of records: a busy hour must not cost the week."""
+    state, log = World(), story(orders=40)
+    with closing(connect(path, "fast")) as tables:
+        for seq, (subject, data) in enumerate(log, start=1):
+            batch = Batch()
+            batch.add(apply(state, seq, START + timedelta(minutes=seq), subject, data))
+            write(tables, batch, timedelta(minutes=60))
+        kept = sorted({int(str(row[0])) for row in rows(path)["events"]})
+        ((edge,),) = tables.execute("SELECT value FROM meta WHERE key = 'events_after'").fetchall()
+        ((marks,),) = tables.execute("SELECT count(*) FROM marks").fetchall()
+    assert edge == len(log) - 60
+    assert min(kept) > edge
+    assert marks <= 60
+    assert len(kept) > 20
+
+
+def test_many_records_of_one_day_keep_their_events(path: Path) -> None:
+    batch, state = Batch(), World()
+    last = 500_000
+    for seq, (subject, data) in enumerate(story(orders=3), start=1):
+        batch.add(apply(state, seq, START, subject, data))
+    with closing(connect(path, "fast")) as tables:
+        write(tables, batch)
+        before = rows(path)["events"]
+        batch = Batch()
+        batch.add(apply(state, last, START + timedelta(days=1), "muster.log.nonsense", b""))
+        write(tables, batch)
+    assert rows(path)["events"][: len(before)] == before
+
+
+def test_events_that_a_rebuild_did_not_make_are_gone(path: Path) -> None:
+    project(path, story(orders=9), 7, reports_after=20)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT value FROM meta WHERE key = 'events_after'").fetchone() == (20,)
+
+
 async def test_two_brokers_cannot_write_one_file(path: Path) -> None:
     async with database.held(path):
         with pytest.raises(UnavailableError, match="another broker uses"):

@@ -100,7 +100,7 @@ async def test_the_server_hands_the_agent_an_order_that_runs_already(broker: Bro
 async def test_both_steps_are_reported_as_events(broker: Broker, agent: Agent) -> None:
     order = await agent.order()
     await broker.recorder.caught_up()
-    events = await broker.query.events(None, "order", 10)
+    events, _ = await broker.query.past_events.after(None, ("order",), 10)
     assert [event.kind for event in events if event.subject == order.id] == ["order.created", "order.running"]
 
 

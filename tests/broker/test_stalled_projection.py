@@ -139,9 +139,9 @@ async def test_orders_continue_while_the_tables_cannot_be_written(broker: Broker
     assert await ended(broker) == 1010
     assert broker.query.age == 0
     assert (await broker.status()).ready
-    assert [it for it in heard if it not in set(await events(broker))] == []
-    assert sorted(heard) == sorted(set(await events(broker)) & set(heard))
+    assert set(heard) <= set(await events(broker))
     assert len(heard) == len(set(heard)), "each event is published once"
+    assert sum(1 for event in heard if event) >= 3 * 1010, "none is left out"
 
 
 @pytest.mark.usefixtures("small")

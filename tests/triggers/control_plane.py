@@ -19,7 +19,7 @@ from nats.js.api import KeyValueConfig
 from muster.broker.operations.decode import decode
 from muster.mesh import names
 from muster.mesh.connection import connect, settled
-from muster.mesh.errors import MusterError, NotFoundError
+from muster.mesh.errors import GoneError, MusterError, NotFoundError
 from muster.mesh.events import Event, EventPage, EventQuery, cloud_event, nats_subject
 from muster.mesh.firing import Definition, DueReply, FireReply, FireRequest, FiringState
 from muster.mesh.nesting import WRAPPED
@@ -41,6 +41,8 @@ class ControlPlane:
         self.events: list[Event] = []
         self.pages: list[EventQuery] = []
         self._subscriptions: list[Subscription] = []
+        self.edge = "0"
+        """The last record of which events are no longer kept."""
         self.refuse: Callable[[FireRequest], MusterError | None] = lambda _: None
 
     async def open(self) -> None:
@@ -102,16 +104,23 @@ class ControlPlane:
     def _list(self, data: bytes) -> EventPage:
         query = decode(EventQuery, data)
         self.pages.append(query)
+        if query.after and 0 < order(query.after)[0] < int(self.edge):
+            raise GoneError.up_to(self.edge, None)
         if not query.limit:
             return EventPage(items=[], next=self.events[-1].id if self.events else None)
         found = [
             event
             for event in self.events
-            if (order(event.id) > order(query.after) if query.after else not query.since or event.time > query.since)
+            if order(event.id)[0] > int(self.edge)
+            and (order(event.id) > order(query.after) if query.after else not query.since or event.time > query.since)
         ]
         items = [event for event in found if event.kind in query.kinds][: query.limit]
         last = items[-1].id if len(items) == query.limit else found[-1].id if found else query.after
-        return EventPage(items=items, next=last)
+        return EventPage(items=items, next=last, more=len(items) == query.limit)
+
+    def forget(self, last: Event) -> None:
+        """Keeps the events up to one no longer."""
+        self.edge = last.id.partition(".")[0]
 
     async def apply(
         self, name: str, provider: str, *, bucket: bool = True, at: datetime | None = None, **fields: Any

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo, StreamConfig
+from nats.js.kv import KeyValue
 
 from muster.blueprints import provider
 from muster.blueprints.provider import Happening, Mesh, Source
@@ -237,6 +239,34 @@ async def test_events_while_no_service_runs_are_made_good_and_none_counts_twice(
         away = [(await plane.happen("order.failed")).id for _ in range(events.PAGE + 3)]
         async with service(plane), service(plane):
             await eventually(lambda: plane.keys("e") == [first.id, *away], what="what happened meanwhile")
+
+
+async def test_a_trigger_records_which_events_it_missed_because_they_are_no_longer_kept(
+    fresh_nats: Nats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SAVE_INTERVAL", 0.01)
+    monkeypatch.setattr(events, "GRACE", timedelta(0))  # the place that was kept counts at once
+    async with control_plane(fresh_nats.url) as plane:
+        await plane.apply("e", "event", kinds=["order.failed"])
+        async with service(plane):
+            first = await plane.happen("order.failed")
+            await eventually(lambda: plane.keys("e") == [first.id])
+            cursors = await plane.js.key_value(names.CURSOR_BUCKET)
+            await eventually(lambda: _count(cursors), what="the place that was kept")
+        lost = [await plane.happen("order.failed") for _ in range(3)]
+        plane.forget(lost[-1])
+        kept = await plane.happen("order.failed")
+        async with service(plane):
+            await eventually(lambda: kept.id in plane.keys("e"), what="the events that are kept")
+        missed = plane.fired[1]
+        assert [request.key for request in plane.fired] == [first.id, missed.key, kept.id]
+        assert missed.event["kind"] == "events.missed"
+        assert "no longer kept" in str(missed.rejected)
+        assert missed.event["body"]["next"] == plane.edge
+
+
+async def _count(bucket: KeyValue) -> int:
+    return (await bucket.status()).values
 
 
 async def test_a_trigger_that_a_service_learns_of_late_misses_nothing(fresh_nats: Nats) -> None:

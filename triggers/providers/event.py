@@ -10,7 +10,7 @@ import msgspec
 
 from muster.blueprints.provider import Happening, Mesh, Source
 from muster.mesh.errors import Problem
-from muster.mesh.events import Event
+from muster.mesh.events import MISSED, Event
 from muster.triggers import kinds
 from muster.triggers.kinds import OWN_EVENT
 
@@ -39,6 +39,8 @@ class EventTrigger(Source):
 
 def happening(event: Event) -> Happening:
     """Converts an event for a trigger."""
+    if event.kind == MISSED:
+        return _missed(event)
     is_own = event.kind == OWN_EVENT
     body = event.data.get("body") if is_own else event.data
     seen: dict[str, Any] = {
@@ -52,3 +54,12 @@ def happening(event: Event) -> Happening:
     }
     chain = event.data.get("chain", 0)
     return Happening(event=seen, key=event.id, depth=chain if isinstance(chain, int) else 0)
+
+
+def _missed(event: Event) -> Happening:
+    """A firing that is rejected, so that the gap is on the record."""
+    after, following = event.data["after"], event.data["next"]
+    why = f"the events after {after} up to {following} are no longer kept: this trigger was offline for too long"
+    seen = {"provider": "event", "kind": MISSED, "id": event.id, "time": msgspec.to_builtins(event.time)}
+    seen |= {"subject": "", "headers": {}, "body": event.data}
+    return Happening(event=seen, key=f"missed.{after}.{following}", rejected=why)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from nats.js.errors import NotFoundError as NoSuchThingError
 
 from muster.blueprints.provider import Happening, Mesh, Source
 from muster.mesh import names
+from muster.mesh.budget import Budget
 from muster.mesh.errors import NotFoundError, Problem, UnavailableError
 from muster.mesh.jetstream import MSG_ID, Puller, acknowledge, moment, sequence, stamp
 from muster.mesh.nesting import TOO_DEEP, from_json
@@ -34,6 +36,9 @@ ACK_WAIT: Final = 60.0
 PENDING_MESSAGES: Final = 10_000
 PENDING_BYTES: Final = 64 * 1024**2
 """Limits of pending messages of a core subscription; nats-py drops messages beyond them."""
+
+AT_ONCE_SIZE: Final = 16 * 2**20
+"""Bytes of messages that fire at a time, and as many of those that come next."""
 
 RETRY_DELAY: Final = 0.5
 LONGEST_KEY: Final = 255
@@ -101,14 +106,15 @@ class NatsTrigger(Source):
             pending_bytes_limit=PENDING_BYTES,
         )
         mesh.listening()
-        room = asyncio.Semaphore(self.at_once)
+        room, budget = asyncio.Semaphore(self.at_once), Budget(AT_ONCE_SIZE)
         try:
             async with asyncio.TaskGroup() as group:
                 async for message in subscription.messages:
                     await room.acquire()
+                    await budget.take(len(message.data))
                     key = (message.headers or {}).get(MSG_ID, "")[:LONGEST_KEY]
                     task = group.create_task(self._fired(mesh, message, key, datetime.now(UTC), try_again=bool(key)))
-                    task.add_done_callback(lambda _: room.release())
+                    task.add_done_callback(partial(_ended, room, budget, len(message.data)))
         finally:
             await unsubscribe(subscription)
 
@@ -117,14 +123,14 @@ class NatsTrigger(Source):
         consumer = self._consumer(mesh.trigger)
         while True:
             await self._ensure(mesh.client.jetstream(timeout=5), stream, consumer, mesh.changed_at)
-            async with Puller(mesh.client, stream, consumer, limit=self.at_once) as puller:
+            async with Puller(mesh.client, stream, consumer, limit=self.at_once, size=AT_ONCE_SIZE) as puller:
                 mesh.listening()
                 await self._read(mesh, puller)
             await asyncio.sleep(RETRY_DELAY)
 
     async def _read(self, mesh: Mesh, puller: Puller) -> None:
         """Fires for messages until the consumer is deleted."""
-        room = asyncio.Semaphore(self.at_once)
+        room, budget = asyncio.Semaphore(self.at_once), Budget(AT_ONCE_SIZE)
         under_way: dict[int, Msg] = {}
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(_renew(mesh.client, puller))
@@ -135,8 +141,9 @@ class NatsTrigger(Source):
                     under_way[place] = message
                     if not is_redelivered:
                         await room.acquire()
+                        await budget.take(len(message.data))
                         task = group.create_task(self._take(mesh, puller.stream, place, under_way))
-                        task.add_done_callback(lambda _: room.release())
+                        task.add_done_callback(partial(_ended, room, budget, len(message.data)))
             renewing.cancel()
 
     async def _ensure(self, js: JetStreamContext, stream: str, consumer: str, since: datetime) -> None:
@@ -212,6 +219,11 @@ class NatsTrigger(Source):
             return _text(data[:SHOWN]), f"the message is {TOO_DEEP}"
         except (msgspec.DecodeError, UnicodeDecodeError):
             return _text(data), ""
+
+
+def _ended(room: asyncio.Semaphore, budget: Budget, size: int, _: asyncio.Task[None]) -> None:
+    room.release()
+    budget.give(size)
 
 
 async def _renew(client: Client, puller: Puller) -> None:

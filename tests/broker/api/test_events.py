@@ -75,7 +75,7 @@ async def test_a_listener_that_was_too_slow_catches_up_from_the_record(mesh: Mes
         assert first.data["kind"] == "element.drained"
         listeners = list(mesh.broker.feed._listeners)
         old = msgspec.convert(first.data, Event)
-        mesh.broker.feed.publish([old] * BACKLOG)  # at once: nobody gets to read in between
+        mesh.broker.feed.publish([old] * (BACKLOG + 1), [1] * (BACKLOG + 1))  # at once: nobody gets to read in between
         assert all(listener.overrun for listener in listeners)
         await mesh.http.post("/api/v1/elements/slow/undrain")
         assert (await anext(stream)).data["kind"] == "element.undrained"
