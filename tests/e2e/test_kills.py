@@ -135,26 +135,6 @@ async def test_an_order_may_run_to_its_end_while_no_broker_is_there(mesh: Roles,
     assert starts(await checked(mesh, file, order)) == ["before", "held", "after"]
 
 
-async def test_what_writes_the_tables_may_die_while_an_order_runs(mesh: Roles, file: Path) -> None:
-    """The broker starts another one, and nobody notices."""
-    order = await held(mesh, file)
-    broker, writer = mesh.programs["broker"].tree()
-    writer.kill()
-    open_gate(file)
-    assert starts(await checked(mesh, file, order)) == ["before", "held", "after"]
-    assert (await mesh.http.get("/readyz")).status_code == 200
-    alone, another = mesh.programs["broker"].tree()
-    assert alone == broker
-    assert another != writer
-
-
-async def test_a_killed_broker_leaves_no_writer_behind(mesh: Roles) -> None:
-    _, writer = mesh.programs["broker"].tree()
-    await mesh.kill("broker")
-    await eventually(lambda: not is_alive(writer.pid), 5, "the end of a dead broker's writer")
-    await mesh.start("broker")
-
-
 async def test_a_cancel_outlives_the_broker_that_took_it(mesh: Roles, file: Path) -> None:
     order = await held(mesh, file)
     await mesh.post(f"orders/{order}/cancel")
