@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from muster.agent.output import Output
 from muster.agent.plan import Plan
 from muster.agent.workshop import Workshop
-from muster.mesh.model import Assignment, Job, JobState, Packet
+from muster.mesh.messages import Assignment, Packet
+from muster.mesh.model import Job, JobState
 
 
 class Why(IntEnum):

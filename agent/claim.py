@@ -18,7 +18,7 @@ from muster.agent.workshop import write
 from muster.mesh import names, records
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, UnavailableError
 from muster.mesh.jetstream import LostRaceError, compare_and_set
-from muster.mesh.model import Assignment, Packet, ResumeRequest
+from muster.mesh.messages import Assignment, Packet, ResumeRequest
 
 log = structlog.get_logger()
 

@@ -27,7 +27,7 @@ from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import Puller
-from muster.mesh.model import Assignment
+from muster.mesh.messages import Assignment
 from muster.mesh.service import Service, until_stopped
 
 log = structlog.get_logger()

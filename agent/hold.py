@@ -10,7 +10,7 @@ from muster.agent.attempt import Attempt, Why
 from muster.agent.lease import Delivery
 from muster.agent.slots import Slots
 from muster.agent.start import is_direct, rev
-from muster.mesh.model import Packet
+from muster.mesh.messages import Packet
 
 
 class State(Enum):

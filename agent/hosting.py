@@ -23,7 +23,7 @@ from muster.agent.start import direct
 from muster.agent.workshop import Workshop
 from muster.mesh import names
 from muster.mesh.errors import MusterError, RefusedError, UnavailableError, UnreachableError, VersionError, from_problem
-from muster.mesh.model import ASSIGNMENT_POLL, Assignment, Control, JoinRequest, Presence, Welcome
+from muster.mesh.messages import ASSIGNMENT_POLL, Assignment, Control, JoinRequest, Presence, Welcome
 from muster.mesh.service import Service
 from muster.mesh.version import OURS, broker_misfit
 from muster.mesh.wire import post, subscribe, unsubscribe

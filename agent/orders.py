@@ -22,7 +22,8 @@ from muster.agent.start import is_direct, lease_message
 from muster.agent.workshop import Workshop
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import sequence
-from muster.mesh.model import CleanUp, OrderState, Packet
+from muster.mesh.messages import Packet
+from muster.mesh.model import CleanUp, OrderState
 from muster.mesh.wire import post
 
 log = structlog.get_logger()

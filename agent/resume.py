@@ -11,7 +11,7 @@ import structlog
 from nats.aio.client import Client
 
 from muster.mesh import names
-from muster.mesh.model import Packet, ResumeReply, ResumeRequest
+from muster.mesh.messages import Packet, ResumeReply, ResumeRequest
 from muster.mesh.service import Service
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from muster.mesh.model import Assignment
+from muster.mesh.messages import Assignment
 
 if TYPE_CHECKING:
     from muster.agent.hold import Hold

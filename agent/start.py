@@ -12,7 +12,8 @@ from nats.aio.msg import Msg
 
 from muster.mesh import names, records
 from muster.mesh.jetstream import MSG_ID
-from muster.mesh.model import Direct, Packet
+from muster.mesh.messages import Packet
+from muster.mesh.model import Direct
 
 SEQUENCE: Final = "Nats-Sequence"
 """The header in which the server says at which place of the log it has stored a record that it passes on."""

@@ -12,8 +12,8 @@ import msgspec
 
 from muster.blueprints.objects.base import Manifest
 from muster.mesh.canonical import canonical
-from muster.mesh.model import Wire
 from muster.mesh.moment import in_utc
+from muster.mesh.structs import Wire
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 

@@ -24,8 +24,8 @@ from muster.blueprints.rates import rate_of
 from muster.blueprints.secret import Secret
 from muster.mesh.errors import Problem
 from muster.mesh.firing import FireReply
-from muster.mesh.model import Wire
 from muster.mesh.moment import rfc3339
+from muster.mesh.structs import Wire
 
 log = structlog.get_logger()
 

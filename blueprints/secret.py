@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from muster.mesh.errors import UnavailableError
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 MAX_SECRET = 64 * 1024
 """Bytes of a secret's file."""

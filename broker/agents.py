@@ -20,7 +20,7 @@ from muster.broker.presence import Presences
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import InvalidError, Problem, RefusedError, UnavailableError, VersionError
-from muster.mesh.model import Assignment, JoinRequest, Welcome
+from muster.mesh.messages import Assignment, JoinRequest, Welcome
 from muster.mesh.version import Speaker, agent_misfit
 
 log = structlog.get_logger()

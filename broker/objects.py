@@ -20,8 +20,8 @@ from muster.broker.settings import check_possible
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import NotFoundError, TooLargeError
-from muster.mesh.model import Wire
 from muster.mesh.settings import MAX_BODY
+from muster.mesh.structs import Wire
 
 
 class ObjectChange(Wire):

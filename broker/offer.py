@@ -25,7 +25,8 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.errors import UnavailableError
 from muster.mesh.jetstream import MSG_ID, LostRaceError, PubAck, Publisher, post
-from muster.mesh.model import FINAL_STATES, Control, Offered, Order, OrderState, Packet
+from muster.mesh.messages import Control, Packet
+from muster.mesh.model import FINAL_STATES, Offered, Order, OrderState
 from muster.mesh.service import Service
 
 log = structlog.get_logger()

@@ -23,7 +23,8 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.errors import ForbiddenError, MusterError, NotFoundError, RefusedError, UnavailableError
 from muster.mesh.jetstream import LostRaceError
-from muster.mesh.model import JobState, Order, OrderRequest, OrderState, ResumeReply, ResumeRequest
+from muster.mesh.messages import ResumeReply, ResumeRequest
+from muster.mesh.model import JobState, Order, OrderRequest, OrderState
 
 IdOf = Callable[[int], str]
 """Gives the id of the nth order of a request."""

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from muster.broker.lease import Lease
 from muster.mesh import names
 from muster.mesh.errors import MALFORMED
-from muster.mesh.model import Presence
+from muster.mesh.messages import Presence
 from muster.mesh.version import Speaker, agent_misfit
 
 K = TypeVar("K")

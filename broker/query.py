@@ -28,8 +28,9 @@ from muster.broker.state.world import World
 from muster.broker.troubles import Reported
 from muster.mesh.errors import NotFoundError, RefusedError, UnavailableError, UsageError
 from muster.mesh.firing import Firing
-from muster.mesh.model import Order, OrderState, Wire
+from muster.mesh.model import Order, OrderState
 from muster.mesh.names import order_of
+from muster.mesh.structs import Wire
 
 READ_TIMEOUT: Final = 5.0
 """Seconds to wait until what is on the log is here too."""

@@ -30,7 +30,7 @@ from muster.broker.state.changes import Changes
 from muster.broker.state.world import World
 from muster.mesh.errors import MusterError
 from muster.mesh.jetstream import LostRaceError
-from muster.mesh.model import ASSIGNMENT_POLL
+from muster.mesh.messages import ASSIGNMENT_POLL
 from muster.mesh.records import Applied
 from muster.mesh.service import Service
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 
 class CallerKind(StrEnum):

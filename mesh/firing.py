@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from muster.mesh.model import Moment, Wire
+from muster.mesh.structs import Moment, Wire
 
 MOST_DUE: Final = 5000
 """The longest page of last due times."""

@@ -8,32 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, dataclass_transform
+from typing import Any
 
-import msgspec
-
-from muster.mesh import names
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
-class FrozenMeta(msgspec.StructMeta):
-    """Makes every subclass frozen and keyword-only, visibly for type checkers."""
-
-    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> FrozenMeta:
-        """Creates a struct type; msgspec inherits `frozen`, but not `kw_only`."""
-        options.setdefault("kw_only", True)
-        return super().__new__(cls, name, bases, namespace, **options)
-
-
-class Wire(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all structs that cross process boundaries."""
-
-
-Name = Annotated[str, msgspec.Meta(pattern=names.NAME_PATTERN)]
-"""A name or an id that becomes part of a subject, a header, a key or a folder."""
-
-PoolName = Annotated[str, msgspec.Meta(pattern=names.POOL_PATTERN)]
-Digest = Annotated[str, msgspec.Meta(pattern=names.DIGEST_PATTERN)]
+from muster.mesh.structs import Digest, Moment, Name, PoolName, Wire
+from muster.mesh.waiting import Waiting
 
 
 class OrderState(StrEnum):
@@ -119,84 +97,6 @@ class Runner(Wire):
 
     attempt: int
     element: Name
-
-
-class Schedule(Wire, tag_field="for", tag="schedule"):
-    """The order must not start before a time."""
-
-    at: datetime
-
-
-class Until(Wire, tag_field="for", tag="until", omit_defaults=True):
-    """A suspended task continues at a time."""
-
-    at: datetime
-    why: str = ""
-    """The reason of the wait, as text that follows the time."""
-
-
-class Children(Wire, tag_field="for", tag="children", omit_defaults=True):
-    """The order continues when its child orders have ended."""
-
-    ids: tuple[Name, ...] = ()
-    """The child orders that it waits for; empty for all."""
-    at: datetime | None = None
-    """The latest time at which it continues; then open `ids` are cancelled."""
-    why: str = ""
-
-
-class Lane(Wire, tag_field="for", tag="lane"):
-    """The lane has as many open orders as it allows."""
-
-    name: str
-    limit: int
-
-
-class WorkflowMode(Wire, tag_field="for", tag="mode"):
-    """Every element that could run the order is in workflow mode."""
-
-
-class Drained(Wire, tag_field="for", tag="drained"):
-    """Every element that could run the order is drained."""
-
-
-class NoElement(Wire, tag_field="for", tag="no_element"):
-    """No element exists that could run the order."""
-
-
-class NoAgent(Wire, tag_field="for", tag="no_agent", omit_defaults=True):
-    """The order is offered, and every agent that could claim it is offline."""
-
-    target: str
-    elements: int = 1
-    """The number of these elements."""
-    last: str = ""
-    """The element that was online last; empty if none ever was."""
-    since: datetime | None = None
-    """When that element went offline."""
-
-
-class NoSlot(Wire, tag_field="for", tag="no_slot"):
-    """The order is offered, and the elements that could claim it have no free slot."""
-
-    target: str
-    slots: int
-    orders: tuple[Name, ...]
-    """The orders that use the slots."""
-    place: int
-    """Its position in the queue, from 1."""
-
-
-class Silent(Wire, tag_field="for", tag="silent"):
-    """The order runs, and its agent is offline: either that returns, or its lease ends and the order is lost."""
-
-    element: Name
-    since: datetime | None
-    """When the element went offline."""
-
-
-Waiting = Schedule | Until | Children | Lane | WorkflowMode | Drained | NoElement | NoAgent | NoSlot | Silent
-"""Why an order waits; `broker/state/waiting.py` has the text and the end of each reason."""
 
 
 class CancelHow(StrEnum):
@@ -334,10 +234,6 @@ class Order(Wire):
         return next((it.element for it in reversed(self.runners) if it.attempt <= attempt), None)
 
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time with an offset; RFC 3339 §4.4 explains why others are refused."""
-
-
 class OrderRequest(Wire, omit_defaults=True):
     """The request of `POST /api/v1/orders` and `muster.api.orders.create`."""
 
@@ -357,127 +253,3 @@ class OrderRequest(Wire, omit_defaults=True):
     labels: dict[str, str] = {}
     parent: str | None = None
     """The order that creates this one; set by agents."""
-
-
-class Packet(Wire, omit_defaults=True):
-    """A released order on its way to an agent."""
-
-    order: Name
-    attempt: int
-    """The attempt that the claim starts."""
-    start: Start
-    """How the order reaches its agent; if direct, this message only carries the lease that the agent renews."""
-    blueprint: Name
-    digest: Digest
-    inputs: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    element: Name | None = None
-    pool: PoolName | None = None
-    jobs: tuple[Job, ...] = ()
-    """The jobs of earlier attempts."""
-    children: dict[Name, Child] = {}
-    labels: dict[str, str] = {}
-    depth: int = 0
-    ending: CleanUp | None = None
-    """If set, only this clean-up runs, and then the order ends accordingly."""
-
-    @property
-    def rev(self) -> int:
-        """Returns the sequence that a claim is compared with; 0, older than any offer, for a direct start."""
-        return self.start.rev if isinstance(self.start, Offered) else 0
-
-    @property
-    def cancelled(self) -> bool:
-        """Returns whether only `always` must run."""
-        return self.ending is not None and self.ending.state is OrderState.CANCELLED
-
-    @property
-    def failing(self) -> str:
-        """Returns why the order fails if only `on_failure` and `always` must run; empty otherwise."""
-        return self.ending.reason if self.ending is not None and self.ending.state is OrderState.FAILED else ""
-
-
-ASSIGNMENT_POLL: Final = 30.0
-"""Seconds after which an agent reads its assignments again, in case it missed a change."""
-
-
-class Assignment(Wire, omit_defaults=True):
-    """The broker's instructions to an agent about one of its elements."""
-
-    element: Name
-    kind: str
-    takes_work: bool
-    """False while the element is drained or in workflow mode."""
-    slots: int = 1
-    pools: tuple[PoolName, ...] = ()
-    params: dict[str, Any] = {}
-    """The resolved params of the element and its profiles."""
-    sources: dict[str, str] = {}
-    """The source of each param: `element` or `profile:NAME`."""
-    labels: dict[str, str] = {}
-    mode: Mode = Mode.WORK_ORDER
-    lease: float = 0.0
-    """Seconds for which the agent can run an order without a renewal; 0: the time of its consumers."""
-
-
-class JoinRequest(Wire, omit_defaults=True):
-    """An agent joins for an element: the request of `muster.agent.<element>.join`."""
-
-    element: str
-    agent: Name
-    """The id of the agent, new at each start."""
-    place: str = ""
-    """Host and state folder.  An agent that restarts in the same place takes over at once; only one can run there."""
-    protocol: int = 1
-    version: str = ""
-    """The version and protocol of the agent, see `mesh/version.py`."""
-
-
-class Welcome(Wire):
-    """The answer to an agent that joined."""
-
-    assignment: Assignment
-    time: float
-    """The broker's time in seconds since 1970, which the agent uses."""
-
-
-class ResumeRequest(Wire, omit_defaults=True):
-    """A request of an agent whose claim was refused: `muster.agent.<element>.resume`."""
-
-    order: Name
-    attempt: Annotated[int, msgspec.Meta(ge=0)]
-    """The attempt of its message, or the attempt that it ran; only this one can be dropped."""
-    element: Name
-    agent: Name
-    declined: bool = False
-    """Whether nothing of the attempt ran."""
-
-
-class ResumeReply(Wire):
-    """What an agent must do with the message of an order that it cannot claim."""
-
-    drop: bool
-    """Always drop: an order that must still run has a fresh message."""
-
-
-class Control(Wire, omit_defaults=True):
-    """A message on `muster.control.<element>`."""
-
-    cancel: Name
-    """The order that must stop."""
-
-
-class Presence(Wire, omit_defaults=True):
-    """A heartbeat on `muster.presence.<element>`."""
-
-    agent: Name
-    leaving: bool = False
-    at: float = 0.0
-    """The agent's own clock in seconds; a direct start refers to it."""
-    time: float = 0.0
-    """The time of its host in seconds since 1970."""
-    protocol: int = 1
-    version: str = ""
-    """The version and protocol of the agent, see `mesh/version.py`."""
-    is_unconfined: bool = False
-    """Whether its tasks run as root without isolation."""

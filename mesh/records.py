@@ -14,8 +14,9 @@ import msgspec
 from muster.mesh import names
 from muster.mesh.caller import BROKER, Caller, CallerKind
 from muster.mesh.errors import MALFORMED
-from muster.mesh.model import Digest, Direct, Job, Moment, Name, Order, OrderState, PoolName, Wire
+from muster.mesh.model import Direct, Job, Order, OrderState
 from muster.mesh.nesting import WRAPPED, check_levels
+from muster.mesh.structs import Digest, Moment, Name, PoolName, Wire
 
 NOTHING: Final = msgspec.Raw(b"{}")
 

@@ -23,8 +23,8 @@ from muster.mesh.asking import Requests
 from muster.mesh.bucket import Entry, Reader, reading
 from muster.mesh.errors import NotFoundError, UnavailableError
 from muster.mesh.firing import Definition
-from muster.mesh.model import Wire
 from muster.mesh.service import Service
+from muster.mesh.structs import Wire
 
 log = structlog.get_logger()
 

@@ -28,8 +28,8 @@ from muster.mesh import names
 from muster.mesh.asking import Requests
 from muster.mesh.errors import GoneError, MusterError, UnreachableError
 from muster.mesh.events import MISSED, Event, EventPage, EventQuery
-from muster.mesh.model import Wire
 from muster.mesh.service import Service
+from muster.mesh.structs import Wire
 from muster.mesh.wire import subscribe, unsubscribe
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from nats.js.kv import KeyValue
 
 from muster.blueprints.provider import Mesh, Source, provider_kinds
 from muster.mesh import names
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 log = structlog.get_logger()
 

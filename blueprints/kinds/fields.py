@@ -10,7 +10,7 @@ from muster.blueprints.definition import Task
 from muster.blueprints.paths import join
 from muster.blueprints.templates import is_template
 from muster.mesh.errors import Problem
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 
 class Fields(Wire):

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from muster.mesh.errors import Problem
-from muster.mesh.model import Mode, Wire
+from muster.mesh.model import Mode
+from muster.mesh.structs import Wire
 
 
 class Manifest(Wire):

@@ -11,7 +11,7 @@ import msgspec
 from muster.blueprints.definition import duration, size
 from muster.blueprints.objects.base import Catalog, Manifest, ObjectKind
 from muster.mesh.errors import Problem
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 NAME: Final = "mesh"
 """The name of the one object of this kind."""

@@ -12,7 +12,8 @@ from muster.blueprints.definition import duration
 from muster.blueprints.objects.base import Manifest, ObjectKind
 from muster.blueprints.references import EVENT_SCOPE, ITEM_SCOPE, Scope
 from muster.blueprints.trigger_checks import check_trigger
-from muster.mesh.model import OrderRequest, Wire
+from muster.mesh.model import OrderRequest
+from muster.mesh.structs import Wire
 
 
 class TriggerTarget(Wire, omit_defaults=True):

@@ -11,7 +11,8 @@ from muster.broker.operations.decode import decode
 from muster.broker.operations.operation import Call, Operation
 from muster.mesh import names
 from muster.mesh.errors import MALFORMED, InvalidError
-from muster.mesh.model import JoinRequest, OrderRequest, ResumeReply, ResumeRequest, Welcome
+from muster.mesh.messages import JoinRequest, ResumeReply, ResumeRequest, Welcome
+from muster.mesh.model import OrderRequest
 from muster.mesh.version import Speaker, speaker
 
 

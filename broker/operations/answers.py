@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from muster.mesh.firing import Firing
-from muster.mesh.model import FrozenMeta, Job, Order, Wire
+from muster.mesh.model import Job, Order
+from muster.mesh.structs import FrozenMeta, Wire
 
 
 class View(msgspec.Struct, metaclass=FrozenMeta, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from muster.broker.operations.fields import ObjectName
 from muster.broker.operations.operation import Call, Operation, Route, one
-from muster.mesh.model import Mode, Wire
+from muster.mesh.model import Mode
+from muster.mesh.structs import Wire
 
 
 class ElementRef(Wire):

@@ -9,7 +9,7 @@ import msgspec
 
 from muster.blueprints.definition import duration
 from muster.mesh.errors import InvalidError, Problem, UsageError
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 MAX_ITEMS: Final = 1000
 """The longest page of a list."""

@@ -11,8 +11,8 @@ from muster.broker.objects import ObjectChange, Objects
 from muster.broker.operations.decode import decode
 from muster.mesh.caller import Caller
 from muster.mesh.errors import MALFORMED, InvalidError, Problem, UsageError
-from muster.mesh.model import Wire
 from muster.mesh.nesting import TOO_DEEP, check_levels
+from muster.mesh.structs import Wire
 
 
 class File(Wire):

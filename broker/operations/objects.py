@@ -16,7 +16,7 @@ from muster.broker.operations.decode import check_keys
 from muster.broker.operations.fields import Cursor, DryRun, Limit, ObjectName
 from muster.broker.operations.operation import Call, Operation, Route, one
 from muster.mesh.errors import MALFORMED, InvalidError, Problem
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 
 
 class ObjectRef(Wire):

@@ -12,7 +12,8 @@ from muster.broker.operations.answers import JobListing, Listing, OrderListing, 
 from muster.broker.operations.fields import Cursor, DryRun, Limit, moment
 from muster.broker.operations.operation import Call, Operation, Route, one
 from muster.broker.query import OrderFilter
-from muster.mesh.model import Order, OrderRequest, OrderState, Wire
+from muster.mesh.model import Order, OrderRequest, OrderState
+from muster.mesh.structs import Wire
 
 MAX_WAIT: Final = 300.0
 """Seconds that one request may wait for an order's end."""

@@ -12,8 +12,8 @@ from muster.broker.operations.decode import decode, value
 from muster.broker.operations.fields import MAX_TIMES, Cursor, Limit, ObjectName
 from muster.broker.operations.operation import ANYTHING, Call, Operation, Route, one
 from muster.mesh.firing import Definition, DueQuery, DueReply, FireReply, FireRequest, Firing
-from muster.mesh.model import Wire
 from muster.mesh.nesting import WRAPPED
+from muster.mesh.structs import Wire
 
 
 class FiringRef(Wire):

@@ -12,7 +12,8 @@ from muster.blueprints.suggest import closest
 from muster.broker.state.world import World
 from muster.mesh import names
 from muster.mesh.errors import InvalidError, NotFoundError, Problem, RefusedError, UsageError
-from muster.mesh.model import OrderRequest, Wire
+from muster.mesh.model import OrderRequest
+from muster.mesh.structs import Wire
 
 
 class Target(Wire):

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from muster.mesh.canonical import canonical
-from muster.mesh.model import Mode, Wire
+from muster.mesh.model import Mode
+from muster.mesh.structs import Wire
 
 
 class StoredObject(Wire):

@@ -14,7 +14,7 @@ from muster.broker.state.element import Element
 from muster.broker.state.pool_index import Pools
 from muster.broker.state.stored import Objects
 from muster.mesh.canonical import canonical
-from muster.mesh.model import Assignment
+from muster.mesh.messages import Assignment
 
 MOST_MATCHES: Final = 1000
 """Filters whose matches are remembered."""

@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from muster.mesh.model import Lane, Order, OrderState
+from muster.mesh.model import Order, OrderState
+from muster.mesh.waiting import Lane
 
 _ADMITTED: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.SUSPENDED})
 

@@ -19,17 +19,14 @@ from muster.mesh.model import (
     FINAL_STATES,
     Cancel,
     Child,
-    Children,
     CleanUp,
     Direct,
     Job,
     Order,
     OrderState,
     Runner,
-    Schedule,
-    Until,
-    Waiting,
 )
+from muster.mesh.waiting import Children, Schedule, Until, Waiting
 
 
 def created(record: records.Created, stamp: Stamp) -> Order:

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from muster.mesh.model import Wire
 from muster.mesh.records import NOTHING
+from muster.mesh.structs import Wire
 
 MOST_LANES: Final = 10_000
 """Lanes of a trigger that its `cooldown` remembers; beyond, the one that fired longest ago is forgotten."""

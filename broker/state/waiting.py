@@ -15,22 +15,21 @@ import msgspec
 from muster.broker.state.element import Element
 from muster.broker.state.order import is_held
 from muster.broker.state.topics import LANE, ORDER, POOL, WORK
-from muster.mesh.model import (
+from muster.mesh.model import Order, OrderState
+from muster.mesh.records import Due
+from muster.mesh.waiting import (
     Children,
     Drained,
     Lane,
     NoAgent,
     NoElement,
     NoSlot,
-    Order,
-    OrderState,
     Schedule,
     Silent,
     Until,
     Waiting,
     WorkflowMode,
 )
-from muster.mesh.records import Due
 
 if TYPE_CHECKING:
     from muster.broker.state.world import World

@@ -23,20 +23,8 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.errors import ForbiddenError, InvalidError, MusterError, UnavailableError, VersionError
-from muster.mesh.model import (
-    Assignment,
-    Control,
-    Direct,
-    Job,
-    JoinRequest,
-    Offered,
-    OrderRequest,
-    Packet,
-    Presence,
-    ResumeReply,
-    ResumeRequest,
-    Welcome,
-)
+from muster.mesh.messages import Assignment, Control, JoinRequest, Packet, Presence, ResumeReply, ResumeRequest, Welcome
+from muster.mesh.model import Direct, Job, Offered, OrderRequest
 from muster.mesh.version import Speaker
 from tests.kit.waiting import eventually
 

@@ -13,7 +13,8 @@ from muster.agent.hosting import welcomed
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
 from muster.mesh.errors import NotFoundError, RefusedError
-from muster.mesh.model import Assignment, Offered, OrderState, Welcome
+from muster.mesh.messages import Assignment, Welcome
+from muster.mesh.model import Offered, OrderState
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.kit.waiting import eventually

@@ -22,7 +22,8 @@ from muster.broker.main import Broker, BrokerSettings
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.jetstream import MSG_ID
-from muster.mesh.model import Direct, Packet, Presence, ResumeReply, Welcome
+from muster.mesh.messages import Packet, Presence, ResumeReply, Welcome
+from muster.mesh.model import Direct
 from muster.mesh.version import OURS
 from tests.agent.broker_stand_in import StandIn, stand_in
 from tests.kit.servers import Nats

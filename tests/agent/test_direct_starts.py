@@ -18,7 +18,8 @@ from muster.agent.start import SEQUENCE
 from muster.mesh import names, records
 from muster.mesh.connection import settled
 from muster.mesh.embedded_nats import EmbeddedNats
-from muster.mesh.model import Direct, JobState, Offered, OrderState, Packet
+from muster.mesh.messages import Packet
+from muster.mesh.model import Direct, JobState, Offered, OrderState
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent
 from tests.agent.test_faults import is_running, pid_in

@@ -23,7 +23,8 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.embedded_nats import EmbeddedNats
 from muster.mesh.errors import UnavailableError
-from muster.mesh.model import Job, JobState, Offered, OrderState, ResumeRequest
+from muster.mesh.messages import ResumeRequest
+from muster.mesh.model import Job, JobState, Offered, OrderState
 from muster.mesh.service import Stop
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent

@@ -21,7 +21,8 @@ from muster.agent.orders import Orders
 from muster.agent.resume import GivenUp
 from muster.agent.slots import Slots
 from muster.agent.workshop import Workshop
-from muster.mesh.model import Assignment, Direct, Offered, Packet, Start
+from muster.mesh.messages import Assignment, Packet
+from muster.mesh.model import Direct, Offered, Start
 
 ORDER = "order1"
 

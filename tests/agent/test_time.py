@@ -13,7 +13,7 @@ from muster.agent import clock
 from muster.agent.hosting import join
 from muster.agent.settings import AgentSettings
 from muster.mesh import names, records
-from muster.mesh.model import JoinRequest
+from muster.mesh.messages import JoinRequest
 from muster.mesh.version import OURS
 from tests.agent.broker_stand_in import StandIn
 from tests.agent.conftest import running_agent

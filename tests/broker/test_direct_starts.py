@@ -17,7 +17,8 @@ from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, compare_and_set
-from muster.mesh.model import Direct, Order, OrderRequest, OrderState, Packet, Presence, ResumeRequest
+from muster.mesh.messages import Packet, Presence, ResumeRequest
+from muster.mesh.model import Direct, Order, OrderRequest, OrderState
 from muster.mesh.version import PROTOCOL
 from tests.kit.waiting import deadline, eventually
 

@@ -16,7 +16,8 @@ from muster.broker.state.apply import apply
 from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
-from muster.mesh.model import OrderState, Presence
+from muster.mesh.messages import Presence
+from muster.mesh.model import OrderState
 from muster.mesh.version import OURS, PROTOCOL, Speaker, agent_misfit
 from tests.kit.manifests import applied
 from tests.kit.waiting import eventually

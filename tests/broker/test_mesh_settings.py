@@ -21,7 +21,7 @@ from muster.mesh.caller import Caller
 from muster.mesh.connection import connect
 from muster.mesh.errors import InvalidError, RefusedError
 from muster.mesh.jetstream_api import ask, stream_config
-from muster.mesh.model import Assignment
+from muster.mesh.messages import Assignment
 from tests.kit.servers import Account
 from tests.kit.waiting import eventually
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from muster.broker.lease import Lease
 from muster.broker.presence import FORGOTTEN_AFTER, MOST_SIGNS, Presences
-from muster.mesh.model import Presence
+from muster.mesh.messages import Presence
 from muster.mesh.version import OURS
 
 LEASE = timedelta(seconds=10)

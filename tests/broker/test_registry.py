@@ -15,7 +15,8 @@ from muster.broker.state.table import TABLE
 from muster.broker.state.waiting import REASONS
 from muster.mesh import records
 from muster.mesh.events import KINDS
-from muster.mesh.model import FINAL_STATES, OrderState, Waiting
+from muster.mesh.model import FINAL_STATES, OrderState
+from muster.mesh.waiting import Waiting
 
 ROOM = Path(str(state.__file__)).parent
 

@@ -9,7 +9,7 @@ import pytest
 from muster.broker.state.waiting import waiting_of, words_of
 from muster.mesh import records
 from muster.mesh.caller import Caller
-from muster.mesh.model import NoSlot
+from muster.mesh.waiting import NoSlot
 from tests.broker.test_firing_state import Book
 from tests.kit.manifests import applied
 

@@ -8,7 +8,7 @@ import msgspec
 
 from muster.mesh import names
 from muster.mesh.connection import connect
-from muster.mesh.model import Assignment
+from muster.mesh.messages import Assignment
 from tests.kit import record
 from tests.kit.blueprints import machine, witness, words
 from tests.kit.processes import is_alive

@@ -17,7 +17,8 @@ from muster.broker.state.world import World
 from muster.mesh import names, records
 from muster.mesh.caller import Caller
 from muster.mesh.firing import Firing, FiringState
-from muster.mesh.model import Lane, Order, OrderState
+from muster.mesh.model import Order, OrderState
+from muster.mesh.waiting import Lane
 from tests.kit.manifests import applied
 from tests.properties.test_state_machine import ELEMENTS, FLEET, POOL, Mesh, snapshot
 

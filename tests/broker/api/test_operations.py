@@ -15,7 +15,7 @@ from muster.broker.operations.operation import Call, Operation, Route, one, perf
 from muster.broker.operations.table import ON_NATS, OPERATIONS
 from muster.mesh.caller import Caller, CallerKind
 from muster.mesh.errors import ForbiddenError
-from muster.mesh.model import Wire
+from muster.mesh.structs import Wire
 from tests.broker.api.conftest import running
 from tests.kit.servers import Nats
 

@@ -11,7 +11,8 @@ import pytest
 from muster.mesh import names, records
 from muster.mesh.firing import FireRequest
 from muster.mesh.jetstream import LostRaceError, Publisher, compare_and_set
-from muster.mesh.model import Control, OrderState
+from muster.mesh.messages import Control
+from muster.mesh.model import OrderState
 from tests.broker.api.conftest import Mesh
 from tests.kit.bell import bell
 from tests.kit.waiting import deadline, eventually
