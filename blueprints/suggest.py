@@ -23,13 +23,15 @@ NEAR: Final = 2
 def closest(text: str, known: Iterable[str]) -> str | None:
     """Returns the known name that is nearest to a misspelt one, or None if none is near.
 
-    A candidate has nearly the same length, and its first letter is among the first two.
+    A candidate has nearly the same length, and its first letter is among the first two; or one starts with the other.
     """
     wanted, size = text.lower(), len(text)
     start = wanted[:2]
 
     def is_candidate(name: str) -> bool:
-        return -NEAR <= len(name) - size <= NEAR and (name[:1].lower() in start or name[1:2].lower() == start[:1])
+        lower = name.lower()
+        is_similar = -NEAR <= len(name) - size <= NEAR and (lower[:1] in start or lower[1:2] == start[:1])
+        return is_similar or lower.startswith(wanted) or wanted.startswith(lower)
 
     names = filter(is_candidate, islice(known, MOST_NAMES))
     lowered = {name.lower(): name for name in islice(names, MOST_CANDIDATES)}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from muster.mesh.service import rest_the_collector
@@ -40,6 +42,14 @@ def _group(item: pytest.Function) -> str | None:
         return MESHES[mesh.baseid]
     module = item.nodeid.partition("::")[0]
     return module if any(each.scope == "module" and each.baseid == module for each in found.values()) else None
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that runs in this process configures its log: the next test must find its own."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def pytest_collection_finish() -> None:

@@ -29,6 +29,7 @@ _MEANINGS: Final = {
     "404": "There is no such thing.",
     "405": "There is nothing to do so at this address.",
     "409": "The mesh refused it; the reason is in `detail`.",
+    "410": "What follows the place is no longer kept; `after` is where what is kept starts.",
     "413": "The body is larger than the broker takes.",
     "422": "The body or a parameter is not valid; `errors` has all of it.",
     "503": "The mesh cannot take this just now; try again.",

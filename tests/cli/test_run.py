@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 
 from tests.kit.meshes import Mesh
 from tests.kit.processes import Ran
+from tests.kit.waiting import eventually
 
 
 def obey(mesh: Mesh, how: str, *more: str) -> list[str]:
@@ -136,6 +138,11 @@ async def test_it_asks_for_whom(mesh: Mesh) -> None:
     assert (await mesh.muster("run", "obey", "--on", "nobody")).code == 3
 
 
+async def is_offline(mesh: Mesh, machine: str) -> bool:
+    """The broker has read that its agent left."""
+    return json.loads(await mesh.ok("get", "machine", machine, "-o", "json"))["online"] is False
+
+
 async def test_several_orders_are_followed_together_each_line_with_its_element(mesh: Mesh, tmp_path: Path) -> None:
     more = [*("--element", "one"), *("--element", "two")]
     async with mesh.running("agent", *more, "--data", str(tmp_path)) as agent:
@@ -151,4 +158,5 @@ async def test_several_orders_are_followed_together_each_line_with_its_element(m
         assert {order["state"] for order in json.loads(waited.stdout)["orders"]} == {"failed"}
         assert await agent.stop() == 0
     for name in ("one", "two"):
+        await eventually(partial(is_offline, mesh, name), what=f"{name} is offline")
         await mesh.ok("delete", "machine", name)

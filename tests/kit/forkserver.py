@@ -205,6 +205,7 @@ def _keep(request: dict[str, Any], fds: list[int]) -> NoReturn:
 def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
     """Be the command: what `python -m muster.cli ARGS…` does."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
     for number, end in enumerate(streams):
         os.dup2(end, number)
     os.closerange(3, 1024)
