@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from heapq import nsmallest
 from itertools import islice
 from typing import Final
 
@@ -16,26 +17,26 @@ MOST_NAMES: Final = 20_000
 MOST_CANDIDATES: Final = 100
 """Names that are compared letter by letter."""
 
-NEAR: Final = 2
-"""How many letters longer or shorter a candidate is."""
+SIMILARITY: Final = 0.6
+"""The part of two names that must agree; no name of less than 0.43 or more than 2.33 times the length can."""
 
 
 def closest(text: str, known: Iterable[str]) -> str | None:
     """Returns the known name that is nearest to a misspelt one, or None if none is near.
 
-    A candidate has nearly the same length, and its first letter is among the first two; or one starts with the other.
+    The first letter of a candidate is among the first two; those of nearly the same length are compared first.
     """
     wanted, size = text.lower(), len(text)
     start = wanted[:2]
 
     def is_candidate(name: str) -> bool:
-        lower = name.lower()
-        is_similar = -NEAR <= len(name) - size <= NEAR and (lower[:1] in start or lower[1:2] == start[:1])
-        return is_similar or lower.startswith(wanted) or wanted.startswith(lower)
+        is_near = 2 * min(len(name), size) >= SIMILARITY * (len(name) + size)
+        return is_near and (name[:1].lower() in start or name[1:2].lower() == start[:1])
 
     names = filter(is_candidate, islice(known, MOST_NAMES))
-    lowered = {name.lower(): name for name in islice(names, MOST_CANDIDATES)}
-    near = get_close_matches(wanted, lowered, n=1)
+    nearest = nsmallest(MOST_CANDIDATES, names, key=lambda name: abs(len(name) - size))
+    lowered = {name.lower(): name for name in nearest}
+    near = get_close_matches(wanted, lowered, n=1, cutoff=SIMILARITY)
     return lowered[near[0]] if near else None
 
 

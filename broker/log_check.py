@@ -8,6 +8,7 @@ import structlog
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
+from muster.mesh import names, records
 from muster.mesh.errors import UnavailableError
 from muster.mesh.names import LOG_STREAM
 
@@ -53,9 +54,13 @@ async def check_next(client: Client, seq: int) -> None:
     if last <= seq:
         return
     try:
-        found = int((await js.get_msg(LOG_STREAM, seq + 1, subject=">", next=True)).seq or 0)
+        message = await js.get_msg(LOG_STREAM, seq + 1, subject=">", next=True)
+        found = int(message.seq or 0)
     except NotFoundError:
         found = last + 1
+    else:
+        if found == 1:
+            _check_first(str(message.subject), message.data or b"")
     if found == seq + 1:
         return
     which = f"record {found - 1} is" if found == seq + 2 else f"records {seq + 1} to {found - 1} are"
@@ -64,3 +69,17 @@ async def check_next(client: Client, seq: int) -> None:
         f"the log is incomplete: {which} missing, and this broker has not seen them; restore the streams of the NATS "
         "server from a backup, or give this broker the projection.sqlite of a stopped broker that has seen them"
     )
+
+
+def _check_first(subject: str, data: bytes) -> None:
+    """Checks that the first record, which a broker has written, is one that this version reads.
+
+    Raises:
+        UnavailableError: it is not; the message says what to do.
+    """
+    record, place = records.decode(subject, data)
+    if isinstance(record, str) and place is not None and place.actor == names.BROKER:
+        raise UnavailableError(
+            f"the log was written by another version of Muster: its first record is not readable here ({record}); "
+            "run the version that wrote it, or start with an empty data folder and apply your manifests anew"
+        )

@@ -148,7 +148,7 @@ class Broker:
         self.mesh_settings = MeshSettings(client, self.state, self.leader, self.assignments, lease, flags)
         self.recorder.events_age = lambda: self.mesh_settings.events_age
         self.query = Query(readers, self.state, self.recorder, self.log)
-        self.query.trouble_of = self.presences.trouble
+        self.query.trouble_of, self.query.trouble = self.presences.trouble, self._trouble
         means = Means(self.state, self.log, self.query, self.ids)
         self.commands = commands(means, client, lease, self.presences, self._start_directly)
         self._wire()

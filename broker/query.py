@@ -83,6 +83,8 @@ class Query:
         self._log = log
         self.past_events = PastEvents(readers, recorder)
         self.reported = Reported()
+        self.trouble: Callable[[], str] = lambda: ""
+        """Why not everything can be stored just now."""
         self.trouble_of: Callable[[str], str] = lambda _: ""
         """What is wrong with an element's agent."""
 
@@ -137,7 +139,8 @@ class Query:
         sql = f"SELECT id, doc FROM {table} WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"  # noqa: S608 - our own words
         rows = await self._rows(sql, (prefix, prefix + "{", CANDIDATES + 1))
         if not rows and (trouble := self._recorder.trouble):
-            raise UnavailableError(f"the projection does not have the {noun} {prefix!r} yet: {trouble}")
+            why = self.trouble() or trouble
+            raise UnavailableError(f"the projection does not have the {noun} {prefix!r} yet: {why}")
         if not rows:
             raise NotFoundError(f"there is no {noun} {prefix!r}")
         if len(rows) > 1 and rows[0][0] != prefix:

@@ -71,3 +71,16 @@ async def test_a_log_with_a_hole_is_refused(tmp_path: Path) -> None:
         await client.jetstream().delete_msg(LOG_STREAM, 2)
     with pytest.raises(UnavailableError, match="record 2 is missing"):
         await use(tmp_path / "nats", tmp_path / "new-broker")
+
+
+async def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
+    """Its objects and orders would be lost in silence."""
+    earlier = b'{"type":"applied","id":"x","manifests":[{"kind":"machine","name":"a"}],"by":"http"}'
+    async with (
+        EmbeddedNats(NatsSettings(folder=tmp_path / "nats", durability="fast")) as server,
+        connect(server.url, name="test") as client,
+    ):
+        await client.jetstream().add_stream(name=LOG_STREAM, subjects=["muster.log.>"])
+        await client.jetstream().publish("muster.log.objects.x.broker", earlier)
+    with pytest.raises(UnavailableError, match=r"another version of Muster.* empty data folder"):
+        await use(tmp_path / "nats", tmp_path / "broker")
