@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
 from muster.cli.candidates import of_elements
 from muster.cli.options import COMMON, AnyOrder, Common
 from muster.cli.output import Column, age, document, say, show, table, took
+from muster.mesh.model import OrderState
 
 PAGE: Final = 50
-
-State = Literal["queued", "offered", "running", "suspended", "cancelling", "finished", "failed", "cancelled"]
 
 SHORT: Final = 10
 """Characters of an id in tables: unique among a million orders, and any unique start will do."""
@@ -36,7 +35,7 @@ COLUMNS: Final = (
 
 def orders(
     *,
-    state: Annotated[State | None, Parameter(help="Only orders in this state.")] = None,
+    state: Annotated[OrderState | None, Parameter(help="Only orders in this state.")] = None,
     element: Annotated[str | None, Parameter(help="Only orders for this element.", completer=of_elements)] = None,
     blueprint: Annotated[str | None, Parameter(help="Only orders made from this blueprint.")] = None,
     since: Annotated[str | None, Parameter(help="Only orders made since: 1h, 2d, or a time (RFC 3339).")] = None,

@@ -72,6 +72,11 @@ class ObjectKind:
     is_settings: bool = False
     """The mesh's own settings: nobody deletes them, and a field that a manifest leaves out keeps its value."""
 
+    def __post_init__(self) -> None:
+        """Refuses a name whose plural would be ambiguous."""
+        if self.kind.endswith("s"):
+            raise ValueError(f"a kind is named in the singular, without a final s: {self.kind!r}")
+
     @property
     def summary(self) -> str:
         """Returns the first line of what its manifest says of itself."""

@@ -64,8 +64,17 @@ def aggregates() -> tuple[Aggregate, ...]:
 
 @cache
 def handlers() -> Mapping[type[Record], Handler]:
-    """What each type of record does."""
-    return {record: handler for aggregate in aggregates() for record, handler in aggregate.handlers.items()}
+    """Returns what each type of record does.
+
+    Raises:
+        TypeError: two aggregates register one type: an installed package must not replace what ours does.
+    """
+    found: dict[type[Record], Handler] = {}
+    for aggregate in aggregates():
+        if twice := found.keys() & aggregate.handlers.keys():
+            raise TypeError(f"aggregate {aggregate.name} registers {', '.join(it.__name__ for it in twice)} once more")
+        found |= aggregate.handlers
+    return found
 
 
 @cache

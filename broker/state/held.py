@@ -7,16 +7,11 @@ from typing import Final
 
 from muster.broker.state.order import is_held
 from muster.broker.state.step import Key
+from muster.broker.state.table import TABLE, Place
 from muster.broker.state.topics import POOL, WORK
-from muster.mesh.model import Order, OrderState
+from muster.mesh.model import Order
 
-_INDEXED: Final = {
-    OrderState.QUEUED: OrderState.QUEUED,
-    OrderState.OFFERED: OrderState.OFFERED,
-    OrderState.RUNNING: OrderState.RUNNING,
-    OrderState.CANCELLING: OrderState.RUNNING,
-}
-"""By state, the index that an order is in, beside that of all open orders."""
+_PLACES: Final = {state: row.place for state, row in TABLE.items()}
 
 Row = dict[str, None]
 """Ids of orders, first come first served."""
@@ -34,7 +29,7 @@ class Held:
 
     def __init__(self) -> None:
         self._open: dict[Key, Row] = {}
-        self._by_state: dict[OrderState, dict[Key, Row]] = {state: {} for state in set(_INDEXED.values())}
+        self._by_place: dict[Place, dict[Key, Row]] = {place: {} for place in Place}
 
     def move(self, before: Order | None, after: Order) -> None:
         """Follows a change of an order."""
@@ -44,23 +39,23 @@ class Held:
         if old != new:
             _drop(self._open, old, ident)
             _put(self._open, new, ident)
-        was = _INDEXED.get(before.state) if before is not None else None
-        now = _INDEXED.get(after.state)
+        was = _PLACES[before.state] if before is not None else None
+        now = _PLACES[after.state]
         if (was, old) == (now, new):
             return
         if was is not None:
-            _drop(self._by_state[was], old, ident)
+            _drop(self._by_place[was], old, ident)
         if now is not None:
-            _put(self._by_state[now], new, ident)
+            _put(self._by_place[now], new, ident)
 
     def queued_for(self, key: Key) -> list[str]:
         """Returns the orders that wait to be released to what a key names."""
-        row = self._by_state[OrderState.QUEUED].get(key)
+        row = self._by_place[Place.QUEUED].get(key)
         return list(row) if row else []
 
     def by(self, element: str) -> list[str]:
         """Returns the orders that an element's agent holds."""
-        return list(self._by_state[OrderState.RUNNING].get(Key(WORK, element), NOTHING))
+        return list(self._by_place[Place.HELD].get(Key(WORK, element), NOTHING))
 
     def running_on(self, element: str, orders: Mapping[str, Order]) -> list[str]:
         """Returns the orders that take slots of an element; one that only waits for its children takes none."""
@@ -68,7 +63,7 @@ class Held:
 
     def holders(self) -> Iterator[str]:
         """Returns the elements whose agents hold orders."""
-        return (key.id for key in self._by_state[OrderState.RUNNING] if key.topic == WORK)
+        return (key.id for key in self._by_place[Place.HELD] if key.topic == WORK)
 
     def open_for(self, element: str) -> int:
         """Returns how many open orders an element has, whether they run or wait."""
@@ -80,7 +75,7 @@ class Held:
 
     def place_of(self, order: Order) -> int:
         """Returns the place of an offered order in the line of those that are offered to the same target, from 1."""
-        line = self._by_state[OrderState.OFFERED].get(target_of(order), NOTHING)
+        line = self._by_place[Place.OFFERED].get(target_of(order), NOTHING)
         return 1 + next((place for place, ident in enumerate(line) if ident == order.id), len(line))
 
 

@@ -13,10 +13,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from muster.broker.state.table import TABLE
 from muster.mesh.model import Order, OrderState
 from muster.mesh.waiting import Lane
 
-_ADMITTED: Final = frozenset({OrderState.OFFERED, OrderState.RUNNING, OrderState.SUSPENDED})
+_ADMITTED: Final = frozenset(state for state, row in TABLE.items() if row.is_admitted)
 
 Place = tuple[datetime, str]
 """An order's creation and id: its place among those that wait."""

@@ -164,7 +164,7 @@ def put(step: Step, before: Order | None, after: Order) -> None:
         step.enqueue(LANE, lane)
     step.changes.orders[after.id] = after
     _use_queue(step, before, after)
-    if before is None or after.state in _MAY_MOVE:
+    if before is None or after.state in _HAVE_RULES:
         step.enqueue_order(after.id)
     if before is not None and before.state is after.state:
         return
@@ -175,8 +175,7 @@ def put(step: Step, before: Order | None, after: Order) -> None:
         step.enqueue(ENDED, after.id)
 
 
-_MAY_MOVE: Final = frozenset({OrderState.QUEUED, OrderState.SUSPENDED, OrderState.CANCELLING})
-"""States that an order may leave by a rule."""
+_HAVE_RULES: Final = frozenset(state for state, row in TABLE.items() if row.has_rules)
 
 
 def keep(world: World, before: Order | None, after: Order) -> list[str]:

@@ -8,9 +8,10 @@ from typing import get_args
 
 import pytest
 
+from muster.blueprints.objects.base import Manifest, ObjectKind
 from muster.broker import state
-from muster.broker.state import topics
-from muster.broker.state.aggregate import aggregates, rules
+from muster.broker.state import aggregate, topics
+from muster.broker.state.aggregate import Aggregate, aggregates, rules
 from muster.broker.state.table import TABLE
 from muster.broker.state.waiting import REASONS
 from muster.mesh import records
@@ -85,3 +86,15 @@ def test_the_state_machine_has_no_clock_no_chance_and_no_io(path: Path) -> None:
                 assert module.split(".")[1] in {"mesh", "blueprints"} or module.startswith("muster.broker.state")
         elif isinstance(node, ast.Attribute):
             assert node.attr not in {"now", "utcnow", "today"}, f"{path.name}:{node.lineno} reads a clock"
+
+
+def test_no_package_replaces_what_a_record_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    rival = Aggregate(name="rival", handlers={records.Joined: lambda _step, _record: None})
+    monkeypatch.setattr(aggregate, "aggregates", lambda: (*aggregates(), rival))
+    with pytest.raises(TypeError, match="rival registers Joined once more"):
+        aggregate.handlers.__wrapped__()
+
+
+def test_a_kind_is_named_in_the_singular() -> None:
+    with pytest.raises(ValueError, match="without a final s"):
+        ObjectKind(kind="bus", manifest=Manifest, check=lambda _manifest, _catalog: ())
