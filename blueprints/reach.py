@@ -197,6 +197,7 @@ def _forms(address: Address) -> Iterator[Address]:
     """An address as it is connected to, and those that a network may turn it into."""
     address = ipaddress.ip_address(str(address).partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        yield address  # a rule about all of IPv6 holds for it too
         address = address.ipv4_mapped
     yield address
     if address in _ANY:

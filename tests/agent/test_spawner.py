@@ -28,17 +28,17 @@ GONE = f"gone{os.getpid()}"
 """An agent's id."""
 
 SLOW = """\
-import signal, sys, time
+import os, signal, sys, time
 def end(*_):
-    print("stopping", file=sys.stderr, flush=True)
+    os.write(2, b"stopping\\n")
     time.sleep(1)
-    print("released", file=sys.stderr, flush=True)
+    os.write(2, b"released\\n")
     sys.exit()
 signal.signal(signal.SIGTERM, end)
-print("up", file=sys.stderr, flush=True)
+os.write(2, b"up\\n")
 signal.pause()
 """
-"""A program that needs its time to end."""
+"""A program that needs time to end.  `timeout` sends the signal once more, and a signal must not interrupt a `print`."""
 
 
 @pytest.fixture
