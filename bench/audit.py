@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import nats
@@ -75,7 +76,8 @@ async def audit(url: str, record: Path, sent: int) -> Audit:
 
 class _Record(msgspec.Struct):
     type: str
-    agent: str | None = None
+    start: dict[str, Any] | None = None
+    """Of a direct start, the agent that runs the order."""
 
 
 _record = msgspec.json.Decoder(_Record)
@@ -97,7 +99,7 @@ async def _log(url: str) -> tuple[Counter[str], Counter[str], Counter[str]]:
                 record, order = _record.decode(message.data), message.subject.split(".")[3]
                 if (found := counts.get(record.type)) is not None:
                     found[order] += 1
-                if record.type == "created" and record.agent:
+                if record.type == "created" and record.start is not None:
                     counts["claimed"][order] += 1
     await client.close()
     return counts["created"], counts["claimed"], counts["done"]
