@@ -38,7 +38,7 @@ signal.signal(signal.SIGTERM, end)
 os.write(2, b"up\\n")
 signal.pause()
 """
-"""A program that needs time to end.  `timeout` sends the signal once more, and a signal must not interrupt a `print`."""
+"""A program that needs time to end.  `timeout` sends the signal once more; that must not interrupt a `print`."""
 
 
 @pytest.fixture
